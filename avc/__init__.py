@@ -1,0 +1,1 @@
+"""The science of audio-visual correspondence. Never a scheduler, never a command line."""

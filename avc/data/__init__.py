@@ -1,0 +1,1 @@
+"""From packed shards to batches: the plan, the loader, the transforms."""

@@ -1,0 +1,1 @@
+"""The front door: the `avc` command and what torchrun and SLURM start."""

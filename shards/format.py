@@ -1,0 +1,112 @@
+"""The contract of the dataset on disk, in one place.
+
+A packed folder holds::
+
+    manifest.json       what is here: format version, packing settings, shards with sizes and checksums, counts
+    clips.npy           the index: one CLIP row per record, sorted by key
+    pictures.npy        where each picture starts inside its `.mjpeg` member (uint32)
+    journal.jsonl       one line per input: packed under which key, or rejected for which reason
+    train-000000.tar    ordinary WebDataset shards, one series per split
+    ...
+
+and a record is three members: ``KEY.json``, ``KEY.mjpeg`` and ``KEY.wav`` (or ``KEY.flac``).
+
+Time is an integer. One tick is 0.04 s: one picture at 25 frames per second, 1,920 samples at 48 kHz (Objects that
+Sound, section 3.3). Tick 0 is the first picture of the clip.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+FORMAT_VERSION = 1
+
+TICKS_PER_SECOND = 25
+SAMPLE_RATE_HZ = 48_000
+SAMPLES_PER_TICK = SAMPLE_RATE_HZ // TICKS_PER_SECOND  # 1,920, exactly
+HALF_SECOND_SAMPLES = SAMPLE_RATE_HZ // 2
+
+MANIFEST = "manifest.json"
+CLIPS = "clips.npy"
+PICTURES = "pictures.npy"
+JOURNAL = "journal.jsonl"
+
+SPLITS = ("train", "validation", "test")
+
+CLIP = np.dtype(
+    [
+        ("key", "S32"),  # hexadecimal, from the hash of the video file's content
+        ("split", "u1"),  # index into SPLITS
+        ("shard", "u4"),  # row of the manifest's list of shards
+        ("ticks", "u4"),  # length of the clip
+        ("every", "u4"),  # a picture is kept at every `every`-th tick
+        ("width", "u2"),  # of the stored pictures, pixels
+        ("height", "u2"),
+        ("first_picture", "u8"),  # row of pictures.npy; the clip owns ceil(ticks / every) + 1 rows there
+        ("sound_from", "u4"),  # samples before this one are padding: the sound had not begun
+        ("sound_to", "u4"),  # samples from this one on are padding: the sound had ended
+        ("mjpeg_offset", "u8"),  # byte offsets of the members' contents inside the tar file, their sizes in bytes
+        ("mjpeg_size", "u8"),  # and their CRC-32
+        ("mjpeg_crc", "u4"),
+        ("sound_offset", "u8"),
+        ("sound_size", "u8"),
+        ("sound_crc", "u4"),
+        ("json_offset", "u8"),
+        ("json_size", "u8"),
+        ("json_crc", "u4"),
+    ]
+)
+
+
+class Reason(StrEnum):
+    """Why an input was not packed: the whole list, closed."""
+
+    NO_AUDIO_STREAM = "no audio stream"
+    NO_VIDEO_STREAM = "no video stream"
+    NO_AUDIO_SAMPLES = "no audio samples"
+    SILENT = "silent"
+    STILL = "still picture"
+    TOO_SHORT = "too short"
+    TOO_LARGE = "too large"
+    UNDECODABLE = "undecodable"
+    NOT_MEDIA = "not a media file"
+    TIMED_OUT = "timed out"
+    DECODER_CRASHED = "decoder crashed"
+    DUPLICATE = "duplicate"
+    UNREADABLE = "unreadable file"
+
+
+@dataclass(frozen=True)
+class PackSettings:
+    """What decides the bytes of a record. Two packings with equal settings give equal records."""
+
+    start_seconds: float = 0.0
+    seconds: float = 10.0  # Objects that Sound uses the first 10 s of each video
+    side: int = 256  # smallest side of the stored pictures, pixels
+    jpeg_quality: int = 90
+    every: int = 1  # keep the picture of every n-th tick only
+    sound: str = "wav"  # or "flac"
+    keep_silent: bool = False
+    keep_still: bool = False
+    split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # train, validation, test: Flickr-SoundNet's 400k/50k/50k
+
+
+def picture_count(ticks: int, every: int) -> int:
+    """Number of pictures that a clip of `ticks` ticks stores when every `every`-th is kept."""
+    return -(-ticks // every)
+
+
+def centres(*, ticks: int, sound_from: int, sound_to: int) -> range:
+    """Ticks of the clip around which one whole second of its own sound exists.
+
+    Sound is drawn with its mid-point on such a tick: samples [1920 k - 24000, 1920 k + 24000) all lie inside
+    [sound_from, sound_to). Frames are drawn there too, so the range is what a clip can be used for; a clip for which
+    it is empty is too short.
+    """
+    first = math.ceil((sound_from + HALF_SECOND_SAMPLES) / SAMPLES_PER_TICK)
+    last = (sound_to - HALF_SECOND_SAMPLES) // SAMPLES_PER_TICK
+    return range(first, max(first, min(last, ticks - 1) + 1))
