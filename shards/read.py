@@ -1,0 +1,212 @@
+"""Random access to a packed folder: one picture, one second of sound, and only their bytes.
+
+::
+
+    shards = Shards("~/shards")
+    for clip in shards.clips("train"):
+        picture = shards.picture(clip, tick=125)            # uint8, height x width x 3, RGB
+        sound = shards.sound(clip, first_sample=216_000)    # int16, 48,000 samples
+
+Everything here may be called from many threads and many processes at once, however these were started.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+import soundfile
+
+from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, SPLITS
+from shards.index import check_shards, open_index
+from shards.window import Descriptor, Window
+
+WAV_HEADER_BYTES = 44  # RIFF, fmt and data headers of the PCM files that the packer writes, and nothing else
+
+# A large set has more shards than a process may have files open (1,024 by custom): the longest unused is closed.
+OPEN_SHARDS = 256
+
+
+class BadRecord(Exception):  # noqa: N818
+    """Bytes of a record came back short or do not decode: which ones, and why."""
+
+    def __init__(self, folder: str, shard: str, key: str, member: str, reason: str) -> None:
+        super().__init__(folder, shard, key, member, reason)  # all of them: exceptions are pickled by these
+        self.folder, self.shard, self.key, self.member, self.reason = folder, shard, key, member, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.member} of record {self.key} in {self.shard}: {self.reason}. "
+            f"`avc verify {self.folder}` lists everything that is wrong there"
+        )
+
+
+class Shards:
+    """The records of one packed folder, by row number.
+
+    Rows are sorted by key, so a row number means the same clip wherever the folder is copied to. Raises ValueError
+    when the folder is missing, not packed to the end, of another format version, or when a shard is missing.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._open(Path(folder).expanduser())
+        check_shards(self.folder, self.manifest)
+
+    def _open(self, folder: Path) -> None:
+        index = open_index(folder)
+        self.folder = folder
+        self.manifest = index.manifest
+        self.index = index.clips
+        self.pictures = index.pictures
+        # Threads hold the Descriptor while they read, so that one that falls out of the cache closes after them.
+        self._descriptor = lru_cache(maxsize=OPEN_SHARDS)(self._open_shard)
+
+    def __getstate__(self) -> Path:
+        return self.folder
+
+    def __setstate__(self, folder: Path) -> None:
+        self._open(folder)  # the process that pickled it has looked at every shard already
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def clips(self, split: str) -> np.ndarray:
+        """Row numbers (int64, ascending: sorted by key) of the clips of one split; ValueError for an unknown split."""
+        if split not in SPLITS:
+            raise ValueError(f"there is no split {split!r}: the splits are {', '.join(SPLITS)}")
+        return np.flatnonzero(self.index["split"] == SPLITS.index(split))
+
+    def key(self, clip: int) -> str:
+        """The clip's key: 32 hexadecimal digits from the hash of the video file that it came from."""
+        return str(self.index[clip]["key"], "ascii")
+
+    def info(self, clip: int) -> dict[str, Any]:
+        """The record's JSON member: name of the source, sizes, and facts about the source's streams."""
+        data = self._read(clip, "json", offset=0, size=int(self.index[clip]["json_size"]))
+        try:
+            content = json.loads(data)
+        except ValueError as error:
+            raise self._bad(clip, "json", str(error)) from None
+        if not isinstance(content, dict):
+            raise self._bad(clip, "json", "not a JSON object")
+        return content
+
+    def frame(self, clip: int, tick: int) -> bytes:
+        """The JPEG file of the picture shown at `tick`.
+
+        Raises ValueError for a tick outside of the clip or one whose picture was not kept, BadRecord when the bytes
+        are not there.
+        """
+        row = self.index[clip]
+        ticks, every = int(row["ticks"]), int(row["every"])
+        if not 0 <= tick < ticks or tick % every:
+            raise ValueError(
+                f"tick {tick} of clip {self.key(clip)} has no picture: it has one at every "
+                f"{'tick' if every == 1 else f'{every}th tick'} of 0 to {ticks - 1}"
+            )
+        place = int(row["first_picture"]) + tick // every
+        start, end = int(self.pictures[place]), int(self.pictures[place + 1])
+        return self._read(clip, "mjpeg", offset=start, size=end - start)
+
+    def picture(self, clip: int, tick: int, *, reduce: int = 1) -> np.ndarray:
+        """The picture shown at `tick`: uint8, height x width x 3, RGB.
+
+        `reduce` is 1, 2, 4 or 8: sides divided by that and rounded up, as libjpeg does while it decodes, which costs
+        less than decoding the whole. Raises as `frame` does, and BadRecord when it does not decode.
+        """
+        row = self.index[clip]
+        data = self.frame(clip, tick)
+        try:
+            return decode_picture(data, width=int(row["width"]), height=int(row["height"]), reduce=reduce)
+        except PictureError as error:
+            raise self._bad(clip, "mjpeg", f"the picture at tick {tick} does not decode: {error}") from None
+
+    def sound(self, clip: int, first_sample: int, samples: int = SAMPLE_RATE_HZ) -> np.ndarray:
+        """Samples [first_sample, first_sample + samples) of the clip's sound: int16, mono, 48 kHz.
+
+        Raises ValueError when these are not all inside the clip, BadRecord when the bytes are not there.
+        """
+        row = self.index[clip]
+        total = int(row["ticks"]) * SAMPLES_PER_TICK
+        if first_sample < 0 or samples < 1 or first_sample + samples > total:
+            raise ValueError(
+                f"samples {first_sample} to {first_sample + samples} are not inside of clip {self.key(clip)}, "
+                f"which has {total}"
+            )
+        if self.manifest.settings.sound == "wav":
+            data = self._read(clip, "wav", offset=WAV_HEADER_BYTES + 2 * first_sample, size=2 * samples)
+            return np.frombuffer(data, dtype="<i2").astype(np.int16)  # a copy that may be written to
+        with self._window(clip, "flac") as member:
+            try:
+                with soundfile.SoundFile(member) as file:
+                    file.seek(first_sample)
+                    sound: np.ndarray = file.read(samples, dtype="int16")
+            except (soundfile.SoundFileError, EOFError) as error:
+                raise self._bad(clip, "flac", str(error)) from None
+        if sound.shape != (samples,):
+            raise self._bad(clip, "flac", f"{len(sound)} samples came back instead of {samples}")
+        return sound
+
+    def _open_shard(self, shard: int) -> Descriptor:
+        return Descriptor(self.folder / self.manifest.shards[shard].name)
+
+    def _place(self, clip: int, member: str) -> tuple[int, int]:
+        row = self.index[clip]
+        column = "sound" if member in ("wav", "flac") else member
+        return int(row[f"{column}_offset"]), int(row[f"{column}_size"])
+
+    def _window(self, clip: int, member: str) -> io.BufferedReader:
+        offset, size = self._place(clip, member)
+        try:
+            descriptor = self._descriptor(int(self.index[clip]["shard"]))
+        except OSError as error:
+            raise self._bad(clip, member, f"the shard cannot be opened ({error.strerror})") from None
+        return io.BufferedReader(Window(descriptor, offset=offset, size=size))
+
+    def _read(self, clip: int, member: str, *, offset: int, size: int) -> bytes:
+        start, member_size = self._place(clip, member)
+        if size < 0 or offset + size > member_size:
+            raise self._bad(clip, member, f"the index points to bytes {offset} to {offset + size} of {member_size}")
+        try:
+            data = self._descriptor(int(self.index[clip]["shard"])).read(start + offset, size)
+        except OSError as error:
+            raise self._bad(clip, member, f"the shard cannot be read ({error.strerror})") from None
+        if len(data) != size:
+            raise self._bad(clip, member, f"{len(data)} bytes came back instead of {size}: the shard is truncated")
+        return data
+
+    def _bad(self, clip: int, member: str, reason: str) -> BadRecord:
+        shard = self.manifest.shards[int(self.index[clip]["shard"])].name
+        key = self.key(clip)
+        return BadRecord(str(self.folder), shard, key, f"{key}.{member}", reason)
+
+
+class PictureError(ValueError):
+    """A JPEG file that does not decode to the size that it should have."""
+
+
+def decode_picture(data: bytes, *, width: int, height: int, reduce: int = 1) -> np.ndarray:
+    """Decode one JPEG file of `width` x `height` pixels: uint8, ceil(height / reduce) x ceil(width / reduce) x 3, RGB.
+
+    `reduce` is 1, 2, 4 or 8. Raises PictureError when the data is damaged or of another size.
+    """
+    if reduce not in (1, 2, 4, 8):
+        raise ValueError(f"reduce must be 1, 2, 4 or 8, not {reduce}: these are the scales at which libjpeg decodes")
+    smaller_height, smaller_width = -(-height // reduce), -(-width // reduce)
+    try:
+        picture: np.ndarray = simplejpeg.decode_jpeg(
+            data, colorspace="RGB", min_height=smaller_height, min_width=smaller_width, min_factor=float(reduce)
+        )
+    except ValueError as error:
+        raise PictureError(str(error)) from None
+    if picture.shape != (smaller_height, smaller_width, 3):
+        raise PictureError(
+            f"{picture.shape[1]} x {picture.shape[0]} pixels instead of {smaller_width} x {smaller_height}"
+        )
+    return picture
