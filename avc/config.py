@@ -1,0 +1,235 @@
+"""Every setting there is, typed and strict: YAML and `section.name=value` in, frozen objects out.
+
+A file names the sections below; whatever it leaves out keeps the default written here. An unknown name, a wrong type
+or an impossible combination is a ValueError that says where it stands and what was probably meant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+
+def _path(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
+FilePath = Annotated[Path, BeforeValidator(_path)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings; names that it does not know are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class RunSettings(Section):
+    dir: FilePath = Path("runs/unnamed")
+    """Folder of the run: settings, metrics, checkpoints, exported weights. The same folder resumes the same run."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Fixes the initial weights and, through the plan, every sample that is ever drawn."""
+
+
+class DataSettings(Section):
+    shards: FilePath = Path("shards-not-given")
+    """Folder that `avc pack` wrote."""
+    num_workers: int = Field(default=2, ge=0)
+    """Worker processes per rank that read and decode; 0 reads in the training process."""
+    image_size: int = Field(default=224, ge=16)
+    """Height and width of the network's picture: 7/8 of the stored smallest side (224 of 256), or less."""
+    max_misalignment_ticks: int = Field(default=25, ge=0)
+    """Frame and sound are displaced by up to so many ticks of 0.04 s (1 s in Objects that Sound 3.3)."""
+    brightness: float = Field(default=0.2, ge=0, lt=1)
+    """Brightness is multiplied by 1 ± this (jitter as in Objects that Sound 3.3, which gives no amount)."""
+    saturation: float = Field(default=0.2, ge=0, lt=1)
+    """Saturation is multiplied by 1 ± this (amount not published either)."""
+    volume: float = Field(default=0.1, ge=0, lt=1)
+    """The second's volume is multiplied by 1 ± this (up to 10 %, Objects that Sound 3.3)."""
+    shuffle_sound: bool = False
+    """Control: give positives the sound of another clip as well, so that nothing can be learnt."""
+
+
+class NegativeSettings(Section):
+    source: Literal["independent", "shared"] = "independent"
+    """independent: every pair draws its own frame and sound (the papers' rule). shared: a block of frames and sounds
+    serves once as positives and once, deranged, as negatives: half the decoding and trunk work per pair."""
+    grid: Literal["frame", "free"] = "frame"
+    """frame: the centre of a negative's sound is a multiple of 0.04 s, as a positive's is. free: any sample, the faulty
+    rule of which Objects that Sound 3.3 warns, kept as an ablation."""
+    block: int = Field(default=16, ge=4)
+    """Clips in one block of `source: shared`; negatives are drawn inside a block."""
+
+
+class ModelSettings(Section):
+    name: Literal["l3", "ave"] = "ave"
+    """l3: L3-Net (Look, Listen and Learn). ave: AVE-Net (Objects that Sound)."""
+    width: float = Field(default=1.0, gt=0, le=4)
+    """Multiplies the trunks' 64, 128, 256 and 512 channels; 1 is the papers' size."""
+    stride: bool = True
+    """conv1_1 with stride 2 (Objects that Sound, 4 times faster); false is L3-Net as of 2017."""
+
+
+class OptimSettings(Section):
+    batch_pairs: int = Field(default=256, ge=2)
+    """Pairs in one optimiser step over all ranks; half are positives."""
+    micro_batch_pairs: int = Field(default=64, ge=2)
+    """Most pairs that one rank takes through the network at once; the rest of its share is accumulated."""
+    lr: float = Field(default=1e-4, gt=0)
+    """Adam's learning rate (1e-4 in Look, Listen and Learn; found by grid search in Objects that Sound)."""
+    weight_decay: float = Field(default=1e-5, ge=0)
+    """Adam's weight decay (1e-5 in both papers)."""
+    lr_decay: float = Field(default=0.94, gt=0, le=1)
+    """The learning rate is multiplied by this ..."""
+    lr_decay_epochs: int = Field(default=16, ge=1)
+    """... every so many epochs (0.94 and 16 in Objects that Sound 3.3)."""
+
+
+class TrainingSettings(Section):
+    steps: int = Field(default=1000, ge=1)
+    """Optimiser steps of the whole run."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is any."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 runs the networks under autocast; weights, statistics and the loss stay in fp32."""
+    channels_last: bool = True
+    """Memory layout of pictures and convolutions."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
+    sync_batchnorm: bool = False
+    """Batch-normalise over the micro-batches of all ranks instead of each rank's own."""
+    process_group_timeout_seconds: int = Field(default=300, ge=1)
+    """A collective that takes longer ends every rank with an error."""
+
+
+class ValidationSettings(Section):
+    every_steps: int = Field(default=500, ge=0)
+    """Validate after every so many steps and at the end; 0 never."""
+    split: Literal["train", "validation", "test"] = "validation"
+    """Split of the shards that is validated on."""
+    passes: int = Field(default=1, ge=1)
+    """How often each clip is drawn as a positive (and as a negative's frame, and as a negative's sound)."""
+    batch_pairs: int = Field(default=64, ge=2)
+    """Pairs that one rank takes through the network at once."""
+
+
+class CheckpointSettings(Section):
+    every_steps: int = Field(default=500, ge=1)
+    """Save after every so many steps and at the end."""
+    keep: int = Field(default=2, ge=1)
+    """Newest checkpoints that stay; older ones are deleted."""
+
+
+class LogSettings(Section):
+    every_steps: int = Field(default=20, ge=1)
+    """Write a line of metrics after every so many steps."""
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """auto is online where a W&B account is set up and offline otherwise."""
+    wandb_project: str = "avc"
+    """Project under which W&B files the run."""
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    run: RunSettings = RunSettings()
+    data: DataSettings = DataSettings()
+    negatives: NegativeSettings = NegativeSettings()
+    model: ModelSettings = ModelSettings()
+    optim: OptimSettings = OptimSettings()
+    training: TrainingSettings = TrainingSettings()
+    validation: ValidationSettings = ValidationSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Config:
+        if self.negatives.source == "shared" and self.negatives.grid == "free":
+            raise ValueError(
+                "negatives.grid: free needs negatives.source: independent, because with `shared` the same second of "
+                "sound serves a positive, which is on the grid, and a negative, which would not be"
+            )
+        if self.optim.batch_pairs % 2 or self.validation.batch_pairs % 2:
+            raise ValueError("batch_pairs must be even: half of the pairs are positives")
+        return self
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file and apply `section.name=value` overrides, whose values are YAML too.
+
+    Raises ValueError for an unreadable file, an unknown name (with the nearest right one), a wrong type or an
+    impossible combination.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise ValueError(f"there is no configuration file {path}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read as YAML: {error}") from None
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} must hold sections such as `data:` and `optim:`, not a bare {type(tree).__name__}")
+    return parse_config(tree, overrides, origin=str(path))
+
+
+def parse_config(tree: Mapping[str, Any], overrides: Iterable[str] = (), *, origin: str = "settings") -> Config:
+    """Check a nested dictionary, as `load_config` does with a file's content."""
+    tree = {name: dict(section) if isinstance(section, dict) else section for name, section in tree.items()}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        section, dot, field = name.partition(".")
+        if not equals or not dot or not field:
+            raise ValueError(f"`{override}` is not of the form section.name=value, as in optim.lr=1e-3")
+        try:
+            value = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError:
+            value = text
+        group = tree.setdefault(section, {})
+        if not isinstance(group, dict):
+            raise ValueError(f"{origin}: `{section}` must be a section of settings")
+        group[field] = value
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(f"{origin}: " + "; ".join(_in_words(problem) for problem in error.errors())) from None
+
+
+def dump_config(config: Config) -> str:
+    """The whole configuration as YAML, defaults included; `load_config` reads it back to an equal object."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _in_words(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(place, _names(), n=1, cutoff=0.5)
+        return f"there is no setting `{place}`" + (f"; did you mean `{nearest[0]}`?" if nearest else "")
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"`{place}` is {problem['input']!r}: {message}" if place else message
+
+
+def _names() -> list[str]:
+    names = []
+    for section, field in Config.model_fields.items():
+        names.append(section)
+        kind = field.annotation
+        assert isinstance(kind, type) and issubclass(kind, Section), get_args(kind)
+        names += [f"{section}.{name}" for name in kind.model_fields]
+    return names
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `1e-4` as a string; this one reads it as the number that was meant."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)

@@ -1,0 +1,68 @@
+"""uint8 pictures and int16 sound → the networks' inputs, on the device where the networks are.
+
+Only numbers from the plan decide an augmentation; nothing here draws.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from avc.config import DataSettings
+
+# Look, Listen and Learn, section 3: a window of 0.01 s at 48 kHz, hop of half of it, log of the spectrogram.
+# A 512-point transform gives 257 bins.
+N_FFT = 512
+WINDOW = 480
+HOP = 240
+FLOOR = 1e-4  # about the magnitude of 16-bit rounding noise in one bin; the papers give no floor
+
+
+def pictures_to_input(pictures: Tensor, numbers: Tensor | None, settings: DataSettings) -> Tensor:
+    """uint8 (N, H, W, 3) crops → float32 (N, 3, image_size, image_size), 0.5 ± 0.5 brought to 0 ± 2, channels last.
+
+    numbers: float32 (N, 5) in [0, 1) from the plan, or None for no augmentation; columns 2, 3 and 4 decide flip,
+    brightness and saturation (Objects that Sound 3.3). Columns 0 and 1 were the crop, which the loader has made.
+    """
+    x = pictures.permute(0, 3, 1, 2).to(torch.float32) / 255
+    if x.shape[-1] != settings.image_size:
+        size = (settings.image_size, settings.image_size)
+        x = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+    if numbers is not None:
+        flip, brightness, saturation = numbers[:, 2:5, None, None, None].unbind(dim=1)
+        x = torch.where(flip < 0.5, x, x.flip(-1))
+        x = x * (1 + settings.brightness * (2 * brightness - 1))
+        grey = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
+        x = (grey + (x - grey) * (1 + settings.saturation * (2 * saturation - 1))).clamp(0, 1)
+    return ((x - 0.5) * 4).contiguous(memory_format=torch.channels_last)
+
+
+def sound_to_input(sound: Tensor, numbers: Tensor | None, settings: DataSettings) -> Tensor:
+    """int16 (N, 48000) → float32 (N, 1, 257, 199) log-spectrograms, at least 0; digital silence is 0.
+
+    numbers: float32 (N, 1) in [0, 1) from the plan, or None; decides the volume, the same over the second.
+    """
+    x = sound.to(torch.float32) / 32768
+    if numbers is not None:
+        x = x * (1 + settings.volume * (2 * numbers - 1))
+    return log_spectrogram(x)[:, None]
+
+
+def log_spectrogram(x: Tensor) -> Tensor:
+    """float32 (N, 48000) in [-1, 1] → (N, 257, 199): log(1 + |STFT| / 1e-4), Hann window of 480 samples, hop 240.
+
+    torch frames by the 512 points of the transform and centres the window in them: 16 more samples at both ends give
+    the 199 windows that lie within one second.
+    """
+    margin = (N_FFT - WINDOW) // 2
+    spectrum = torch.stft(
+        F.pad(x, (margin, margin)),
+        n_fft=N_FFT,
+        hop_length=HOP,
+        win_length=WINDOW,
+        window=torch.hann_window(WINDOW, device=x.device),
+        center=False,
+        return_complex=True,
+    )
+    return torch.log1p(spectrum.abs() / FLOOR)

@@ -1,0 +1,51 @@
+"""The convolutional trunk that vision and sound share."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+CHANNELS = (64, 128, 256, 512)
+
+
+class Trunk(nn.Module):
+    """Four blocks of two 3×3 convolutions, each with batch norm and ReLU; 2×2 max pools between the blocks.
+
+    Look, Listen and Learn, figure 2; Objects that Sound, figure 2. At full width a 224×224 picture gives conv4_2 maps
+    of 512×28×28 and a 257×199 spectrogram 512×32×24; with `stride`, conv1_1 has stride 2 (Objects that Sound,
+    figure 2) and the maps are 512×14×14 and 512×16×12.
+
+    in_channels: 3 for pictures, 1 for spectrograms. width: multiplies the channels of every block.
+    """
+
+    def __init__(self, in_channels: int, *, width: float, stride: bool) -> None:
+        super().__init__()
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for block, channels in enumerate(CHANNELS, start=1):
+            out_channels = max(1, round(channels * width))
+            for layer in (1, 2):
+                step = 2 if stride and (block, layer) == (1, 1) else 1
+                # No bias: batch norm subtracts the mean that it would add to.
+                layers[f"conv{block}_{layer}"] = nn.Conv2d(
+                    in_channels, out_channels, kernel_size=3, stride=step, padding=1, bias=False
+                )
+                layers[f"bn{block}_{layer}"] = nn.BatchNorm2d(out_channels)
+                layers[f"relu{block}_{layer}"] = nn.ReLU()
+                in_channels = out_channels
+            if block < len(CHANNELS):
+                layers[f"pool{block}"] = nn.MaxPool2d(kernel_size=2, stride=2)
+        self.layers = nn.Sequential(layers)
+        self.out_channels = in_channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) float → the maps of conv4_2 after ReLU, (N, out_channels, H', W'), at least 0."""
+        return self.layers(x)  # type: ignore[no-any-return]
+
+
+def global_max_pool(maps: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, C): pool4 of both papers takes the maximum over the whole map."""
+    return maps.amax(dim=(2, 3))

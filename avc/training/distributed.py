@@ -1,0 +1,131 @@
+"""The ranks of a run: who takes part, and the few things that they do together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from avc.config import TrainingSettings
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the others. A single process is a world of one, with no process group."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Element-wise sum over all ranks, in place; every rank must call it."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join(settings: TrainingSettings) -> Iterator[World]:
+    """The world that RANK, LOCAL_RANK and WORLD_SIZE describe (torchrun sets them), or a world of one.
+
+    nccl on CUDA, gloo on CPU. Raises ValueError where CUDA is asked for and absent.
+    """
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("training.device: cuda, but torch sees no CUDA device here; use auto or cpu")
+    if settings.device == "cpu" or not torch.cuda.is_available():
+        device = torch.device("cpu")
+    else:
+        if local_rank >= torch.cuda.device_count():
+            raise ValueError(f"local rank {local_rank} has no GPU: there are {torch.cuda.device_count()} on this node")
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    world = World(rank, local_rank, world_size, device)
+    if world_size == 1:
+        yield world
+        return
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        timeout=timedelta(seconds=settings.process_group_timeout_seconds),
+        device_id=device if device.type == "cuda" else None,
+    )
+    try:
+        yield world
+    finally:
+        dist.destroy_process_group()
+
+
+def share_statistics(model: nn.Module, world: World) -> None:
+    """Give every rank the running statistics of rank 0, which are the ones that are saved."""
+    if world.world_size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def synchronise_batchnorm(model: nn.Module, world: World) -> nn.Module:
+    """Replace each batch norm by one that normalises over the micro-batches of all ranks."""
+    if world.world_size == 1:
+        return model
+    if world.device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
+    for name, child in model.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(model, name, _SyncBatchNormOnCPU(child))
+        else:
+            synchronise_batchnorm(child, world)
+    return model
+
+
+class _SyncBatchNormOnCPU(_BatchNorm):
+    """torch's SyncBatchNorm refuses the CPU; this one is for gloo ranks. Same parameters, same running statistics."""
+
+    def __init__(self, plain: nn.BatchNorm2d) -> None:
+        super().__init__(plain.num_features, eps=plain.eps, momentum=plain.momentum)
+        self.load_state_dict(plain.state_dict())
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        assert x.dim() == 4, x.shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        wide = x.float()
+        per_rank = x.numel() / x.shape[1]
+        total = _sum(wide.new_tensor(per_rank))
+        mean = _sum(wide.sum(dim=(0, 2, 3))) / total
+        centred = wide - mean[:, None, None]
+        variance = _sum(centred.square().sum(dim=(0, 2, 3))) / total
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * total / (total - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        normalised: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
+        return normalised.to(x.dtype)
+
+
+def _sum(x: Tensor) -> Tensor:
+    return all_reduce(x)  # type: ignore[no-any-return, no-untyped-call]

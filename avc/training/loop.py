@@ -1,0 +1,208 @@
+"""The training loop. torchrun, srun and a plain `python` all end here."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from avc.config import Config, dump_config
+from avc.data.loader import PairReader, load, share
+from avc.data.plan import Plan
+from avc.evaluation.correspondence import evaluate, judge
+from avc.models import build
+from avc.training.checkpoint import Checkpoint, load_newest, refuse_other_run, save, sign_in, write_aside
+from avc.training.distributed import World, share_statistics, synchronise_batchnorm
+from avc.training.log import RunLog, Window
+from avc.training.optim import build_optimiser, learning_rate
+from shards.read import Shards
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.yaml"
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss of some rank was infinite or not a number; no rank took the step."""
+
+
+def train(config: Config, world: World) -> None:
+    """Train the network that `config` describes, going on from the newest checkpoint in `run.dir` if there is one.
+
+    Leaves in run.dir: config.yaml, metrics.jsonl, checkpoints/, and model.safetensors, the weights with the best
+    validation accuracy so far (the last ones where validation is off). Every rank calls it.
+    Raises ValueError for settings that do not fit the shards, the ranks or the run in the folder; NonFiniteLoss.
+    """
+    # Build.
+    device, folder = world.device, config.run.dir
+    shards = Shards(config.data.shards)
+    plan = training_plan(config, shards)
+    portion = share(
+        plan,
+        batch_pairs=config.optim.batch_pairs,
+        micro_batch_pairs=config.optim.micro_batch_pairs,
+        rank=world.rank,
+        world_size=world.world_size,
+    )
+    reader = PairReader(shards, plan, image_size=config.data.image_size, augment=True)
+    torch.manual_seed(config.run.seed)
+    model: nn.Module = build(config.model)
+    if config.training.sync_batchnorm:
+        model = synchronise_batchnorm(model, world)
+    model.to(device)
+    if config.training.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = build_optimiser(model, config.optim)
+
+    # Resume.
+    step, best = 0, 0.0
+    checkpoint = load_newest(folder / "checkpoints")
+    if checkpoint is not None:
+        refuse_other_run(config, checkpoint)
+        model.load_state_dict(checkpoint.model)
+        optimiser.load_state_dict(checkpoint.optimiser)
+        step, best = checkpoint.step, checkpoint.best_accuracy
+    world.barrier()  # no rank writes before all have read
+    log = None
+    if world.is_main:
+        identity = sign_in(folder)
+        write_aside(folder / CONFIG, lambda aside: aside.write_text(dump_config(config), encoding="utf-8"))
+        log = RunLog(config, wandb_id=identity.wandb_id, first_step=step)
+        log.say(_opening(config, world, plan, portion.micro_batches, step, identity.attempt))
+    network = _wrap(model, config, world)
+    model.train()
+
+    # Step.
+    batches = load(
+        reader,
+        portion.stretches(step, config.training.steps),
+        num_workers=config.data.num_workers,
+        pin=device.type == "cuda",
+    )
+    window = Window()
+    while step < config.training.steps:
+        torch.manual_seed(_mix(config.run.seed, step, world.rank))  # whatever draws in a step depends on the step alone
+        epoch = step * portion.rows_per_step // plan.rows_per_epoch
+        lr = learning_rate(epoch, config.optim)
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        optimiser.zero_grad(set_to_none=True)
+        totals = torch.zeros(2, dtype=torch.float64, device=device)
+        for micro_batch in range(portion.micro_batches):
+            asked = time.monotonic()
+            batch = next(batches)
+            window.data_seconds += time.monotonic() - asked
+            batch = batch.to(device)
+            last = micro_batch == portion.micro_batches - 1
+            with nullcontext() if last or world.world_size == 1 else network.no_sync():  # type: ignore[operator]
+                logits = judge(network, batch, config, augment=True)
+                loss = F.cross_entropy(logits, batch.label, reduction="sum")
+                # DDP averages over the ranks; the mean over the global batch is what does not depend on their number.
+                (loss * (world.world_size / config.optim.batch_pairs)).backward()  # type: ignore[no-untyped-call]
+            totals += torch.stack([loss.detach(), (logits.detach().argmax(dim=1) == batch.label).sum()])
+        loss_sum, right = world.sum(totals).tolist()  # the sum is NaN on every rank if it is on one
+        if not math.isfinite(loss_sum):
+            raise NonFiniteLoss(f"the loss is {loss_sum} at step {step}; no rank took the step")
+        optimiser.step()
+        step += 1
+        window.add(pairs=config.optim.batch_pairs, loss_sum=loss_sum, right=right)
+
+        # Log, validate, save when due.
+        finished = step == config.training.steps
+        if log is not None and (step % config.log.every_steps == 0 or finished):
+            log.write(
+                "train", step, window.close() | {"lr": lr, "epoch": step * portion.rows_per_step / plan.rows_per_epoch}
+            )
+        every = config.validation.every_steps
+        improved = not every and finished
+        if every and (step % every == 0 or finished):
+            share_statistics(model, world)
+            result = evaluate(
+                model, shards, config, world, split=config.validation.split, passes=config.validation.passes
+            )
+            improved = result.accuracy > best
+            best = max(best, result.accuracy)
+            if log is not None:
+                log.write("validation", step, {"accuracy": result.accuracy, "loss": result.loss, "best_accuracy": best})
+            window.restart_clock()
+        if world.is_main and improved:
+            _export(model, folder, step=step, accuracy=best)
+        if world.is_main and (step % config.checkpoint.every_steps == 0 or finished):
+            save(
+                folder / "checkpoints",
+                Checkpoint(
+                    step=step,
+                    model=model.state_dict(),
+                    optimiser=optimiser.state_dict(),
+                    config=config.model_dump(mode="json"),
+                    best_accuracy=best,
+                    wandb_id=identity.wandb_id,
+                    attempt=identity.attempt,
+                ),
+                keep=config.checkpoint.keep,
+            )
+    world.barrier()
+    if log is not None:
+        log.close()
+
+
+def training_plan(config: Config, shards: Shards) -> Plan:
+    """The plan over the training clips. Raises ValueError where there are too few of them."""
+    return Plan(
+        shards.index,
+        shards.clips("train"),
+        seed=config.run.seed,
+        source=config.negatives.source,
+        grid=config.negatives.grid,
+        block=config.negatives.block,
+        max_misalignment_ticks=config.data.max_misalignment_ticks,
+        shuffle_sound=config.data.shuffle_sound,
+    )
+
+
+def _wrap(model: nn.Module, config: Config, world: World) -> nn.Module:
+    network = model
+    if world.world_size > 1:
+        # By default DDP rebuilds its buckets after the first step, and a resumed run would then sum its first gradients
+        # in another order than the uninterrupted run did: different last bits. Asking for unused parameters keeps the
+        # buckets, at the price of a walk over the graph. The warning that all were used is what we expect.
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        network = DistributedDataParallel(
+            model,
+            device_ids=[world.device] if world.device.type == "cuda" else None,
+            find_unused_parameters=True,
+            broadcast_buffers=False,  # running statistics do not enter a training step; rank 0's count
+        )
+    if config.training.compile:
+        network = torch.compile(network)  # type: ignore[assignment]
+    return network
+
+
+def _opening(config: Config, world: World, plan: Plan, micro_batches: int, step: int, attempt: int) -> str:
+    line = (
+        f"{config.model.name} at width {config.model.width:g} on {len(plan.clips)} clips; {world.world_size} ranks on "
+        f"{world.device.type}; {config.optim.batch_pairs} pairs a step in {micro_batches} micro-batches a rank; "
+        f"negatives {plan.source}; attempt {attempt}, from step {step}"
+    )
+    if plan.grid == "free":
+        line += "\nnegatives.grid is free: sound off the 0.04 s grid gives negatives away; an ablation, not for use"
+    if plan.shuffle_sound:
+        line += "\ndata.shuffle_sound is on: positives have another clip's sound; a control, nothing can be learnt"
+    return line
+
+
+def _export(model: nn.Module, folder: Path, *, step: int, accuracy: float) -> None:
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    about = {"step": str(step), "validation_accuracy": f"{accuracy:.6f}"}
+    write_aside(folder / WEIGHTS, lambda aside: save_file(weights, aside, metadata=about))
+
+
+def _mix(seed: int, step: int, rank: int) -> int:
+    return (seed * 1_000_003 + step * 65_537 + rank) % 2**63
