@@ -1,0 +1,78 @@
+"""Settings are typed and strict, and say what is wrong with them."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from avc.config import Config, dump_config, load_config, parse_config
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_right_one() -> None:
+    with pytest.raises(ValueError, match=r"there is no setting `optim.learning_rat`"):
+        parse_config({"optim": {"learning_rat": 1.0}})
+    with pytest.raises(ValueError, match=r"no setting `data.shard`; did you mean `data.shards`\?"):
+        parse_config({}, ["data.shard=/x"])
+    with pytest.raises(ValueError, match=r"no setting `optin`; did you mean `optim`\?"):
+        parse_config({}, ["optin.lr=1"])
+
+
+def test_a_wrong_type_or_value_is_refused_with_its_place() -> None:
+    with pytest.raises(ValueError, match=r"`optim.lr` is 'fast'"):
+        parse_config({"optim": {"lr": "fast"}})
+    with pytest.raises(ValueError, match=r"`training.steps` is 1.5"):
+        parse_config({"training": {"steps": 1.5}})
+    with pytest.raises(ValueError, match=r"`model.name` is 'vgg'"):
+        parse_config({"model": {"name": "vgg"}})
+    with pytest.raises(ValueError, match=r"`data.shuffle_sound` is 1"):
+        parse_config({"data": {"shuffle_sound": 1}})
+
+
+def test_shared_negatives_off_the_grid_are_refused_with_the_reason() -> None:
+    with pytest.raises(ValueError, match=r"free needs negatives\.source: independent"):
+        parse_config({"negatives": {"source": "shared", "grid": "free"}})
+
+
+def test_overrides_are_yaml_and_win_over_the_file(tmp_path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("optim:\n  lr: 1e-3\n  batch_pairs: 64\n")
+    config = load_config(path, ["optim.batch_pairs=128", "data.shards=~/shards", "training.compile=true"])
+    assert config.optim.lr == 1e-3  # which YAML 1.1 would read as a string
+    assert config.optim.batch_pairs == 128
+    assert config.data.shards == Path.home() / "shards"
+    assert config.training.compile is True
+
+
+def test_the_dumped_configuration_reads_back_equal(tmp_path) -> None:
+    config = parse_config({"model": {"name": "l3", "stride": False}, "optim": {"lr": 3e-5}})
+    (tmp_path / "config.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_settings_cannot_change_after_they_were_read() -> None:
+    with pytest.raises(ValidationError):
+        Config().optim.lr = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("bad", ["- a list", "optim: [", "optim: 3"])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path, bad) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(bad)
+    with pytest.raises(ValueError, match=r"c\.yaml"):
+        load_config(path)
+
+
+def test_a_missing_file_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no configuration file"):
+        load_config("nowhere.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_configuration_that_ships_is_valid_and_opens_with_its_command(path) -> None:
+    load_config(path)
+    head = path.read_text().splitlines()[:8]
+    assert all(line.startswith("#") for line in head[:4])
+    for word in ("command", "hardware", "time", "score"):
+        assert any(word in line.lower() for line in head), f"{path.name} does not say its {word}"

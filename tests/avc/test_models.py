@@ -1,0 +1,107 @@
+"""The networks have the papers' shapes, and their heads the papers' meaning."""
+
+import pytest
+import torch
+
+from avc.config import ModelSettings
+from avc.models import MODELS, build, parameter_count
+from avc.models.ave import AVENet, euclidean_distance
+from avc.models.l3 import L3Net
+from avc.models.trunks import Trunk
+
+# Output of each layer at full width, channels × height × width (Objects that Sound, figure 2; without stride, Look,
+# Listen and Learn, figure 2 and the 512×28×28 and 512×32×24 that its features are pooled from).
+SHAPES = {
+    ("vision", False): [(64, 224, 224), (128, 112, 112), (256, 56, 56), (512, 28, 28)],
+    ("audio", False): [(64, 257, 199), (128, 128, 99), (256, 64, 49), (512, 32, 24)],
+    ("vision", True): [(64, 112, 112), (128, 56, 56), (256, 28, 28), (512, 14, 14)],
+    ("audio", True): [(64, 129, 100), (128, 64, 50), (256, 32, 25), (512, 16, 12)],
+}
+INPUT = {"vision": (1, 3, 224, 224), "audio": (1, 1, 257, 199)}
+
+
+@pytest.mark.parametrize(("tower", "stride"), SHAPES)
+def test_each_block_of_the_trunk_has_the_published_size(tower, stride) -> None:
+    x = torch.zeros(INPUT[tower], device="meta")
+    trunk = Trunk(x.shape[1], width=1.0, stride=stride).to("meta")
+    seen = []
+    for name, layer in trunk.layers.named_children():
+        x = layer(x)
+        if name.startswith("relu"):
+            seen.append((name, tuple(x.shape[1:])))
+    expected = [(f"relu{b}_{n}", shape) for b, shape in enumerate(SHAPES[tower, stride], start=1) for n in (1, 2)]
+    assert seen == expected
+
+
+def test_parameter_counts_are_those_of_the_layer_tables() -> None:
+    def trunk(channels: int) -> int:
+        convolutions, norms = 0, 0
+        for width in (64, 128, 256, 512):
+            convolutions += 9 * channels * width + 9 * width * width
+            norms += 2 * 2 * width
+            channels = width
+        return convolutions + norms
+
+    trunks = trunk(3) + trunk(1)
+    with torch.device("meta"):
+        assert parameter_count(L3Net(width=1.0, stride=True)) == trunks + (1024 * 128 + 128) + (128 * 2 + 2)
+    head = (512 * 128 + 128) + (128 * 128 + 128)
+    assert parameter_count(AVENet(width=1.0, stride=True)) == trunks + 2 * head + 4
+
+
+def test_the_width_factor_scales_the_trunks_and_leaves_the_embedding() -> None:
+    model = build(ModelSettings(name="ave", width=0.25))
+    assert [m.out_channels for m in model.vision.layers if hasattr(m, "out_channels")] == [
+        16,
+        16,
+        32,
+        32,
+        64,
+        64,
+        128,
+        128,
+    ]
+    assert model.embed_audio(torch.zeros(2, 1, 257, 199)).shape == (2, 128)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pairs_share_their_pictures_and_sounds_without_changing_the_logits(name) -> None:
+    torch.manual_seed(0)
+    model = build(ModelSettings(name=name, width=0.125)).eval()
+    pictures, spectrograms = torch.randn(3, 3, 64, 64), torch.rand(3, 1, 257, 199)
+    frame, sound = torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 2, 2])
+    shared = model(pictures, spectrograms, frame, sound)
+    alone = model(pictures[frame], spectrograms[sound], torch.arange(4), torch.arange(4))
+    assert shared.shape == (4, 2)
+    torch.testing.assert_close(shared, alone)
+
+
+def test_ave_net_starts_with_small_distance_meaning_correspondence() -> None:
+    model = build(ModelSettings(name="ave", width=0.125))
+    ends = torch.eye(128)[:2]
+    near, far = model.compare(ends[[0, 0]], ends[[0, 1]]).softmax(dim=1)[:, 1].tolist()
+    assert near > 0.5 > far
+
+
+def test_embeddings_of_ave_net_have_length_one_row_by_row() -> None:
+    model = build(ModelSettings(name="ave", width=0.125)).eval()
+    lengths = model.embed_image(torch.randn(5, 3, 64, 64)).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones(5))
+
+
+def test_the_distance_is_euclidean_and_its_gradient_is_finite_at_zero() -> None:
+    a = torch.tensor([[0.0, 0.0], [1.0, 1.0]], requires_grad=True)
+    b = torch.tensor([[3.0, 4.0], [1.0, 1.0]])
+    distance = euclidean_distance(a, b)
+    torch.testing.assert_close(distance, torch.tensor([5.0, 0.0]), atol=1e-5, rtol=0)
+    distance.sum().backward()
+    torch.testing.assert_close(a.grad, torch.tensor([[-0.6, -0.8], [0.0, 0.0]]))
+
+
+def test_the_heads_give_logits_and_leave_softmax_to_the_loss() -> None:
+    torch.manual_seed(0)
+    for name in MODELS:
+        model = build(ModelSettings(name=name, width=0.125)).eval()
+        logits = model(torch.randn(4, 3, 64, 64), torch.rand(4, 1, 257, 199), torch.arange(4), torch.arange(4))
+        assert not torch.allclose(logits.exp().sum(dim=1), torch.ones(4))
+        assert not torch.allclose(logits.sum(dim=1), torch.ones(4))
