@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from avc.data.plan import Plan, Rows
-from shards.read import Shards
+from shards.read import BadRecord, Shards
 
 CROP = 7 / 8  # 224 of 256 pixels, Objects that Sound 3.3
 
@@ -94,7 +94,7 @@ def share(plan: Plan, *, batch_pairs: int, micro_batch_pairs: int, rank: int, wo
     return Share(batch_pairs // plan.pairs_per_row, rank, world_size, micro_batches)
 
 
-class PairReader(Dataset[Batch]):
+class PairReader(Dataset[Batch | BadRecord]):
     """Reads stretches of the plan: `reader[start, stop]` is the batch of rows [start, stop).
 
     image_size: pictures are decoded at the smallest of JPEG's scales (1, 1/2, 1/4, 1/8) whose crop is as large.
@@ -115,8 +115,11 @@ class PairReader(Dataset[Batch]):
         self.reduce = scales[0]
         self.crop = round(side * CROP) // self.reduce
 
-    def __getitem__(self, stretch: tuple[int, int]) -> Batch:
-        return self.read(self.plan.rows(*stretch))
+    def __getitem__(self, stretch: tuple[int, int]) -> Batch | BadRecord:
+        try:
+            return self.read(self.plan.rows(*stretch))
+        except BadRecord as error:
+            return error  # raised in the training process: torch would wrap it in the worker's traceback
 
     def read(self, rows: Rows) -> Batch:
         """Read what the rows name. Raises shards.read.BadRecord where the shards are damaged."""
@@ -142,19 +145,24 @@ class PairReader(Dataset[Batch]):
 
 
 def load(reader: PairReader, stretches: Iterator[tuple[int, int]], *, num_workers: int, pin: bool) -> Iterator[Batch]:
-    """The batches of the given stretches of rows, in that order whatever the number of workers."""
-    return iter(
-        DataLoader(
-            reader,
-            batch_size=None,
-            sampler=_Once(stretches),
-            num_workers=num_workers,
-            pin_memory=pin,
-            # Not fork: the training process has threads (torch's, NCCL's, W&B's) whose locks a fork would copy.
-            multiprocessing_context="forkserver" if num_workers else None,
-            prefetch_factor=2 if num_workers else None,
-        )
+    """The batches of the given stretches of rows, in that order whatever the number of workers.
+
+    Raises shards.read.BadRecord where the shards are damaged.
+    """
+    batches = DataLoader(
+        reader,
+        batch_size=None,
+        sampler=_Once(stretches),
+        num_workers=num_workers,
+        pin_memory=pin,
+        # Not fork: the training process has threads (torch's, NCCL's, W&B's) whose locks a fork would copy.
+        multiprocessing_context="forkserver" if num_workers else None,
+        prefetch_factor=2 if num_workers else None,
     )
+    for batch in batches:
+        if isinstance(batch, BadRecord):
+            raise batch
+        yield batch
 
 
 class _Once:
