@@ -33,7 +33,7 @@ WAV_HEADER_BYTES = 44  # RIFF, fmt and data headers of the PCM files that the pa
 OPEN_SHARDS = 256
 
 
-class BadRecord(Exception):  # noqa: N818
+class BadRecord(Exception):
     """Bytes of a record came back short or do not decode: which ones, and why."""
 
     def __init__(self, folder: str, shard: str, key: str, member: str, reason: str) -> None:

@@ -1,0 +1,250 @@
+"""The `avc` command.
+
+Every command imports what it needs inside its function: `avc --help` must answer at once, and reading videos must not
+wait for a framework that trains networks. A user's mistake is a ValueError wherever it is found; `main` is the one
+place that turns it into a paragraph and exit status 2.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shards.pack import Summary
+    from shards.verify import Problem
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PROBLEMS_SHOWN = 50
+
+
+def main() -> None:
+    """Run the command line; exit status 0, 1 (the work found something wrong) or 2 (the user's mistake)."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        _fail(_paragraph(error), status=2)
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        _fail(_paragraph(error), status=1)
+
+
+def _fail(message: str, *, status: int) -> None:
+    from launch.progress import printable
+
+    command = " ".join(["avc", *[word for word in sys.argv[1:2] if not word.startswith("-")]])
+    print(f"{command}: {printable(message)}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _paragraph(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is not None and isinstance(error, pydantic.ValidationError):
+        found = [f"{'.'.join(map(str, one['loc']))} is {one['input']!r}: {one['msg']}" for one in error.errors()]
+        return "; ".join(found)
+    return " ".join(str(error).split("\n"))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"avc {version('avc')}")
+        raise typer.Exit
+
+
+@app.callback()
+def avc(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Learn to see and hear from unlabelled video: pack videos, train L3-Net and AVE-Net, evaluate them.
+
+    Start with **avc pack VIDEOS --out FOLDER**. Every command has its own --help.
+    """
+
+
+@app.command()
+def pack(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders, video files, .txt lists of paths (one a line), .tar files that hold videos."),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to pack into: new, empty, or begun by the same command.")],
+    seconds: Annotated[float, typer.Option(help="Length of a clip; shorter videos give shorter clips.")] = 10.0,
+    start: Annotated[float, typer.Option(help="Where in the video the clip starts, seconds.")] = 0.0,
+    side: Annotated[int, typer.Option(help="Smallest side of the stored pictures, pixels.")] = 256,
+    jpeg_quality: Annotated[int, typer.Option(help="Quality of the stored pictures, 1 to 100.")] = 90,
+    every: Annotated[int, typer.Option(help="Keep the picture of every n-th 0.04 s only.")] = 1,
+    sound: Annotated[
+        str, typer.Option(help="wav, or flac: smaller without loss, and slower to read a second of.")
+    ] = "wav",
+    split: Annotated[
+        str, typer.Option(help="Shares of train, validation and test; a hash of the content decides.")
+    ] = "0.8,0.1,0.1",
+    split_list: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPLIT=FILE",
+            help="Names of all of a split's videos, one a line: paths, file names, or these without their endings. "
+            "The others are shared out among the splits without a list. May be given for each split.",
+        ),
+    ] = None,
+    keep_silent: Annotated[bool, typer.Option("--keep-silent", help="Pack silent videos too.")] = False,
+    keep_still: Annotated[bool, typer.Option("--keep-still", help="Pack still pictures too.")] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="the number of cores")] = None,
+    time_limit: Annotated[float, typer.Option(help="Seconds after which a video is given up.")] = 120.0,
+    shard_mb: Annotated[int, typer.Option(help="Size at which the next shard is begun, millions of bytes.")] = 256,
+) -> None:
+    """Turn videos into a folder of training data.
+
+    Each video becomes one record of pictures (25 per second, as JPEG) and sound (48 kHz, mono) in ordinary WebDataset
+    shards, beside an index for random access. Nothing is dropped in silence: what could not be packed is counted in the
+    table at the end and listed, with its reason, in FOLDER/rejected.tsv.
+
+    Stopped at any moment, the same command goes on where it was. With more inputs it adds them.
+
+    **Examples**
+
+        avc pack ~/flickr --out ~/shards
+        avc pack videos.txt more/*.tar --out ~/shards --every 5 --workers 32
+        avc pack ~/vggsound --out ~/shards --split-list test=test.txt
+    """
+    from launch.progress import progress
+    from shards.format import PackSettings
+    from shards.pack import pack as pack_videos
+
+    settings = PackSettings(
+        start_seconds=start,
+        seconds=seconds,
+        side=side,
+        jpeg_quality=jpeg_quality,
+        every=every,
+        sound=sound,
+        keep_silent=keep_silent,
+        keep_still=keep_still,
+        split=_shares(split),
+    )
+    with progress("packing", unit="videos") as report:
+        summary = pack_videos(
+            inputs,
+            out,
+            settings,
+            split_lists=_split_lists(split_list or []),
+            workers=workers,
+            time_limit_seconds=time_limit,
+            shard_bytes=shard_mb * 1_000_000,
+            progress=report,
+        )
+    _show_packed(out, summary)
+    if not sum(summary.manifest.packed.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A folder that `avc pack` made.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Compare files' names and sizes only.")] = False,
+) -> None:
+    """Check a packed folder, after copying it for example.
+
+    Every shard is held against its checksum, every record's picture and sound files against theirs and against the
+    index. What is missing, truncated or altered is named. Exit status 0: all is well; 1: something is wrong.
+
+    **Example**
+
+        avc verify ~/shards
+    """
+    from launch.progress import progress
+    from shards.index import read_manifest
+    from shards.verify import verify as verify_folder
+
+    manifest = read_manifest(folder.expanduser())
+    with progress("verifying", unit="MB") as report:
+        problems = verify_folder(
+            folder, quick=quick, progress=lambda done, total, name: report(done // 10**6, total // 10**6, name)
+        )
+    records = sum(shard.records for shard in manifest.shards)
+    size = sum(shard.bytes for shard in manifest.shards) / 1e6
+    what = "names and sizes" if quick else "every byte"
+    print(f"{folder}: {records:,} records in {len(manifest.shards):,} shards, {size:,.1f} MB; {what} compared")
+    if problems:
+        _show_problems(problems)
+        raise typer.Exit(1)
+    print("all is as it was packed")
+
+
+def _shares(text: str) -> tuple[float, float, float]:
+    try:
+        train, validation, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"--split is {text!r} and must be three shares for train, validation and test, as 0.8,0.1,0.1"
+        ) from None
+    return train, validation, test
+
+
+def _split_lists(texts: Sequence[str]) -> dict[str, Path]:
+    lists: dict[str, Path] = {}
+    for text in texts:
+        split, sign, path = text.partition("=")
+        if not sign or not path or split in lists:
+            raise ValueError(f"--split-list is {text!r} and must be SPLIT=FILE, once for a split, as test=test.txt")
+        lists[split] = Path(path)
+    return lists
+
+
+def _show_packed(out: Path, summary: Summary) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    manifest = summary.manifest
+    table = Table("", "", "videos", show_header=False)
+    table.columns[2].justify = "right"
+    for split, count in manifest.packed.items():
+        table.add_row("packed", split, f"{count:,}")
+    table.add_section()
+    for reason, count in manifest.rejected.items():
+        table.add_row("rejected", reason, f"{count:,}")
+    table.add_section()
+    packed, rejected = sum(manifest.packed.values()), sum(manifest.rejected.values())
+    table.add_row("all", "", f"{packed + rejected:,}")
+    Console().print(table)
+    size = sum(shard.bytes for shard in manifest.shards) / 1e6
+    print(f"{out}: {packed:,} records in {len(manifest.shards):,} shards, {size:,.1f} MB")
+    if summary.skipped:
+        print(f"{summary.skipped:,} videos were done by an earlier run, {summary.done:,} by this one")
+    if rejected:
+        print(f"{out / 'rejected.tsv'} lists the {rejected:,} that were rejected, and why")
+
+
+def _show_problems(problems: Sequence[Problem]) -> None:
+    from launch.progress import printable
+
+    for problem in problems[:PROBLEMS_SHOWN]:
+        print(f"{printable(problem.file)}: {problem.member} {problem.what}: {problem.detail}".replace(":  ", ": "))
+    if len(problems) > PROBLEMS_SHOWN:
+        print(f"and {len(problems) - PROBLEMS_SHOWN:,} more")
+    print(f"problems: {len(problems):,}. Copy these files again, or pack into a new folder")
+
+
+if __name__ == "__main__":
+    main()

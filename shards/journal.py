@@ -1,0 +1,183 @@
+"""The journal of a packing: what became of each input, so that a killed packing goes on and the index can be built.
+
+One JSON object a line. The first says with which settings the folder is packed; after it, each line is one event. A
+line is written after the bytes that it speaks of are on the disk, so the journal is never ahead of the shards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from shards.format import FORMAT_VERSION, JOURNAL, PackSettings, Reason
+from shards.index import ShardFile
+from shards.sources import Source
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where the content of a record's member lies in its tar file."""
+
+    offset: int
+    size: int
+    crc: int  # CRC-32
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An input became a record."""
+
+    source: Source
+    key: str
+    split: str
+    shard: str
+    end: int  # of the record in the shard, bytes
+    ticks: int
+    width: int
+    height: int
+    sound_from: int
+    sound_to: int
+    members: dict[str, Member]  # by extension
+    picture_sizes: list[int]  # bytes, in the order of time
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An input did not become a record."""
+
+    source: Source
+    reason: Reason
+    detail: str
+
+
+Event = Packed | Rejection | ShardFile
+
+# What lay outside of the video's content may be otherwise next time: these inputs are tried again by the next packing.
+TRIED_AGAIN = frozenset({Reason.UNREADABLE, Reason.TIMED_OUT, Reason.DECODER_CRASHED})
+
+
+class Journal:
+    """The journal of one folder, locked against a second packer for as long as it is open."""
+
+    def __init__(self, folder: Path, settings: PackSettings, *, shard_bytes: int) -> None:
+        """Open or begin the journal of `folder`.
+
+        Raises ValueError when another packer has it open, when it was begun with other settings, or when it is
+        damaged elsewhere than in its last line, which a kill may have torn.
+        """
+        self._path = folder / JOURNAL
+        self._waiting: list[bytes] = []
+        self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115 - closed by `close`
+        try:
+            self._lock()
+            header = {"format": FORMAT_VERSION, "settings": asdict(settings), "shard_bytes": shard_bytes}
+            complete = _complete_bytes(self._path)
+            self._file.truncate(complete)
+            if not complete:
+                self._waiting.append(_line(header))
+                self.flush()
+            else:
+                self._check_header(json.loads(_line(header)))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another `avc pack` is at work in {self._path.parent}: wait for it, or pack into another folder"
+            ) from None
+
+    def _check_header(self, wanted: dict[str, Any]) -> None:
+        with open(self._path, "rb") as file:
+            begun = json.loads(file.readline())
+        if begun == wanted:
+            return
+        flat = [{**header.get("settings", {}), **header, "settings": None} for header in (begun, wanted)]
+        names = sorted(name for name in flat[0].keys() | flat[1].keys() if flat[0].get(name) != flat[1].get(name))
+        differences = ", ".join(f"{name} {flat[0].get(name)!r} and not {flat[1].get(name)!r}" for name in names)
+        raise ValueError(
+            f"{self._path.parent} was begun with other settings: {differences}. "
+            "Give the same ones to go on there, or pack into another folder"
+        )
+
+    def events(self) -> Iterator[Event]:
+        """Every event that is on the disk, in order."""
+        return read_events(self._path)
+
+    def append(self, event: Event) -> None:
+        """Keep an event for the next `flush`."""
+        self._waiting.append(_line({type(event).__name__.lower(): asdict(event)}))
+
+    def flush(self) -> None:
+        """Write what waits. The caller has brought the shards to the disk before."""
+        if not self._waiting:
+            return
+        end = self._file.seek(0, os.SEEK_END)
+        data = memoryview(b"".join(self._waiting))
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(end)  # a full disk tears a line, which must stay the last one
+            raise
+        self._waiting.clear()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """The events of the journal at `path`, in order, without a torn last line."""
+    for number, line in enumerate(_lines(path), start=1):
+        if number > 1:
+            yield _event(path, number, line)
+
+
+def _complete_bytes(path: Path) -> int:
+    return sum(len(line) for line in _lines(path))
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return  # torn by a kill: what it spoke of will be done again
+            yield line
+
+
+def _line(content: dict[str, Any]) -> bytes:
+    # ASCII: names that are not UTF-8 hold lone surrogates, which only JSON's escapes can carry.
+    return json.dumps(content, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _event(path: Path, number: int, line: bytes) -> Event:
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        (kind, fields), *more = json.loads(line).items()
+        if not more and kind == "shardfile":
+            return ShardFile(**fields)
+        if not more and kind in ("packed", "rejection"):
+            fields["source"] = Source(**fields["source"])
+            if kind == "rejection":
+                return Rejection(**{**fields, "reason": Reason(fields["reason"])})
+            fields["members"] = {name: Member(**member) for name, member in fields["members"].items()}
+            return Packed(**fields)
+    raise ValueError(
+        f"line {number} of {path} is damaged: what was packed can no longer be told from it. "
+        "Restore that file, or pack again into a new folder"
+    )

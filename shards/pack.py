@@ -1,0 +1,311 @@
+"""Many videos become a packed folder: in parallel, resumable, with what became of each input on record.
+
+::
+
+    sources ──► worker processes ──► results in the order of the sources ──► shards ──► journal ──► index
+                (shards/record.py)   (whatever order they end in)           (fsync first, then the journal)
+
+Records are committed in the order of the sources' names, so the shards' bytes depend on the inputs and the settings
+alone: not on the number of workers, not on where a packing was killed and begun again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import multiprocessing
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
+from shards.durable import PART
+from shards.format import JOURNAL, SPLITS, PackSettings, Reason
+from shards.index import Manifest, ShardFile
+from shards.indexing import remove_manifest, write_index
+from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection
+from shards.record import Record, begin_worker, make_record
+from shards.sources import Source, list_sources
+from shards.split import Splitter
+from shards.writer import ShardWriter, render_record
+
+Progress = Callable[[int, int, str], None]  # inputs done, inputs to do, name of the last one
+
+# Results wait here for a slow one before them. A result is about 5 MB, so this bounds memory at 20 MB a worker.
+RESULTS_PER_WORKER = 4
+
+SECONDS_BETWEEN_SYNCS = 2.0  # what a kill can cost, beside the results that wait
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a packing did, and what the folder holds after it."""
+
+    manifest: Manifest
+    done: int  # inputs that this run packed or rejected
+    skipped: int  # inputs that an earlier run had done
+
+
+def pack(
+    inputs: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    settings: PackSettings | None = None,
+    *,
+    split_lists: Mapping[str, Path] | None = None,
+    workers: int | None = None,
+    time_limit_seconds: float = 120.0,
+    shard_bytes: int = 256_000_000,
+    progress: Progress | None = None,
+) -> Summary:
+    """Pack videos into the folder `out`, or go on where an earlier packing into it was stopped.
+
+    `inputs` are as in `list_sources`, `split_lists` as in `Splitter`; `workers` are processes, by default as many as
+    there are cores. An input that is on record as done (by name, size and time of change) is skipped; one that could
+    not be read, timed out or crashed its decoder is tried again. New inputs go into new shards.
+
+    Raises ValueError for what the user can put right: wrong settings, a missing input, a folder begun with other
+    settings or in use by another packer; OSError when `out` cannot be written to. What was committed stays.
+    """
+    settings = settings or PackSettings()
+    check_settings(settings)
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    if not time_limit_seconds > 0:
+        raise ValueError(f"the time limit per video must be more than 0 seconds, not {time_limit_seconds}")
+    if shard_bytes < 1:
+        raise ValueError(f"the size of a shard must be positive, not {shard_bytes} bytes")
+    folder = Path(out).expanduser()
+    sources = list_sources(inputs, without=folder)
+    splitter = Splitter(settings.split, split_lists)
+    splitter.check([source.name for source in sources])
+    if not sources:
+        raise ValueError(f"there are no files in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
+    _make_folder(folder)
+    with (
+        _full_disk_explained(folder),
+        Journal(folder, settings, shard_bytes=shard_bytes) as journal,
+        _Packing(folder, journal, splitter, settings, shard_bytes=shard_bytes) as packing,
+    ):
+        pending = [source for source in sources if not packing.has_done(source)]
+        skipped = len(sources) - len(pending)
+        if pending:
+            remove_manifest(folder)
+        results = _results(pending, settings, workers=workers or _cores(), time_limit_seconds=time_limit_seconds)
+        for done, result in enumerate(results, start=1):
+            packing.commit(result)
+            if progress is not None:
+                progress(done, len(pending), result.source.name)
+        packing.finish()
+        return Summary(write_index(folder, settings, journal.events()), done=len(pending), skipped=skipped)
+
+
+def check_settings(settings: PackSettings) -> None:
+    """Raise ValueError for a setting that no packing can have."""
+    rules = (
+        ("start_seconds", 0 <= settings.start_seconds < math.inf, "0 or more"),
+        ("seconds", 1 <= settings.seconds < math.inf, "at least 1: a clip is used a second of sound at a time"),
+        ("side", 16 <= settings.side <= 4096, "16 to 4096 pixels"),
+        ("jpeg_quality", 1 <= settings.jpeg_quality <= 100, "1 to 100"),
+        ("every", settings.every >= 1, "1 or more: keep the picture of every n-th tick"),
+        ("sound", settings.sound in ("wav", "flac"), "wav or flac"),
+        (
+            "split",
+            len(settings.split) == len(SPLITS)
+            and all(share >= 0 for share in settings.split)
+            and math.isclose(sum(settings.split), 1.0, abs_tol=1e-6),
+            f"three shares for {', '.join(SPLITS)} that add up to 1",
+        ),
+    )
+    for name, holds, wanted in rules:
+        if not holds:
+            raise ValueError(f"the setting {name} is {getattr(settings, name)!r} and must be {wanted}")
+
+
+class _Packing:
+    """The state of one packing: what is done, which keys there are, and the open shard of each split."""
+
+    def __init__(
+        self, folder: Path, journal: Journal, splitter: Splitter, settings: PackSettings, *, shard_bytes: int
+    ) -> None:
+        self._folder, self._journal, self._splitter, self._settings = folder, journal, splitter, settings
+        self._writers = {split: ShardWriter(folder, split, shard_bytes=shard_bytes) for split in SPLITS}
+        self._done: dict[tuple[str, int | None], tuple[int, int]] = {}  # name and offset -> size and time of change
+        self._names: dict[str, str] = {}  # key -> name of the source that was packed under it
+        self._synced_at = time.monotonic()
+        self._recover()
+
+    def __enter__(self) -> _Packing:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Keep what is committed: also after an error, where it can still be written."""
+        try:
+            if error[0] is not None:
+                self.sync()
+        except OSError:
+            pass  # the error that led here is the one to show; what was not synced will be done again
+        finally:
+            for writer in self._writers.values():
+                writer.abandon()
+
+    def _recover(self) -> None:
+        complete: set[str] = set()
+        ends: dict[str, tuple[str, int, int]] = {}  # shard -> split, end, records
+        for event in self._journal.events():
+            if isinstance(event, ShardFile):
+                complete.add(event.name)
+                self._writers[event.split].closed(event.name)
+                if not (self._folder / event.name).is_file():
+                    raise ValueError(
+                        f"{self._folder / event.name} was packed and is no longer there: copy it back, or pack into a "
+                        "new folder"
+                    )
+            elif isinstance(event, Rejection):
+                self._note(event.source, reason=event.reason)
+            else:
+                self._note(event.source)
+                self._names[event.key] = event.source.name
+                _, _, records = ends.get(event.shard, ("", 0, 0))
+                ends[event.shard] = (event.split, event.end, records + 1)
+        still_open = {shard + PART for shard in ends.keys() - complete}
+        for path in self._folder.glob(f"*{PART}"):
+            if path.name not in still_open:  # begun, and killed before anything of it was on record
+                path.unlink()
+        for shard, (split, end, records) in ends.items():
+            if shard not in complete and (file := self._writers[split].reopen(end=end, records=records)):
+                self._journal.append(file)
+
+    def _note(self, source: Source, *, reason: Reason | None = None) -> None:
+        if reason in TRIED_AGAIN:
+            self._done.pop((source.name, source.offset), None)
+        else:
+            self._done[source.name, source.offset] = source.size, source.mtime_ns
+
+    def has_done(self, source: Source) -> bool:
+        """Whether this input, unchanged, is on record already."""
+        return self._done.get((source.name, source.offset)) == (source.size, source.mtime_ns)
+
+    def commit(self, result: Record | Rejection) -> None:
+        """Put one result on record, and its bytes into a shard."""
+        if isinstance(result, Record) and result.key in self._names:
+            detail = f"same content as {self._names[result.key]}"
+            result = Rejection(result.source, Reason.DUPLICATE, detail)
+        self._journal.append(result if isinstance(result, Rejection) else self._write(result))
+        if time.monotonic() - self._synced_at > SECONDS_BETWEEN_SYNCS:
+            self.sync()
+
+    def _write(self, record: Record) -> Packed:
+        split = self._splitter.split(record.key, record.source.name)
+        writer = self._writers[split]
+        data, starts = render_record(record.key, record.members)
+        if writer.is_full_for(data):
+            self._close(writer)
+        shard = writer.shard
+        offset = writer.append(data)
+        self._names[record.key] = record.source.name
+        members = {
+            extension: Member(offset=offset + starts[extension], size=len(content), crc=record.crcs[extension])
+            for extension, content in record.members.items()
+        }
+        return Packed(
+            source=record.source,
+            key=record.key,
+            split=split,
+            shard=shard,
+            end=offset + len(data),
+            ticks=record.ticks,
+            width=record.width,
+            height=record.height,
+            sound_from=record.sound_from,
+            sound_to=record.sound_to,
+            members=members,
+            picture_sizes=record.picture_sizes,
+        )
+
+    def sync(self) -> None:
+        """Bring the shards to the disk, and then the journal."""
+        for writer in self._writers.values():
+            writer.sync()
+        self._journal.flush()
+        self._synced_at = time.monotonic()
+
+    def _close(self, writer: ShardWriter) -> None:
+        self.sync()
+        if file := writer.close():
+            self._journal.append(file)
+
+    def finish(self) -> None:
+        """Complete every shard."""
+        for writer in self._writers.values():
+            self._close(writer)
+        self.sync()
+
+
+def _results(
+    sources: Sequence[Source], settings: PackSettings, *, workers: int, time_limit_seconds: float
+) -> Iterator[Record | Rejection]:
+    """The sources' results, in their order, from processes that are replaced when they crash or take too long."""
+    # Spawned, not forked: the caller may have threads, and a fork would copy their locks as they happen to be.
+    pool = ProcessPool(
+        max_workers=min(workers, max(1, len(sources))),
+        initializer=begin_worker,
+        context=multiprocessing.get_context("spawn"),
+    )
+    waiting: deque[tuple[Source, ProcessFuture]] = deque()
+    try:
+        for source in sources:
+            waiting.append((source, pool.schedule(make_record, (source, settings), timeout=time_limit_seconds)))
+            if len(waiting) >= RESULTS_PER_WORKER * workers:
+                yield _result(*waiting.popleft(), time_limit_seconds)
+        while waiting:
+            yield _result(*waiting.popleft(), time_limit_seconds)
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def _result(source: Source, future: ProcessFuture, time_limit_seconds: float) -> Record | Rejection:
+    try:
+        result: Record | Rejection = future.result()
+    except TimeoutError:
+        return Rejection(source, Reason.TIMED_OUT, f"no result within {time_limit_seconds:g} s")
+    except ProcessExpired as error:
+        how = f"signal {-error.exitcode}" if error.exitcode < 0 else f"exit status {error.exitcode}"
+        return Rejection(source, Reason.DECODER_CRASHED, f"its process ended with {how}")
+    except BrokenExecutor as error:
+        raise RuntimeError(
+            "the packing processes cannot be kept running (out of memory, or killed from outside?). What was packed "
+            "is kept: run the same command again, with fewer workers, and it goes on where it was"
+        ) from error
+    return result
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give a folder to pack into")
+    if folder.is_dir() and not (folder / JOURNAL).exists() and any(folder.iterdir()):
+        raise ValueError(
+            f"{folder} holds other files and no {JOURNAL} of a packing: give a new or an empty folder to pack into"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _full_disk_explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        way_out = "What was packed is kept: make room there and run the same command again, it goes on where it was"
+        raise OSError(error.errno, f"{error.strerror}. {way_out}", str(folder)) from None
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,143 @@
+"""One video becomes one record: the work of a packing process, which may crash or hang without harm to the others."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import stat
+import threading
+import wave
+import zlib
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from shards import media
+from shards.format import SAMPLE_RATE_HZ, PackSettings, Reason
+from shards.journal import Rejection
+from shards.sources import Source
+from shards.window import Descriptor, Window
+
+KEY_DIGITS = 32  # hexadecimal: 128 bits of SHA-256, so that two videos of a key are two copies of one
+
+LARGEST_MJPEG = 2**32 - 1  # pictures.npy counts bytes in 32 bits
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a video becomes, before its place in a shard is known."""
+
+    source: Source
+    key: str
+    ticks: int
+    width: int
+    height: int
+    sound_from: int
+    sound_to: int
+    members: dict[str, bytes]  # by extension
+    crcs: dict[str, int]
+    picture_sizes: list[int]
+
+
+def begin_worker() -> None:
+    """Let this process end with the one that started it, also when that one is killed."""
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def make_record(source: Source, settings: PackSettings) -> Record | Rejection:
+    """Read, decode and encode one source."""
+    try:
+        with _open(source) as file:
+            key = hashlib.file_digest(file, "sha256").hexdigest()[:KEY_DIGITS]
+            file.seek(0)
+            clip = media.read(file, settings)
+    except media.Rejected as error:
+        return Rejection(source, error.reason, error.detail)
+    except OSError as error:
+        return Rejection(source, Reason.UNREADABLE, error.strerror or str(error))
+    except MemoryError:
+        return Rejection(source, Reason.TOO_LARGE, "decoding it took more memory than there is")
+    except Exception as error:  # whatever a broken file provokes costs that file only; the list names it
+        return Rejection(source, Reason.UNDECODABLE, f"{type(error).__name__}: {error}")
+
+    picture_sizes = [len(picture) for picture in clip.pictures]
+    if sum(picture_sizes) > LARGEST_MJPEG:
+        return Rejection(source, Reason.TOO_LARGE, f"its pictures take {sum(picture_sizes):,} bytes")
+    members = {
+        "json": _facts(source, key, clip, settings),
+        "mjpeg": b"".join(clip.pictures),
+        settings.sound: encode_sound(clip.sound, settings.sound),
+    }
+    return Record(
+        source=source,
+        key=key,
+        ticks=clip.ticks,
+        width=clip.width,
+        height=clip.height,
+        sound_from=clip.sound_from,
+        sound_to=clip.sound_to,
+        members=members,
+        crcs={extension: zlib.crc32(content) for extension, content in members.items()},
+        picture_sizes=picture_sizes,
+    )
+
+
+def encode_sound(sound: np.ndarray, form: str) -> bytes:
+    """Mono int16 samples at 48 kHz as a file: "wav" (44 bytes of header, then the samples) or "flac" (lossless)."""
+    stream = io.BytesIO()
+    if form == "flac":
+        soundfile.write(stream, sound, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
+    else:
+        with wave.open(stream, "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(SAMPLE_RATE_HZ)
+            file.writeframes(sound.astype("<i2").tobytes())
+    return stream.getvalue()
+
+
+def _facts(source: Source, key: str, clip: media.Clip, settings: PackSettings) -> bytes:
+    """The JSON member. Nothing that differs between machines goes in, so that equal videos give equal bytes."""
+    content: dict[str, Any] = {
+        "key": key,
+        "name": os.fsencode(source.basename).decode("utf-8", "replace"),
+        "ticks": clip.ticks,
+        "every": settings.every,
+        "width": clip.width,
+        "height": clip.height,
+        "sound": {
+            "format": settings.sound,
+            "rate": SAMPLE_RATE_HZ,
+            "samples": len(clip.sound),
+            "from": clip.sound_from,
+            "to": clip.sound_to,
+        },
+        "source": clip.source,
+    }
+    return json.dumps(content, indent=1, sort_keys=True).encode("ascii") + b"\n"
+
+
+def _open(source: Source) -> io.BufferedReader:
+    if source.problem:
+        raise OSError(source.problem)
+    if source.offset is not None:
+        window = Window(Descriptor(source.path), offset=source.offset, size=source.size)
+        return io.BufferedReader(window)
+    # Without O_NONBLOCK, opening a pipe that took the place of a listed file would wait for a writer for ever.
+    number = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError("not a regular file")
+    return open(number, "rb")

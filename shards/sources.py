@@ -1,0 +1,120 @@
+"""What the user gives to pack, as one sorted list: folders, files, lists of paths, tar files that hold videos."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# Members of a tar file are inputs by these endings: beside its video a WebDataset record holds captions, labels, ...
+VIDEO_SUFFIXES = frozenset(
+    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"}
+    | {".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input: a file, or a member of a tar file."""
+
+    name: str  # absolute path, or TAR::MEMBER; bytes that are not UTF-8 as surrogates, as the os module has them
+    path: str  # the file to open
+    offset: int | None  # of the member's content in the tar file; None for a file of its own
+    size: int  # bytes; -1 where it could not be asked for
+    mtime_ns: int
+    problem: str = ""  # why it cannot be opened, where that is known already
+
+    @property
+    def basename(self) -> str:
+        """The last part of the file's or member's name."""
+        return self.name.rpartition("::")[2].rpartition("/")[2]
+
+
+def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | None = None) -> list[Source]:
+    """Every input once, sorted by name, whatever order and overlap the inputs were given in.
+
+    A folder gives all of its files and those of its sub-folders but for hidden ones (`.name`); a `.tar` file its
+    members that end as videos do; a `.txt` file that is given itself (not one found in a folder) the paths in it, one
+    a line, relative to that file. The folder `without` (the one being packed into) is left out. What cannot be read is
+    in the list too, with its `problem`. Raises ValueError when an input that the user named does not exist.
+    """
+    found: dict[tuple[str, int | None], Source] = {}
+    left_out = os.path.realpath(without) if without is not None else None
+    for given in inputs:
+        path = os.path.abspath(os.path.expanduser(given))
+        if not os.path.lexists(path):
+            raise ValueError(f"{os.fspath(given)} does not exist: give folders, video files, .txt lists or .tar files")
+        if path.lower().endswith(".txt") and os.path.isfile(path):
+            sources = _from_list(path, left_out)
+        else:
+            sources = _from_path(path, left_out, frozenset())
+        for source in sources:
+            found.setdefault((source.name, source.offset), source)
+    return sorted(found.values(), key=lambda source: (os.fsencode(source.name), source.offset or 0))
+
+
+def _from_list(path: str, left_out: str | None) -> Iterator[Source]:
+    with open(path, "rb") as file:
+        for line in file:
+            entry = os.fsdecode(line.rstrip(b"\r\n"))
+            if entry.strip():
+                full = os.path.abspath(os.path.join(os.path.dirname(path), os.path.expanduser(entry)))
+                yield from _from_path(full, left_out, frozenset())
+
+
+def _from_path(path: str, left_out: str | None, above: frozenset[str]) -> Iterator[Source]:
+    try:
+        facts = os.stat(path)
+    except OSError as error:
+        yield _unreadable(path, error.strerror or str(error))
+        return
+    if stat.S_ISDIR(facts.st_mode):
+        real = os.path.realpath(path)
+        if real == left_out or real in above:  # a link may lead back to a folder that it lies in
+            return
+        try:
+            names = sorted(os.listdir(path))
+        except OSError as error:
+            yield _unreadable(path, f"the folder cannot be listed: {error.strerror}")
+            return
+        for name in names:
+            if not name.startswith("."):
+                yield from _from_path(os.path.join(path, name), left_out, above | {real})
+    elif not stat.S_ISREG(facts.st_mode):
+        yield _unreadable(path, "not a regular file")
+    elif path.lower().endswith(".tar"):
+        yield from _from_tar(path, facts)
+    else:
+        yield Source(path, path, None, facts.st_size, facts.st_mtime_ns)
+
+
+def _from_tar(path: str, facts: os.stat_result) -> Iterator[Source]:
+    videos = 0
+    problem = ""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                if os.path.splitext(member.name)[1].lower() in VIDEO_SUFFIXES and not member.isdir():
+                    videos += 1
+                    plain = member.isreg() and not member.issparse()
+                    yield Source(
+                        f"{path}::{member.name}",
+                        path,
+                        member.offset_data,
+                        member.size,
+                        facts.st_mtime_ns,
+                        problem="" if plain else "a link or special member of the tar file",
+                    )
+    except (tarfile.TarError, OSError, ValueError) as error:
+        problem = f"the tar file cannot be read to its end: {error}"
+    if not videos and not problem:
+        problem = "the tar file holds no member whose name ends as a video's does"
+    if problem:
+        yield Source(path, path, None, facts.st_size, facts.st_mtime_ns, problem=problem)
+
+
+def _unreadable(path: str, problem: str) -> Source:
+    return Source(path, path, None, size=-1, mtime_ns=0, problem=problem)

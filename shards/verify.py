@@ -1,0 +1,177 @@
+"""Checking a packed folder: every shard and every member, against the manifest and the index."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from shards.durable import PART
+from shards.format import CLIPS, MANIFEST, SAMPLES_PER_TICK, SPLITS, picture_count
+from shards.index import Index, Manifest, ShardFile, StoredFile, open_index, read_manifest
+from shards.read import WAV_HEADER_BYTES
+from shards.window import Descriptor
+from shards.writer import BLOCK
+
+Progress = Callable[[int, int, str], None]  # bytes done, bytes to do, name of the last file
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: `what` is missing, truncated, altered, inconsistent or not listed."""
+
+    file: str  # a shard, or a table of the index
+    member: str  # KEY.extension; empty where the file as a whole is meant
+    what: str
+    detail: str
+
+
+def verify(folder: str | os.PathLike[str], *, quick: bool = False, progress: Progress | None = None) -> list[Problem]:
+    """Everything that is wrong with a packed folder; an empty list means that it is as it was packed.
+
+    All bytes are read: files are held against their SHA-256, members against their CRC-32, pictures and sound against
+    the index. `quick` compares files' names and sizes only. Raises ValueError when the folder has no manifest that can
+    be read.
+    """
+    path = Path(folder).expanduser()
+    manifest = read_manifest(path)
+    problems = [problem for table in manifest.tables for problem in _file_problems(path, table, quick=quick)]
+    index = None
+    if not problems:  # a damaged index would accuse every member
+        try:
+            index = open_index(path)
+        except ValueError as error:
+            problems.append(Problem(MANIFEST, "", "inconsistent", str(error)))
+    problems += _not_listed(path, manifest)
+    total, done = sum(shard.bytes for shard in manifest.shards), 0
+    for row, shard in enumerate(manifest.shards):
+        in_file = _file_problems(path, shard, quick=quick)
+        in_members: list[Problem] = []
+        if index is not None and not quick and (path / shard.name).is_file():
+            in_members = [*_member_problems(path, shard, row, index)]
+        # A member that is named says more than the shard's checksum; this one remains for what lies between members.
+        problems += [problem for problem in in_file if problem.what != "altered" or not in_members] + in_members
+        done += shard.bytes
+        if progress is not None:
+            progress(done, total, shard.name)
+    if index is not None:
+        problems += _count_problems(manifest, index)
+    return problems
+
+
+def _not_listed(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+    listed = {shard.name for shard in manifest.shards}
+    for entry in sorted(folder.iterdir()):
+        if entry.name.endswith((".tar", PART)) and entry.name not in listed:
+            yield Problem(entry.name, "", "not listed", "the manifest does not have it")
+
+
+def _file_problems(folder: Path, file: StoredFile, *, quick: bool) -> list[Problem]:
+    try:
+        with open(folder / file.name, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size < file.bytes:
+                return [Problem(file.name, "", "truncated", f"{size:,} bytes of {file.bytes:,}")]
+            if size > file.bytes:
+                return [Problem(file.name, "", "altered", f"{size:,} bytes instead of {file.bytes:,}")]
+            if not quick and hashlib.file_digest(stream, "sha256").hexdigest() != file.sha256:
+                return [Problem(file.name, "", "altered", "its SHA-256 is not the one in the manifest")]
+    except FileNotFoundError:
+        return [Problem(file.name, "", "missing", f"{file.bytes:,} bytes")]
+    except OSError as error:
+        return [Problem(file.name, "", "unreadable", error.strerror or str(error))]
+    return []
+
+
+def _member_problems(folder: Path, shard: ShardFile, row: int, index: Index) -> Iterator[Problem]:
+    sound = index.manifest.settings.sound
+    descriptor = Descriptor(folder / shard.name)
+    end = 0  # of what the index accounts for
+    clips = index.clips[index.clips["shard"] == row]
+    columns = {"json": "json", "mjpeg": "mjpeg", sound: "sound"}
+    for clip in clips[np.argsort(clips["json_offset"])]:
+        key = str(clip["key"], "ascii")
+        for extension in sorted(columns):
+            offset, size, crc = (int(clip[f"{columns[extension]}_{part}"]) for part in ("offset", "size", "crc"))
+            name = f"{key}.{extension}"
+            if offset - BLOCK != end:
+                yield Problem(shard.name, name, "inconsistent", f"starts at byte {offset}, after a gap or an overlap")
+            end = offset + -(-size // BLOCK) * BLOCK
+            try:
+                data = descriptor.read(offset - BLOCK, BLOCK + size)
+            except OSError as error:
+                yield Problem(shard.name, name, "unreadable", error.strerror or str(error))
+                continue
+            if len(data) < BLOCK + size:
+                left = max(0, len(data) - BLOCK)
+                yield Problem(shard.name, name, "truncated" if left else "missing", f"{left:,} bytes of {size:,}")
+                continue
+            header, content = data[:BLOCK], data[BLOCK:]
+            if not _is_header_of(header, name, size):
+                yield Problem(shard.name, name, "altered", "its tar header is not the one that was written")
+            if zlib.crc32(content) != crc:
+                yield Problem(shard.name, name, "altered", "its CRC-32 is not the one in the index")
+            elif wrong := _content_problem(extension, content, clip, index.pictures):
+                yield Problem(shard.name, name, "inconsistent", wrong)
+
+
+def _is_header_of(header: bytes, name: str, size: int) -> bool:
+    try:
+        member = tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return member.name == name and member.size == size and member.isreg()
+
+
+def _content_problem(extension: str, content: bytes, clip: np.void, pictures: np.ndarray) -> str:
+    """What is wrong with a member whose checksum holds: the packer's mistake then, and not the disk's."""
+    ticks = int(clip["ticks"])
+    if extension == "json":
+        try:
+            facts = json.loads(content)
+            wrong = [name for name in ("ticks", "every", "width", "height") if facts[name] != clip[name]]
+        except (ValueError, KeyError, TypeError) as error:
+            return f"not the facts of a record: {error!r}"
+        return f"its {', '.join(wrong)} is not what the index says" if wrong else ""
+    if extension == "mjpeg":
+        first = int(clip["first_picture"])
+        starts = pictures[first : first + picture_count(ticks, int(clip["every"])) + 1].astype(np.int64)
+        if starts[0] != 0 or starts[-1] != len(content) or (np.diff(starts) < 4).any():
+            return "the table of pictures does not divide it into pictures"
+        for place, (start, end) in enumerate(itertools.pairwise(starts.tolist())):
+            if content[start : start + 2] != b"\xff\xd8" or content[end - 2 : end] != b"\xff\xd9":
+                return f"picture {place} does not start and end as a JPEG file"
+        return ""
+    wanted = ticks * SAMPLES_PER_TICK
+    if extension == "wav" and len(content) != WAV_HEADER_BYTES + 2 * wanted:
+        return f"{len(content):,} bytes for {wanted:,} samples"
+    try:
+        sound = soundfile.info(io.BytesIO(content))
+    except soundfile.SoundFileError as error:
+        return str(error)
+    return "" if sound.frames == wanted else f"{sound.frames:,} samples instead of {wanted:,}"
+
+
+def _count_problems(manifest: Manifest, index: Index) -> Iterator[Problem]:
+    for code, split in enumerate(SPLITS):
+        rows = int((index.clips["split"] == code).sum())
+        listed = sum(shard.records for shard in manifest.shards if shard.split == split)
+        if not rows == listed == manifest.packed.get(split, 0):
+            detail = f"{rows} rows of the index are {split}, the shards have {listed} records, the counts say "
+            yield Problem(CLIPS, "", "inconsistent", f"{detail}{manifest.packed.get(split, 0)}")
+    for row, shard in enumerate(manifest.shards):
+        rows = int((index.clips["shard"] == row).sum())
+        if rows != shard.records:
+            yield Problem(
+                shard.name, "", "inconsistent", f"{rows} records in the index, {shard.records} in the manifest"
+            )

@@ -1,0 +1,137 @@
+"""Appending records to the shards of one split, in a way that a kill at any instant can be recovered from."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+
+from shards.durable import PART, sync_folder
+from shards.index import ShardFile
+
+BLOCK = 512  # of a tar file
+TAR_RECORD = 20 * BLOCK  # tar files are filled up to a multiple of this, as GNU tar does
+
+
+def render_record(key: str, members: dict[str, bytes]) -> tuple[bytes, dict[str, int]]:
+    """The bytes of one record in a tar file, and where in them each member's content starts.
+
+    Equal members give equal bytes on every machine: time, owner and mode are fixed.
+    """
+    # Imported here because it imports torch, which takes seconds and which the workers have no use for.
+    from webdataset import TarWriter
+
+    stream = io.BytesIO()
+    with TarWriter(stream, encoder=False, mtime=0, user="avc", group="avc", mode=0o444) as writer:
+        writer.write({"__key__": key, **members})
+    starts = {}
+    end = 0
+    for extension in sorted(members):  # the order in which webdataset writes them, each after a header of one block
+        starts[extension] = end + BLOCK
+        end += BLOCK + -(-len(members[extension]) // BLOCK) * BLOCK
+    return stream.getvalue()[:end], starts  # without the blocks of zeros that would end the tar file here
+
+
+class ShardWriter:
+    """The shards of one split, one open at a time.
+
+    The next one is begun when a record would make the open one larger than `shard_bytes`. That depends on lengths
+    alone, so a packing that was interrupted cuts its shards where an uninterrupted one does.
+    """
+
+    def __init__(self, folder: Path, split: str, *, shard_bytes: int) -> None:
+        self._folder, self._split, self._shard_bytes = folder, split, shard_bytes
+        self._number = 0
+        self._file: io.FileIO | None = None
+        self._end = 0
+        self._records = 0
+
+    @property
+    def shard(self) -> str:
+        """The name of the shard that is open, or of the next one."""
+        return f"{self._split}-{self._number:06d}.tar"
+
+    def closed(self, shard: str) -> None:
+        """Take note of a shard of this split that is complete."""
+        self._number = max(self._number, int(shard.removesuffix(".tar").rpartition("-")[2]) + 1)
+
+    def reopen(self, *, end: int, records: int) -> ShardFile | None:
+        """Go on with the open shard, of which `end` bytes and `records` records are known to be good.
+
+        Returns it as complete where a kill fell between taking its name and saying so. Raises ValueError when the
+        file is gone or shorter.
+        """
+        part = self._folder / (self.shard + PART)
+        if not part.exists() and (self._folder / self.shard).exists():
+            complete = _describe(self._folder, self.shard, split=self._split, records=records)
+            if complete.bytes == _complete_size(end):
+                self.closed(self.shard)
+                return complete
+        size = part.stat().st_size if part.exists() else 0
+        if size < end:
+            raise ValueError(
+                f"{part} has {size:,} bytes and the journal beside it says that {end:,} were written: restore that "
+                f"file, or remove {self._folder} and pack again"
+            )
+        self._file = io.FileIO(part, "r+")
+        self._file.truncate(end)
+        self._file.seek(end)
+        self._end, self._records = end, records
+        return None
+
+    def is_full_for(self, record: bytes) -> bool:
+        """Whether the open shard must be closed before this record."""
+        return self._end > 0 and self._end + len(record) + 2 * BLOCK > self._shard_bytes
+
+    def append(self, record: bytes) -> int:
+        """Write one record, and return the byte at which it starts in `shard`."""
+        if self._file is None:
+            self._file = io.FileIO(self._folder / (self.shard + PART), "w")
+            sync_folder(self._folder)
+        start = self._end
+        self._write(record)
+        self._end += len(record)
+        self._records += 1
+        return start
+
+    def sync(self) -> None:
+        """Return when everything appended is on the disk."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> ShardFile | None:
+        """End the open shard and give it its name; None when none is open. The journal must know its records before."""
+        if self._file is None:
+            return None
+        self._write(bytes(_complete_size(self._end) - self._end))
+        self.sync()
+        self._file.close()
+        self._file = None
+        os.rename(self._folder / (self.shard + PART), self._folder / self.shard)
+        sync_folder(self._folder)
+        complete = _describe(self._folder, self.shard, split=self._split, records=self._records)
+        self.closed(self.shard)
+        self._end = self._records = 0
+        return complete
+
+    def abandon(self) -> None:
+        """Close the file as it is, for a later `reopen`."""
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+
+def _complete_size(end: int) -> int:
+    return -(-(end + 2 * BLOCK) // TAR_RECORD) * TAR_RECORD
+
+
+def _describe(folder: Path, shard: str, *, split: str, records: int) -> ShardFile:
+    with open(folder / shard, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return ShardFile(name=shard, bytes=file.seek(0, os.SEEK_END), sha256=digest, split=split, records=records)
