@@ -1,0 +1,529 @@
+"""A video file becomes pictures on the tick grid and 48 kHz mono sound, by time stamps and nothing else.
+
+The only module of this package that imports av. Two passes over the clip's part of the file, pictures first: they say
+where time zero is and how long the clip lasts, so that the second pass keeps only the sound that belongs to it.
+
+Nothing that a file says about itself is trusted: containers come from a list of formats that hold their own streams,
+no other file or address can be opened, sizes are bounded before anything is decoded, and the stamps of decoded pictures
+and sound rule over declared rates and durations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.container import InputContainer
+from av.stream import Discard, Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from shards import picture, timeline
+from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, PackSettings, Reason, centres
+
+av.logging.set_level(None)  # many decoders' lines on one stderr help nobody: Rejected and Clip.source say what matters
+
+# Containers that hold their streams themselves. Playlists, manifests, scripts and session descriptions (hls, dash,
+# concat, sdp, imf ...) are left out, and so are single images and devices.
+CONTAINERS = (
+    "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ogg,asf,flv,mxf,nut,rm,dv,nsv,wtv,ivf,wav,mp3,aac,flac"
+)
+
+MAX_SIDE = 16_384  # pixels
+MAX_PIXELS = 8_192 * 4_352  # 8K in full; a decoder that keeps 16 reference pictures of it needs about 1 GB
+MAX_ASPECT = 16  # long side to short side of the shown picture
+MIN_RATE_HZ, MAX_RATE_HZ = 2_000, 384_000
+MAX_CHANNELS = 32
+
+SILENT_PEAK = 33  # of 32,768: -60 dBFS
+STILL_DIFFERENCE = 2.0  # grey levels
+
+# A start this far in is sought; an earlier one is reached by decoding from the beginning, which cannot go wrong.
+SEEK_FROM_SECONDS = 20
+# Seeking aims this much early: decoders of sound need a running start (mp3's bit reservoir, opus's 80 ms).
+RUN_UP_SECONDS = 2
+# Sound is decoded this far past the clip, so that neither the resampler nor the smoothing of stamps ends at its edges.
+MARGIN_SECONDS = 0.5
+# A stream of which this many packets failed, and more failed than gave a frame, is given up.
+PATIENCE = 200
+
+
+UNTURNED = (1, 0, 0, 0, 1)  # the first five of a display matrix that changes nothing
+
+Kind = Literal["video", "audio"]
+
+
+class Rejected(Exception):
+    """A file that cannot be packed: `reason` from the closed list, `detail` one line for people."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Pictures and sound of one clip, on one time line whose zero is the clip's first picture."""
+
+    pictures: list[bytes]  # one JPEG for each kept tick: 0, every, 2 * every, ...
+    width: int  # of the stored pictures, pixels
+    height: int
+    ticks: int  # length, in ticks of 0.04 s
+    sound: np.ndarray  # int16 (ticks * 1920,), mono, 48 kHz
+    sound_from: int  # samples before this one are padding: the sound had not begun
+    sound_to: int  # samples from this one on are padding: the sound had ended
+    source: dict[str, Any]  # what the container says and what decoding found; plain values for JSON
+
+
+def read(source: Path | BinaryIO, settings: PackSettings) -> Clip:
+    """Reads the clip that `settings` names out of a video file, which must be seekable.
+
+    Raises Rejected for everything that cannot be packed.
+    """
+    with _bytes_of(source) as file:
+        with _opened(file) as container:
+            declared = _examine(container)
+            shown = _read_pictures(file, container, settings=settings, pixel_aspect=declared.pixel_aspect)
+        heard = _read_sound(file, start=shown.start, ticks=shown.ticks, seek=_is_far(settings))
+    usable = centres(ticks=shown.ticks, sound_from=heard.begins, sound_to=heard.ends)
+    if not any(tick % settings.every == 0 for tick in usable):
+        seen, sounded = shown.ticks / TICKS_PER_SECOND, (heard.ends - heard.begins) / SAMPLE_RATE_HZ
+        raise Rejected(
+            Reason.TOO_SHORT, f"{seen:.2f} s of pictures, {sounded:.2f} s of sound: no whole second around a picture"
+        )
+    peak = int(np.abs(heard.samples.astype(np.int32)).max())
+    if peak < SILENT_PEAK and not settings.keep_silent:
+        raise Rejected(Reason.SILENT, f"its loudest sample is {peak} of 32768")
+    if shown.difference < STILL_DIFFERENCE and not settings.keep_still:
+        raise Rejected(Reason.STILL, f"no picture is further than {shown.difference:.2f} grey levels from the first")
+    return Clip(
+        pictures=shown.pictures,
+        width=shown.width,
+        height=shown.height,
+        ticks=shown.ticks,
+        sound=heard.samples,
+        sound_from=heard.begins,
+        sound_to=heard.ends,
+        source=declared.container | {"video": declared.video | shown.facts, "audio": declared.audio | heard.facts},
+    )
+
+
+# --- opening -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _bytes_of(source: Path | BinaryIO) -> Iterator[BinaryIO]:
+    if not isinstance(source, Path):
+        yield source
+        return
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise Rejected(Reason.UNREADABLE, str(error)) from error
+    with file:
+        yield file
+
+
+class _Bytes:
+    """The one file that libav may read. It has no name, and closing a container does not close it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+        self.seek = file.seek
+        self.tell = file.tell
+
+
+def _refuse(url: str, flags: int, options: dict[str, str]) -> Any:
+    raise PermissionError(f"a video may not make us open {url}")
+
+
+@contextlib.contextmanager
+def _opened(file: BinaryIO) -> Iterator[InputContainer]:
+    file.seek(0)
+    try:
+        container = av.open(
+            _Bytes(file),
+            mode="r",
+            options={"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)},
+            metadata_errors="replace",
+            io_open=_refuse,
+        )
+    except av.error.FFmpegError as error:
+        raise Rejected(Reason.NOT_MEDIA, f"no known container: {error.strerror}") from error
+    with container:
+        yield container
+
+
+def _stream(container: InputContainer, kind: Kind) -> Any:
+    """The stream that a player would choose, or None; cover art is no video."""
+    streams = [s for s in container.streams if s.type == kind and not s.disposition & Disposition.attached_pic]
+    best = container.streams.best(kind)
+    return best if best in streams else next(iter(streams), None)
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """What a container says about itself."""
+
+    pixel_aspect: Fraction
+    container: dict[str, Any]
+    video: dict[str, Any]
+    audio: dict[str, Any]
+
+
+def _examine(container: InputContainer) -> _Declared:
+    """Reads the declarations; raises Rejected for a missing stream and for sizes beyond the bounds."""
+    video, audio = _stream(container, "video"), _stream(container, "audio")
+    streams = f"{container.format.name} with {', '.join(s.type for s in container.streams) or 'no streams'}"
+    if video is None:
+        raise Rejected(Reason.NO_VIDEO_STREAM, streams)
+    if audio is None:
+        raise Rejected(Reason.NO_AUDIO_STREAM, streams)
+    for stream in (video, audio):
+        if stream.codec_context is None:
+            raise Rejected(Reason.UNDECODABLE, f"no decoder for its {stream.type} stream")
+    eye, ear = video.codec_context, audio.codec_context
+    if max(eye.width, eye.height) > MAX_SIDE or eye.width * eye.height > MAX_PIXELS:
+        raise Rejected(Reason.TOO_LARGE, f"pictures of {eye.width}x{eye.height} pixels")
+    aspect = video.sample_aspect_ratio or Fraction(1)
+    if not 1 / MAX_ASPECT <= Fraction(eye.width or 1, eye.height or 1) * aspect <= MAX_ASPECT:
+        raise Rejected(Reason.TOO_LARGE, f"pictures of {eye.width}x{eye.height} pixels, each {aspect} as wide as high")
+    _bound_sound(ear.sample_rate, ear.channels)
+    return _Declared(
+        pixel_aspect=aspect,
+        container={
+            "container": container.format.name,
+            "seconds": container.duration / av.time_base if container.duration else None,
+        },
+        video={
+            "codec": eye.name,
+            "width": eye.width,
+            "height": eye.height,
+            "pixel_aspect": str(aspect),
+            "declared_fps": float(video.average_rate) if video.average_rate else None,
+        },
+        audio={"codec": ear.name, "sample_rate_hz": ear.sample_rate, "channels": ear.channels},
+    )
+
+
+def _bound_sound(rate: int, channels: int) -> None:
+    known = rate > 0  # some containers leave it to the decoder
+    if (known and not MIN_RATE_HZ <= rate <= MAX_RATE_HZ) or channels > MAX_CHANNELS:
+        raise Rejected(Reason.TOO_LARGE, f"sound of {channels} channels at {rate} Hz")
+
+
+# --- decoding ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Damage:
+    """Packets of one stream that could not be read or decoded."""
+
+    errors: int = 0
+    last: str = "no error"
+
+    def note(self, error: Exception) -> None:
+        self.errors += 1
+        self.last = str(error)
+
+    def __str__(self) -> str:
+        return f"{self.errors} errors, the last: {self.last}"
+
+
+def _decoded(container: InputContainer, kind: Kind, damage: _Damage) -> Iterator[Any]:
+    """The frames of one stream from where the container stands; packets that do not decode are noted and skipped."""
+    stream = _stream(container, kind)
+    context = stream.codec_context
+    if not context.is_open:
+        context.thread_count = 1  # the packer runs a process for each core
+        context.options = {"max_pixels": str(MAX_PIXELS)}
+    for other in container.streams:
+        other.discard = Discard.default if other is stream else Discard.all
+    packets = container.demux(stream)
+    frames = 0
+    packet: Any = packets
+    while packet is not None:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError as error:
+            damage.note(error)
+            packet = None
+        try:
+            decoded = context.decode(packet)
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError as error:
+            damage.note(error)
+            if damage.errors > max(PATIENCE, frames):
+                return
+            continue
+        frames += len(decoded)
+        for frame in decoded:
+            frame.time_base = frame.time_base or stream.time_base
+            yield frame
+
+
+def _frames_into(file: BinaryIO, kind: Kind, damage: _Damage, *, time: Fraction, seek: bool) -> Iterator[Any]:
+    """Decoded frames of one stream, from before `time` (seconds) on: sought if wanted, and if that gets there."""
+    if seek:
+        with _opened(file) as container, contextlib.suppress(av.error.FFmpegError):
+            stream = _stream(container, kind)
+            container.seek(int((time - RUN_UP_SECONDS) / stream.time_base), stream=stream)
+            frames = _decoded(container, kind, damage)
+            first = next(frames, None)
+            stamp = None if first is None else _stamp(first)
+            if stamp is not None and stamp <= time:
+                yield first
+                yield from frames
+                return
+    with _opened(file) as container:
+        yield from _decoded(container, kind, damage)
+
+
+def _is_far(settings: PackSettings) -> bool:
+    return settings.start_seconds >= SEEK_FROM_SECONDS
+
+
+def _stamp(frame: Any) -> Fraction | None:
+    units = frame.pts if frame.pts is not None else frame.dts
+    return None if units is None else units * frame.time_base
+
+
+# --- pictures ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The clip's pictures, and what decoding them found."""
+
+    start: Fraction  # tick 0 in the file's own time, seconds
+    ticks: int
+    pictures: list[bytes]
+    width: int
+    height: int
+    difference: float  # the furthest that a picture is from the first, grey levels
+    facts: dict[str, Any]
+
+
+def _read_pictures(
+    file: BinaryIO, container: InputContainer, *, settings: PackSettings, pixel_aspect: Fraction
+) -> _Shown:
+    damage = _Damage()
+    frames = _decoded(container, "video", damage)
+    opening = next(frames, None)
+    if opening is None:
+        raise Rejected(Reason.UNDECODABLE, f"no picture decodes ({damage})")
+    asked = Fraction(str(settings.start_seconds))
+    zero = _stamp(opening) or Fraction(0)
+    start = zero + asked
+    limit = int(Fraction(str(settings.seconds)) * TICKS_PER_SECOND)
+    rounding = timeline.rounding_of(opening.time_base)
+    camera = _Camera(settings, opening, pixel_aspect)
+    if _is_far(settings):
+        frames = _frames_into(file, "video", damage, time=start, seek=True)
+    else:
+        frames = itertools.chain([opening], frames)
+
+    held: VideoFrame | None = None  # shown from `held_tick` until the next picture's tick
+    held_tick = ticks = 0
+    last = end = zero
+    decoded = corrupt = late = 0
+    steps: list[Fraction] = []
+    for frame in frames:
+        stamp = _stamp(frame)
+        stamp = end if stamp is None else stamp
+        if held is not None and stamp < last:
+            late += 1
+            continue
+        decoded += 1
+        corrupt += frame.is_corrupt
+        tick = timeline.first_tick_showing(stamp, start=start, rounding=rounding)
+        if held is not None:
+            camera.shoot(held, range(held_tick, min(tick, limit)))
+        if tick >= limit:
+            ticks = limit
+            break
+        step = stamp - last
+        held, held_tick, last = frame, max(0, tick), stamp
+        end = stamp + (frame.duration * frame.time_base or step)
+    else:
+        ticks = max(0, min(limit, timeline.first_tick_showing(end, start=start, rounding=rounding)))
+        if held is not None:
+            camera.shoot(held, range(held_tick, ticks))
+    if damage.errors + corrupt > decoded:
+        raise Rejected(Reason.UNDECODABLE, f"{decoded} pictures decode, {corrupt} of them corrupt ({damage})")
+    return _Shown(
+        start=start,
+        ticks=ticks,
+        pictures=camera.pictures,
+        width=camera.width,
+        height=camera.height,
+        difference=camera.difference,
+        facts=camera.facts | {"decoded": decoded, "corrupt": corrupt, "late": late, "errors": damage.errors},
+    )
+
+
+class _Camera:
+    """Scales, turns and encodes the pictures that ticks show, each once."""
+
+    def __init__(self, settings: PackSettings, opening: VideoFrame, pixel_aspect: Fraction) -> None:
+        self.pictures: list[bytes] = []
+        self.difference = 0.0
+        self._settings = settings
+        self._scaler = VideoReformatter()
+        self._first: np.ndarray | None = None
+        turn = opening.side_data.get("DISPLAYMATRIX")
+        self._orientation = picture.orientation_of(np.frombuffer(turn, np.int32).tolist() if turn else UNTURNED)
+        self._scaled = picture.stored_size(opening.width, opening.height, pixel_aspect=pixel_aspect, side=settings.side)
+        self.width, self.height = self._scaled[::-1] if self._orientation.transposed else self._scaled
+        reduces = min(opening.width, opening.height) >= settings.side
+        self._filter = Interpolation.AREA if reduces else Interpolation.BICUBIC
+        self.facts = {
+            "pixel_format": opening.format.name,
+            "matrix": picture.MATRICES[opening.colorspace].name if opening.colorspace in picture.MATRICES else "bt601",
+            "rotation": opening.rotation,
+        }
+
+    def shoot(self, frame: VideoFrame, ticks: range) -> None:
+        """Stores `frame` as the picture of the kept ones among `ticks`."""
+        every = self._settings.every
+        copies = len(range(-(-ticks.start // every) * every, ticks.stop, every))
+        if not copies:
+            return
+        planes = self._planes(frame)
+        if self.difference < STILL_DIFFERENCE:
+            grey = picture.coarse(planes[0])
+            self._first = grey if self._first is None else self._first
+            self.difference = max(self.difference, float(np.abs(grey - self._first).max()))
+        upright = picture.upright(planes, self._orientation)
+        self.pictures += [picture.jpeg(upright, quality=self._settings.jpeg_quality)] * copies
+
+    def _planes(self, frame: VideoFrame) -> picture.Planes:
+        width, height = self._scaled
+        rgb = frame.format.is_rgb
+        scaled = self._scaler.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="yuv420p",
+            interpolation=self._filter,
+            # Naming one matrix for both keeps swscale from a detour over RGB: recoloured() makes the change
+            # afterwards, on planes that are small by then.
+            src_colorspace=None if rgb else Colorspace.ITU601,
+            dst_colorspace=Colorspace.ITU601,
+            dst_color_range=ColorRange.JPEG,
+            threads=1,
+        )
+        luma, blue, red = (
+            np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+            for plane in scaled.planes
+        )
+        return picture.recoloured((luma, blue, red), picture.MATRICES.get(frame.colorspace))
+
+
+# --- sound -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """The clip's sound, and what decoding it found."""
+
+    samples: np.ndarray  # int16 (ticks * 1920,)
+    begins: int
+    ends: int
+    facts: dict[str, Any]
+
+
+def _read_sound(file: BinaryIO, *, start: Fraction, ticks: int, seek: bool) -> _Heard:
+    damage = _Damage()
+    seconds = ticks / TICKS_PER_SECOND
+    mixer = _Mixer()
+    stamps: list[float] = []  # of the pieces, seconds after `start`; NaN where the file has none
+    pieces: list[np.ndarray] = []  # float32, mono, each at its own rate
+    rates: list[int] = []
+    position = 0.0
+    collected = 0.0
+    decoded = beyond = 0
+    for frame in _frames_into(file, "audio", damage, time=start, seek=seek):
+        decoded += 1
+        stamp = _stamp(frame)
+        position = position if stamp is None else float(stamp - start)
+        lasts = frame.samples / frame.sample_rate
+        beyond = beyond + 1 if position > seconds + MARGIN_SECONDS else 0
+        # Whole files of equal stamps exist: what is kept is bounded whatever the stamps say.
+        if beyond > timeline.STAMP_WINDOW or collected > 2 * (seconds + 2 * MARGIN_SECONDS):
+            break
+        if position + lasts > -MARGIN_SECONDS:
+            stamps.append(math.nan if stamp is None else position)
+            pieces.append(mixer.mono(frame))
+            rates.append(frame.sample_rate)
+            collected += lasts
+        position += lasts
+    if damage.errors > decoded:
+        raise Rejected(Reason.UNDECODABLE, f"{decoded} pieces of sound decode ({damage})")
+    if not decoded:
+        raise Rejected(Reason.NO_AUDIO_SAMPLES, f"nothing comes out of its audio stream ({damage})")
+
+    samples = np.zeros(ticks * SAMPLES_PER_TICK, np.int16)
+    begins, ends = len(samples), 0
+    runs = timeline.runs_of_sound(stamps, [len(piece) for piece in pieces], rates)
+    for run in runs:
+        sound = _at_48_khz(np.concatenate(pieces[run.first : run.last]), rates[run.first])
+        at = round(run.start_seconds * SAMPLE_RATE_HZ)
+        low, high = max(0, at), min(len(samples), at + len(sound))
+        if low < high:
+            samples[low:high] = sound[low - at : high - at]
+            begins, ends = min(begins, low), max(ends, high)
+    if begins >= ends:
+        raise Rejected(Reason.NO_AUDIO_SAMPLES, f"none of its sound falls into the clip's {seconds:.2f} s")
+    facts = {"decoded": decoded, "runs": len(runs), "errors": damage.errors}
+    return _Heard(samples=samples, begins=begins, ends=ends, facts=facts)
+
+
+class _Mixer:
+    """Mixes pieces of sound down to one channel at their own rate.
+
+    libswresample's matrix to mono, scaled so that its weights sum to one: the mean of two channels; of surround sound
+    centre, left and right, and the surrounds with falling weights, without the low-frequency channel.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._resampler: AudioResampler | None = None
+
+    def mono(self, frame: AudioFrame) -> np.ndarray:
+        """The piece as float32 in [-1, 1], one channel."""
+        key = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if key != self._key or self._resampler is None:
+            _bound_sound(frame.sample_rate, frame.layout.nb_channels)
+            self._key = key
+            self._resampler = AudioResampler(
+                format="flt", layout="mono", rate=frame.sample_rate, options={"rematrix_maxval": "1.0"}
+            )
+        frame.pts = None  # libav would act on stamps here; timeline does, later
+        return np.concatenate([mixed.to_ndarray()[0] for mixed in self._resampler.resample(frame)])
+
+
+def _at_48_khz(sound: np.ndarray, rate: int) -> np.ndarray:
+    """float32 mono at `rate` samples a second, as int16 at 48 kHz; its first sample keeps its place."""
+    if rate != SAMPLE_RATE_HZ:
+        frame = AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
+        frame.sample_rate = rate
+        resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+        out = [*resampler.resample(frame), *resampler.resample(None)]
+        sound = np.concatenate([piece.to_ndarray()[0] for piece in out])
+    return np.clip(np.rint(np.nan_to_num(sound) * 32768), -32768, 32767).astype(np.int16)
