@@ -112,4 +112,8 @@ def coarse(luma: np.ndarray) -> np.ndarray:
 def jpeg(planes: Planes, *, quality: int) -> bytes:
     """One JPEG with 4:2:0 chroma from full-range BT.601 planes."""
     luma, blue, red = (np.ascontiguousarray(plane) for plane in planes)
+    height, width = luma.shape
+    if height % 2 or width % 2:
+        # libjpeg-turbo reads the luma of whole 2x2 blocks: beyond an odd edge it would take whatever memory follows.
+        luma = np.pad(luma, ((0, height % 2), (0, width % 2)), mode="edge")[:height, :width]
     return bytes(simplejpeg.encode_jpeg_yuv_planes(luma, blue, red, quality))
