@@ -77,14 +77,15 @@ class Journal:
         self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115 - closed by `close`
         try:
             self._lock()
-            header = {"format": FORMAT_VERSION, "settings": asdict(settings), "shard_bytes": shard_bytes}
-            complete = _complete_bytes(self._path)
-            self._file.truncate(complete)
-            if not complete:
-                self._waiting.append(_line(header))
+            header = _line({"format": FORMAT_VERSION, "settings": asdict(settings), "shard_bytes": shard_bytes})
+            sizes = [len(line) for line in _lines(self._path)]
+            if len(sizes) > 1:
+                self._check_header(header)
+                self._file.truncate(sum(sizes))
+            else:  # nothing was packed yet, so any settings will do
+                self._file.truncate(0)
+                self._waiting.append(header)
                 self.flush()
-            else:
-                self._check_header(json.loads(_line(header)))
         except BaseException:
             self._file.close()
             raise
@@ -97,11 +98,15 @@ class Journal:
                 f"another `avc pack` is at work in {self._path.parent}: wait for it, or pack into another folder"
             ) from None
 
-    def _check_header(self, wanted: dict[str, Any]) -> None:
+    def _check_header(self, header: bytes) -> None:
         with open(self._path, "rb") as file:
-            begun = json.loads(file.readline())
-        if begun == wanted:
+            line = file.readline()
+        if line == header:
             return
+        try:
+            begun, wanted = json.loads(line), json.loads(header)
+        except ValueError:
+            raise _damaged(self._path, 1) from None
         flat = [{**header.get("settings", {}), **header, "settings": None} for header in (begun, wanted)]
         names = sorted(name for name in flat[0].keys() | flat[1].keys() if flat[0].get(name) != flat[1].get(name))
         differences = ", ".join(f"{name} {flat[0].get(name)!r} and not {flat[1].get(name)!r}" for name in names)
@@ -149,10 +154,6 @@ def read_events(path: Path) -> Iterator[Event]:
             yield _event(path, number, line)
 
 
-def _complete_bytes(path: Path) -> int:
-    return sum(len(line) for line in _lines(path))
-
-
 def _lines(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
         for line in file:
@@ -177,7 +178,11 @@ def _event(path: Path, number: int, line: bytes) -> Event:
                 return Rejection(**{**fields, "reason": Reason(fields["reason"])})
             fields["members"] = {name: Member(**member) for name, member in fields["members"].items()}
             return Packed(**fields)
-    raise ValueError(
+    raise _damaged(path, number)
+
+
+def _damaged(path: Path, number: int) -> ValueError:
+    return ValueError(
         f"line {number} of {path} is damaged: what was packed can no longer be told from it. "
         "Restore that file, or pack again into a new folder"
     )

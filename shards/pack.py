@@ -83,7 +83,6 @@ def pack(
     folder = Path(out).expanduser()
     sources = list_sources(inputs, without=folder)
     splitter = Splitter(settings.split, split_lists)
-    splitter.check([source.name for source in sources])
     if not sources:
         raise ValueError(f"there are no files in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
     _make_folder(folder)
@@ -92,6 +91,7 @@ def pack(
         Journal(folder, settings, shard_bytes=shard_bytes) as journal,
         _Packing(folder, journal, splitter, settings, shard_bytes=shard_bytes) as packing,
     ):
+        splitter.check(packing.names() | {source.name for source in sources})
         pending = [source for source in sources if not packing.has_done(source)]
         skipped = len(sources) - len(pending)
         if pending:
@@ -170,6 +170,7 @@ class _Packing:
                 self._note(event.source, reason=event.reason)
             else:
                 self._note(event.source)
+                self._check_split(event)
                 self._names[event.key] = event.source.name
                 _, _, records = ends.get(event.shard, ("", 0, 0))
                 ends[event.shard] = (event.split, event.end, records + 1)
@@ -181,11 +182,23 @@ class _Packing:
             if shard not in complete and (file := self._writers[split].reopen(end=end, records=records)):
                 self._journal.append(file)
 
+    def _check_split(self, event: Packed) -> None:
+        split = self._splitter.split(event.key, event.source.name)
+        if split != event.split:
+            raise ValueError(
+                f"{event.source.name} was packed as {event.split} and would now be {split}: "
+                f"give the lists of splits that {self._folder} was begun with, or pack into a new folder"
+            )
+
     def _note(self, source: Source, *, reason: Reason | None = None) -> None:
         if reason in TRIED_AGAIN:
             self._done.pop((source.name, source.offset), None)
         else:
             self._done[source.name, source.offset] = source.size, source.mtime_ns
+
+    def names(self) -> set[str]:
+        """The sources that are on record."""
+        return {name for name, _ in self._done}
 
     def has_done(self, source: Source) -> bool:
         """Whether this input, unchanged, is on record already."""

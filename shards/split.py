@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from shards.format import SPLITS
@@ -45,18 +45,18 @@ class Splitter:
                     return self._listed[form]
         return None
 
-    def check(self, names: list[str]) -> None:
+    def check(self, names: Collection[str]) -> None:
         """Raise ValueError when the lists cannot be meant for these sources."""
         if not self._lists:
             return
-        found = [self.listed(name) for name in names]
+        found = {name: self.listed(name) for name in names}
         for split, path in self._lists.items():
-            if split not in found:
+            if split not in found.values():
                 raise ValueError(
                     f"none of the names in {path} is among the {len(names)} inputs. "
                     "Write one a line: a path, a file name, or a file name without its ending"
                 )
-        left = [name for name, split in zip(names, found, strict=True) if split is None]
+        left = sorted(name for name, split in found.items() if split is None)
         if left and not sum(self._shares):
             raise ValueError(
                 f"{len(left)} of {len(names)} inputs are in none of the lists, the first is {left[0]!r}, and no split "

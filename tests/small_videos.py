@@ -17,14 +17,14 @@ def render_video(
 ) -> Path:
     """Write a 64 x 48 MPEG-4 video of noise that drifts, with noise to hear: `seed` makes it unlike any other."""
     rng = np.random.default_rng(seed)
-    picture = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    picture = np.full((48, 64, 3), seed, np.uint8) if still else rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
     noise = rng.integers(-8000, 8000, int(seconds * SAMPLE_RATE)).astype(np.int16) * (not silent)
     with av.open(str(path), "w", format="matroska" if path.suffix == ".mkv" else "mp4") as container:
         video = container.add_stream("mpeg4", rate=FRAME_RATE)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if sound else None
         for number in range(round(seconds * FRAME_RATE)):
-            frame = av.VideoFrame.from_ndarray(np.roll(picture, 0 if still else number, axis=1), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.roll(picture, number, axis=1), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, FRAME_RATE)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
