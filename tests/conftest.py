@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from launch.world.render import render
+from shards.format import PackSettings
+from shards.pack import pack
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -12,3 +16,20 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the local test data {folder} is not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shards of 40 rendered clips of 2 s: real video files, really packed. 24 to train on, 16 to validate on."""
+    folder = tmp_path_factory.mktemp("world")
+    render(folder / "world", clips=40, seed=5, seconds=2.0, workers=1)
+    validation = folder / "validation.txt"
+    validation.write_text("".join(f"clip-{number:05}\n" for number in range(24, 40)))
+    pack(
+        [folder / "world" / "videos"],
+        folder / "shards",
+        PackSettings(side=64, split=(1.0, 0.0, 0.0)),
+        split_lists={"validation": validation},
+        workers=1,
+    )
+    return folder / "shards"

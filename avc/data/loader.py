@@ -9,6 +9,7 @@ The bytes stay small until they are on the device; `avc.data.transforms` does th
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -149,14 +150,17 @@ def load(reader: PairReader, stretches: Iterator[tuple[int, int]], *, num_worker
 
     Raises shards.read.BadRecord where the shards are damaged.
     """
+    # Not fork: the training process has threads (torch's, NCCL's, W&B's) whose locks a fork would copy. Workers come from
+    # a server that has imported this module once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     batches = DataLoader(
         reader,
         batch_size=None,
         sampler=_Once(stretches),
         num_workers=num_workers,
         pin_memory=pin,
-        # Not fork: the training process has threads (torch's, NCCL's, W&B's) whose locks a fork would copy.
-        multiprocessing_context="forkserver" if num_workers else None,
+        multiprocessing_context=context if num_workers else None,
         prefetch_factor=2 if num_workers else None,
     )
     for batch in batches:

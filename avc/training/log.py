@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import wandb
-
 from avc.config import Config
 from avc.training.checkpoint import write_aside
 
@@ -110,10 +108,12 @@ def _forget_after(path: Path, step: int) -> None:
 def _start_wandb(config: Config, wandb_id: str) -> Any:
     """The W&B run under its id, new or going on; offline where there is no account or no network; None if disabled."""
     mode: Any = config.log.wandb
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
     if mode == "disabled":
         return None
+    import wandb  # takes a second, and is not needed above
+
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
     for attempt in dict.fromkeys((mode, "offline")):
         try:
             run = wandb.init(

@@ -1,0 +1,107 @@
+"""Real training processes for tests: one, or several under torchrun; killed for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from avc.training.checkpoint import load_newest
+
+SETTINGS = {
+    "model": {"name": "ave", "width": 0.0625},
+    "data": {"image_size": 28, "num_workers": 1},
+    "negatives": {"source": "shared", "block": 4},
+    "optim": {"batch_pairs": 32, "micro_batch_pairs": 8, "lr": 1e-3},
+    "training": {"steps": 8, "device": "cpu", "process_group_timeout_seconds": 60},
+    "validation": {"every_steps": 4, "batch_pairs": 8},
+    "checkpoint": {"every_steps": 3},
+    "log": {"every_steps": 1, "wandb": "disabled"},
+}
+
+
+def write_config(folder: Path, shards: Path, **changes: dict[str, Any]) -> Path:
+    """SETTINGS with whole settings changed, as a file."""
+    sections = {name: dict(section) for name, section in SETTINGS.items()}
+    sections["data"]["shards"] = str(shards)
+    for name, section in changes.items():
+        sections[name] = sections.get(name, {}) | section
+    path = folder / f"{uuid.uuid4().hex}.yaml"
+    path.write_text(json.dumps(sections))  # JSON is YAML
+    return path
+
+
+class Training:
+    """A training under way in its own processes, which carry a mark by which all of them can be killed."""
+
+    def __init__(self, config: Path, run: Path, *overrides: str, world_size: int = 1, **environment: str) -> None:
+        self.run, self.mark = run, uuid.uuid4().hex
+        start = [sys.executable, "-m"]
+        if world_size > 1:
+            start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size), "-m"]
+        self.process = subprocess.Popen(
+            [*start, "launch.train", str(config), f"run.dir={run}", *overrides],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "AVC_TEST_MARK": self.mark} | environment,
+        )
+
+    def finish(self, status: int = 0) -> str:
+        """Wait for the end and give back what was printed."""
+        output, _ = self.process.communicate(timeout=240)
+        assert self.process.returncode == status, output
+        return output
+
+    def wait_for_step(self, step: int) -> None:
+        """Wait until the step stands in the metrics."""
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
+            if any(line["step"] >= step for line in metrics(self.run)):
+                return
+            assert self.process.poll() is None, self.process.communicate()[0]
+            time.sleep(0.01)
+        raise AssertionError(f"step {step} was never logged")
+
+    def kill(self) -> None:
+        """kill -9 for every process of this training: launcher, ranks, loader workers."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                marked = self.mark.encode() in (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if marked:
+                os.kill(int(entry.name), signal.SIGKILL)
+        self.process.communicate(timeout=60)
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """The whole lines of a run's metrics.jsonl."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def final_state(run: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the newest checkpoint: weights, running statistics, the optimiser's moments."""
+    checkpoint = load_newest(run / "checkpoints")
+    assert checkpoint is not None
+    tensors = {f"model.{name}": tensor for name, tensor in checkpoint.model.items()}
+    for number, moments in checkpoint.optimiser["state"].items():
+        tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+    return tensors
+
+
+def assert_same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """Both have the same tensors, bit for bit."""
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert not different, different

@@ -1,0 +1,97 @@
+"""What the plan names is what the network gets, whoever reads it."""
+
+import numpy as np
+import pytest
+import torch
+
+from avc.data.loader import Batch, PairReader, load, share
+from avc.data.plan import Plan
+from shards.format import MANIFEST
+from shards.read import BadRecord, Shards
+
+
+@pytest.fixture(scope="module")
+def shards(small_world) -> Shards:
+    return Shards(small_world)
+
+
+def reader_of(shards: Shards, *, image_size: int = 56, augment: bool = True, **settings: object) -> PairReader:
+    plan = Plan(shards.index, shards.clips("train"), **({"seed": 3, "block": 4} | settings))
+    return PairReader(shards, plan, image_size=image_size, augment=augment)
+
+
+@pytest.mark.parametrize("source", ["independent", "shared"])
+@pytest.mark.parametrize("num_workers", range(5))
+def test_batches_do_not_depend_on_the_number_of_workers(shards, source, num_workers) -> None:
+    reader = reader_of(shards, source=source)
+    portion = share(reader.plan, batch_pairs=16, micro_batch_pairs=8, rank=1, world_size=2)
+    stretches = list(portion.stretches(0, 5))
+    batches = list(load(reader, iter(stretches), num_workers=num_workers, pin=False))
+    assert len(batches) == len(stretches)
+    for batch, stretch in zip(batches, stretches, strict=True):
+        for got, expected in zip(batch, reader[stretch], strict=True):
+            torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+def test_a_batch_holds_the_pictures_and_sounds_that_its_rows_name(shards) -> None:
+    reader = reader_of(shards, augment=False)
+    rows = reader.plan.rows(0, 8)
+    batch = reader.read(rows)
+    for i in range(8):
+        clip, tick = int(rows.frame_clip[i]), int(rows.frame_tick[i])
+        picture = shards.picture(clip, tick)
+        top, left = ((side - 56 + 1) // 2 for side in picture.shape[:2])
+        expected = picture[top : top + 56, left : left + 56]
+        np.testing.assert_array_equal(batch.pictures[i].numpy(), expected)
+        sound = shards.sound(int(rows.sound_clip[i]), 0, int(shards.index[rows.sound_clip[i]]["ticks"]) * 1920)
+        centre = int(rows.sound_centre[i])
+        np.testing.assert_array_equal(batch.sounds[i].numpy(), sound[centre - 24_000 : centre + 24_000])
+
+
+def test_batches_are_bytes_until_they_are_on_the_device(shards) -> None:
+    batch = reader_of(shards, source="shared")[0, 8]
+    assert isinstance(batch, Batch)
+    assert (batch.pictures.dtype, tuple(batch.pictures.shape)) == (torch.uint8, (8, 56, 56, 3))
+    assert (batch.sounds.dtype, tuple(batch.sounds.shape)) == (torch.int16, (8, 48_000))
+    assert len(batch.label) == len(batch.pair_frame) == len(batch.pair_sound) == 16
+
+
+def test_random_crops_reach_every_corner_and_never_leave_the_picture(shards) -> None:
+    reader = reader_of(shards)
+    seen = set()
+    for start in range(0, 600, 100):
+        rows = reader.plan.rows(start, start + 100)
+        seen |= {int(y * 9) for y in rows.frame_numbers[:, 0]}  # 64 - 56 = 8 pixels of room: 9 places
+        assert reader.read(rows).pictures.shape == (100, 56, 56, 3)
+    assert seen == set(range(9))
+
+
+@pytest.mark.parametrize(("image_size", "reduce", "crop"), [(56, 1, 56), (40, 1, 56), (28, 2, 28), (16, 2, 28)])
+def test_pictures_are_decoded_no_larger_than_the_network_needs(shards, image_size, reduce, crop) -> None:
+    reader = reader_of(shards, image_size=image_size)
+    assert (reader.reduce, reader.crop) == (reduce, crop)
+    assert reader[0, 2].pictures.shape == (2, crop, crop, 3)
+
+
+def test_a_network_larger_than_the_stored_pictures_is_refused_in_words(shards) -> None:
+    with pytest.raises(ValueError, match="image_size: 224 is more than 56"):
+        reader_of(shards, image_size=224)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_damaged_shard_ends_training_with_the_name_of_the_record(small_world, tmp_path, num_workers) -> None:
+    copy = tmp_path / "shards"
+    copy.mkdir()
+    for path in small_world.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    assert (copy / MANIFEST).is_file()
+    shards = Shards(copy)
+    shard = next(copy.glob("train-*.tar"))
+    data = bytearray(shard.read_bytes())
+    for row in shards.index[shards.clips("train")]:
+        start, size = int(row["mjpeg_offset"]), int(row["mjpeg_size"])
+        data[start : start + size] = bytes(size)
+    shard.write_bytes(data)
+    reader = reader_of(Shards(copy))
+    with pytest.raises(BadRecord, match=r"\.mjpeg"):
+        next(load(reader, iter([(0, 2)]), num_workers=num_workers, pin=False))

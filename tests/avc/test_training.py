@@ -1,0 +1,149 @@
+"""The loop: resumed runs equal uninterrupted ones, ranks agree, bad steps stop everybody."""
+
+import json
+import random
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from avc.config import load_config
+from avc.inference import load
+from avc.training.checkpoint import load_newest
+from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
+
+
+def losses(run) -> list[float]:
+    return [line["loss"] for line in metrics(run) if line["kind"] == "train"]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_a_run_killed_at_a_random_step_ends_with_the_bits_of_the_uninterrupted_one(
+    small_world, tmp_path, world_size
+) -> None:
+    config = write_config(tmp_path, small_world)
+    Training(config, tmp_path / "whole", world_size=world_size).finish()
+    step = random.randrange(1, 8)
+    killed = Training(config, tmp_path / "killed", world_size=world_size)
+    killed.wait_for_step(step)
+    killed.kill()
+    output = Training(config, tmp_path / "killed", world_size=world_size).finish()
+    assert f"{world_size} ranks on cpu" in output
+    assert "attempt 2" in output
+    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "killed"))
+    assert losses(tmp_path / "whole") == losses(tmp_path / "killed")
+
+
+def test_a_finished_run_that_is_started_again_changes_nothing(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, training={"steps": 2})
+    Training(config, tmp_path / "run").finish()
+    before = final_state(tmp_path / "run")
+    Training(config, tmp_path / "run").finish()
+    assert_same_bits(before, final_state(tmp_path / "run"))
+    assert [line["step"] for line in metrics(tmp_path / "run") if line["kind"] == "train"] == [1, 2]
+
+
+def test_two_ranks_with_synchronised_batch_norm_follow_the_single_process(small_world, tmp_path) -> None:
+    # One micro-batch per rank and step against one of the whole batch: the statistics are over the same samples.
+    changes = {"negatives": {"block": 4}, "validation": {"every_steps": 0}, "training": {"steps": 12}}
+    config = write_config(tmp_path, small_world, **changes)
+    Training(config, tmp_path / "one", "optim.micro_batch_pairs=32").finish()
+    two = Training(config, tmp_path / "two", "optim.micro_batch_pairs=16", "training.sync_batchnorm=true", world_size=2)
+    assert "2 ranks on cpu" in two.finish()
+    one, two_losses = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(one) == 12
+    assert max(abs(a - b) for a, b in zip(one, two_losses, strict=True)) < 1e-4
+
+
+def test_without_synchronised_batch_norm_two_ranks_differ_from_the_single_process(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, validation={"every_steps": 0}, training={"steps": 3})
+    Training(config, tmp_path / "one", "optim.micro_batch_pairs=32").finish()
+    Training(config, tmp_path / "two", "optim.micro_batch_pairs=16", world_size=2).finish()
+    assert max(abs(a - b) for a, b in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True)) > 1e-4
+
+
+def test_validation_counts_every_pair_once_whatever_the_number_of_ranks(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, training={"steps": 1}, validation={"every_steps": 1, "passes": 3})
+    Training(config, tmp_path / "one").finish()
+    # Three ranks for pieces of 8 of 96 pairs, started from the weights of the single process.
+    (tmp_path / "three").mkdir()
+    (tmp_path / "one" / "checkpoints").rename(tmp_path / "three" / "checkpoints")
+    again = write_config(tmp_path, small_world, training={"steps": 2}, validation={"every_steps": 1, "passes": 3})
+    network = load(tmp_path / "one")
+    assert network.config.validation.passes == 3
+    Training(again, tmp_path / "three", "optim.lr=1e-3", "checkpoint.every_steps=9", world_size=2).finish()
+    by_step = {line["step"]: line for line in metrics(tmp_path / "three") if line["kind"] == "validation"}
+    assert by_step[2]["accuracy"] * 96 == pytest.approx(round(by_step[2]["accuracy"] * 96))
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_stops_all_before_the_step(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, validation={"every_steps": 0})
+    run = tmp_path / "run"
+    Training(config, run, "training.steps=2", world_size=2).finish()
+    path = next((run / "checkpoints").glob("step-00000002.pt"))
+    content = torch.load(path, weights_only=True)
+    # Running statistics do not enter a training step, but a weight does; only one tower's input is hit by it.
+    content["model"]["audio.layers.conv1_1.weight"][0, 0, 0, 0] = float("inf")
+    torch.save(content, path)
+    before = path.read_bytes()
+    output = Training(config, run, "training.steps=8", world_size=2).finish(status=1)
+    assert "the loss is nan at step 2" in output
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["step-00000002.pt"]
+    assert path.read_bytes() == before
+
+
+def test_the_wandb_run_keeps_its_id_when_the_run_is_killed_and_resumed(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, log={"wandb": "offline"}, validation={"every_steps": 0})
+    killed = Training(config, tmp_path / "run")
+    killed.wait_for_step(4)
+    killed.kill()
+    Training(config, tmp_path / "run").finish()
+    identity = json.loads((tmp_path / "run" / "run.json").read_text())
+    names = [path.name for path in (tmp_path / "run" / "wandb").glob("offline-run-*")]
+    assert len(names) == 2
+    assert all(name.endswith(identity["wandb_id"]) for name in names)
+    assert identity["attempt"] == 2
+    checkpoint = load_newest(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None
+    assert checkpoint.wandb_id == identity["wandb_id"]
+
+
+def test_wandb_without_a_network_does_not_stop_the_training(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, training={"steps": 2}, validation={"every_steps": 0})
+    output = Training(
+        config,
+        tmp_path / "run",
+        "log.wandb=online",
+        WANDB_API_KEY="0" * 40,
+        WANDB_BASE_URL="http://127.0.0.1:9",
+        WANDB_INIT_TIMEOUT="5",
+    ).finish()
+    assert "W&B (online) does not start" in output
+    assert len(losses(tmp_path / "run")) == 2
+
+
+def test_a_run_is_not_resumed_under_other_settings(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, training={"steps": 1}, validation={"every_steps": 0})
+    Training(config, tmp_path / "run").finish()
+    output = Training(config, tmp_path / "run", "model.width=0.125", "training.steps=2").finish(status=2)
+    assert "model.width was 0.0625 and is now 0.125" in output
+    assert "Traceback" not in output
+
+
+def test_a_run_leaves_its_settings_and_its_best_weights(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, validation={"every_steps": 2})
+    Training(config, tmp_path / "run").finish()
+    assert load_config(tmp_path / "run" / "config.yaml").model.width == 0.0625
+    validations = [line for line in metrics(tmp_path / "run") if line["kind"] == "validation"]
+    best = max(validations, key=lambda line: (line["accuracy"], -line["step"]))
+    with safe_open(tmp_path / "run" / "model.safetensors", framework="pt") as file:
+        assert file.metadata()["step"] == str(best["step"])
+    network = load(tmp_path / "run")
+    assert network.embed_audio(torch.zeros(2, 48_000, dtype=torch.int16)).shape == (2, 128)
+    assert network.embed_image(torch.zeros(2, 50, 70, 3, dtype=torch.uint8)).shape == (2, 128)
+
+
+def test_micro_batches_fall_so_that_the_same_samples_are_consumed(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, training={"steps": 1}, validation={"every_steps": 0})
+    output = Training(config, tmp_path / "run").finish()
+    assert "4 micro-batches" in output
