@@ -1,0 +1,37 @@
+# From nothing: `make demo` or `make test` builds the environment first. Needs Python 3.11 or newer with venv, make, git.
+
+PYTHON ?= python3
+# Test files run side by side in this many processes.
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test venv clean
+.DEFAULT_GOAL := test
+
+demo: venv
+	$(BIN)/avc demo
+
+# One thread for each process that computes: the processes fill the machine, and sums keep one order.
+test: export OMP_NUM_THREADS = 1
+test: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
+
+venv: $(INSTALLED)
+
+# The stamp is written last: an installation that was cut short is done again, a finished one only for new pins.
+$(INSTALLED): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; $(PYTHON) is %d.%d. Name another: make PYTHON=/path/to/python3" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find avc launch shards tests -name __pycache__ -prune -exec rm -rf {} +
