@@ -150,8 +150,8 @@ def load(reader: PairReader, stretches: Iterator[tuple[int, int]], *, num_worker
 
     Raises shards.read.BadRecord where the shards are damaged.
     """
-    # Not fork: the training process has threads (torch's, NCCL's, W&B's) whose locks a fork would copy. Workers come from
-    # a server that has imported this module once.
+    # Not fork: the training process has threads (torch's, NCCL's, W&B's) whose locks a fork would copy. Workers are
+    # forked from a server that has imported this module and nothing else.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     batches = DataLoader(

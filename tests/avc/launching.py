@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,19 @@ class Training:
 
     def kill(self) -> None:
         """kill -9 for every process of this training: launcher, ranks, loader workers."""
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                marked = self.mark.encode() in (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            if marked:
-                os.kill(int(entry.name), signal.SIGKILL)
+        while marked := self._processes():  # again: one that was being started is seen in the next round
+            for process in marked:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
         self.process.communicate(timeout=60)
+
+    def _processes(self) -> list[int]:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if self.mark.encode() in (entry / "environ").read_bytes():  # a zombie's is empty
+                    found.append(int(entry.name))
+        return found
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
