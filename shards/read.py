@@ -64,8 +64,10 @@ class Shards:
         self.manifest = index.manifest
         self.index = index.clips
         self.pictures = index.pictures
-        # Threads hold the Descriptor while they read, so that one that falls out of the cache closes after them.
-        self._descriptor = lru_cache(maxsize=OPEN_SHARDS)(self._open_shard)
+        paths = [folder / shard.name for shard in self.manifest.shards]
+        # Threads hold the Descriptor while they read, so that one that falls out of the cache closes after them. The
+        # cache does not refer to this object, so that both go when the last reference to it does.
+        self._descriptor = lru_cache(maxsize=OPEN_SHARDS)(lambda shard: Descriptor(paths[shard]))
 
     def __getstate__(self) -> Path:
         return self.folder
@@ -152,9 +154,6 @@ class Shards:
         if sound.shape != (samples,):
             raise self._bad(clip, "flac", f"{len(sound)} samples came back instead of {samples}")
         return sound
-
-    def _open_shard(self, shard: int) -> Descriptor:
-        return Descriptor(self.folder / self.manifest.shards[shard].name)
 
     def _place(self, clip: int, member: str) -> tuple[int, int]:
         row = self.index[clip]
