@@ -1,7 +1,7 @@
 """A video file becomes pictures on the tick grid and 48 kHz mono sound, by time stamps and nothing else.
 
-The only module of this package that imports av. Two passes over the clip's part of the file, pictures first: they say
-where time zero is and how long the clip lasts, so that the second pass keeps only the sound that belongs to it.
+The only module that imports av. Two passes over the clip's part of the file, pictures first: they say where time zero
+is and how long the clip lasts, so that the second pass keeps only the sound that belongs to it.
 
 Nothing that a file says about itself is trusted: containers come from a list of formats that hold their own streams,
 no other file or address can be opened, sizes are bounded before anything is decoded, and the stamps of decoded pictures
@@ -13,8 +13,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -29,7 +29,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from shards import picture, timeline
-from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, PackSettings, Reason, centres
+from shards.clip import STILL_GREY_LEVELS, Clip, Rejected, refuse_useless
+from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, PackSettings, Reason
+
+__all__ = ["Clip", "Rejected", "read"]
 
 av.logging.set_level(None)  # many decoders' lines on one stderr help nobody: Rejected and Clip.source say what matters
 
@@ -45,48 +48,18 @@ MAX_ASPECT = 16  # long side to short side of the shown picture
 MIN_RATE_HZ, MAX_RATE_HZ = 2_000, 384_000
 MAX_CHANNELS = 32
 
-SILENT_PEAK = 33  # of 32,768: -60 dBFS
-STILL_DIFFERENCE = 2.0  # grey levels
-
 # A start this far in is sought; an earlier one is reached by decoding from the beginning, which cannot go wrong.
 SEEK_FROM_SECONDS = 20
 # Seeking aims this much early: decoders of sound need a running start (mp3's bit reservoir, opus's 80 ms).
 RUN_UP_SECONDS = 2
-# Sound is decoded this far past the clip, so that neither the resampler nor the smoothing of stamps ends at its edges.
-MARGIN_SECONDS = 0.5
-# A stream of which this many packets failed, and more failed than gave a frame, is given up.
+# Sound is decoded this far around the clip, so that neither resampling nor the smoothing of stamps ends at its edges.
+MARGIN_SECONDS = 1
+# A stream is given up when this many packets failed, and more than decoded.
 PATIENCE = 200
-
 
 UNTURNED = (1, 0, 0, 0, 1)  # the first five of a display matrix that changes nothing
 
 Kind = Literal["video", "audio"]
-
-
-class Rejected(Exception):
-    """A file that cannot be packed: `reason` from the closed list, `detail` one line for people."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"
-
-
-@dataclass(frozen=True)
-class Clip:
-    """Pictures and sound of one clip, on one time line whose zero is the clip's first picture."""
-
-    pictures: list[bytes]  # one JPEG for each kept tick: 0, every, 2 * every, ...
-    width: int  # of the stored pictures, pixels
-    height: int
-    ticks: int  # length, in ticks of 0.04 s
-    sound: np.ndarray  # int16 (ticks * 1920,), mono, 48 kHz
-    sound_from: int  # samples before this one are padding: the sound had not begun
-    sound_to: int  # samples from this one on are padding: the sound had ended
-    source: dict[str, Any]  # what the container says and what decoding found; plain values for JSON
 
 
 def read(source: Path | BinaryIO, settings: PackSettings) -> Clip:
@@ -94,23 +67,36 @@ def read(source: Path | BinaryIO, settings: PackSettings) -> Clip:
 
     Raises Rejected for everything that cannot be packed.
     """
-    with _bytes_of(source) as file:
-        with _opened(file) as container:
-            declared = _examine(container)
-            shown = _read_pictures(file, container, settings=settings, pixel_aspect=declared.pixel_aspect)
-        heard = _read_sound(file, start=shown.start, ticks=shown.ticks, seek=_is_far(settings))
-    usable = centres(ticks=shown.ticks, sound_from=heard.begins, sound_to=heard.ends)
-    if not any(tick % settings.every == 0 for tick in usable):
-        seen, sounded = shown.ticks / TICKS_PER_SECOND, (heard.ends - heard.begins) / SAMPLE_RATE_HZ
-        raise Rejected(
-            Reason.TOO_SHORT, f"{seen:.2f} s of pictures, {sounded:.2f} s of sound: no whole second around a picture"
-        )
-    peak = int(np.abs(heard.samples.astype(np.int32)).max())
-    if peak < SILENT_PEAK and not settings.keep_silent:
-        raise Rejected(Reason.SILENT, f"its loudest sample is {peak} of 32768")
-    if shown.difference < STILL_DIFFERENCE and not settings.keep_still:
-        raise Rejected(Reason.STILL, f"no picture is further than {shown.difference:.2f} grey levels from the first")
-    return Clip(
+    with _bytes_of(source) as content:
+        try:
+            return _read(_File(content), settings)
+        except _Hidden:
+            return _read(_File(content, edit_lists=False), settings)
+        except av.error.FFmpegError as error:
+            raise Rejected(Reason.UNDECODABLE, f"libav gave up: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _bytes_of(source: Path | BinaryIO) -> Iterator[BinaryIO]:
+    if not isinstance(source, Path):
+        yield source
+        return
+    try:
+        content = source.open("rb")
+    except OSError as error:
+        raise Rejected(Reason.UNREADABLE, str(error)) from error
+    with content:
+        yield content
+
+
+def _read(file: _File, settings: PackSettings) -> Clip:
+    with file.opened() as container:
+        declared = _examine(container)
+        shown = _read_pictures(file, container, settings=settings, pixel_aspect=declared.pixel_aspect)
+    if not shown.ticks:
+        raise Rejected(Reason.TOO_SHORT, f"its pictures end before {settings.start_seconds} s")
+    heard = _read_sound(file, start=shown.start, ticks=shown.ticks, seek=_is_far(settings))
+    clip = Clip(
         pictures=shown.pictures,
         width=shown.width,
         height=shown.height,
@@ -120,52 +106,48 @@ def read(source: Path | BinaryIO, settings: PackSettings) -> Clip:
         sound_to=heard.ends,
         source=declared.container | {"video": declared.video | shown.facts, "audio": declared.audio | heard.facts},
     )
+    refuse_useless(clip, settings, difference=shown.difference)
+    return clip
 
 
 # --- opening -----------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _bytes_of(source: Path | BinaryIO) -> Iterator[BinaryIO]:
-    if not isinstance(source, Path):
-        yield source
-        return
-    try:
-        file = source.open("rb")
-    except OSError as error:
-        raise Rejected(Reason.UNREADABLE, str(error)) from error
-    with file:
-        yield file
-
-
 class _Bytes:
     """The one file that libav may read. It has no name, and closing a container does not close it."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.read = file.read
-        self.seek = file.seek
-        self.tell = file.tell
+    def __init__(self, content: BinaryIO) -> None:
+        self.read = content.read
+        self.seek = content.seek
+        self.tell = content.tell
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> Any:
     raise PermissionError(f"a video may not make us open {url}")
 
 
-@contextlib.contextmanager
-def _opened(file: BinaryIO) -> Iterator[InputContainer]:
-    file.seek(0)
-    try:
-        container = av.open(
-            _Bytes(file),
-            mode="r",
-            options={"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)},
-            metadata_errors="replace",
-            io_open=_refuse,
-        )
-    except av.error.FFmpegError as error:
-        raise Rejected(Reason.NOT_MEDIA, f"no known container: {error.strerror}") from error
-    with container:
-        yield container
+@dataclass(frozen=True)
+class _File:
+    """A file of unknown content, to be opened as often as needed."""
+
+    content: BinaryIO
+    edit_lists: bool = True  # obey mp4's edit lists
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[InputContainer]:
+        """The file from its beginning, as a container; raises Rejected if it is none that is known."""
+        self.content.seek(0)
+        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)}
+        if not self.edit_lists:
+            options["ignore_editlist"] = "1"
+        try:
+            container = av.open(
+                _Bytes(self.content), mode="r", options=options, metadata_errors="replace", io_open=_refuse
+            )
+        except av.error.FFmpegError as error:
+            raise Rejected(Reason.NOT_MEDIA, f"no known container: {error.strerror}") from error
+        with container:
+            yield container
 
 
 def _stream(container: InputContainer, kind: Kind) -> Any:
@@ -197,17 +179,14 @@ def _examine(container: InputContainer) -> _Declared:
         if stream.codec_context is None:
             raise Rejected(Reason.UNDECODABLE, f"no decoder for its {stream.type} stream")
     eye, ear = video.codec_context, audio.codec_context
-    if max(eye.width, eye.height) > MAX_SIDE or eye.width * eye.height > MAX_PIXELS:
-        raise Rejected(Reason.TOO_LARGE, f"pictures of {eye.width}x{eye.height} pixels")
     aspect = video.sample_aspect_ratio or Fraction(1)
-    if not 1 / MAX_ASPECT <= Fraction(eye.width or 1, eye.height or 1) * aspect <= MAX_ASPECT:
-        raise Rejected(Reason.TOO_LARGE, f"pictures of {eye.width}x{eye.height} pixels, each {aspect} as wide as high")
+    _bound_picture(eye.width, eye.height, aspect)
     _bound_sound(ear.sample_rate, ear.channels)
     return _Declared(
         pixel_aspect=aspect,
         container={
             "container": container.format.name,
-            "seconds": container.duration / av.time_base if container.duration else None,
+            "declared_seconds": container.duration / av.time_base if container.duration else None,
         },
         video={
             "codec": eye.name,
@@ -220,9 +199,15 @@ def _examine(container: InputContainer) -> _Declared:
     )
 
 
+def _bound_picture(width: int, height: int, pixel_aspect: Fraction) -> None:
+    too_many = max(width, height) > MAX_SIDE or width * height > MAX_PIXELS
+    aspect = Fraction(width or 1, height or 1) * pixel_aspect  # zero where only the decoder will know
+    if too_many or not Fraction(1, MAX_ASPECT) <= aspect <= MAX_ASPECT:
+        raise Rejected(Reason.TOO_LARGE, f"pictures of {width}x{height} pixels, each {pixel_aspect} as wide as high")
+
+
 def _bound_sound(rate: int, channels: int) -> None:
-    known = rate > 0  # some containers leave it to the decoder
-    if (known and not MIN_RATE_HZ <= rate <= MAX_RATE_HZ) or channels > MAX_CHANNELS:
+    if (rate and not MIN_RATE_HZ <= rate <= MAX_RATE_HZ) or channels > MAX_CHANNELS:
         raise Rejected(Reason.TOO_LARGE, f"sound of {channels} channels at {rate} Hz")
 
 
@@ -230,21 +215,22 @@ def _bound_sound(rate: int, channels: int) -> None:
 
 
 @dataclass
-class _Damage:
-    """Packets of one stream that could not be read or decoded."""
+class _Record:
+    """What happened to the packets of one stream."""
 
     errors: int = 0
-    last: str = "no error"
+    last_error: str = "none"
+    hidden: int = 0  # packets that an edit list takes out
 
     def note(self, error: Exception) -> None:
         self.errors += 1
-        self.last = str(error)
+        self.last_error = str(error)
 
     def __str__(self) -> str:
-        return f"{self.errors} errors, the last: {self.last}"
+        return f"{self.errors} errors, the last: {self.last_error}"
 
 
-def _decoded(container: InputContainer, kind: Kind, damage: _Damage) -> Iterator[Any]:
+def _decoded(container: InputContainer, kind: Kind, record: _Record) -> Iterator[Any]:
     """The frames of one stream from where the container stands; packets that do not decode are noted and skipped."""
     stream = _stream(container, kind)
     context = stream.codec_context
@@ -255,20 +241,24 @@ def _decoded(container: InputContainer, kind: Kind, damage: _Damage) -> Iterator
         other.discard = Discard.default if other is stream else Discard.all
     packets = container.demux(stream)
     frames = 0
-    packet: Any = packets
-    while packet is not None:
+    ended = False
+    while not ended:
         try:
             packet = next(packets, None)
         except av.error.FFmpegError as error:
-            damage.note(error)
+            record.note(error)
             packet = None
+        if packet is None:
+            ended = True
+        else:
+            record.hidden += packet.is_discard
         try:
             decoded = context.decode(packet)
         except av.error.EOFError:
             return
         except av.error.FFmpegError as error:
-            damage.note(error)
-            if damage.errors > max(PATIENCE, frames):
+            record.note(error)
+            if record.errors > max(PATIENCE, frames):
                 return
             continue
         frames += len(decoded)
@@ -277,33 +267,31 @@ def _decoded(container: InputContainer, kind: Kind, damage: _Damage) -> Iterator
             yield frame
 
 
-def _frames_into(file: BinaryIO, kind: Kind, damage: _Damage, *, time: Fraction, seek: bool) -> Iterator[Any]:
+def _frames_into(file: _File, kind: Kind, record: _Record, *, time: Fraction, seek: bool) -> Iterator[Any]:
     """Decoded frames of one stream, from before `time` (seconds) on: sought if wanted, and if that gets there."""
     if seek:
-        with _opened(file) as container, contextlib.suppress(av.error.FFmpegError):
+        with file.opened() as container, contextlib.suppress(av.error.FFmpegError):
             stream = _stream(container, kind)
             container.seek(int((time - RUN_UP_SECONDS) / stream.time_base), stream=stream)
-            frames = _decoded(container, kind, damage)
+            frames = _decoded(container, kind, record)
             first = next(frames, None)
-            stamp = None if first is None else _stamp(first)
-            if stamp is not None and stamp <= time:
+            if first is not None and first.pts is not None and first.pts * first.time_base <= time:
                 yield first
                 yield from frames
                 return
-    with _opened(file) as container:
-        yield from _decoded(container, kind, damage)
+    with file.opened() as container:
+        yield from _decoded(container, kind, record)
 
 
 def _is_far(settings: PackSettings) -> bool:
     return settings.start_seconds >= SEEK_FROM_SECONDS
 
 
-def _stamp(frame: Any) -> Fraction | None:
-    units = frame.pts if frame.pts is not None else frame.dts
-    return None if units is None else units * frame.time_base
-
-
 # --- pictures ----------------------------------------------------------------------------------------------------
+
+
+class _Hidden(Exception):
+    """An edit list takes out nearly all of the pictures: it cannot be meant."""
 
 
 @dataclass(frozen=True)
@@ -319,53 +307,43 @@ class _Shown:
     facts: dict[str, Any]
 
 
-def _read_pictures(
-    file: BinaryIO, container: InputContainer, *, settings: PackSettings, pixel_aspect: Fraction
-) -> _Shown:
-    damage = _Damage()
-    frames = _decoded(container, "video", damage)
-    opening = next(frames, None)
+def _read_pictures(file: _File, container: InputContainer, *, settings: PackSettings, pixel_aspect: Fraction) -> _Shown:
+    record = _Record()
+    timed = _timed(_decoded(container, "video", record))
+    opening = next(timed, None)
     if opening is None:
-        raise Rejected(Reason.UNDECODABLE, f"no picture decodes ({damage})")
-    asked = Fraction(str(settings.start_seconds))
-    zero = _stamp(opening) or Fraction(0)
-    start = zero + asked
+        raise Rejected(Reason.UNDECODABLE, f"no picture decodes ({record})")
+    start = opening.stamp + Fraction(str(settings.start_seconds))
     limit = int(Fraction(str(settings.seconds)) * TICKS_PER_SECOND)
-    rounding = timeline.rounding_of(opening.time_base)
-    camera = _Camera(settings, opening, pixel_aspect)
+    rounding = timeline.rounding_of(opening.unit)
+    camera = _Camera(settings, opening.frame, pixel_aspect)
     if _is_far(settings):
-        frames = _frames_into(file, "video", damage, time=start, seek=True)
+        timed = _timed(_frames_into(file, "video", record, time=start, seek=True))
     else:
-        frames = itertools.chain([opening], frames)
+        timed = itertools.chain([opening], timed)
 
-    held: VideoFrame | None = None  # shown from `held_tick` until the next picture's tick
-    held_tick = ticks = 0
-    last = end = zero
-    decoded = corrupt = late = 0
-    steps: list[Fraction] = []
-    for frame in frames:
-        stamp = _stamp(frame)
-        stamp = end if stamp is None else stamp
-        if held is not None and stamp < last:
-            late += 1
-            continue
-        decoded += 1
-        corrupt += frame.is_corrupt
-        tick = timeline.first_tick_showing(stamp, start=start, rounding=rounding)
-        if held is not None:
-            camera.shoot(held, range(held_tick, min(tick, limit)))
+    held = opening
+    end = opening.stamp
+    decoded = corrupt = 0
+    shown_from = ticks = 0  # the held picture is shown from this tick until the next one's
+    for timed_frame in timed:
+        tick = timeline.first_tick_showing(timed_frame.stamp, start=start, rounding=rounding)
+        if decoded:
+            camera.shoot(held.frame, range(shown_from, min(tick, limit)))
         if tick >= limit:
             ticks = limit
             break
-        step = stamp - last
-        held, held_tick, last = frame, max(0, tick), stamp
-        end = stamp + (frame.duration * frame.time_base or step)
+        decoded += 1
+        corrupt += timed_frame.frame.is_corrupt
+        held, shown_from = timed_frame, max(0, tick)
+        end = held.stamp + held.lasts
     else:
         ticks = max(0, min(limit, timeline.first_tick_showing(end, start=start, rounding=rounding)))
-        if held is not None:
-            camera.shoot(held, range(held_tick, ticks))
-    if damage.errors + corrupt > decoded:
-        raise Rejected(Reason.UNDECODABLE, f"{decoded} pictures decode, {corrupt} of them corrupt ({damage})")
+        camera.shoot(held.frame, range(shown_from, ticks))
+    if file.edit_lists and record.hidden > decoded and decoded < ticks / TICKS_PER_SECOND:
+        raise _Hidden
+    if record.errors + corrupt > decoded:
+        raise Rejected(Reason.UNDECODABLE, f"{decoded} pictures decode, {corrupt} of them corrupt ({record})")
     return _Shown(
         start=start,
         ticks=ticks,
@@ -373,8 +351,48 @@ def _read_pictures(
         width=camera.width,
         height=camera.height,
         difference=camera.difference,
-        facts=camera.facts | {"decoded": decoded, "corrupt": corrupt, "late": late, "errors": damage.errors},
+        facts=camera.facts
+        | {
+            "fps": round(decoded / float(end - max(start, opening.stamp)), 3) if end > start else None,
+            "decoded": decoded,
+            "corrupt": corrupt,
+            "errors": record.errors,
+            "edit_list_ignored": not file.edit_lists,
+        },
     )
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A decoded picture and when it is shown, in seconds."""
+
+    frame: VideoFrame
+    unit: Fraction  # of its time base
+    stamp: Fraction
+    lasts: Fraction
+
+
+def _timed(frames: Iterable[Any]) -> Iterator[_Timed]:
+    """Gives pictures their stamps, never running backwards; a picture that comes too late to be shown is left out.
+
+    A picture waits until the next one's stamps are known: they may be what shows that its own are wrong.
+    """
+    trust = timeline.Trust()
+    latest: _Timed | None = None
+    waiting: Any = None
+    for frame in itertools.chain(frames, [None]):
+        if frame is not None:
+            trust.witness(pts=frame.pts, dts=frame.dts)
+        if waiting is not None:
+            units = trust.choose(pts=waiting.pts, dts=waiting.dts)
+            due = latest.stamp + latest.lasts if latest else Fraction(0)
+            stamp = due if units is None else units * waiting.time_base
+            if latest is None or stamp >= latest.stamp:
+                step = stamp - latest.stamp if latest else Fraction(0)
+                lasts = waiting.duration * waiting.time_base or step
+                latest = _Timed(waiting, waiting.time_base, stamp, lasts)
+                yield latest
+        waiting = frame
 
 
 class _Camera:
@@ -386,7 +404,8 @@ class _Camera:
         self._settings = settings
         self._scaler = VideoReformatter()
         self._first: np.ndarray | None = None
-        turn = opening.side_data.get("DISPLAYMATRIX")
+        _bound_picture(opening.width, opening.height, pixel_aspect)
+        turn: Any = opening.side_data.get("DISPLAYMATRIX")
         self._orientation = picture.orientation_of(np.frombuffer(turn, np.int32).tolist() if turn else UNTURNED)
         self._scaled = picture.stored_size(opening.width, opening.height, pixel_aspect=pixel_aspect, side=settings.side)
         self.width, self.height = self._scaled[::-1] if self._orientation.transposed else self._scaled
@@ -405,7 +424,7 @@ class _Camera:
         if not copies:
             return
         planes = self._planes(frame)
-        if self.difference < STILL_DIFFERENCE:
+        if self.difference < STILL_GREY_LEVELS:
             grey = picture.coarse(planes[0])
             self._first = grey if self._first is None else self._first
             self.difference = max(self.difference, float(np.abs(grey - self._first).max()))
@@ -414,7 +433,6 @@ class _Camera:
 
     def _planes(self, frame: VideoFrame) -> picture.Planes:
         width, height = self._scaled
-        rgb = frame.format.is_rgb
         scaled = self._scaler.reformat(
             frame,
             width=width,
@@ -423,14 +441,14 @@ class _Camera:
             interpolation=self._filter,
             # Naming one matrix for both keeps swscale from a detour over RGB: recoloured() makes the change
             # afterwards, on planes that are small by then.
-            src_colorspace=None if rgb else Colorspace.ITU601,
+            src_colorspace=None if frame.format.is_rgb else Colorspace.ITU601,
             dst_colorspace=Colorspace.ITU601,
             dst_color_range=ColorRange.JPEG,
             threads=1,
         )
+        buffers: Any = scaled.planes
         luma, blue, red = (
-            np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
-            for plane in scaled.planes
+            np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width] for plane in buffers
         )
         return picture.recoloured((luma, blue, red), picture.MATRICES.get(frame.colorspace))
 
@@ -448,35 +466,35 @@ class _Heard:
     facts: dict[str, Any]
 
 
-def _read_sound(file: BinaryIO, *, start: Fraction, ticks: int, seek: bool) -> _Heard:
-    damage = _Damage()
+def _read_sound(file: _File, *, start: Fraction, ticks: int, seek: bool) -> _Heard:
+    record = _Record()
     seconds = ticks / TICKS_PER_SECOND
     mixer = _Mixer()
     stamps: list[float] = []  # of the pieces, seconds after `start`; NaN where the file has none
     pieces: list[np.ndarray] = []  # float32, mono, each at its own rate
     rates: list[int] = []
-    position = 0.0
-    collected = 0.0
+    position = collected = 0.0
     decoded = beyond = 0
-    for frame in _frames_into(file, "audio", damage, time=start, seek=seek):
+    for frame in _frames_into(file, "audio", record, time=start - MARGIN_SECONDS, seek=seek):
         decoded += 1
-        stamp = _stamp(frame)
-        position = position if stamp is None else float(stamp - start)
+        units = frame.pts if frame.pts is not None else frame.dts
+        position = position if units is None else float(units * frame.time_base - start)
         lasts = frame.samples / frame.sample_rate
+        # A few pieces beyond the end prove that it is reached: a single one may have a wrong stamp. And whole files of
+        # equal stamps exist: what is kept is bounded, whatever the stamps say.
         beyond = beyond + 1 if position > seconds + MARGIN_SECONDS else 0
-        # Whole files of equal stamps exist: what is kept is bounded whatever the stamps say.
-        if beyond > timeline.STAMP_WINDOW or collected > 2 * (seconds + 2 * MARGIN_SECONDS):
+        if beyond > 4 or collected > 2 * seconds + 60:
             break
-        if position + lasts > -MARGIN_SECONDS:
-            stamps.append(math.nan if stamp is None else position)
+        if frame.samples and position + lasts > -MARGIN_SECONDS:
+            stamps.append(math.nan if units is None else position)
             pieces.append(mixer.mono(frame))
             rates.append(frame.sample_rate)
             collected += lasts
         position += lasts
-    if damage.errors > decoded:
-        raise Rejected(Reason.UNDECODABLE, f"{decoded} pieces of sound decode ({damage})")
+    if record.errors > decoded:
+        raise Rejected(Reason.UNDECODABLE, f"{decoded} pieces of sound decode ({record})")
     if not decoded:
-        raise Rejected(Reason.NO_AUDIO_SAMPLES, f"nothing comes out of its audio stream ({damage})")
+        raise Rejected(Reason.NO_AUDIO_SAMPLES, f"nothing comes out of its audio stream ({record})")
 
     samples = np.zeros(ticks * SAMPLES_PER_TICK, np.int16)
     begins, ends = len(samples), 0
@@ -490,7 +508,7 @@ def _read_sound(file: BinaryIO, *, start: Fraction, ticks: int, seek: bool) -> _
             begins, ends = min(begins, low), max(ends, high)
     if begins >= ends:
         raise Rejected(Reason.NO_AUDIO_SAMPLES, f"none of its sound falls into the clip's {seconds:.2f} s")
-    facts = {"decoded": decoded, "runs": len(runs), "errors": damage.errors}
+    facts = {"decoded": decoded, "runs": len(runs), "errors": record.errors}
     return _Heard(samples=samples, begins=begins, ends=ends, facts=facts)
 
 
@@ -526,4 +544,5 @@ def _at_48_khz(sound: np.ndarray, rate: int) -> np.ndarray:
         resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
         out = [*resampler.resample(frame), *resampler.resample(None)]
         sound = np.concatenate([piece.to_ndarray()[0] for piece in out])
-    return np.clip(np.rint(np.nan_to_num(sound) * 32768), -32768, 32767).astype(np.int16)
+    samples: np.ndarray = np.clip(np.rint(np.nan_to_num(sound) * 32768), -32768, 32767).astype(np.int16)
+    return samples

@@ -97,7 +97,7 @@ def _turned(plane: np.ndarray, orientation: Orientation) -> np.ndarray:
 
 
 def stored_size(width: int, height: int, *, pixel_aspect: Fraction, side: int) -> tuple[int, int]:
-    """Width and height at which the smallest side is `side` and a pixel, `pixel_aspect` times as wide as high, square."""
+    """Width and height of a picture with square pixels and smallest side `side`; its own are `pixel_aspect` as wide."""
     shown = Fraction(width) * pixel_aspect / height
     return (side, round(side / shown)) if shown <= 1 else (round(side * shown), side)
 
@@ -106,7 +106,8 @@ def coarse(luma: np.ndarray) -> np.ndarray:
     """Mean grey level of each 8x8 block (float32): where coding noise averages out and a moving thing does not."""
     rows, columns = luma.shape[0] // 8, luma.shape[1] // 8
     blocks = luma[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8)
-    return blocks.sum(axis=(1, 3), dtype=np.uint16).astype(np.float32) / 64
+    means: np.ndarray = blocks.sum(axis=(1, 3), dtype=np.uint16).astype(np.float32) / 64
+    return means
 
 
 def jpeg(planes: Planes, *, quality: int) -> bytes:
