@@ -27,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+measure = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+app.add_typer(measure, name="eval", help="Measure what a trained network knows.")
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PROBLEMS_SHOWN = 50
@@ -190,6 +192,66 @@ def verify(
         _show_problems(problems)
         raise typer.Exit(1)
     print("all is as it was packed")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A YAML file of settings, as those in configs/.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[SECTION.NAME=VALUE]...", help="Settings that replace the file's.")
+    ] = None,
+) -> None:
+    """Train a network on packed videos, in this process.
+
+    The run's folder (run.dir) receives the settings, a line of metrics every few steps, checkpoints, and
+    model.safetensors, the best weights so far. Started again with the same folder, the run goes on from its newest
+    checkpoint and ends with the weights that it would have had without the stop.
+
+    On several GPUs or nodes, let torchrun start one process for each:
+    `torchrun --nproc-per-node 4 -m launch.train CONFIG SECTION.NAME=VALUE ...`
+
+    **Examples**
+
+        avc train configs/ave.yaml data.shards=~/shards run.dir=runs/ave
+        avc train configs/ave.yaml data.shards=~/shards run.dir=runs/small model.width=0.25 optim.lr=1e-3
+    """
+    from launch.train import run
+
+    run(str(config), overrides or [])
+
+
+@measure.command()
+def correspondence(
+    run: Annotated[Path, typer.Argument(help="The folder of a run (run.dir of `avc train`).")],
+    shards: Annotated[Path | None, typer.Option(help="Packed videos.", show_default="the run's own")] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
+    passes: Annotated[int, typer.Option(min=1, help="How often each clip is judged in each role.")] = 10,
+    json: Annotated[Path | None, typer.Option(help="Write the result to this file as well.")] = None,
+) -> None:
+    """How often does the network tell a frame and a second of sound that belong together from a pair that does not?
+
+    Half of the pairs are positives: a frame and the second of sound around it. Half are negatives: the sound is another
+    video's. Chance is 50 %. The 95 % interval takes the pairs as independent.
+
+    **Example**
+
+        avc eval correspondence runs/ave --json ave.json
+    """
+    from launch.evaluate import as_json, write_json
+    from launch.evaluate import correspondence as measure_correspondence
+    from launch.progress import progress
+
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"--split is {split!r} and must be train, validation or test")
+    with progress("judging", unit="pairs") as report:
+        result = measure_correspondence(run, shards=shards, split=split, passes=passes, report=report)
+    low, high = result.interval
+    print(
+        f"AVC accuracy {result.accuracy:.1%} ({low:.1%} to {high:.1%}) on {result.pairs:,} pairs of the {split} split"
+    )
+    print(f"positives {result.positives_accuracy:.1%}, negatives {result.negatives_accuracy:.1%}, chance 50.0%")
+    if json is not None:
+        write_json(json, as_json(result) | {"run": str(run), "split": split})
 
 
 def _shares(text: str) -> tuple[float, float, float]:

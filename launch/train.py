@@ -1,4 +1,7 @@
-"""What torchrun starts: `torchrun --nproc-per-node 4 -m launch.train configs/ave.yaml data.shards=~/shards`."""
+"""What `avc train` and torchrun start: a configuration becomes a trained network.
+
+torchrun --nproc-per-node 4 -m launch.train configs/ave.yaml data.shards=~/shards run.dir=runs/ave
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,36 @@ import sys
 from collections.abc import Sequence
 
 from avc.config import load_config
-from avc.training.distributed import join
-from avc.training.loop import train
+from avc.training.distributed import World, join
+from avc.training.loop import NonFiniteLoss, train
+from launch.progress import progress
+from shards.read import BadRecord
 
 
 def run(path: str, overrides: Sequence[str]) -> None:
-    """Train what a configuration file and its overrides describe, as the rank that the environment names."""
+    """Train what a configuration file and its overrides describe, as the rank that the environment names.
+
+    Raises ValueError for the user's mistakes; exits with status 1, in words, for a damaged record or a loss that is
+    not finite, and with 130 when interrupted.
+    """
     config = load_config(path, overrides)
     with join(config.training) as world:
-        train(config, world)
+        try:
+            if world.is_main and sys.stderr.isatty():
+                with progress("training", unit="steps") as report:
+                    train(config, world, report=report)
+            else:
+                train(config, world)
+        except (BadRecord, NonFiniteLoss) as error:
+            _say(world, str(error))
+            sys.exit(1)
+        except KeyboardInterrupt:
+            _say(world, "interrupted; the same command goes on from the newest checkpoint")
+            sys.exit(130)
+
+
+def _say(world: World, message: str) -> None:
+    sys.stderr.write(f"rank {world.rank}: {message}\n" if world.world_size > 1 else f"{message}\n")
 
 
 if __name__ == "__main__":

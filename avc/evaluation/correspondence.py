@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -56,20 +56,28 @@ def evaluation_plan(config: Config, shards: Shards, *, split: str) -> Plan:
 
 
 def evaluate(
-    model: nn.Module, shards: Shards, config: Config, world: World, *, split: str, passes: int
+    model: nn.Module,
+    shards: Shards,
+    config: Config,
+    world: World,
+    *,
+    split: str,
+    passes: int,
+    report: Callable[[int, int, str], None] | None = None,
 ) -> Correspondence:
     """Judge every clip of the split `passes` times in each role, once over all ranks. Every rank must call it.
 
-    The network is put into evaluation mode for the while, so its batch statistics stay as they are.
+    The network is put into evaluation mode for the while, so its batch statistics stay as they are. `report`, if
+    given, is told how many pairs of this rank are done, of how many.
     """
     plan = evaluation_plan(config, shards, split=split)
     reader = PairReader(shards, plan, image_size=config.data.image_size, augment=False)
-    stretches = _stretches(passes * plan.rows_per_epoch, config.validation.batch_pairs, world)
-    batches = load(reader, stretches, num_workers=config.data.num_workers, pin=world.device.type == "cuda")
+    stretches = list(_stretches(passes * plan.rows_per_epoch, config.validation.batch_pairs, world))
+    batches = load(reader, iter(stretches), num_workers=config.data.num_workers, pin=world.device.type == "cuda")
     was_training = model.training
     model.eval()
     try:
-        totals = world.sum(_totals(model, batches, config, world.device))
+        totals = world.sum(_totals(model, _counted(batches, stretches, report), config, world.device))
     finally:
         model.train(was_training)
     pairs, positives, right_positives, right_negatives, loss = totals.tolist()
@@ -111,6 +119,17 @@ def _totals(model: nn.Module, batches: Iterable[Batch], config: Config, device: 
             ]
         )
     return totals
+
+
+def _counted(
+    batches: Iterable[Batch], stretches: list[tuple[int, int]], report: Callable[[int, int, str], None] | None
+) -> Iterator[Batch]:
+    done, total = 0, sum(stop - start for start, stop in stretches)
+    for batch, (start, stop) in zip(batches, stretches, strict=True):
+        yield batch
+        done += stop - start
+        if report is not None:
+            report(done, total, "")
 
 
 def _stretches(rows: int, size: int, world: World) -> Iterator[tuple[int, int]]:

@@ -124,7 +124,7 @@ def _start_wandb(config: Config, wandb_id: str) -> Any:
                 config=config.model_dump(mode="json"),
                 resume="allow",
                 mode=attempt,
-                settings=wandb.Settings(silent=True, init_timeout=60),
+                settings=wandb.Settings(silent=True),
             )
             run.define_metric("*", step_metric="step")
             return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -33,11 +34,12 @@ class NonFiniteLoss(RuntimeError):
     """The loss of some rank was infinite or not a number; no rank took the step."""
 
 
-def train(config: Config, world: World) -> None:
+def train(config: Config, world: World, *, report: Callable[[int, int, str], None] | None = None) -> None:
     """Train the network that `config` describes, going on from the newest checkpoint in `run.dir` if there is one.
 
     Leaves in run.dir: config.yaml, metrics.jsonl, checkpoints/, and model.safetensors, the weights with the best
-    validation accuracy so far (the last ones where validation is off). Every rank calls it.
+    validation accuracy so far (the last ones where validation is off). Every rank calls it. `report`, if given, is told
+    after each step how many are done, of how many, and the loss.
     Raises ValueError for settings that do not fit the shards, the ranks or the run in the folder; NonFiniteLoss.
     """
     # Build.
@@ -113,6 +115,8 @@ def train(config: Config, world: World) -> None:
         optimiser.step()
         step += 1
         window.add(pairs=config.optim.batch_pairs, loss_sum=loss_sum, right=right)
+        if report is not None:
+            report(step, config.training.steps, f"loss {loss_sum / config.optim.batch_pairs:.3f}")
 
         # Log, validate, save when due.
         finished = step == config.training.steps
