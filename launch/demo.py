@@ -1,0 +1,126 @@
+"""`avc demo`: the whole line on a small rendered world, by the same code that `avc pack`, `train` and `eval` call.
+
+1. render   a world of sounding objects, as video files            launch.world
+2. pack     them into shards                                       shards.pack
+3. train    L3-Net, AVE-Net, and AVE-Net on shuffled sound         launch.train, configs/demo.yaml
+4. measure  AVC accuracy on held-out clips, beside its ceiling     launch.evaluate
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avc.config import load_config
+from avc.evaluation.correspondence import evaluation_plan
+from avc.training.log import METRICS
+from launch.evaluate import as_json, correspondence, write_json
+from launch.progress import progress
+from launch.train import run as train
+from launch.world.labels import ceiling
+from launch.world.render import VIDEOS, render
+from launch.world.sheet import contact_sheet
+from shards.format import PackSettings
+from shards.pack import pack
+from shards.read import Shards
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
+# Pictures of 128 pixels are enough for the demo's network, and every other one of them.
+PACKING = PackSettings(side=128, every=2, split=(0.75, 0.25, 0.0))
+PASSES = 8  # each held-out clip is judged so often in each role
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to train: its name in the table and the settings that differ from configs/demo.yaml."""
+
+    name: str
+    settings: tuple[str, ...]
+
+
+CANDIDATES = (
+    Candidate("AVE-Net", ("model.name=ave",)),
+    Candidate("L3-Net", ("model.name=l3",)),
+    Candidate("AVE-Net, sound shuffled between videos", ("model.name=ave", "data.shuffle_sound=true")),
+)
+
+
+def demo(folder: Path, *, clips: int, seed: int, workers: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Render, pack, train and measure in `folder`; returns what it writes to results.json there.
+
+    Started again in the same folder, it goes on where it was. Raises ValueError where the folder holds something else.
+    """
+    begun = time.monotonic()
+    world, packed, runs = folder / "world", folder / "shards", folder / "runs"
+    say(f"rendering {clips} videos of sounding objects into {world}")
+    with progress("rendering", unit="videos") as report:
+        labels = render(
+            world, clips=clips, seed=seed, seconds=3.0, workers=workers, progress=lambda n, of: report(n, of, "")
+        )
+    contact_sheet(world, folder / "world.png")
+    say(f"{folder / 'world.png'} shows them. Packing into {packed}: avc pack {world / VIDEOS} --out {packed}")
+    with progress("packing", unit="videos") as report:
+        pack([world / VIDEOS], packed, PACKING, workers=workers, progress=report)
+    rows = []
+    for candidate in CANDIDATES:
+        run = runs / candidate.settings[-1].replace("=", "-")
+        settings = [f"data.shards={packed}", f"run.dir={run}", f"run.seed={seed}", *candidate.settings]
+        say(f"training {candidate.name}: avc train {CONFIG.name} {' '.join(settings)}")
+        train(str(CONFIG), settings)
+        with progress("judging", unit="pairs") as report:
+            result = correspondence(run, passes=PASSES, report=report)
+        rows.append({"name": candidate.name, "run": str(run)} | as_json(result))
+    limit = _ceiling(packed, seed=seed, labels=labels)
+    results = {
+        "ceiling": limit,
+        "rows": [row | {"share_of_ceiling": row["accuracy"] / limit} for row in rows],
+        "clips": clips,
+        "seed": seed,
+        "seconds": time.monotonic() - begun,
+    }
+    write_json(folder / "results.json", results)
+    draw(results, folder / "results.png")
+    return results
+
+
+def _ceiling(packed: Path, *, seed: int, labels: Any) -> float:
+    """The best accuracy possible on the very negatives that the networks were judged on."""
+    shards = Shards(packed)
+    plan = evaluation_plan(load_config(CONFIG, [f"run.seed={seed}"]), shards, split="validation")
+    rows = plan.rows(0, PASSES * plan.rows_per_epoch)
+    name = {clip: shards.info(clip)["name"] for clip in plan.clips.tolist()}
+    negatives = rows.label == 0
+    pairs = zip(rows.frame_clip[negatives].tolist(), rows.sound_clip[negatives].tolist(), strict=True)
+    return ceiling(((name[frame], name[sound]) for frame, sound in pairs), labels)
+
+
+def draw(results: dict[str, Any], png: Path) -> None:
+    """Accuracy while training, and on held-out clips beside ceiling and chance."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (curves, bars) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for number, row in enumerate(results["rows"]):
+        lines = [json.loads(line) for line in (Path(row["run"]) / METRICS).read_text().splitlines()]
+        lines = [line for line in lines if line["kind"] == "train"]
+        colour = f"C{number}"
+        curves.plot([line["step"] for line in lines], [line["accuracy"] for line in lines], color=colour)
+        low, high = row["interval_95"]
+        bars.barh(number, row["accuracy"], color=colour)
+        bars.errorbar((low + high) / 2, number, xerr=(high - low) / 2, color="black", capsize=3)
+    curves.set(title="while training", xlabel="step", ylabel="AVC accuracy", ylim=(0.4, 1))
+    bars.set(title="on held-out clips", xlabel="AVC accuracy", xlim=(0.4, 1))
+    bars.set_yticks(range(len(results["rows"])), [row["name"].replace(", ", ",\n") for row in results["rows"]])
+    bars.invert_yaxis()
+    for axes, line in ((curves, "axhline"), (bars, "axvline")):
+        getattr(axes, line)(results["ceiling"], color="black", linestyle="--", linewidth=1, label="ceiling")
+        getattr(axes, line)(0.5, color="grey", linestyle=":", linewidth=1, label="chance")
+    curves.legend(loc="upper left")
+    figure.savefig(png, dpi=110)
+    pyplot.close(figure)
