@@ -6,6 +6,7 @@ A packed folder holds::
     clips.npy           the index: one CLIP row per record, sorted by key
     pictures.npy        where each picture starts inside its `.mjpeg` member (uint32)
     journal.jsonl       one line per input: packed under which key, or rejected for which reason
+    rejected.tsv        the rejected inputs with reason and detail, for people
     train-000000.tar    ordinary WebDataset shards, one series per split
     ...
 

@@ -18,7 +18,7 @@ import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +97,11 @@ def pack(
         if pending:
             remove_manifest(folder)
         results = _results(pending, settings, workers=workers or _cores(), time_limit_seconds=time_limit_seconds)
-        for done, result in enumerate(results, start=1):
-            packing.commit(result)
-            if progress is not None:
-                progress(done, len(pending), result.source.name)
+        with contextlib.closing(results):  # whatever happens, its processes are gone afterwards
+            for done, result in enumerate(results, start=1):
+                packing.commit(result)
+                if progress is not None:
+                    progress(done, len(pending), result.source.name)
         packing.finish()
         return Summary(write_index(folder, settings, journal.events()), done=len(pending), skipped=skipped)
 
@@ -262,7 +263,7 @@ class _Packing:
 
 def _results(
     sources: Sequence[Source], settings: PackSettings, *, workers: int, time_limit_seconds: float
-) -> Iterator[Record | Rejection]:
+) -> Generator[Record | Rejection, None, None]:
     """The sources' results, in their order, from processes that are replaced when they crash or take too long."""
     # Spawned, not forked: the caller may have threads, and a fork would copy their locks as they happen to be.
     pool = ProcessPool(

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def instant(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes the results of the packing processes from memory, so that a packing lasts milliseconds."""
     known = {source.name: make_record(source, SETTINGS) for source in list_sources([videos])}
 
-    def results(sources: Sequence[Source], _: PackSettings, **__: object) -> Iterator[Result]:
+    def results(sources: Sequence[Source], _: PackSettings, **__: object) -> Generator[Result, None, None]:
         return (known[source.name] for source in sources)
 
     monkeypatch.setattr(packing, "_results", results)
@@ -223,26 +223,59 @@ def _alive(process: int) -> bool:
         return False
 
 
+def _lines(journal: Path) -> int:
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
+def _assert_that_they_end(processes: set[int]) -> None:
+    assert processes
+    deadline = time.monotonic() + 20
+    while any(map(_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [process for process in processes if _alive(process)], "processes outlived the packing"
+
+
 def test_the_command_killed_with_its_processes_at_work_goes_on(
     videos: Path, reference: dict[str, bytes], tmp_path: Path
 ) -> None:
     out, journal = tmp_path / "out", tmp_path / "out" / "journal.jsonl"
     rng = random.Random(7)
-    for lines in (1, 4, 8):  # of the journal: the kill falls a moment after it has so many
+    kills = 0
+    for _ in range(3):
+        lines = _lines(journal)
         process = subprocess.Popen(_command(videos, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < lines):
+        while process.poll() is None and _lines(journal) < lines + 2:  # the header is one, in the first run
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.3))
         workers = _descendants(process.pid)
+        if process.poll() is not None:
+            break
         process.kill()
         process.wait()
+        kills += 1
         _assert_that_what_is_listed_is_complete(out)
-        deadline = time.monotonic() + 20
-        while any(map(_alive, workers)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not [worker for worker in workers if _alive(worker)], "processes outlived the packing"
+        _assert_that_they_end(workers)
+    assert kills
     subprocess.run(_command(videos, out), check=True, capture_output=True)
     assert content(out) == reference
+
+
+def test_interrupted_from_the_keyboard_it_ends_at_once_and_keeps_what_it_has(
+    videos: Path, reference: dict[str, bytes], tmp_path: Path
+) -> None:
+    process = subprocess.Popen(_command(videos, tmp_path / "out"), stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "out" / "journal.jsonl"
+    while _lines(journal) < 3:
+        time.sleep(0.01)
+    workers = _descendants(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "Traceback" not in errors
+    _assert_that_they_end(workers)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    subprocess.run(_command(videos, tmp_path / "out"), check=True, capture_output=True)
+    assert content(tmp_path / "out") == reference
 
 
 def test_a_full_disk_is_a_clean_error_and_more_room_is_enough_to_go_on(
