@@ -18,7 +18,9 @@ from PIL import Image
 from launch.world import KINDS, Label, ceiling, contact_sheet, read_labels, render
 from launch.world.render import CONTAINERS, FRAME_RATES, World, cast
 from launch.world.sounds import voiced
-from shards.format import TICKS_PER_SECOND
+from shards.format import TICKS_PER_SECOND, PackSettings
+from shards.pack import pack
+from shards.read import Shards
 
 WORLD = World(clips=24, seed=3, seconds=1.6, silent_share=0.5)
 
@@ -99,6 +101,27 @@ def test_the_file_shows_the_scene_and_the_boxes_are_those_of_the_picture_shown_a
             _, boxes = scene.frame(float(shown / rate))
             assert box == boxes[0]
             assert silent_kind is None or truth.silent_boxes[tick] == boxes[1]
+
+
+def test_every_clip_is_packed_and_the_picture_at_each_tick_is_the_one_that_its_box_is_for(
+    world: Path, tmp_path: Path
+) -> None:
+    labels = read_labels(world)
+    videos = [world / "videos" / file for file in labels][: 2 * len(FRAME_RATES)]
+    pack(videos, tmp_path / "shards", PackSettings(side=96), workers=1)
+    shards = Shards(tmp_path / "shards")
+    assert len(shards) == len(videos)
+    for clip in range(len(shards)):
+        truth = labels[shards.info(clip)["name"]]
+        assert len(truth.boxes) == shards.index[clip]["ticks"]
+        _, _, scene = cast(WORLD, int(truth.file[5:10]))
+        rate = Fraction(truth.frame_rate)
+        for tick in (0, 7, 23, len(truth.boxes) - 1):
+            packed = shards.picture(clip, tick)
+            meant, _ = scene.frame(math.floor(Fraction(tick, TICKS_PER_SECOND) * rate) / float(rate))
+            size = (packed.shape[1], packed.shape[0])
+            resized = np.asarray(Image.fromarray(meant).resize(size, Image.Resampling.BICUBIC))
+            assert np.abs(packed.astype(int) - resized).mean() < 7
 
 
 @pytest.mark.parametrize("number", range(12))
