@@ -3,7 +3,7 @@
 ::
 
     sources ──► worker processes ──► results in the order of the sources ──► shards ──► journal ──► index
-                (shards/record.py)   (whatever order they end in)           (fsync first, then the journal)
+                (shards/workers.py)  (whatever order they end in)           (fsync first, then the journal)
 
 Records are committed in the order of the sources' names, so the shards' bytes depend on the inputs and the settings
 alone: not on the number of workers, not on where a packing was killed and begun again.
@@ -14,31 +14,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
-import multiprocessing
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from shards.durable import PART
 from shards.format import JOURNAL, SPLITS, PackSettings, Reason
 from shards.index import Manifest, ShardFile
 from shards.indexing import remove_manifest, write_index
 from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection
-from shards.record import Record, begin_worker, make_record
+from shards.record import Record
 from shards.sources import Source, list_sources
 from shards.split import Splitter
+from shards.workers import make_records
 from shards.writer import ShardWriter, render_record
 
 Progress = Callable[[int, int, str], None]  # inputs done, inputs to do, name of the last one
-
-# Results wait here for a slow one before them. A result is about 5 MB, so this bounds memory at 20 MB a worker.
-RESULTS_PER_WORKER = 4
 
 SECONDS_BETWEEN_SYNCS = 2.0  # what a kill can cost, beside the results that wait
 
@@ -96,7 +89,7 @@ def pack(
         skipped = len(sources) - len(pending)
         if pending:
             remove_manifest(folder)
-        results = _results(pending, settings, workers=workers or _cores(), time_limit_seconds=time_limit_seconds)
+        results = make_records(pending, settings, workers=workers or _cores(), time_limit_seconds=time_limit_seconds)
         with contextlib.closing(results):  # whatever happens, its processes are gone afterwards
             for done, result in enumerate(results, start=1):
                 packing.commit(result)
@@ -259,45 +252,6 @@ class _Packing:
         for writer in self._writers.values():
             self._close(writer)
         self.sync()
-
-
-def _results(
-    sources: Sequence[Source], settings: PackSettings, *, workers: int, time_limit_seconds: float
-) -> Generator[Record | Rejection, None, None]:
-    """The sources' results, in their order, from processes that are replaced when they crash or take too long."""
-    # Spawned, not forked: the caller may have threads, and a fork would copy their locks as they happen to be.
-    pool = ProcessPool(
-        max_workers=min(workers, max(1, len(sources))),
-        initializer=begin_worker,
-        context=multiprocessing.get_context("spawn"),
-    )
-    waiting: deque[tuple[Source, ProcessFuture]] = deque()
-    try:
-        for source in sources:
-            waiting.append((source, pool.schedule(make_record, (source, settings), timeout=time_limit_seconds)))
-            if len(waiting) >= RESULTS_PER_WORKER * workers:
-                yield _result(*waiting.popleft(), time_limit_seconds)
-        while waiting:
-            yield _result(*waiting.popleft(), time_limit_seconds)
-    finally:
-        pool.stop()
-        pool.join()
-
-
-def _result(source: Source, future: ProcessFuture, time_limit_seconds: float) -> Record | Rejection:
-    try:
-        result: Record | Rejection = future.result()
-    except TimeoutError:
-        return Rejection(source, Reason.TIMED_OUT, f"no result within {time_limit_seconds:g} s")
-    except ProcessExpired as error:
-        how = f"signal {-error.exitcode}" if error.exitcode < 0 else f"exit status {error.exitcode}"
-        return Rejection(source, Reason.DECODER_CRASHED, f"its process ended with {how}")
-    except BrokenExecutor as error:
-        raise RuntimeError(
-            "the packing processes cannot be kept running (out of memory, or killed from outside?). What was packed "
-            "is kept: run the same command again, with fewer workers, and it goes on where it was"
-        ) from error
-    return result
 
 
 def _make_folder(folder: Path) -> None:

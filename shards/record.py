@@ -7,11 +7,9 @@ import io
 import json
 import os
 import stat
-import threading
 import wave
 import zlib
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
@@ -42,18 +40,6 @@ class Record:
     members: dict[str, bytes]  # by extension
     crcs: dict[str, int]
     picture_sizes: list[int]
-
-
-def begin_worker() -> None:
-    """Let this process end with the one that started it, also when that one is killed."""
-    parent = parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 def make_record(source: Source, settings: PackSettings) -> Record | Rejection:

@@ -53,13 +53,14 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout
 
 
-def test_every_command_has_help_with_an_example() -> None:
+def test_every_command_that_wants_arguments_shows_an_example() -> None:
     for command in cli.app.registered_commands:
         assert command.callback is not None
         name = command.name or command.callback.__name__.replace("_", "-")
         done = avc(name, "--help")
         assert done.returncode == 0
-        assert f"avc {name} " in done.stdout.replace(f"Usage: avc {name} ", "")
+        if "Arguments" in done.stdout:
+            assert f"  avc {name} " in done.stdout
 
 
 def test_packs_options_begin_as_the_settings_do() -> None:

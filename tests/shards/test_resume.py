@@ -64,7 +64,7 @@ def instant(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def results(sources: Sequence[Source], _: PackSettings, **__: object) -> Generator[Result, None, None]:
         return (known[source.name] for source in sources)
 
-    monkeypatch.setattr(packing, "_results", results)
+    monkeypatch.setattr(packing, "make_records", results)
     monkeypatch.setattr(packing, "SECONDS_BETWEEN_SYNCS", 0.0)
 
 
