@@ -1,8 +1,9 @@
 """Plan and shards → batches.
 
     1. steps of the run           which rows of the plan, cut into the micro-batches of this rank
-    2. a worker process           draws the rows, reads one JPEG and one second of sound each, decodes, crops
-    3. the training process       receives uint8 pictures and int16 sound, in order
+    2. a worker process           draws the rows, reads one JPEG and one second of sound each, decodes, crops, and
+                                  leaves uint8 pictures and int16 sound in memory that it shares
+    3. the training process       copies them from there, in order, a batch ahead of the network
 
 The bytes stay small until they are on the device; `avc.data.transforms` does the rest there.
 """
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +23,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from avc.data.plan import Plan, Rows
+from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ
 from shards.read import BadRecord, Shards
 
+PREFETCHED_BATCHES = 2  # that each worker reads ahead
 CROP = 7 / 8  # 224 of 256 pixels, Objects that Sound 3.3
 
 
@@ -39,6 +44,10 @@ class Batch(NamedTuple):
     pair_frame: Tensor
     pair_sound: Tensor
     label: Tensor
+
+    def pinned(self) -> Batch:
+        """A copy in pinned memory."""
+        return Batch(*(tensor.pin_memory() for tensor in self))
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; pinned memory is copied without waiting."""
@@ -95,7 +104,7 @@ def share(plan: Plan, *, batch_pairs: int, micro_batch_pairs: int, rank: int, wo
     return Share(batch_pairs // plan.pairs_per_row, rank, world_size, micro_batches)
 
 
-class PairReader(Dataset[Batch | BadRecord]):
+class PairReader:
     """Reads stretches of the plan: `reader[start, stop]` is the batch of rows [start, stop).
 
     image_size: pictures are decoded at the smallest of JPEG's scales (1, 1/2, 1/4, 1/8) whose crop is as large.
@@ -116,27 +125,51 @@ class PairReader(Dataset[Batch | BadRecord]):
         self.reduce = scales[0]
         self.crop = round(side * CROP) // self.reduce
 
-    def __getitem__(self, stretch: tuple[int, int]) -> Batch | BadRecord:
-        try:
-            return self.read(self.plan.rows(*stretch))
-        except BadRecord as error:
-            return error  # raised in the training process: torch would wrap it in the worker's traceback
+    def __getitem__(self, stretch: tuple[int, int]) -> Batch:
+        return self.read(self.plan.rows(*stretch))
 
     def read(self, rows: Rows) -> Batch:
         """Read what the rows name. Raises shards.read.BadRecord where the shards are damaged."""
-        pictures = torch.empty((len(rows.frame_clip), self.crop, self.crop, 3), dtype=torch.uint8)
-        for i, (clip, tick) in enumerate(zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), strict=True)):
+        room = self.room(places=1, rows=len(rows.frame_clip))
+        self.fill(room, 0, rows)
+        return room.batch(0, rows)
+
+    def room(self, *, places: int, rows: int, shared: bool = False) -> Room:
+        """Memory for batches of up to `rows` rows, one in each of `places` places; other processes may use it too."""
+        pictures = torch.empty((places, rows, self.crop, self.crop, 3), dtype=torch.uint8)
+        sounds = torch.empty((places, rows, SAMPLE_RATE_HZ), dtype=torch.int16)
+        if shared:
+            pictures.share_memory_()  # type: ignore[no-untyped-call]
+            sounds.share_memory_()  # type: ignore[no-untyped-call]
+        return Room(pictures, sounds)
+
+    def fill(self, room: Room, place: int, rows: Rows) -> None:
+        """Read what the rows name into a place of `room`. Raises as `read` does."""
+        # numpy's views: what torch spends on a slice and a copy is a tenth of decoding the picture.
+        pictures, sounds = room.pictures[place].numpy(), room.sounds[place].numpy()
+        parts = rows.frame_numbers[:, :2].tolist() if self.augment else [(0.5, 0.5)] * len(rows.frame_clip)
+        frames = zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), parts, strict=True)
+        for i, (clip, tick, (down, right)) in enumerate(frames):
             picture = self.shards.picture(clip, tick, reduce=self.reduce)
-            room = np.array(picture.shape[:2]) - self.crop
-            part = rows.frame_numbers[i, :2] if self.augment else np.float32(0.5)
-            top, left = (part * (room + 1)).astype(int)
-            pictures[i] = torch.from_numpy(picture[top : top + self.crop, left : left + self.crop])
-        sounds = torch.empty((len(rows.sound_clip), 48_000), dtype=torch.int16)
+            height, width = picture.shape[:2]
+            top, left = int(down * (height - self.crop + 1)), int(right * (width - self.crop + 1))
+            pictures[i] = picture[top : top + self.crop, left : left + self.crop]
         for i, (clip, centre) in enumerate(zip(rows.sound_clip.tolist(), rows.sound_centre.tolist(), strict=True)):
-            sounds[i] = torch.from_numpy(self.shards.sound(clip, centre - 24_000, 48_000))
+            sounds[i] = self.shards.sound(clip, centre - HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ)
+
+
+@dataclass(frozen=True)
+class Room:
+    """Memory for the large parts of B batches. pictures: uint8 (B, F, crop, crop, 3). sounds: int16 (B, S, 48000)."""
+
+    pictures: Tensor
+    sounds: Tensor
+
+    def batch(self, place: int, rows: Rows) -> Batch:
+        """The batch of `rows` that was read into a place; it shares that place's memory."""
         return Batch(
-            pictures,
-            sounds,
+            self.pictures[place, : len(rows.frame_clip)],
+            self.sounds[place, : len(rows.sound_clip)],
             torch.from_numpy(rows.frame_numbers),
             torch.from_numpy(rows.sound_numbers),
             torch.from_numpy(rows.pair_frame),
@@ -148,32 +181,92 @@ class PairReader(Dataset[Batch | BadRecord]):
 def load(reader: PairReader, stretches: Iterator[tuple[int, int]], *, num_workers: int, pin: bool) -> Iterator[Batch]:
     """The batches of the given stretches of rows, in that order whatever the number of workers.
 
+    No stretch may be longer than the first. `pin` gives pinned memory, for a CUDA device.
     Raises shards.read.BadRecord where the shards are damaged.
     """
+    if not num_workers:
+        for stretch in stretches:
+            batch = reader[stretch]
+            yield batch.pinned() if pin else batch
+        return
+    first = next(stretches, None)
+    if first is None:
+        return
+    # Workers fill places that stay where they are. Memory of its own for every batch, as torch would have it, costs a
+    # page fault for each 4 KB of it, which on a virtual machine took half as long as decoding.
+    places = PREFETCHED_BATCHES * num_workers + 1  # asked for and not copied yet, and the one being copied
+    room = reader.room(places=places, rows=first[1] - first[0], shared=True)
     # Not fork: the training process has threads (torch's, NCCL's, W&B's) whose locks a fork would copy. Workers are
     # forked from a server that has imported this module and nothing else.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    batches = DataLoader(
-        reader,
-        batch_size=None,
-        sampler=_Once(stretches),
-        num_workers=num_workers,
-        pin_memory=pin,
-        multiprocessing_context=context if num_workers else None,
-        prefetch_factor=2 if num_workers else None,
+    deliveries = iter(
+        DataLoader(
+            _Filler(reader, room),
+            batch_size=None,
+            sampler=_Places(chain([first], stretches), places),
+            num_workers=num_workers,
+            multiprocessing_context=context,
+            prefetch_factor=PREFETCHED_BATCHES,
+        )
     )
-    for batch in batches:
-        if isinstance(batch, BadRecord):
-            raise batch
-        yield batch
+    device = torch.device("cuda", torch.cuda.current_device()) if pin else None
+    # A thread copies the next batch out of its place while the network is at work on this one.
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(_collect, deliveries, room, device)
+        while (collected := coming.result()) is not None:
+            coming = thread.submit(_collect, deliveries, room, device)
+            yield collected
 
 
-class _Once:
-    """An iterator in the place of a sampler."""
+@dataclass(frozen=True)
+class _Delivery:
+    """A worker has read `rows` into a place of the room, or has found the record that cannot be read."""
 
-    def __init__(self, stretches: Iterator[tuple[int, int]]) -> None:
-        self.stretches = stretches
+    place: int
+    rows: Rows
+    bad: BadRecord | None = None
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return self.stretches
+
+class _Filler(Dataset[_Delivery]):
+    """Reads stretches into places of a room that it shares with the training process."""
+
+    def __init__(self, reader: PairReader, room: Room) -> None:
+        self.reader, self.room = reader, room
+
+    def __getitem__(self, task: tuple[int, int, int]) -> _Delivery:
+        start, stop, place = task
+        rows = self.reader.plan.rows(start, stop)
+        try:
+            self.reader.fill(self.room, place, rows)
+        except BadRecord as error:
+            return _Delivery(place, rows, error)  # raised by `_collect`: torch would wrap it in the worker's traceback
+        return _Delivery(place, rows)
+
+
+def _collect(deliveries: Iterator[_Delivery], room: Room, pin_for: torch.device | None) -> Batch | None:
+    """The next batch in memory of its own, so that its place is free again; None after the last one."""
+    delivery = next(deliveries, None)
+    if delivery is None:
+        return None
+    if delivery.bad is not None:
+        raise delivery.bad
+    batch = room.batch(delivery.place, delivery.rows)
+    if pin_for is None:
+        return Batch(*(tensor.clone() for tensor in batch))
+    torch.cuda.set_device(pin_for)  # a thread begins on the first GPU, and pinning would take memory there
+    return batch.pinned()
+
+
+class _Places:
+    """Stretches, each with its place, in the place of a sampler.
+
+    torch asks for the stretch after the next `places - 1` when it hands over a delivery; the one before that has been
+    copied by then, and its place comes round again.
+    """
+
+    def __init__(self, stretches: Iterator[tuple[int, int]], places: int) -> None:
+        self.stretches, self.places = stretches, places
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        return ((start, stop, number % self.places) for number, (start, stop) in enumerate(self.stretches))
