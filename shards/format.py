@@ -18,7 +18,6 @@ Sound, section 3.3). Tick 0 is the first picture of the clip.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -102,12 +101,15 @@ def picture_count(ticks: int, every: int) -> int:
 
 
 def centres(*, ticks: int, sound_from: int, sound_to: int) -> range:
-    """Ticks of the clip around which one whole second of its own sound exists.
+    """Ticks of the clip around which there is one second of its own sound.
 
-    Sound is drawn with its mid-point on such a tick: samples [1920 k - 24000, 1920 k + 24000) all lie inside
-    [sound_from, sound_to). Frames are drawn there too, so the range is what a clip can be used for; a clip for which
-    it is empty is too short.
+    Sound is drawn with its mid-point on such a tick k: samples [1920 k - 24000, 1920 k + 24000) lie inside the clip, and
+    all but at most one tick of them at either end inside [sound_from, sound_to): many a video's sound ends a few
+    hundredths of a second before its picture. Frames are drawn there too, so the range is what a clip can be used for; a
+    clip for which it is empty is too short.
     """
-    first = math.ceil((sound_from + HALF_SECOND_SAMPLES) / SAMPLES_PER_TICK)
-    last = (sound_to - HALF_SECOND_SAMPLES) // SAMPLES_PER_TICK
-    return range(first, max(first, min(last, ticks - 1) + 1))
+    begin = max(0, sound_from - SAMPLES_PER_TICK)
+    end = min(ticks * SAMPLES_PER_TICK, sound_to + SAMPLES_PER_TICK)
+    first = -(-(begin + HALF_SECOND_SAMPLES) // SAMPLES_PER_TICK)
+    last = (end - HALF_SECOND_SAMPLES) // SAMPLES_PER_TICK
+    return range(first, max(first, last + 1))

@@ -101,7 +101,8 @@ class Plan:
         ]
         self._first_centre = np.array([span.start for span in spans], dtype=np.int64)
         self._last_centre = np.array([span.stop - 1 for span in spans], dtype=np.int64)
-        self._last_sample = rows["sound_to"].astype(np.int64) - HALF_SECOND_SAMPLES
+        ends = np.minimum(rows["ticks"].astype(np.int64) * SAMPLES_PER_TICK, rows["sound_to"] + SAMPLES_PER_TICK)
+        self._last_sample = ends - HALF_SECOND_SAMPLES
         self._every = rows["every"].astype(np.int64)
         self._first_picture = -(-self._first_centre // self._every)
         self._pictures = self._last_centre // self._every - self._first_picture + 1

@@ -12,9 +12,9 @@ SOURCES = ("independent", "shared")
 
 FIRST = {
     "frame_clip": [32, 28, 18, 21],
-    "frame_tick": [14, 34, 115, 23],
+    "frame_tick": [53, 100, 115, 47],
     "sound_clip": [32, 23, 18, 25],
-    "sound_centre": [63360, 238080, 266880, 97920],
+    "sound_centre": [69120, 153600, 266880, 351360],
 }
 
 
@@ -127,8 +127,11 @@ def test_every_frame_and_every_second_lie_inside_their_clip(make_index, grid) ->
     rows = plan_of(index, grid=grid).rows(0, 8000)
     of_frame, of_sound = index[rows.frame_clip], index[rows.sound_clip]
     assert (rows.frame_tick < of_frame["ticks"]).all()
-    assert (rows.sound_centre - 24_000 >= of_sound["sound_from"]).all()
-    assert (rows.sound_centre + 24_000 <= of_sound["sound_to"]).all()
+    assert (rows.sound_centre >= 24_000).all()
+    assert (rows.sound_centre + 24_000 <= of_sound["ticks"] * 1920).all()
+    # One tick at most of what precedes or follows the clip's own sound.
+    assert (rows.sound_centre - 24_000 >= of_sound["sound_from"].astype(int) - 1920).all()
+    assert (rows.sound_centre + 24_000 <= of_sound["sound_to"] + 1920).all()
 
 
 def test_the_free_grid_takes_negatives_off_the_grid_and_leaves_positives_on_it(make_index) -> None:
