@@ -1,0 +1,79 @@
+"""`avc train`, `avc eval` and `avc demo`, as a user calls them."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+import launch.demo
+from launch.demo import CANDIDATES, PASSES, demo
+from tests.avc.launching import write_config
+
+
+def avc(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "launch.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture(scope="module")
+def trained(small_world, tmp_path_factory):
+    """The folder of a run of two steps, trained by the command."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = write_config(folder, small_world, training={"steps": 2}, validation={"every_steps": 0})
+    done = avc("train", config, f"run.dir={folder / 'run'}", "model.name=l3")
+    assert done.returncode == 0, done.stderr
+    assert "step 2/2" in done.stdout
+    return folder / "run"
+
+
+def test_eval_measures_a_run_and_writes_the_result_for_machines(trained, tmp_path) -> None:
+    done = avc("eval", "correspondence", trained, "--passes", 2, "--json", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["pairs"] == 2 * 2 * 16
+    assert result["accuracy"] == pytest.approx((result["positives_accuracy"] + result["negatives_accuracy"]) / 2)
+    assert result["interval_95"][0] < result["accuracy"] < result["interval_95"][1]
+    assert f"{result['accuracy']:.1%}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["eval", "correspondence", "/nowhere"], "is not the folder of a run"),
+        (["train", "/nowhere.yaml"], "there is no configuration file"),
+        (["train", "CONFIG", "optim.learningrate=1"], "did you mean `optim.lr_decay`|there is no setting"),
+        (["train", "CONFIG", "data.shards=/nowhere"], "/nowhere is not a folder"),
+        (["train", "CONFIG", "optim.batch_pairs=30"], "cannot be divided"),
+        (["train", "CONFIG", "training.device=cuda"], "no CUDA device"),
+        (["eval", "correspondence", "RUN", "--split", "test"], "0 clips in its test split"),
+        (["eval", "correspondence", "RUN", "--split", "dev"], "must be train, validation or test"),
+    ],
+)
+def test_a_users_mistake_ends_in_one_paragraph_and_status_2(trained, small_world, tmp_path, arguments, words) -> None:
+    config = write_config(tmp_path, small_world)
+    names = {"CONFIG": config, "RUN": trained}
+    done = avc(*[names.get(word, word) for word in arguments])
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    message = done.stderr.strip()
+    assert message
+    assert "\n\n" not in message
+    assert any(part in message for part in words.split("|"))
+
+
+def test_the_demo_ends_with_every_row_its_ceiling_and_its_pictures(tmp_path, monkeypatch) -> None:
+    quick = ("training.steps=2", "model.width=0.0625", "data.image_size=28")
+    candidates = tuple(replace(one, settings=(*quick, *one.settings)) for one in CANDIDATES)
+    monkeypatch.setattr(launch.demo, "CANDIDATES", candidates)
+    said: list[str] = []
+    results = demo(tmp_path / "demo", clips=40, seed=1, workers=2, say=said.append)
+    assert results == json.loads((tmp_path / "demo" / "results.json").read_text())
+    assert [row["name"] for row in results["rows"]] == [one.name for one in CANDIDATES]
+    assert 0.85 < results["ceiling"] < 1
+    for row in results["rows"]:
+        assert row["pairs"] % (2 * PASSES) == 0
+        assert row["share_of_ceiling"] == pytest.approx(row["accuracy"] / results["ceiling"])
+    for picture in ("world.png", "results.png"):
+        assert (tmp_path / "demo" / picture).read_bytes().startswith(b"\x89PNG")
