@@ -46,7 +46,8 @@ MAX_SIDE = 16_384  # pixels
 MAX_PIXELS = 8_192 * 4_352  # 8K in full; a decoder that keeps 16 reference pictures of it needs about 1 GB
 MAX_ASPECT = 16  # long side to short side of the shown picture
 MIN_RATE_HZ, MAX_RATE_HZ = 2_000, 384_000
-MAX_CHANNELS = 32
+MAX_CHANNELS = 64
+MAX_SAMPLES_PER_SECOND = 16 * 192_000  # of all channels together
 
 # A start this far in is sought; an earlier one is reached by decoding from the beginning, which cannot go wrong.
 SEEK_FROM_SECONDS = 20
@@ -207,7 +208,9 @@ def _bound_picture(width: int, height: int, pixel_aspect: Fraction) -> None:
 
 
 def _bound_sound(rate: int, channels: int) -> None:
-    if (rate and not MIN_RATE_HZ <= rate <= MAX_RATE_HZ) or channels > MAX_CHANNELS:
+    known = rate > 0  # some containers leave it to the decoder
+    too_much = channels > MAX_CHANNELS or rate * channels > MAX_SAMPLES_PER_SECOND
+    if (known and not MIN_RATE_HZ <= rate <= MAX_RATE_HZ) or too_much:
         raise Rejected(Reason.TOO_LARGE, f"sound of {channels} channels at {rate} Hz")
 
 
@@ -313,9 +316,10 @@ def _read_pictures(file: _File, container: InputContainer, *, settings: PackSett
     opening = next(timed, None)
     if opening is None:
         raise Rejected(Reason.UNDECODABLE, f"no picture decodes ({record})")
-    start = opening.stamp + Fraction(str(settings.start_seconds))
+    asked = Fraction(str(settings.start_seconds))
+    start = opening.stamp * opening.unit + asked
+    clock = timeline.Ticks(start=start, unit=opening.unit)
     limit = int(Fraction(str(settings.seconds)) * TICKS_PER_SECOND)
-    rounding = timeline.rounding_of(opening.unit)
     camera = _Camera(settings, opening.frame, pixel_aspect)
     if _is_far(settings):
         timed = _timed(_frames_into(file, "video", record, time=start, seek=True))
@@ -326,19 +330,19 @@ def _read_pictures(file: _File, container: InputContainer, *, settings: PackSett
     end = opening.stamp
     decoded = corrupt = 0
     shown_from = ticks = 0  # the held picture is shown from this tick until the next one's
-    for timed_frame in timed:
-        tick = timeline.first_tick_showing(timed_frame.stamp, start=start, rounding=rounding)
+    for newest in timed:
+        tick = clock.first_showing(newest.stamp)
         if decoded:
             camera.shoot(held.frame, range(shown_from, min(tick, limit)))
         if tick >= limit:
             ticks = limit
             break
         decoded += 1
-        corrupt += timed_frame.frame.is_corrupt
-        held, shown_from = timed_frame, max(0, tick)
+        corrupt += newest.frame.is_corrupt
+        held, shown_from = newest, max(0, tick)
         end = held.stamp + held.lasts
     else:
-        ticks = max(0, min(limit, timeline.first_tick_showing(end, start=start, rounding=rounding)))
+        ticks = max(0, min(limit, clock.first_showing(end)))
         camera.shoot(held.frame, range(shown_from, ticks))
     if file.edit_lists and record.hidden > decoded and decoded < ticks / TICKS_PER_SECOND:
         raise _Hidden
@@ -353,7 +357,6 @@ def _read_pictures(file: _File, container: InputContainer, *, settings: PackSett
         difference=camera.difference,
         facts=camera.facts
         | {
-            "fps": round(decoded / float(end - max(start, opening.stamp)), 3) if end > start else None,
             "decoded": decoded,
             "corrupt": corrupt,
             "errors": record.errors,
@@ -364,12 +367,12 @@ def _read_pictures(file: _File, container: InputContainer, *, settings: PackSett
 
 @dataclass(frozen=True)
 class _Timed:
-    """A decoded picture and when it is shown, in seconds."""
+    """A decoded picture and when it is shown."""
 
     frame: VideoFrame
-    unit: Fraction  # of its time base
-    stamp: Fraction
-    lasts: Fraction
+    unit: Fraction  # of stamp and lasts, seconds
+    stamp: int
+    lasts: int
 
 
 def _timed(frames: Iterable[Any]) -> Iterator[_Timed]:
@@ -384,13 +387,12 @@ def _timed(frames: Iterable[Any]) -> Iterator[_Timed]:
         if frame is not None:
             trust.witness(pts=frame.pts, dts=frame.dts)
         if waiting is not None:
-            units = trust.choose(pts=waiting.pts, dts=waiting.dts)
-            due = latest.stamp + latest.lasts if latest else Fraction(0)
-            stamp = due if units is None else units * waiting.time_base
+            stamp = trust.choose(pts=waiting.pts, dts=waiting.dts)
+            if stamp is None:
+                stamp = latest.stamp + latest.lasts if latest else 0
             if latest is None or stamp >= latest.stamp:
-                step = stamp - latest.stamp if latest else Fraction(0)
-                lasts = waiting.duration * waiting.time_base or step
-                latest = _Timed(waiting, waiting.time_base, stamp, lasts)
+                step = stamp - latest.stamp if latest else 0
+                latest = _Timed(waiting, waiting.time_base, stamp, waiting.duration or step)
                 yield latest
         waiting = frame
 
@@ -403,6 +405,7 @@ class _Camera:
         self.difference = 0.0
         self._settings = settings
         self._scaler = VideoReformatter()
+        self._recolourings: dict[picture.Matrix, picture.Recolouring] = {}
         self._first: np.ndarray | None = None
         _bound_picture(opening.width, opening.height, pixel_aspect)
         turn: Any = opening.side_data.get("DISPLAYMATRIX")
@@ -439,7 +442,7 @@ class _Camera:
             height=height,
             format="yuv420p",
             interpolation=self._filter,
-            # Naming one matrix for both keeps swscale from a detour over RGB: recoloured() makes the change
+            # Naming one matrix for both keeps swscale from a detour over RGB: Recolouring makes the change
             # afterwards, on planes that are small by then.
             src_colorspace=None if frame.format.is_rgb else Colorspace.ITU601,
             dst_colorspace=Colorspace.ITU601,
@@ -450,7 +453,12 @@ class _Camera:
         luma, blue, red = (
             np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width] for plane in buffers
         )
-        return picture.recoloured((luma, blue, red), picture.MATRICES.get(frame.colorspace))
+        matrix = picture.MATRICES.get(frame.colorspace)
+        if matrix is None:
+            return luma, blue, red
+        if matrix not in self._recolourings:
+            self._recolourings[matrix] = picture.Recolouring(matrix, width=width, height=height)
+        return self._recolourings[matrix]((luma, blue, red))
 
 
 # --- sound -------------------------------------------------------------------------------------------------------
@@ -469,16 +477,17 @@ class _Heard:
 def _read_sound(file: _File, *, start: Fraction, ticks: int, seek: bool) -> _Heard:
     record = _Record()
     seconds = ticks / TICKS_PER_SECOND
-    mixer = _Mixer()
+    zero = float(start)
     stamps: list[float] = []  # of the pieces, seconds after `start`; NaN where the file has none
-    pieces: list[np.ndarray] = []  # float32, mono, each at its own rate
-    rates: list[int] = []
+    pieces: list[np.ndarray] = []  # as the decoder gave them
+    lengths: list[int] = []
+    forms: list[timeline.Form] = []
     position = collected = 0.0
     decoded = beyond = 0
     for frame in _frames_into(file, "audio", record, time=start - MARGIN_SECONDS, seek=seek):
         decoded += 1
         units = frame.pts if frame.pts is not None else frame.dts
-        position = position if units is None else float(units * frame.time_base - start)
+        position = position if units is None else units * float(frame.time_base) - zero
         lasts = frame.samples / frame.sample_rate
         # A few pieces beyond the end prove that it is reached: a single one may have a wrong stamp. And whole files of
         # equal stamps exist: what is kept is bounded, whatever the stamps say.
@@ -486,9 +495,11 @@ def _read_sound(file: _File, *, start: Fraction, ticks: int, seek: bool) -> _Hea
         if beyond > 4 or collected > 2 * seconds + 60:
             break
         if frame.samples and position + lasts > -MARGIN_SECONDS:
+            _bound_sound(frame.sample_rate, frame.layout.nb_channels)
             stamps.append(math.nan if units is None else position)
-            pieces.append(mixer.mono(frame))
-            rates.append(frame.sample_rate)
+            pieces.append(frame.to_ndarray())
+            lengths.append(frame.samples)
+            forms.append(timeline.Form(frame.format.name, frame.layout.name, frame.sample_rate))
             collected += lasts
         position += lasts
     if record.errors > decoded:
@@ -498,9 +509,9 @@ def _read_sound(file: _File, *, start: Fraction, ticks: int, seek: bool) -> _Hea
 
     samples = np.zeros(ticks * SAMPLES_PER_TICK, np.int16)
     begins, ends = len(samples), 0
-    runs = timeline.runs_of_sound(stamps, [len(piece) for piece in pieces], rates)
+    runs = timeline.runs_of_sound(stamps, lengths, forms)
     for run in runs:
-        sound = _at_48_khz(np.concatenate(pieces[run.first : run.last]), rates[run.first])
+        sound = _mono_at_48_khz(np.concatenate(pieces[run.first : run.last], axis=1), forms[run.first])
         at = round(run.start_seconds * SAMPLE_RATE_HZ)
         low, high = max(0, at), min(len(samples), at + len(sound))
         if low < high:
@@ -512,37 +523,16 @@ def _read_sound(file: _File, *, start: Fraction, ticks: int, seek: bool) -> _Hea
     return _Heard(samples=samples, begins=begins, ends=ends, facts=facts)
 
 
-class _Mixer:
-    """Mixes pieces of sound down to one channel at their own rate.
+def _mono_at_48_khz(sound: np.ndarray, form: timeline.Form) -> np.ndarray:
+    """Sound as a decoder gives it, as int16 mono at 48 kHz; its first sample keeps its place.
 
-    libswresample's matrix to mono, scaled so that its weights sum to one: the mean of two channels; of surround sound
-    centre, left and right, and the surrounds with falling weights, without the low-frequency channel.
+    Down to one channel by libswresample's matrix, scaled so that its weights sum to one: the mean of two channels; of
+    surround sound centre, left and right, and the surrounds with falling weights, without the low-frequency channel.
     """
-
-    def __init__(self) -> None:
-        self._key: tuple[Any, ...] = ()
-        self._resampler: AudioResampler | None = None
-
-    def mono(self, frame: AudioFrame) -> np.ndarray:
-        """The piece as float32 in [-1, 1], one channel."""
-        key = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if key != self._key or self._resampler is None:
-            _bound_sound(frame.sample_rate, frame.layout.nb_channels)
-            self._key = key
-            self._resampler = AudioResampler(
-                format="flt", layout="mono", rate=frame.sample_rate, options={"rematrix_maxval": "1.0"}
-            )
-        frame.pts = None  # libav would act on stamps here; timeline does, later
-        return np.concatenate([mixed.to_ndarray()[0] for mixed in self._resampler.resample(frame)])
-
-
-def _at_48_khz(sound: np.ndarray, rate: int) -> np.ndarray:
-    """float32 mono at `rate` samples a second, as int16 at 48 kHz; its first sample keeps its place."""
-    if rate != SAMPLE_RATE_HZ:
-        frame = AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
-        frame.sample_rate = rate
-        resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
-        out = [*resampler.resample(frame), *resampler.resample(None)]
-        sound = np.concatenate([piece.to_ndarray()[0] for piece in out])
-    samples: np.ndarray = np.clip(np.rint(np.nan_to_num(sound) * 32768), -32768, 32767).astype(np.int16)
+    frame = AudioFrame.from_ndarray(sound, format=form.samples, layout=form.layout)
+    frame.sample_rate = form.rate_hz
+    resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ, options={"rematrix_maxval": "1.0"})
+    out = [*resampler.resample(frame), *resampler.resample(None)]
+    mixed = np.concatenate([piece.to_ndarray()[0] for piece in out if piece is not None])
+    samples: np.ndarray = np.clip(np.rint(np.nan_to_num(mixed) * 32768), -32768, 32767).astype(np.int16)
     return samples

@@ -20,19 +20,18 @@ Planes = tuple[np.ndarray, np.ndarray, np.ndarray]  # luma (height, width), two 
 class Matrix:
     """One of the ways to make luma and chroma of red, green and blue, and how to get from it to BT.601.
 
-    The change is by tables in the chroma's resolution: luma never leaks into chroma, so grey stays grey.
+    Luma never leaks into chroma, so grey stays grey: two weights, of old blue and red chroma, make what is added to
+    luma, two the new blue chroma and two the new red. They are in units of 1/128, so that int16 holds every sum.
     """
 
     name: str
-    luma: np.ndarray  # int16 (2, 256): what a value of each old chroma plane adds to luma
-    chroma: np.ndarray  # int16 (2, 2, 256): [new plane, old plane, old value], the offset of 128 included once
+    weights: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 def _matrix(name: str, red: float, blue: float) -> Matrix:
     change = _from_rgb(0.299, 0.114) @ np.linalg.inv(_from_rgb(red, blue))
-    terms = np.rint(change[:, 1:, None] * (np.arange(256) - 128.0)).astype(np.int16)
-    terms[1:, 0] += 128
-    return Matrix(name, terms[0], terms[1:])
+    luma, new_blue, new_red = ((round(128 * row[1]), round(128 * row[2])) for row in change)
+    return Matrix(name, (luma, new_blue, new_red))
 
 
 def _from_rgb(red: float, blue: float) -> np.ndarray:
@@ -51,16 +50,47 @@ MATRICES = {
 }
 
 
-def recoloured(planes: Planes, matrix: Matrix | None) -> Planes:
-    """The same picture in BT.601."""
-    if matrix is None:
-        return planes
-    luma, blue, red = planes
-    height, width = luma.shape
-    added = matrix.luma[0][blue] + matrix.luma[1][red]
-    added = added.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
-    chroma = [np.clip(table[0][blue] + table[1][red], 0, 255).astype(np.uint8) for table in matrix.chroma]
-    return np.clip(luma + added, 0, 255).astype(np.uint8), chroma[0], chroma[1]
+class Recolouring:
+    """Takes pictures of one size from a matrix to BT.601, always in the same memory.
+
+    New arrays for each picture would be mapped and unmapped by the system each time, which costs more than the sums.
+    """
+
+    def __init__(self, matrix: Matrix, *, width: int, height: int) -> None:
+        half = (height + 1) // 2, (width + 1) // 2
+        self._weights = np.array(matrix.weights, np.int16)
+        self._old = np.empty((2, *half), np.int16)
+        self._sum = np.empty(half, np.int16)
+        self._term = np.empty(half, np.int16)
+        self._twice = np.empty((*half, 2), np.int16)
+        self._row = np.empty((half[0], width), np.int16)
+        self._luma = np.empty((height, width), np.uint8)
+        self._chroma = np.empty((2, *half), np.uint8)
+
+    def __call__(self, planes: Planes) -> Planes:
+        """The same picture in BT.601; what the call before gave is overwritten."""
+        luma, *chroma = planes
+        for old, plane in zip(self._old, chroma, strict=True):
+            np.subtract(plane, np.int16(128), out=old)
+        self._twice[:, :, 0] = self._twice[:, :, 1] = self._weighted(0)
+        added = self._twice.reshape(len(self._twice), -1)[:, : luma.shape[1]]
+        for half in (0, 1):
+            rows = luma[half::2]
+            total = np.add(added[: len(rows)], rows, out=self._row[: len(rows)])
+            np.clip(total, 0, 255, out=self._luma[half::2], casting="unsafe")
+        for new, which in zip(self._chroma, (1, 2), strict=True):
+            total = self._weighted(which)
+            total += 128
+            np.clip(total, 0, 255, out=new, casting="unsafe")
+        return self._luma, self._chroma[0], self._chroma[1]
+
+    def _weighted(self, which: int) -> np.ndarray:
+        blue, red = self._weights[which]
+        np.multiply(self._old[0], blue, out=self._sum)
+        self._sum += np.multiply(self._old[1], red, out=self._term)
+        self._sum += 64
+        self._sum >>= 7
+        return self._sum
 
 
 @dataclass(frozen=True)
@@ -116,5 +146,9 @@ def jpeg(planes: Planes, *, quality: int) -> bytes:
     height, width = luma.shape
     if height % 2 or width % 2:
         # libjpeg-turbo reads the luma of whole 2x2 blocks: beyond an odd edge it would take whatever memory follows.
-        luma = np.pad(luma, ((0, height % 2), (0, width % 2)), mode="edge")[:height, :width]
+        whole = np.empty((height + height % 2, width + width % 2), np.uint8)
+        whole[:height, :width] = luma
+        whole[height:, :width] = luma[-1]
+        whole[:, width:] = whole[:, width - 1 : width]
+        luma = whole[:height, :width]
     return bytes(simplejpeg.encode_jpeg_yuv_planes(luma, blue, red, quality))

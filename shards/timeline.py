@@ -28,14 +28,20 @@ SMOOTHING_SECONDS = 0.5
 GRID_SECONDS = 0.005
 
 
-def rounding_of(time_base: Fraction) -> Fraction:
-    """How much too late a stamp in units of `time_base` seconds may be, in seconds: just under one unit or 1 ms."""
-    return min(time_base * Fraction(999, 1000), COARSEST_ROUNDING)
+class Ticks:
+    """The ticks of a clip on the time line of one stream of pictures, in exact integers."""
 
+    def __init__(self, *, start: Fraction, unit: Fraction) -> None:
+        """`start` of the clip and `unit` of the stream's stamps in seconds."""
+        rounding = min(unit * Fraction(999, 1000), COARSEST_ROUNDING)
+        per_stamp, before = unit * TICKS_PER_SECOND, (start + rounding) * TICKS_PER_SECOND
+        self._whole = math.lcm(per_stamp.denominator, before.denominator)
+        self._per_stamp = int(per_stamp * self._whole)
+        self._before = int(before * self._whole)
 
-def first_tick_showing(stamp: Fraction, *, start: Fraction, rounding: Fraction) -> int:
-    """The first tick at or after a picture's stamp (seconds), counted from `start` (seconds); may be negative."""
-    return math.ceil((stamp - start - rounding) * TICKS_PER_SECOND)
+    def first_showing(self, stamp: int) -> int:
+        """The first tick at or after the stamp of a picture; negative for one before the clip."""
+        return -((self._before - stamp * self._per_stamp) // self._whole)
 
 
 @dataclass
@@ -67,6 +73,15 @@ class Trust:
 
 
 @dataclass(frozen=True)
+class Form:
+    """How a piece of sound is stored: the names of sample format and channel layout, samples per second."""
+
+    samples: str
+    layout: str
+    rate_hz: int
+
+
+@dataclass(frozen=True)
 class Run:
     """Pieces `first` to `last` (exclusive) of a sound follow each other without a gap, from `start_seconds` on."""
 
@@ -75,22 +90,22 @@ class Run:
     start_seconds: float
 
 
-def runs_of_sound(stamps: list[float], lengths: list[int], rates: list[int]) -> list[Run]:
+def runs_of_sound(stamps: list[float], lengths: list[int], forms: list[Form]) -> list[Run]:
     """Groups decoded pieces of sound into gapless runs and places each run by its pieces' stamps.
 
-    `stamps` are in seconds (NaN where a piece has none), `lengths` in samples, `rates` in samples per second. Within a
-    run time is counted in samples; a new one begins where the sampling rate changes, or where the stamps depart from
-    that count for good and by more than STAMP_TOLERANCE_SECONDS: a gap, an overlap or a clock that drifts. A run lies
-    where the median of its pieces' stamps puts it.
+    `stamps` are in seconds (NaN where a piece has none), `lengths` in samples. Within a run time is counted in samples;
+    a new one begins where the form changes, or where the stamps depart from that count for good and by more than
+    STAMP_TOLERANCE_SECONDS: a gap, an overlap or a clock that drifts. A run lies where the median of its pieces'
+    stamps puts it.
     """
     runs: list[Run] = []
     first = 0
     expected = 0.0
     while first < len(stamps):
         last = first + 1
-        while last < len(stamps) and rates[last] == rates[first]:
+        while last < len(stamps) and forms[last] == forms[first]:
             last += 1
-        counted = np.concatenate([[0], np.cumsum(lengths[first:last], dtype=np.int64)]) / rates[first]
+        counted = np.concatenate([[0], np.cumsum(lengths[first:last], dtype=np.int64)]) / forms[first].rate_hz
         departures = _without_holes(np.array(stamps[first:last]) - counted[:-1], expected)
         smooth = _smoothed(departures, counted)
         begin = 0
