@@ -31,6 +31,7 @@ from shards.read import Shards
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 # Pictures of 128 pixels are enough for the demo's network, and every other one of them.
 PACKING = PackSettings(side=128, every=2, split=(0.75, 0.25, 0.0))
+SECONDS, KINDS = 2.6, 8  # of a clip; in the world
 PASSES = 8  # each held-out clip is judged so often in each role
 
 
@@ -59,7 +60,13 @@ def demo(folder: Path, *, clips: int, seed: int, workers: int, say: Callable[[st
     say(f"rendering {clips} videos of sounding objects into {world}")
     with progress("rendering", unit="videos") as report:
         labels = render(
-            world, clips=clips, seed=seed, seconds=3.0, workers=workers, progress=lambda n, of: report(n, of, "")
+            world,
+            clips=clips,
+            seed=seed,
+            seconds=SECONDS,
+            kinds=KINDS,
+            workers=workers,
+            progress=lambda n, of: report(n, of, ""),
         )
     contact_sheet(world, folder / "world.png")
     say(f"{folder / 'world.png'} shows them. Packing into {packed}: avc pack {world / VIDEOS} --out {packed}")

@@ -46,6 +46,7 @@ class World:
     seed: int
     seconds: float
     silent_share: float  # of the clips show a silent object of another kind as well
+    kinds: int  # the first so many of KINDS
     version: int = 1  # of the renderer: worlds of different versions differ
 
 
@@ -57,6 +58,7 @@ def render(
     seconds: float,
     workers: int,
     silent_share: float = 0.25,
+    kinds: int = len(KINDS),
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Label]:
     """Render a world into `folder` and return its labels by file name.
@@ -66,9 +68,9 @@ def render(
     given, is called with the number of clips done and the number of all. Raises ValueError for numbers that make no
     world and for a folder with foreign files in it.
     """
-    world = World(clips=clips, seed=seed, seconds=seconds, silent_share=silent_share)
+    world = World(clips=clips, seed=seed, seconds=seconds, silent_share=silent_share, kinds=kinds)
     _check(world, workers)
-    description = {**asdict(world), "kinds": list(KINDS), "frame_rates": [str(rate) for rate in FRAME_RATES]}
+    description = {**asdict(world), "kinds": list(KINDS)[:kinds], "frame_rates": [str(rate) for rate in FRAME_RATES]}
     marker = folder / WORLD
     if marker.is_file() and json.loads(marker.read_text()) == description:
         return read_labels(folder)
@@ -92,6 +94,8 @@ def _check(world: World, workers: int) -> None:
         raise ValueError(f"seconds={world.seconds}: a clip needs at least {SHORTEST_SECONDS} s")
     if not 0 <= world.silent_share <= 1:
         raise ValueError(f"silent_share={world.silent_share}: a share lies between 0 and 1")
+    if not 2 <= world.kinds <= len(KINDS):
+        raise ValueError(f"kinds={world.kinds}: a world has 2 to {len(KINDS)} kinds")
     if workers < 1:
         raise ValueError(f"workers={workers}: rendering needs at least one process")
 
@@ -122,10 +126,11 @@ def _rendered(world: World, videos: Path, workers: int) -> Iterator[Label]:
 def cast(world: World, number: int) -> tuple[str, str | None, Scene]:
     """Kind of clip `number`'s sounding object, of its silent one where there is one, and the scene that they are in."""
     sight = _stream(world.seed, _SIGHT, number)
-    kind = _dealt(tuple(KINDS), world.seed, _KINDS, number)
+    kinds = tuple(KINDS)[: world.kinds]
+    kind = _dealt(kinds, world.seed, _KINDS, number)
     if sight.random() >= world.silent_share:
         return kind, None, staged(sight, (kind,))
-    silent_kind = str(sight.choice([other for other in KINDS if other != kind]))
+    silent_kind = str(sight.choice([other for other in kinds if other != kind]))
     return kind, silent_kind, staged(sight, (kind, silent_kind))
 
 

@@ -27,9 +27,10 @@ def contact_sheet(folder: Path, png: Path) -> None:
     The sounding object is framed, a silent one in dots; a kind without enough clips leaves places empty.
     """
     labels = list(read_labels(folder).values())
-    figure = Figure(figsize=(12, 1.16 * len(KINDS) + 0.4), layout="constrained")
-    grid = figure.subplots(len(KINDS), LOOKS + SOUNDS, squeeze=False, width_ratios=[1] * LOOKS + [1.5] * SOUNDS)
-    for row, kind in zip(grid, KINDS, strict=True):
+    kinds = [kind for kind in KINDS if any(label.kind == kind for label in labels)]
+    figure = Figure(figsize=(12, 1.16 * len(kinds) + 0.4), layout="constrained")
+    grid = figure.subplots(len(kinds), LOOKS + SOUNDS, squeeze=False, width_ratios=[1] * LOOKS + [1.5] * SOUNDS)
+    for row, kind in zip(grid, kinds, strict=True):
         for axes in row:
             axes.set_xticks([])
             axes.set_yticks([])

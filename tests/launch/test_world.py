@@ -22,7 +22,7 @@ from shards.format import TICKS_PER_SECOND, PackSettings
 from shards.pack import pack
 from shards.read import Shards
 
-WORLD = World(clips=24, seed=3, seconds=1.6, silent_share=0.5)
+WORLD = World(clips=24, seed=3, seconds=1.6, silent_share=0.5, kinds=len(KINDS))
 
 
 @pytest.fixture(scope="module")
