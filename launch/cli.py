@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from launch.bench.commands import app as bench
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,6 +31,7 @@ app = typer.Typer(
 )
 measure = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 app.add_typer(measure, name="eval", help="Measure what a trained network knows.")
+app.add_typer(bench, name="bench", help="Measure speed, each figure beside its own limit in the same run.")
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PROBLEMS_SHOWN = 50
@@ -264,7 +267,7 @@ def demo(
 ) -> None:
     """See the whole idea at work in minutes: render a small world, pack it, train on it, measure.
 
-    The world is a few hundred short videos of objects of twelve kinds that sound, some with a silent object of another
+    The world is a few hundred short videos of objects of eight kinds that sound, some with a silent object of another
     kind in view. L3-Net and AVE-Net learn from them which sight goes with which sound, without being told the kinds; a
     third network is trained on sound shuffled between the videos and must learn nothing. The ceiling is what nobody can
     pass: a negative whose sound is of a kind in view looks like a positive.

@@ -1,0 +1,1 @@
+"""Measurements, each beside its own limit in the same run: the loader, the packer, the training step."""

@@ -1,0 +1,108 @@
+"""What decoding the original video files costs: for each pair, as without packing, and once from the beginning on."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+from av.audio.resampler import AudioResampler
+from av.container import InputContainer
+
+from shards.format import SAMPLE_RATE_HZ
+from shards.media import CONTAINERS
+from shards.sources import Source
+from shards.window import Descriptor, Window
+
+OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+
+
+def decode_pair(
+    frame_file: Path, sound_file: Path, *, frame_seconds: float, sound_seconds: float, size: tuple[int, int]
+) -> bool:
+    """Decode the frame at one time of a file and the second of sound at a time of another, or of the same one.
+
+    Times are seconds from the file's beginning. The frame is scaled to `size`, width by height in pixels, as RGB; the
+    sound is resampled to 48 kHz mono. False where the files do not give both.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            first = stack.enter_context(_open(frame_file))
+            second = first if sound_file == frame_file else stack.enter_context(_open(sound_file))
+            return _decode_frame(first, frame_seconds, size) and _decode_sound(second, sound_seconds)
+        except av.error.FFmpegError:
+            return False
+
+
+def decode_stretch(source: Source, seconds: float) -> int:
+    """Decode the first `seconds` of a source's pictures and sound and drop them; the number of decoded frames."""
+    whole: Path | io.BufferedReader = Path(source.path)
+    if source.offset is not None:
+        whole = io.BufferedReader(Window(Descriptor(source.path), offset=source.offset, size=source.size))
+    frames = 0
+    with _open(whole) as container:
+        streams = {stream.index: stream for stream in (*container.streams.video[:1], *container.streams.audio[:1])}
+        begins = min(float((stream.start_time or 0) * (stream.time_base or 0)) for stream in streams.values())
+        pending = set(streams)
+        for packet in container.demux(*streams.values()):
+            if packet.stream.index not in pending:
+                continue
+            for frame in _decoded(packet):
+                frames += 1
+                if frame.time is not None and frame.time >= begins + seconds:
+                    pending.discard(packet.stream.index)
+            if not pending:
+                break
+    return frames
+
+
+def _open(file: Path | io.BufferedReader) -> InputContainer:
+    """A video file with its decoders on one thread each: what is compared is processes, one to a core."""
+    container = av.open(file, mode="r", options=OPTIONS, metadata_errors="replace")
+    for stream in container.streams:
+        if stream.type in ("video", "audio") and stream.codec_context is not None:
+            stream.codec_context.thread_count = 1
+    return container
+
+
+def _decoded(packet: av.Packet[Any]) -> Sequence[Any]:
+    try:
+        return packet.decode()
+    except av.error.InvalidDataError:  # after a seek, for one, a decoder may lack what came before
+        return ()
+
+
+def _decode_frame(container: InputContainer, seconds: float, size: tuple[int, int]) -> bool:
+    stream = container.streams.video[0]
+    if stream.time_base is None:
+        return False
+    target = (stream.start_time or 0) + round(seconds / stream.time_base)
+    container.seek(target, stream=stream)
+    shown = None
+    for frame in (frame for packet in container.demux(stream) for frame in _decoded(packet)):
+        if shown is not None and frame.pts is not None and frame.pts > target:
+            break
+        shown = frame
+    if shown is None:
+        return False
+    shown.to_ndarray(format="rgb24", width=size[0], height=size[1])
+    return True
+
+
+def _decode_sound(container: InputContainer, seconds: float) -> bool:
+    stream = container.streams.audio[0]
+    if stream.time_base is None:
+        return False
+    start = (stream.start_time or 0) + round(seconds / stream.time_base)
+    container.seek(start, stream=stream)
+    resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
+    samples = 0
+    for frame in (frame for packet in container.demux(stream) for frame in _decoded(packet)):
+        if frame.pts is None or (frame.pts - start) * stream.time_base + frame.samples / frame.sample_rate > 0:
+            samples += sum(part.to_ndarray().size for part in resampler.resample(frame))
+        if samples >= SAMPLE_RATE_HZ:
+            return True
+    return samples > 0

@@ -1,0 +1,396 @@
+"""The training step on synthetic batches, beside the device's rate of multiplying matrices.
+
+Each way of running it (precision, memory layout, compiled or not) is measured in rounds, and each round begins with a
+large matrix product in the same precision: no convolution can be faster for long, so the step's share of that rate says
+how much a better way of running it could still gain.
+
+Imports nothing that reads media, so it runs where only torch, numpy and the settings' libraries are:
+`python -m launch.bench.step [CONFIG.yaml] [section.name=value ...] [--seconds S] [--json FILE]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from avc.config import Config, load_config, parse_config
+from avc.data.transforms import pictures_to_input, sound_to_input
+from avc.models import build
+from avc.training.optim import build_optimiser
+from launch.bench.machine import describe
+from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of, write_json
+
+ROUNDS = 5
+SECONDS = 5.0
+WARM_UP_STEPS = 2  # the first allocates, chooses algorithms and compiles
+MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}  # where larger ones no longer gain anything
+STORED_CROP = 224  # 7/8 of the 256 pixels that `avc pack` stores
+ON_A_CPU = ("model.width=0.25", "optim.micro_batch_pairs=32")  # without a file: the papers' size takes a CPU too long
+
+Precision = Literal["fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of running the step."""
+
+    precision: Precision
+    channels_last: bool
+    compile: bool
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a way of running the step achieved; `skipped` says why there are no figures.
+
+    peak_bytes: on CUDA of tensors, on the CPU of the process's memory, at the highest.
+    """
+
+    way: Way
+    pairs: Rounds | None
+    flop: Rounds | None
+    matrix_flop: Rounds | None
+    share: Rounds | None
+    peak_bytes: int | None
+    skipped: str = ""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What was measured. flop_per_pair: of convolutions and matrix products, forward and backward, exact."""
+
+    device: str
+    model: str
+    width: float
+    stride: bool
+    image_size: int
+    negatives: str
+    pairs_per_step: int
+    flop_per_pair: float
+    matrix_side: int
+    tf32: bool
+    speeds: tuple[Speed, ...]
+
+
+def settings(path: Path | None, overrides: Sequence[str]) -> Config:
+    """The settings to measure: a file's, or the defaults, which on a CPU are those of a small network."""
+    if path is not None:
+        return load_config(path, overrides)
+    config = parse_config({}, overrides)
+    return config if _device(config).type == "cuda" else parse_config({}, [*ON_A_CPU, *overrides])
+
+
+def measure(
+    config: Config, *, seconds: float = SECONDS, rounds: int = ROUNDS, progress: Progress | None = None
+) -> StepResult:
+    """Measure the step in every precision and layout, and compiled where that is worth trying.
+
+    seconds: for each way's steps, over all rounds; every round takes a step at least.
+    Raises ValueError for a device that is not there.
+    """
+    if not seconds > 0:
+        raise ValueError(f"--seconds is {seconds} and must be more than 0")
+    device = _device(config)
+    pairs = min(config.optim.micro_batch_pairs, config.optim.batch_pairs) // 2 * 2
+    flop_per_pair = _flop(config, pairs) / pairs
+    side = MATRIX_SIDE[device.type]
+    ways = [Way(*way) for way in itertools.product(PRECISIONS, (True, False), (False, True))]
+    speeds = []
+    for number, way in enumerate(ways):
+        if progress is not None:
+            progress(number, len(ways), _in_words(way))
+        if way.compile and device.type == "cpu" and not config.training.compile:
+            speeds.append(_skipped(way, "compiled on a CPU only with training.compile=true"))
+        elif way.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            speeds.append(_skipped(way, "this GPU has no bf16"))
+        else:
+            speeds.append(
+                _speed(config, way, device, pairs, flop_per_pair, side, seconds=seconds / rounds, rounds=rounds)
+            )
+    if progress is not None:
+        progress(len(ways), len(ways), "")
+    return StepResult(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        model=config.model.name,
+        width=config.model.width,
+        stride=config.model.stride,
+        image_size=config.data.image_size,
+        negatives=config.negatives.source,
+        pairs_per_step=pairs,
+        flop_per_pair=flop_per_pair,
+        matrix_side=side,
+        tf32=device.type == "cuda" and torch.backends.cudnn.allow_tf32,
+        speeds=tuple(speeds),
+    )
+
+
+def report(result: StepResult) -> Report:
+    """The result for people."""
+    rows = []
+    for speed in result.speeds:
+        way = (speed.way.precision, *("yes" if on else "no" for on in (speed.way.channels_last, speed.way.compile)))
+        if speed.pairs is None:
+            rows.append((*way, "not measured", "", "", "", ""))
+            continue
+        assert speed.flop is not None and speed.matrix_flop is not None and speed.share is not None
+        peak = "" if speed.peak_bytes is None else f"{speed.peak_bytes / 1e9:.2f} GB"
+        flop = [figure(rate.median / 1e9) for rate in (speed.flop, speed.matrix_flop)]
+        rows.append((*way, str(speed.pairs), *flop, figure(speed.share.median), peak))
+    notes = [
+        f"{result.flop_per_pair / 1e9:.2f} GFLOP a pair, forward and backward. The limit is a product of two matrices "
+        f"of {result.matrix_side} x {result.matrix_side} in the same precision, measured before each round of steps.",
+        "Steps include augmentation, spectrogram, forward, backward, the check of the loss and Adam. Median (lowest to "
+        f"highest) of {ROUNDS} rounds.",
+    ]
+    if result.tf32:
+        notes.append("fp32: torch lets convolutions round to TF32 here, so the limit is measured in TF32 as well.")
+    notes += [f"Not measured: {why}." for why in dict.fromkeys(speed.skipped for speed in result.speeds) if why]
+    name = {"ave": "AVE-Net", "l3": "L3-Net"}[result.model]
+    return Report(
+        title=f"training step: {name} at width {result.width:g}{'' if result.stride else ' without stride'}, pictures "
+        f"of {result.image_size}, {result.pairs_per_step} pairs, negatives {result.negatives}, on {result.device}",
+        columns=("precision", "channels_last", "compiled", "pairs/s", "GFLOP/s", "limit", "share", "peak memory"),
+        rows=rows,
+        notes=notes,
+    )
+
+
+def _speed(
+    config: Config,
+    way: Way,
+    device: torch.device,
+    pairs: int,
+    flop_per_pair: float,
+    side: int,
+    *,
+    seconds: float,
+    rounds: int,
+) -> Speed:
+    _forget_peak(device)
+    try:
+        step = _step(config, way, device, _synthetic(config, pairs, device))
+        for _ in range(WARM_UP_STEPS):
+            step()
+        peak = _peak_bytes(device)
+        multiply = _multiplication(side, way.precision, device)
+        matrix, steps = [], []
+        with _tf32_as_convolutions_have_it(device):
+            multiply()
+            for _ in range(rounds):
+                matrix.append(2 * side**3 * _per_second(multiply, device, seconds=seconds / 4))
+                steps.append(_per_second(step, device, seconds=seconds))
+    except torch.OutOfMemoryError:
+        return _skipped(way, f"{pairs} pairs do not fit into memory")
+    except Exception as error:
+        if not way.compile:
+            raise
+        # Compilers fail in many ways, and where one is missing or fails the other ways still count.
+        return _skipped(way, f"does not compile here: {str(error).strip().splitlines()[0][:120]}")
+    finally:
+        if way.compile:
+            torch._dynamo.reset()
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    flop = rounds_of((rate * pairs * flop_per_pair for rate in steps), unit="FLOP/s")
+    limit = rounds_of(matrix, unit="FLOP/s")
+    return Speed(
+        way=way,
+        pairs=rounds_of((rate * pairs for rate in steps), unit="pairs/s"),
+        flop=flop,
+        matrix_flop=limit,
+        share=ratio(flop, limit),
+        peak_bytes=peak,
+    )
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """A batch as the loader gives it (`avc.data.loader.Batch`), of noise."""
+
+    pictures: Tensor
+    sounds: Tensor
+    frame_numbers: Tensor
+    sound_numbers: Tensor
+    pair_frame: Tensor
+    pair_sound: Tensor
+    label: Tensor
+
+
+def _synthetic(config: Config, pairs: int, device: torch.device) -> Synthetic:
+    generator = torch.Generator().manual_seed(0)
+    size = config.data.image_size
+    crop = next((STORED_CROP // reduce for reduce in (8, 4, 2, 1) if STORED_CROP // reduce >= size), size)
+    shared = config.negatives.source == "shared"
+    views = pairs // 2 if shared else pairs
+    view, pair = torch.arange(views), torch.arange(pairs)
+    batch = (
+        torch.randint(256, (views, crop, crop, 3), dtype=torch.uint8, generator=generator),
+        torch.randint(-(2**15), 2**15, (views, 48_000), dtype=torch.int16, generator=generator),
+        torch.rand((views, 5), generator=generator),
+        torch.rand((views, 1), generator=generator),
+        torch.cat([view, view]) if shared else view,
+        torch.cat([view, view.roll(1)]) if shared else view,
+        (pair < views if shared else pair % 2 == 0).long(),
+    )
+    return Synthetic(*(tensor.to(device) for tensor in batch))
+
+
+def _step(config: Config, way: Way, device: torch.device, batch: Synthetic) -> Callable[[], None]:
+    """A whole optimiser step of one micro-batch, as `avc.training.loop.train` takes it in a world of one."""
+    torch.manual_seed(config.run.seed)
+    model: nn.Module = build(config.model).to(device)
+    if way.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = build_optimiser(model, config.optim)
+    model.train()
+    network = torch.compile(model) if way.compile else model
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(forward(network, batch, config, way), batch.label, reduction="sum")
+        (loss / len(batch.label)).backward()  # type: ignore[no-untyped-call]
+        if not torch.isfinite(loss).item():  # the loop waits for the device here, too
+            raise RuntimeError("the loss of noise is not finite")
+        optimiser.step()
+
+    return step
+
+
+def forward(network: Callable[..., Tensor], batch: Synthetic, config: Config, way: Way) -> Tensor:
+    """float32 (P, 2) logits: what `avc.evaluation.correspondence.judge` computes, without its imports."""
+    pictures = pictures_to_input(batch.pictures, batch.frame_numbers, config.data)
+    spectrograms = sound_to_input(batch.sounds, batch.sound_numbers, config.data)
+    with torch.autocast(batch.label.device.type, torch.bfloat16, enabled=way.precision == "bf16"):
+        logits = network(pictures, spectrograms, batch.pair_frame, batch.pair_sound)
+    return logits.float()
+
+
+def _flop(config: Config, pairs: int) -> int:
+    """Floating-point operations of one forward and backward pass, counted on shapes alone."""
+    size = config.data.image_size
+    views = pairs // 2 if config.negatives.source == "shared" else pairs
+    counter = FlopCounterMode(display=False)
+    with torch.device("meta"), counter:
+        model = build(config.model)
+        pair = torch.arange(pairs) % views
+        logits = model(torch.empty(views, 3, size, size), torch.empty(views, 1, 257, 199), pair, pair)
+        logits.sum().backward()
+    return int(counter.get_total_flops())
+
+
+def _multiplication(side: int, precision: Precision, device: torch.device) -> Callable[[], None]:
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+    product = torch.empty_like(a)
+
+    def multiply() -> None:
+        torch.mm(a, b, out=product)
+
+    return multiply
+
+
+@contextlib.contextmanager
+def _tf32_as_convolutions_have_it(device: torch.device) -> Iterator[None]:
+    """torch rounds fp32 to TF32 in convolutions and not in products; a limit must not be lower than what it limits."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _per_second(work: Callable[[], None], device: torch.device, *, seconds: float) -> float:
+    """Calls per second over at least `seconds` and one call, the device's work included."""
+    calls, chunk = 0, 1
+    began = time.perf_counter()
+    while True:
+        for _ in range(chunk):
+            work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        calls += chunk
+        elapsed = time.perf_counter() - began
+        if elapsed >= seconds:
+            return calls / elapsed
+        # Waiting for the device after every call would leave it idle in between.
+        chunk = max(1, round(calls / elapsed * min(seconds / 4, seconds - elapsed)))
+
+
+def _forget_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_bytes(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    kilobytes = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return 1024 * int(kilobytes[0]) if kilobytes else None
+
+
+def _device(config: Config) -> torch.device:
+    if config.training.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("training.device: cuda, but torch sees no CUDA device here; use auto or cpu")
+    return torch.device("cuda" if torch.cuda.is_available() and config.training.device != "cpu" else "cpu")
+
+
+def _skipped(way: Way, why: str) -> Speed:
+    return Speed(way, pairs=None, flop=None, matrix_flop=None, share=None, peak_bytes=None, skipped=why)
+
+
+def _in_words(way: Way) -> str:
+    return f"{way.precision}{', channels_last' * way.channels_last}{', compiled' * way.compile}"
+
+
+def main() -> None:
+    """Measure and print without the libraries of the `avc` command."""
+    parser = argparse.ArgumentParser(prog="python -m launch.bench.step", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("words", nargs="*", metavar="CONFIG.yaml | section.name=value")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    files = [Path(word) for word in arguments.words if "=" not in word]
+    try:
+        if len(files) > 1:
+            raise ValueError(f"one configuration file, not {len(files)}: {', '.join(map(str, files))}")
+        config = settings(files[0] if files else None, [word for word in arguments.words if "=" in word])
+        result = measure(config, seconds=arguments.seconds)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    sys.stdout.write(report(result).plain() + "\n")
+    if arguments.json is not None:
+        write_json(arguments.json, bench="step", machine=describe(gpu=gpu_of(result)), result=result)
+
+
+def gpu_of(result: StepResult) -> str | None:
+    """The GPU that was measured, if one was."""
+    return None if result.device == "cpu" else result.device
+
+
+if __name__ == "__main__":
+    main()
