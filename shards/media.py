@@ -42,6 +42,10 @@ CONTAINERS = (
     "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ogg,asf,flv,mxf,nut,rm,dv,nsv,wtv,ivf,wav,mp3,aac,flac"
 )
 
+# How files of the kinds above begin: what tells a broken one from one of another kind.
+MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"wide", b"free", b"skip")
+SIGNATURES = (b"\x1aE\xdf\xa3", b"OggS", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\0\0\x01\xba", b"\0\0\x01\xb3")
+
 MAX_SIDE = 16_384  # pixels
 MAX_PIXELS = 8_192 * 4_352  # 8K in full; a decoder that keeps 16 reference pictures of it needs about 1 GB
 MAX_ASPECT = 16  # long side to short side of the shown picture
@@ -73,6 +77,8 @@ def read(source: Path | BinaryIO, settings: PackSettings) -> Clip:
             return _read(_File(content), settings)
         except _Hidden:
             return _read(_File(content, edit_lists=False), settings)
+        except av.error.MemoryError as error:
+            raise Rejected(Reason.TOO_LARGE, "decoding it takes more memory than there is") from error
         except av.error.FFmpegError as error:
             raise Rejected(Reason.UNDECODABLE, f"libav gave up: {error.strerror}") from error
 
@@ -124,7 +130,13 @@ class _Bytes:
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> Any:
-    raise PermissionError(f"a video may not make us open {url}")
+    raise Rejected(Reason.NOT_MEDIA, f"it wants another file opened: {url}")
+
+
+def _begins_like_a_container(content: BinaryIO) -> bool:
+    content.seek(0)
+    head = content.read(16)
+    return head[4:8] in MP4_BOXES or head.startswith(SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
 
 
 @dataclass(frozen=True)
@@ -145,7 +157,11 @@ class _File:
             container = av.open(
                 _Bytes(self.content), mode="r", options=options, metadata_errors="replace", io_open=_refuse
             )
+        except av.error.MemoryError as error:
+            raise Rejected(Reason.TOO_LARGE, "its tables do not fit into memory") from error
         except av.error.FFmpegError as error:
+            if _begins_like_a_container(self.content):
+                raise Rejected(Reason.UNDECODABLE, f"its container is broken or cut short: {error.strerror}") from error
             raise Rejected(Reason.NOT_MEDIA, f"no known container: {error.strerror}") from error
         with container:
             yield container
@@ -259,6 +275,8 @@ def _decoded(container: InputContainer, kind: Kind, record: _Record) -> Iterator
             decoded = context.decode(packet)
         except av.error.EOFError:
             return
+        except av.error.MemoryError:
+            raise
         except av.error.FFmpegError as error:
             record.note(error)
             if record.errors > max(PATIENCE, frames):

@@ -6,7 +6,7 @@ Pure arithmetic: no media library, no files.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -44,7 +44,6 @@ class Ticks:
         return -((self._before - stamp * self._per_stamp) // self._whole)
 
 
-@dataclass
 class Trust:
     """Which of the two stamps of the decoded pictures of a stream to believe.
 
@@ -53,8 +52,11 @@ class Trust:
     steps backwards are counted and the kind with fewer is believed, as libav's own tools do.
     """
 
-    _faults: dict[str, int] = field(default_factory=lambda: {"pts": 0, "dts": 0})
-    _latest: dict[str, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._faults = {"pts": 0, "dts": 0}
+        self._latest: dict[str, int] = {}
+        self._chosen: tuple[int, int] | None = None  # the stamp given to the picture before, and its decoding stamp
+        self._delay: int | None = None  # from presentation to decoding stamps, while the latter are believed
 
     def witness(self, *, pts: int | None, dts: int | None) -> None:
         """Takes note of the next picture's stamps."""
@@ -65,11 +67,16 @@ class Trust:
 
     def choose(self, *, pts: int | None, dts: int | None) -> int | None:
         """The stamp to use, None where a picture has none to be trusted."""
-        if "dts" not in self._latest:
-            return pts
-        if self._faults["pts"] <= self._faults["dts"] and pts is not None:
-            return pts
-        return dts
+        if self._faults["pts"] <= self._faults["dts"] or "dts" not in self._latest:
+            self._delay = None
+            stamp = dts if pts is None else pts
+        else:
+            if self._delay is None:  # go on from where the presentation stamps have led
+                self._delay = self._chosen[1] - self._chosen[0] if self._chosen else 0
+            stamp = None if dts is None else dts - self._delay
+        if stamp is not None and dts is not None:
+            self._chosen = stamp, dts
+        return stamp
 
 
 @dataclass(frozen=True)
