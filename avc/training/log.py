@@ -50,7 +50,7 @@ class RunLog:
         """Close the file and end the W&B run."""
         self.file.close()
         if self.wandb is not None:
-            self.wandb.finish(quiet=True)
+            self.wandb.finish()
 
     def _left(self, step: int) -> str:
         done = step - self.first_step

@@ -134,7 +134,11 @@ def train(config: Config, world: World, *, report: Callable[[int, int, str], Non
             improved = result.accuracy > best
             best = max(best, result.accuracy)
             if log is not None:
-                log.write("validation", step, {"accuracy": result.accuracy, "loss": result.loss, "best_accuracy": best})
+                log.write(
+                    "validation",
+                    step,
+                    {"accuracy": result.accuracy, "loss": result.loss, "pairs": result.pairs, "best_accuracy": best},
+                )
             window.restart_clock()
         if world.is_main and improved:
             _export(model, folder, step=step, accuracy=best)
