@@ -42,6 +42,9 @@ CONTAINERS = (
     "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ogg,asf,flv,mxf,nut,rm,dv,nsv,wtv,ivf,wav,mp3,aac,flac"
 )
 
+# Those that declare the size of their pictures: where it is missing, libav found it impossible and dropped it.
+SIZED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "asf")
+
 # How files of the kinds above begin: what tells a broken one from one of another kind.
 MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"wide", b"free", b"skip")
 SIGNATURES = (b"\x1aE\xdf\xa3", b"OggS", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\0\0\x01\xba", b"\0\0\x01\xb3")
@@ -99,7 +102,7 @@ def _bytes_of(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 def _read(file: _File, settings: PackSettings) -> Clip:
     with file.opened() as container:
         declared = _examine(container)
-        shown = _read_pictures(file, container, settings=settings, pixel_aspect=declared.pixel_aspect)
+        shown = _read_pictures(file, container, settings=settings, declared=declared)
     if not shown.ticks:
         raise Rejected(Reason.TOO_SHORT, f"its pictures end before {settings.start_seconds} s")
     heard = _read_sound(file, start=shown.start, ticks=shown.ticks, seek=_is_far(settings))
@@ -328,17 +331,19 @@ class _Shown:
     facts: dict[str, Any]
 
 
-def _read_pictures(file: _File, container: InputContainer, *, settings: PackSettings, pixel_aspect: Fraction) -> _Shown:
+def _read_pictures(file: _File, container: InputContainer, *, settings: PackSettings, declared: _Declared) -> _Shown:
     record = _Record()
     timed = _timed(_decoded(container, "video", record))
     opening = next(timed, None)
+    if opening is None and not declared.video["width"] and declared.container["container"] in SIZED:
+        raise Rejected(Reason.TOO_LARGE, "its pictures are declared in a size that libav refuses")
     if opening is None:
         raise Rejected(Reason.UNDECODABLE, f"no picture decodes ({record})")
     asked = Fraction(str(settings.start_seconds))
     start = opening.stamp * opening.unit + asked
     clock = timeline.Ticks(start=start, unit=opening.unit)
     limit = int(Fraction(str(settings.seconds)) * TICKS_PER_SECOND)
-    camera = _Camera(settings, opening.frame, pixel_aspect)
+    camera = _Camera(settings, opening.frame, declared.pixel_aspect)
     if _is_far(settings):
         timed = _timed(_frames_into(file, "video", record, time=start, seek=True))
     else:
