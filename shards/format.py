@@ -103,10 +103,10 @@ def picture_count(ticks: int, every: int) -> int:
 def centres(*, ticks: int, sound_from: int, sound_to: int) -> range:
     """Ticks of the clip around which there is one second of its own sound.
 
-    Sound is drawn with its mid-point on such a tick k: samples [1920 k - 24000, 1920 k + 24000) lie inside the clip, and
-    all but at most one tick of them at either end inside [sound_from, sound_to): many a video's sound ends a few
-    hundredths of a second before its picture. Frames are drawn there too, so the range is what a clip can be used for; a
-    clip for which it is empty is too short.
+    Sound is drawn with its mid-point on such a tick k: samples [1920 k - 24000, 1920 k + 24000) lie inside the clip,
+    and all but at most one tick of them at either end inside [sound_from, sound_to): many a video's sound ends a few
+    hundredths of a second before its picture. Frames are drawn there too, so the range is what a clip can be used
+    for; a clip for which it is empty is too short.
     """
     begin = max(0, sound_from - SAMPLES_PER_TICK)
     end = min(ticks * SAMPLES_PER_TICK, sound_to + SAMPLES_PER_TICK)

@@ -17,8 +17,9 @@ from shards.journal import Rejection
 from shards.record import Record, make_record
 from shards.sources import Source
 
-# Results wait here for a slow one before them. A result is about 5 MB, so this bounds memory at 20 MB a worker.
-RESULTS_PER_WORKER = 4
+# Results wait here for a slow one before them: one video may take as long as a dozen others. A result is about 5 MB,
+# so this bounds memory at 80 MB a worker.
+RESULTS_PER_WORKER = 16
 
 
 def make_records(

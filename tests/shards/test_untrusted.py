@@ -159,6 +159,14 @@ def test_absurd_pictures_are_too_large(width: int, height: int, tmp_path: Path) 
     assert megabytes < 300
 
 
+def test_absurd_pictures_behind_a_modest_declaration_are_not_decoded(tmp_path: Path) -> None:
+    path = write(tmp_path / "large.avi", [frame.reformat(format="yuvj420p") for frame in moving()], video="mjpeg")
+    patch(path, struct.pack(">HH", 48, 64), struct.pack(">HH", 16_000, 16_000))
+    outcome, megabytes = read_within_limits(path)
+    assert outcome in (Reason.TOO_LARGE, Reason.UNDECODABLE)
+    assert megabytes < 300
+
+
 def test_long_thin_pictures_are_too_large(tmp_path: Path) -> None:
     grey = np.full((8, 2048), 100, np.uint8)
     frames = [av.VideoFrame.from_ndarray(grey, format="gray").reformat(format="yuv420p") for _ in range(30)]
