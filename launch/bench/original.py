@@ -13,7 +13,7 @@ from av.audio.resampler import AudioResampler
 from av.container import InputContainer
 
 from shards.format import SAMPLE_RATE_HZ
-from shards.media import CONTAINERS
+from shards.media.container import CONTAINERS
 from shards.sources import Source
 from shards.window import Descriptor, Window
 

@@ -140,7 +140,7 @@ def coarse(luma: np.ndarray) -> np.ndarray:
     return means
 
 
-def jpeg(planes: Planes, *, quality: int) -> bytes:
+def encode(planes: Planes, *, quality: int) -> bytes:
     """One JPEG with 4:2:0 chroma from full-range BT.601 planes."""
     luma, blue, red = (np.ascontiguousarray(plane) for plane in planes)
     height, width = luma.shape

@@ -59,7 +59,7 @@ def test_a_file_that_names_another_is_no_media(kind: str, secret: Path, monkeypa
 
 def test_even_a_script_whose_kind_were_allowed_opens_nothing(secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(secret.parent)
-    monkeypatch.setattr("shards.media.CONTAINERS", "mov,concat,hls")
+    monkeypatch.setattr("shards.media.container.CONTAINERS", "mov,concat,hls")
     script = secret.parent / "innocent.mp4"
     for kind in ("concat script", "playlist", "playlist with a path"):
         script.write_text(REFERENCES[kind].format(folder=secret.parent))

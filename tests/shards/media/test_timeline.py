@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from shards.timeline import Form, Ticks, Trust, runs_of_sound
+from shards.media.timeline import Form, Ticks, Trust, runs_of_sound
 
 AAC = Form("fltp", "stereo", 48_000)
 PIECE = 1024

@@ -10,7 +10,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from shards import picture
+from shards.media import jpeg
 
 WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}  # of red and blue, by H.273
 
@@ -25,7 +25,7 @@ def full_range(rgb: np.ndarray, red: float, blue: float) -> np.ndarray:
 @pytest.mark.parametrize("size", [(6, 10), (5, 9), (1, 1)])
 def test_a_colour_stays_the_same_colour_in_another_matrix(code: int, size: tuple[int, int]) -> None:
     colours = np.random.default_rng(code).integers(0, 256, (50, 3)).astype(float)
-    recolour = picture.Recolouring(picture.MATRICES[code], width=size[1], height=size[0])
+    recolour = jpeg.Recolouring(jpeg.MATRICES[code], width=size[1], height=size[0])
     half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     for old, true in zip(full_range(colours, *WEIGHTS[code]).T, full_range(colours, 0.299, 0.114).T, strict=True):
         values = np.rint(np.clip(old, 0, 255)).astype(np.uint8)
@@ -38,8 +38,8 @@ def test_a_colour_stays_the_same_colour_in_another_matrix(code: int, size: tuple
 def test_grey_is_the_same_in_every_matrix() -> None:
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     neutral = np.full((8, 8), 128, np.uint8)
-    for matrix in picture.MATRICES.values():
-        luma, blue, red = picture.Recolouring(matrix, width=16, height=16)((grey, neutral, neutral))
+    for matrix in jpeg.MATRICES.values():
+        luma, blue, red = jpeg.Recolouring(matrix, width=16, height=16)((grey, neutral, neutral))
         assert (luma == grey).all()
         assert (blue == 128).all()
         assert (red == 128).all()
@@ -51,7 +51,7 @@ def test_a_display_matrix_turns_each_pixel_to_where_it_says(quarter_turns: int, 
     turn = np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), quarter_turns) @ np.diag([-1 if mirrored else 1, 1])
     (a, b), (c, d) = turn * 0x10000
     stored = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    shown = picture.upright((stored, stored, stored), picture.orientation_of([a, b, 0, c, d, 0, 0, 0, 1 << 30]))[0]
+    shown = jpeg.upright((stored, stored, stored), jpeg.orientation_of([a, b, 0, c, d, 0, 0, 0, 1 << 30]))[0]
 
     rows, columns = np.indices(stored.shape)
     places = np.stack([columns.ravel(), rows.ravel()], axis=1) @ turn  # (x, y) to (a x + c y, b x + d y)
@@ -61,7 +61,7 @@ def test_a_display_matrix_turns_each_pixel_to_where_it_says(quarter_turns: int, 
 
 
 def test_a_display_matrix_of_nonsense_turns_nothing() -> None:
-    assert picture.orientation_of([0] * 9) == picture.Orientation()
+    assert jpeg.orientation_of([0] * 9) == jpeg.Orientation()
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_display_matrix_of_nonsense_turns_nothing() -> None:
 def test_the_smallest_side_is_what_was_asked_and_the_shape_is_kept(
     width: int, height: int, aspect: str, stored: tuple[int, int]
 ) -> None:
-    assert picture.stored_size(width, height, pixel_aspect=Fraction(aspect), side=256) == stored
+    assert jpeg.stored_size(width, height, pixel_aspect=Fraction(aspect), side=256) == stored
 
 
 @pytest.mark.parametrize("size", [(48, 64), (47, 64), (48, 63), (47, 63), (1, 1)])
@@ -89,7 +89,7 @@ def test_a_jpeg_holds_the_planes_that_were_given(size: tuple[int, int]) -> None:
     half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     smooth = 60 + np.add.outer(np.arange(size[0]), np.arange(size[1])).astype(np.uint8)
     planes = (smooth, np.full(half, 118, np.uint8), np.full(half, 140, np.uint8))
-    encoded = picture.jpeg(planes, quality=95)
+    encoded = jpeg.encode(planes, quality=95)
     y, cb, cr = np.moveaxis(np.array(Image.open(io.BytesIO(encoded)).convert("YCbCr")), 2, 0)
     assert np.abs(y.astype(int) - smooth).max() <= 3
     assert np.abs(cb.astype(int) - 118).max() <= 2
@@ -97,7 +97,7 @@ def test_a_jpeg_holds_the_planes_that_were_given(size: tuple[int, int]) -> None:
     assert simplejpeg.decode_jpeg_header(encoded)[:2] == size
     around = rng.integers(0, 256, (size[0] + 2, size[1] + 2), dtype=np.uint8)  # equal pictures in unequal surroundings
     around[: size[0], : size[1]] = smooth
-    assert picture.jpeg((around[: size[0], : size[1]], *planes[1:]), quality=95) == encoded
+    assert jpeg.encode((around[: size[0], : size[1]], *planes[1:]), quality=95) == encoded
 
 
 def test_noise_averages_out_of_the_coarse_picture_and_a_small_thing_does_not() -> None:
@@ -106,6 +106,6 @@ def test_noise_averages_out_of_the_coarse_picture_and_a_small_thing_does_not() -
     noisy = (still + rng.normal(0, 3, still.shape)).astype(np.uint8)
     other = still.astype(np.uint8)
     other[100:110, 200:210] = 160
-    reference = picture.coarse(still.astype(np.uint8))
-    assert np.abs(picture.coarse(noisy) - reference).max() < 2.5
-    assert np.abs(picture.coarse(other) - reference).max() > 10
+    reference = jpeg.coarse(still.astype(np.uint8))
+    assert np.abs(jpeg.coarse(noisy) - reference).max() < 2.5
+    assert np.abs(jpeg.coarse(other) - reference).max() > 10

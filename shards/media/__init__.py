@@ -1,0 +1,82 @@
+"""A video file becomes pictures on the tick grid and 48 kHz mono sound, by time stamps and nothing else.
+
+The only package in shards and avc that imports av. Two passes over the clip's part of the file, pictures first: they
+say where time zero is and how long the clip lasts, so that the second pass keeps only the sound that belongs to it.
+
+Nothing that a file says about itself is trusted: containers come from a list of formats that hold their own streams,
+no other file or address can be opened, sizes are bounded before anything is decoded, and the stamps of decoded pictures
+and sound rule over declared rates and durations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+
+from shards.format import PackSettings, Reason
+from shards.media.clip import Clip, Rejected, refuse_useless
+from shards.media.container import File, examine
+from shards.media.pictures import Hidden, read_pictures
+from shards.media.sound import read_sound
+
+__all__ = ["Clip", "Rejected", "read"]
+
+av.logging.set_level(None)  # many decoders' lines on one stderr help nobody: Rejected and Clip.source say what matters
+
+# A start this far in is sought; an earlier one is reached by decoding from the beginning, which cannot go wrong.
+SEEK_FROM_SECONDS = 20
+
+
+def read(source: Path | BinaryIO, settings: PackSettings) -> Clip:
+    """Reads the clip that `settings` names out of a video file, which must be seekable.
+
+    Raises Rejected for everything that cannot be packed.
+    """
+    with _bytes_of(source) as content:
+        try:
+            return _read(File(content), settings)
+        except Hidden:
+            return _read(File(content, edit_lists=False), settings)
+        except av.error.MemoryError as error:
+            raise Rejected(Reason.TOO_LARGE, "decoding it takes more memory than there is") from error
+        except av.error.FFmpegError as error:
+            raise Rejected(Reason.UNDECODABLE, f"libav gave up: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _bytes_of(source: Path | BinaryIO) -> Iterator[BinaryIO]:
+    if not isinstance(source, Path):
+        yield source
+        return
+    try:
+        content = source.open("rb")
+    except OSError as error:
+        raise Rejected(Reason.UNREADABLE, str(error)) from error
+    with content:
+        yield content
+
+
+def _read(file: File, settings: PackSettings) -> Clip:
+    seek = settings.start_seconds >= SEEK_FROM_SECONDS
+    with file.opened() as container:
+        declared = examine(container)
+        shown = read_pictures(file, container, settings=settings, seek=seek, declared=declared)
+    if not shown.ticks:
+        raise Rejected(Reason.TOO_SHORT, f"its pictures end before {settings.start_seconds} s")
+    heard = read_sound(file, start=shown.start, ticks=shown.ticks, seek=seek)
+    clip = Clip(
+        pictures=shown.pictures,
+        width=shown.width,
+        height=shown.height,
+        ticks=shown.ticks,
+        sound=heard.samples,
+        sound_from=heard.begins,
+        sound_to=heard.ends,
+        source=declared.container | {"video": declared.video | shown.facts, "audio": declared.audio | heard.facts},
+    )
+    refuse_useless(clip, settings, difference=shown.difference)
+    return clip

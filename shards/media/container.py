@@ -1,0 +1,148 @@
+"""Opening a file of unknown content: what it may be, what it may not reach for, how large it may claim to be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, BinaryIO, Literal
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+
+from shards.format import Reason
+from shards.media.clip import Rejected
+
+# Containers that hold their streams themselves. Playlists, manifests, scripts and session descriptions (hls, dash,
+# concat, sdp, imf ...) are left out, and so are single images and devices.
+CONTAINERS = (
+    "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ogg,asf,flv,mxf,nut,rm,dv,nsv,wtv,ivf,wav,mp3,aac,flac"
+)
+
+# Those that declare the size of their pictures: where it is missing, libav found it impossible and dropped it.
+SIZED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "asf")
+
+# How files of the kinds above begin: what tells a broken one from one of another kind.
+MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"wide", b"free", b"skip")
+SIGNATURES = (b"\x1aE\xdf\xa3", b"OggS", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\0\0\x01\xba", b"\0\0\x01\xb3")
+
+MAX_SIDE = 16_384  # pixels
+MAX_PIXELS = 8_192 * 4_352  # 8K in full; a decoder that keeps 16 reference pictures of it needs about 1 GB
+MAX_ASPECT = 16  # long side to short side of the shown picture
+MIN_RATE_HZ, MAX_RATE_HZ = 2_000, 384_000
+MAX_CHANNELS = 64
+MAX_SAMPLES_PER_SECOND = 16 * 192_000  # of all channels together
+
+Kind = Literal["video", "audio"]
+
+
+class _Bytes:
+    """The one file that libav may read. It has no name, and closing a container does not close it."""
+
+    def __init__(self, content: BinaryIO) -> None:
+        self.read = content.read
+        self.seek = content.seek
+        self.tell = content.tell
+
+
+def _refuse(url: str, flags: int, options: dict[str, str]) -> Any:
+    raise Rejected(Reason.NOT_MEDIA, f"it wants another file opened: {url}")
+
+
+def _begins_like_a_container(content: BinaryIO) -> bool:
+    content.seek(0)
+    head = content.read(16)
+    return head[4:8] in MP4_BOXES or head.startswith(SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of unknown content, to be opened as often as needed."""
+
+    content: BinaryIO
+    edit_lists: bool = True  # obey mp4's edit lists
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[InputContainer]:
+        """The file from its beginning, as a container; raises Rejected if it is none that is known."""
+        self.content.seek(0)
+        options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)}
+        if not self.edit_lists:
+            options["ignore_editlist"] = "1"
+        try:
+            container = av.open(
+                _Bytes(self.content), mode="r", options=options, metadata_errors="replace", io_open=_refuse
+            )
+        except av.error.MemoryError as error:
+            raise Rejected(Reason.TOO_LARGE, "its tables do not fit into memory") from error
+        except av.error.FFmpegError as error:
+            if _begins_like_a_container(self.content):
+                raise Rejected(Reason.UNDECODABLE, f"its container is broken or cut short: {error.strerror}") from error
+            raise Rejected(Reason.NOT_MEDIA, f"no known container: {error.strerror}") from error
+        with container:
+            yield container
+
+
+def stream_of(container: InputContainer, kind: Kind) -> Any:
+    """The stream that a player would choose, or None; cover art is no video."""
+    streams = [s for s in container.streams if s.type == kind and not s.disposition & Disposition.attached_pic]
+    best = container.streams.best(kind)
+    return best if best in streams else next(iter(streams), None)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a container says about itself."""
+
+    pixel_aspect: Fraction
+    container: dict[str, Any]
+    video: dict[str, Any]
+    audio: dict[str, Any]
+
+
+def examine(container: InputContainer) -> Declared:
+    """Reads the declarations; raises Rejected for a missing stream and for sizes beyond the bounds."""
+    video, audio = stream_of(container, "video"), stream_of(container, "audio")
+    streams = f"{container.format.name} with {', '.join(s.type for s in container.streams) or 'no streams'}"
+    if video is None:
+        raise Rejected(Reason.NO_VIDEO_STREAM, streams)
+    if audio is None:
+        raise Rejected(Reason.NO_AUDIO_STREAM, streams)
+    for stream in (video, audio):
+        if stream.codec_context is None:
+            raise Rejected(Reason.UNDECODABLE, f"no decoder for its {stream.type} stream")
+    eye, ear = video.codec_context, audio.codec_context
+    aspect = video.sample_aspect_ratio or Fraction(1)
+    bound_picture(eye.width, eye.height, aspect)
+    bound_sound(ear.sample_rate, ear.channels)
+    return Declared(
+        pixel_aspect=aspect,
+        container={
+            "container": container.format.name,
+            "declared_seconds": container.duration / av.time_base if container.duration else None,
+        },
+        video={
+            "codec": eye.name,
+            "width": eye.width,
+            "height": eye.height,
+            "pixel_aspect": str(aspect),
+            "declared_fps": float(video.average_rate) if video.average_rate else None,
+        },
+        audio={"codec": ear.name, "sample_rate_hz": ear.sample_rate, "channels": ear.channels},
+    )
+
+
+def bound_picture(width: int, height: int, pixel_aspect: Fraction) -> None:
+    too_many = max(width, height) > MAX_SIDE or width * height > MAX_PIXELS
+    aspect = Fraction(width or 1, height or 1) * pixel_aspect  # zero where only the decoder will know
+    if too_many or not Fraction(1, MAX_ASPECT) <= aspect <= MAX_ASPECT:
+        raise Rejected(Reason.TOO_LARGE, f"pictures of {width}x{height} pixels, each {pixel_aspect} as wide as high")
+
+
+def bound_sound(rate: int, channels: int) -> None:
+    known = rate > 0  # some containers leave it to the decoder
+    too_much = channels > MAX_CHANNELS or rate * channels > MAX_SAMPLES_PER_SECOND
+    if (known and not MIN_RATE_HZ <= rate <= MAX_RATE_HZ) or too_much:
+        raise Rejected(Reason.TOO_LARGE, f"sound of {channels} channels at {rate} Hz")

@@ -1,0 +1,194 @@
+"""A clip's pictures: which one each tick shows, scaled, turned and encoded."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from shards.format import TICKS_PER_SECOND, PackSettings, Reason
+from shards.media import jpeg, timeline
+from shards.media.clip import STILL_GREY_LEVELS, Rejected
+from shards.media.container import SIZED, Declared, File, bound_picture
+from shards.media.decoding import Record, decoded_frames, frames_into
+
+UNTURNED = (1, 0, 0, 0, 1)  # the first five of a display matrix that changes nothing
+
+
+class Hidden(Exception):
+    """An edit list takes out nearly all of the pictures: it cannot be meant."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The clip's pictures, and what decoding them found."""
+
+    start: Fraction  # tick 0 in the file's own time, seconds
+    ticks: int
+    pictures: list[bytes]
+    width: int
+    height: int
+    difference: float  # the furthest that a picture is from the first, grey levels
+    facts: dict[str, Any]
+
+
+def read_pictures(
+    file: File, container: InputContainer, *, settings: PackSettings, seek: bool, declared: Declared
+) -> Shown:
+    record = Record()
+    timed = _timed(decoded_frames(container, "video", record))
+    opening = next(timed, None)
+    if opening is None and not declared.video["width"] and declared.container["container"] in SIZED:
+        raise Rejected(Reason.TOO_LARGE, "its pictures are declared in a size that libav refuses")
+    if opening is None:
+        raise Rejected(Reason.UNDECODABLE, f"no picture decodes ({record})")
+    asked = Fraction(str(settings.start_seconds))
+    start = opening.stamp * opening.unit + asked
+    clock = timeline.Ticks(start=start, unit=opening.unit)
+    limit = int(Fraction(str(settings.seconds)) * TICKS_PER_SECOND)
+    camera = _Camera(settings, opening.frame, declared.pixel_aspect)
+    if seek:
+        timed = _timed(frames_into(file, "video", record, time=start, seek=True))
+    else:
+        timed = itertools.chain([opening], timed)
+
+    held = opening
+    end = opening.stamp
+    decoded = corrupt = 0
+    shown_from = ticks = 0  # the held picture is shown from this tick until the next one's
+    for newest in timed:
+        tick = clock.first_showing(newest.stamp)
+        if decoded:
+            camera.shoot(held.frame, range(shown_from, min(tick, limit)))
+        if tick >= limit:
+            ticks = limit
+            break
+        decoded += 1
+        corrupt += newest.frame.is_corrupt
+        held, shown_from = newest, max(0, tick)
+        end = held.stamp + held.lasts
+    else:
+        ticks = max(0, min(limit, clock.first_showing(end)))
+        camera.shoot(held.frame, range(shown_from, ticks))
+    if file.edit_lists and record.hidden > decoded and decoded < ticks / TICKS_PER_SECOND:
+        raise Hidden
+    if record.errors + corrupt > decoded:
+        raise Rejected(Reason.UNDECODABLE, f"{decoded} pictures decode, {corrupt} of them corrupt ({record})")
+    return Shown(
+        start=start,
+        ticks=ticks,
+        pictures=camera.pictures,
+        width=camera.width,
+        height=camera.height,
+        difference=camera.difference,
+        facts=camera.facts
+        | {
+            "decoded": decoded,
+            "corrupt": corrupt,
+            "errors": record.errors,
+            "edit_list_ignored": not file.edit_lists,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A decoded picture and when it is shown."""
+
+    frame: VideoFrame
+    unit: Fraction  # of stamp and lasts, seconds
+    stamp: int
+    lasts: int
+
+
+def _timed(frames: Iterable[Any]) -> Iterator[_Timed]:
+    """Gives pictures their stamps, never running backwards; a picture that comes too late to be shown is left out.
+
+    A picture waits until the next one's stamps are known: they may be what shows that its own are wrong.
+    """
+    trust = timeline.Trust()
+    latest: _Timed | None = None
+    waiting: Any = None
+    for frame in itertools.chain(frames, [None]):
+        if frame is not None:
+            trust.witness(pts=frame.pts, dts=frame.dts)
+        if waiting is not None:
+            stamp = trust.choose(pts=waiting.pts, dts=waiting.dts)
+            if stamp is None:
+                stamp = latest.stamp + latest.lasts if latest else 0
+            if latest is None or stamp >= latest.stamp:
+                step = stamp - latest.stamp if latest else 0
+                latest = _Timed(waiting, waiting.time_base, stamp, waiting.duration or step)
+                yield latest
+        waiting = frame
+
+
+class _Camera:
+    """Scales, turns and encodes the pictures that ticks show, each once."""
+
+    def __init__(self, settings: PackSettings, opening: VideoFrame, pixel_aspect: Fraction) -> None:
+        self.pictures: list[bytes] = []
+        self.difference = 0.0
+        self._settings = settings
+        self._scaler = VideoReformatter()
+        self._recolourings: dict[jpeg.Matrix, jpeg.Recolouring] = {}
+        self._first: np.ndarray | None = None
+        bound_picture(opening.width, opening.height, pixel_aspect)
+        turn: Any = opening.side_data.get("DISPLAYMATRIX")
+        self._orientation = jpeg.orientation_of(np.frombuffer(turn, np.int32).tolist() if turn else UNTURNED)
+        self._scaled = jpeg.stored_size(opening.width, opening.height, pixel_aspect=pixel_aspect, side=settings.side)
+        self.width, self.height = self._scaled[::-1] if self._orientation.transposed else self._scaled
+        reduces = min(opening.width, opening.height) >= settings.side
+        self._filter = Interpolation.AREA if reduces else Interpolation.BICUBIC
+        self.facts = {
+            "pixel_format": opening.format.name,
+            "matrix": jpeg.MATRICES[opening.colorspace].name if opening.colorspace in jpeg.MATRICES else "bt601",
+            "rotation": opening.rotation,
+        }
+
+    def shoot(self, frame: VideoFrame, ticks: range) -> None:
+        """Stores `frame` as the picture of the kept ones among `ticks`."""
+        every = self._settings.every
+        copies = len(range(-(-ticks.start // every) * every, ticks.stop, every))
+        if not copies:
+            return
+        planes = self._planes(frame)
+        if self.difference < STILL_GREY_LEVELS:
+            grey = jpeg.coarse(planes[0])
+            self._first = grey if self._first is None else self._first
+            self.difference = max(self.difference, float(np.abs(grey - self._first).max()))
+        upright = jpeg.upright(planes, self._orientation)
+        self.pictures += [jpeg.encode(upright, quality=self._settings.jpeg_quality)] * copies
+
+    def _planes(self, frame: VideoFrame) -> jpeg.Planes:
+        width, height = self._scaled
+        scaled = self._scaler.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="yuv420p",
+            interpolation=self._filter,
+            # Naming one matrix for both keeps swscale from a detour over RGB: Recolouring makes the change
+            # afterwards, on planes that are small by then.
+            src_colorspace=None if frame.format.is_rgb else Colorspace.ITU601,
+            dst_colorspace=Colorspace.ITU601,
+            dst_color_range=ColorRange.JPEG,
+            threads=1,
+        )
+        buffers: Any = scaled.planes
+        luma, blue, red = (
+            np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width] for plane in buffers
+        )
+        matrix = jpeg.MATRICES.get(frame.colorspace)
+        if matrix is None:
+            return luma, blue, red
+        if matrix not in self._recolourings:
+            self._recolourings[matrix] = jpeg.Recolouring(matrix, width=width, height=height)
+        return self._recolourings[matrix]((luma, blue, red))
