@@ -19,7 +19,7 @@ from avc.config import Config, parse_config
 from avc.data.loader import Batch
 from avc.evaluation.correspondence import judge
 from avc.models import build
-from launch.bench import loader, pack, step
+from launch.bench import loader, pack, step, synthetic
 from launch.bench.machine import describe
 from launch.bench.report import Report, ratio, rounds_of, write_json
 from launch.cli import app
@@ -152,27 +152,27 @@ def test_the_step_is_measured_beside_matrix_products(tmp_path, monkeypatch) -> N
 @pytest.mark.parametrize(("stride", "giga"), [(True, 10.6), (False, 41.5)])
 def test_operations_are_counted_from_the_layers_shapes(name, stride, giga) -> None:
     config = parse_config({"model": {"name": name, "stride": stride}})
-    per_pair = step._flop(config, 4) / 4
+    per_pair = synthetic.flop_of(config, 4) / 4
     # Forward, and twice that backward; only the first layers have no gradient of their input.
     assert 2.8 * giga < per_pair / 1e9 < 3.0 * giga + 0.1
 
 
 def test_shared_negatives_take_half_the_operations() -> None:
     shared = parse_config({"negatives": {"source": "shared"}})
-    assert step._flop(shared, 8) == pytest.approx(step._flop(Config(), 8) / 2, rel=0.01)
+    assert synthetic.flop_of(shared, 8) == pytest.approx(synthetic.flop_of(Config(), 8) / 2, rel=0.01)
 
 
 @pytest.mark.parametrize("source", ["independent", "shared"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_measured_forward_pass_is_the_one_of_training(source, precision) -> None:
     config = parse_config({"negatives": {"source": source}, "training": {"precision": precision}}, SMALL)
-    synthetic = step._synthetic(config, 8, torch.device("cpu"))
-    batch = Batch(**vars(synthetic))
+    noise = synthetic.synthetic(config, 8, torch.device("cpu"))
+    batch = Batch(**vars(noise))
     model = build(config.model).eval()
-    way = step.Way(precision, channels_last=True, compile=False)
+    way = synthetic.Way(precision, channels_last=True, compile=False)
     with torch.no_grad():
         torch.testing.assert_close(
-            step.forward(model, synthetic, config, way), judge(model, batch, config, augment=True), rtol=0, atol=0
+            synthetic.forward(model, noise, config, way), judge(model, batch, config, augment=True), rtol=0, atol=0
         )
 
 
