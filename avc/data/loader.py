@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     """F pictures, S seconds of sound, and P pairs of them.
 
     pictures: uint8 (F, crop, crop, 3). sounds: int16 (S, 48000). frame_numbers, sound_numbers: float32 (F, 5), (S, 1),
-    augmentation numbers from the plan. pair_frame, pair_sound, label: int64 (P,).
+    augmentation numbers from the plan. pair_frame, pair_sound, label: int64 (P,). digest: int64 (), of the pairs.
     """
 
     pictures: Tensor
@@ -44,6 +44,7 @@ class Batch(NamedTuple):
     pair_frame: Tensor
     pair_sound: Tensor
     label: Tensor
+    digest: Tensor
 
     def pinned(self) -> Batch:
         """A copy in pinned memory."""
@@ -175,6 +176,7 @@ class Room:
             torch.from_numpy(rows.pair_frame),
             torch.from_numpy(rows.pair_sound),
             torch.from_numpy(rows.label),
+            torch.tensor(rows.digest()),
         )
 
 

@@ -55,6 +55,27 @@ class Rows:
     pair_sound: Integers
     label: Integers
 
+    def digest(self) -> int:
+        """The sum over the pairs of 32 bits that mix all a pair is: what a log needs to prove which pairs were used.
+
+        A sum, so that stretches of the plan add up to the digest of the whole, however they were cut and handed out.
+        """
+        frame, sound = self.pair_frame, self.pair_sound
+        numbers = (self.frame_numbers[frame, 0], self.sound_numbers[sound, 0])
+        columns = (
+            self.label,
+            self.frame_clip[frame],
+            self.frame_tick[frame],
+            self.sound_clip[sound],
+            self.sound_centre[sound],
+            *((column * 2.0**24).astype(np.int64) for column in numbers),
+        )
+        mixed: Words = np.zeros(len(self.label), dtype=np.uint64)
+        for column in columns:
+            mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= mixed >> np.uint64(29)
+        return int((mixed >> np.uint64(32)).sum())
+
 
 class Plan:
     """The endless sequence of rows over a set of clips.

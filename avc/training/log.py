@@ -13,6 +13,7 @@ from avc.config import Config
 from avc.training.checkpoint import write_aside
 
 METRICS = "metrics.jsonl"
+FOR_FILES = {"pairs_digest"}  # proof for those who compare runs; no chart, nothing to read
 
 
 class RunLog:
@@ -33,6 +34,7 @@ class RunLog:
         """Log `values` at the end of `step` (steps done so far) in all three places."""
         self.file.write(json.dumps({"kind": kind, "step": step} | values) + "\n")
         self.file.flush()
+        values = {name: value for name, value in values.items() if name not in FOR_FILES}
         if self.wandb is not None:
             self.wandb.log({f"{kind}/{name}": value for name, value in values.items()} | {"step": step})
         self.say(
@@ -67,7 +69,7 @@ class Window:
         self.restart()
 
     def restart(self) -> None:
-        self.pairs, self.loss_sum, self.right = 0, 0.0, 0.0
+        self.pairs, self.loss_sum, self.right, self.digest = 0, 0.0, 0.0, 0
         self.data_seconds, self.seconds = 0.0, 0.0
         self.restart_clock()
 
@@ -75,11 +77,12 @@ class Window:
         """Leave out of the speed what lay between two steps (validation)."""
         self.since = time.monotonic()
 
-    def add(self, *, pairs: int, loss_sum: float, right: float) -> None:
+    def add(self, *, pairs: int, loss_sum: float, right: float, digest: int) -> None:
         now = time.monotonic()
         self.seconds += now - self.since
         self.since = now
         self.pairs, self.loss_sum, self.right = self.pairs + pairs, self.loss_sum + loss_sum, self.right + right
+        self.digest = (self.digest + digest) % 2**32
 
     def close(self) -> dict[str, float]:
         values = {
@@ -87,6 +90,7 @@ class Window:
             "accuracy": self.right / self.pairs,
             "pairs_per_second": self.pairs / self.seconds,
             "data_wait": self.data_seconds / self.seconds,
+            "pairs_digest": self.digest,
         }
         self.restart()
         return values

@@ -34,12 +34,19 @@ class NonFiniteLoss(RuntimeError):
     """The loss of some rank was infinite or not a number; no rank took the step."""
 
 
-def train(config: Config, world: World, *, report: Callable[[int, int, str], None] | None = None) -> None:
+def train(
+    config: Config,
+    world: World,
+    *,
+    report: Callable[[int, int, str], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> bool:
     """Train the network that `config` describes, going on from the newest checkpoint in `run.dir` if there is one.
 
     Leaves in run.dir: config.yaml, metrics.jsonl, checkpoints/, and model.safetensors, the weights with the best
     validation accuracy so far (the last ones where validation is off). Every rank calls it. `report`, if given, is told
-    after each step how many are done, of how many, and the loss.
+    after each step how many are done, of how many, and the loss. `stop`, if given, is asked in each step: once it is
+    true on any rank, all of them save at that step and return False. Returns True when the last step is done.
     Raises ValueError for settings that do not fit the shards, the ranks or the run in the folder; NonFiniteLoss.
     """
     # Build.
@@ -96,31 +103,34 @@ def train(config: Config, world: World, *, report: Callable[[int, int, str], Non
         for group in optimiser.param_groups:
             group["lr"] = lr
         optimiser.zero_grad(set_to_none=True)
-        totals = torch.zeros(2, dtype=torch.float64, device=device)
+        totals = torch.zeros(4, dtype=torch.float64, device=device)  # loss, right, digest of the pairs, asked to stop
         for micro_batch in range(portion.micro_batches):
             asked = time.monotonic()
             batch = next(batches)
             window.data_seconds += time.monotonic() - asked
             batch = batch.to(device)
+            totals[2] += batch.digest
             last = micro_batch == portion.micro_batches - 1
             with nullcontext() if last or world.world_size == 1 else network.no_sync():  # type: ignore[operator]
                 logits = judge(network, batch, config, augment=True)
                 loss = F.cross_entropy(logits, batch.label, reduction="sum")
                 # DDP averages over the ranks; the mean over the global batch is what does not depend on their number.
                 (loss * (world.world_size / config.optim.batch_pairs)).backward()  # type: ignore[no-untyped-call]
-            totals += torch.stack([loss.detach(), (logits.detach().argmax(dim=1) == batch.label).sum()])
-        loss_sum, right = world.sum(totals).tolist()  # the sum is NaN on every rank if it is on one
+            totals[:2] += torch.stack([loss.detach(), (logits.detach().argmax(dim=1) == batch.label).sum()])
+        totals[3] = stop is not None and stop()
+        loss_sum, right, digest, stops = world.sum(totals).tolist()  # NaN on every rank if on one; so with stopping
         if not math.isfinite(loss_sum):
             raise NonFiniteLoss(f"the loss is {loss_sum} at step {step}; no rank took the step")
         optimiser.step()
         step += 1
-        window.add(pairs=config.optim.batch_pairs, loss_sum=loss_sum, right=right)
+        window.add(pairs=config.optim.batch_pairs, loss_sum=loss_sum, right=right, digest=int(digest))
         if report is not None:
             report(step, config.training.steps, f"loss {loss_sum / config.optim.batch_pairs:.3f}")
 
         # Log, validate, save when due.
         finished = step == config.training.steps
-        if log is not None and (step % config.log.every_steps == 0 or finished):
+        stopped = stops > 0 and not finished
+        if log is not None and (step % config.log.every_steps == 0 or finished or stopped):
             log.write(
                 "train", step, window.close() | {"lr": lr, "epoch": step * portion.rows_per_step / plan.rows_per_epoch}
             )
@@ -142,7 +152,7 @@ def train(config: Config, world: World, *, report: Callable[[int, int, str], Non
             window.restart_clock()
         if world.is_main and improved:
             _export(model, folder, step=step, accuracy=best)
-        if world.is_main and (step % config.checkpoint.every_steps == 0 or finished):
+        if world.is_main and (step % config.checkpoint.every_steps == 0 or finished or stopped):
             save(
                 folder / "checkpoints",
                 Checkpoint(
@@ -156,9 +166,12 @@ def train(config: Config, world: World, *, report: Callable[[int, int, str], Non
                 ),
                 keep=config.checkpoint.keep,
             )
+        if stopped:
+            break
     world.barrier()
     if log is not None:
         log.close()
+    return step == config.training.steps
 
 
 def training_plan(config: Config, shards: Shards) -> Plan:

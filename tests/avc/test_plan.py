@@ -1,5 +1,7 @@
 """The plan is a pure function of seed and row, and draws by the papers' rules."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,24 @@ def test_the_ranks_together_compute_the_sequence_of_one_rank(make_index, source,
             mine = share(plan, batch_pairs=batch, micro_batch_pairs=granule, rank=rank, world_size=world_size)
             parts += [pairs(plan.rows(*stretch)) for stretch in mine.stretches(step, step + 1)]
         np.testing.assert_array_equal(in_order(np.concatenate(parts)), expected)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_digests_of_the_ranks_add_up_and_tell_one_pair_of_the_plan_from_another(make_index, source) -> None:
+    plan = plan_of(make_index(37), source=source)
+    steps = []
+    for step in range(20):
+        shares = (share(plan, batch_pairs=64, micro_batch_pairs=16, rank=rank, world_size=4) for rank in range(4))
+        steps.append(sum(plan.rows(*cut).digest() for one in shares for cut in one.stretches(step, step + 1)))
+    rows = 64 // plan.pairs_per_row
+    assert steps == [plan.rows(step * rows, (step + 1) * rows).digest() for step in range(20)]
+    assert len(set(steps)) == 20
+    assert max(steps) < 64 * 2**32
+    whole = plan.rows(0, rows)
+    for column in ("frame_tick", "sound_centre", "frame_clip", "sound_clip"):
+        altered = getattr(whole, column).copy()
+        altered[0] += 1
+        assert replace(whole, **{column: altered}).digest() != whole.digest()
 
 
 @pytest.mark.parametrize("source", SOURCES)
