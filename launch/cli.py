@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from launch import packing
 from launch.bench.commands import app as bench
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shards.pack import Summary
     from shards.verify import Problem
 
 app = typer.Typer(
@@ -87,81 +87,8 @@ def avc(
     """
 
 
-@app.command()
-def pack(
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(help="Folders, video files, .txt lists of paths (one a line), .tar files that hold videos."),
-    ],
-    out: Annotated[Path, typer.Option(help="The folder to pack into: new, empty, or begun by the same command.")],
-    seconds: Annotated[float, typer.Option(help="Length of a clip; shorter videos give shorter clips.")] = 10.0,
-    start: Annotated[float, typer.Option(help="Where in the video the clip starts, seconds.")] = 0.0,
-    side: Annotated[int, typer.Option(help="Smallest side of the stored pictures, pixels.")] = 256,
-    jpeg_quality: Annotated[int, typer.Option(help="Quality of the stored pictures, 1 to 100.")] = 90,
-    every: Annotated[int, typer.Option(help="Keep the picture of every n-th 0.04 s only.")] = 1,
-    sound: Annotated[
-        str, typer.Option(help="wav, or flac: smaller without loss, and slower to read a second of.")
-    ] = "wav",
-    split: Annotated[
-        str, typer.Option(help="Shares of train, validation and test; a hash of the content decides.")
-    ] = "0.8,0.1,0.1",
-    split_list: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SPLIT=FILE",
-            help="Names of all of a split's videos, one a line: paths, file names, or these without their endings. "
-            "The others are shared out among the splits without a list. May be given for each split.",
-        ),
-    ] = None,
-    keep_silent: Annotated[bool, typer.Option("--keep-silent", help="Pack silent videos too.")] = False,
-    keep_still: Annotated[bool, typer.Option("--keep-still", help="Pack still pictures too.")] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="the number of cores")] = None,
-    time_limit: Annotated[float, typer.Option(help="Seconds after which a video is given up.")] = 120.0,
-    shard_mb: Annotated[int, typer.Option(help="Size at which the next shard is begun, millions of bytes.")] = 256,
-) -> None:
-    """Turn videos into a folder of training data.
-
-    Each video becomes one record of pictures (25 per second, as JPEG) and sound (48 kHz, mono) in ordinary WebDataset
-    shards, beside an index for random access. Nothing is dropped in silence: what could not be packed is counted in the
-    table at the end and listed, with its reason, in FOLDER/rejected.tsv.
-
-    Stopped at any moment, the same command goes on where it was. With more inputs it adds them.
-
-    **Examples**
-
-        avc pack ~/flickr --out ~/shards
-        avc pack videos.txt more/*.tar --out ~/shards --every 5 --workers 32
-        avc pack ~/vggsound --out ~/shards --split-list test=test.txt
-    """
-    from launch.progress import progress
-    from shards.format import PackSettings
-    from shards.pack import pack as pack_videos
-
-    settings = PackSettings(
-        start_seconds=start,
-        seconds=seconds,
-        side=side,
-        jpeg_quality=jpeg_quality,
-        every=every,
-        sound=sound,
-        keep_silent=keep_silent,
-        keep_still=keep_still,
-        split=_shares(split),
-    )
-    with progress("packing", unit="videos") as report:
-        summary = pack_videos(
-            inputs,
-            out,
-            settings,
-            split_lists=_split_lists(split_list or []),
-            workers=workers,
-            time_limit_seconds=time_limit,
-            shard_bytes=shard_mb * 1_000_000,
-            progress=report,
-        )
-    _show_packed(out, summary)
-    if not sum(summary.manifest.packed.values()):
-        raise typer.Exit(1)
+app.command()(packing.pack)
+app.command()(packing.merge)
 
 
 @app.command()
@@ -306,50 +233,6 @@ def _show_demo(results: dict[str, Any], folder: Path) -> None:
     table.add_row("chance", "50.0%", "", "")
     Console().print(table)
     print(f"{results['seconds']:.0f} s in all; {folder / 'results.png'} shows the curves")
-
-
-def _shares(text: str) -> tuple[float, float, float]:
-    try:
-        train, validation, test = (float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(
-            f"--split is {text!r} and must be three shares for train, validation and test, as 0.8,0.1,0.1"
-        ) from None
-    return train, validation, test
-
-
-def _split_lists(texts: Sequence[str]) -> dict[str, Path]:
-    lists: dict[str, Path] = {}
-    for text in texts:
-        split, sign, path = text.partition("=")
-        if not sign or not path or split in lists:
-            raise ValueError(f"--split-list is {text!r} and must be SPLIT=FILE, once for a split, as test=test.txt")
-        lists[split] = Path(path)
-    return lists
-
-
-def _show_packed(out: Path, summary: Summary) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    manifest = summary.manifest
-    table = Table("", "", "videos", show_header=False)
-    table.columns[2].justify = "right"
-    for split, count in manifest.packed.items():
-        table.add_row("packed", split, f"{count:,}")
-    table.add_section()
-    for reason, count in manifest.rejected.items():
-        table.add_row("rejected", reason, f"{count:,}")
-    table.add_section()
-    packed, rejected = sum(manifest.packed.values()), sum(manifest.rejected.values())
-    table.add_row("all", "", f"{packed + rejected:,}")
-    Console().print(table)
-    size = sum(shard.bytes for shard in manifest.shards) / 1e6
-    print(f"{out}: {packed:,} records in {len(manifest.shards):,} shards, {size:,.1f} MB")
-    if summary.skipped:
-        print(f"{summary.skipped:,} videos were done by an earlier run, {summary.done:,} by this one")
-    if rejected:
-        print(f"{out / 'rejected.tsv'} lists the {rejected:,} that were rejected, and why")
 
 
 def _show_problems(problems: Sequence[Problem]) -> None:

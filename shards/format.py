@@ -10,7 +10,10 @@ A packed folder holds::
     train-000000.tar    ordinary WebDataset shards, one series per split
     ...
 
-and a record is three members: ``KEY.json``, ``KEY.mjpeg`` and ``KEY.wav`` (or ``KEY.flac``).
+A folder that was packed as several tasks (shards/tasks.py) has the shards and the journals in one folder a task, and
+the other files over all of them.
+
+A record is three members: ``KEY.json``, ``KEY.mjpeg`` and ``KEY.wav`` (or ``KEY.flac``).
 
 Time is an integer. One tick is 0.04 s: one picture at 25 frames per second, 1,920 samples at 48 kHz (Objects that
 Sound, section 3.3). Tick 0 is the first picture of the clip.
@@ -18,6 +21,7 @@ Sound, section 3.3). Tick 0 is the first picture of the clip.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -93,6 +97,28 @@ class PackSettings:
     keep_silent: bool = False
     keep_still: bool = False
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # train, validation, test: Flickr-SoundNet's 400k/50k/50k
+
+
+def check_settings(settings: PackSettings) -> None:
+    """Raise ValueError for a setting that no packing can have."""
+    rules = (
+        ("start_seconds", 0 <= settings.start_seconds < math.inf, "0 or more"),
+        ("seconds", 1 <= settings.seconds < math.inf, "at least 1: a clip is used a second of sound at a time"),
+        ("side", 16 <= settings.side <= 4096, "16 to 4096 pixels"),
+        ("jpeg_quality", 1 <= settings.jpeg_quality <= 100, "1 to 100"),
+        ("every", settings.every >= 1, "1 or more: keep the picture of every n-th tick"),
+        ("sound", settings.sound in ("wav", "flac"), "wav or flac"),
+        (
+            "split",
+            len(settings.split) == len(SPLITS)
+            and all(share >= 0 for share in settings.split)
+            and math.isclose(sum(settings.split), 1.0, abs_tol=1e-6),
+            f"three shares for {', '.join(SPLITS)} that add up to 1",
+        ),
+    )
+    for name, holds, wanted in rules:
+        if not holds:
+            raise ValueError(f"the setting {name} is {getattr(settings, name)!r} and must be {wanted}")
 
 
 def picture_count(ticks: int, every: int) -> int:

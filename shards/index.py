@@ -17,7 +17,7 @@ from shards.format import CLIP, CLIPS, FORMAT_VERSION, JOURNAL, MANIFEST, PICTUR
 class StoredFile:
     """A file of the packed folder and what it must be."""
 
-    name: str
+    name: str  # relative to the folder: a shard that a task packed is `task-0001-of-0008/train-000000.tar`
     bytes: int
     sha256: str  # hexadecimal
 
@@ -66,6 +66,11 @@ def read_manifest(folder: Path) -> Manifest:
             raise ValueError(
                 f"{folder} has a {JOURNAL} but no {MANIFEST}: its packing was not finished. "
                 "Run the same `avc pack` command again, it goes on where it was"
+            ) from None
+        if any(folder.glob("task-*-of-*")):
+            raise ValueError(
+                f"{folder} was packed as tasks and has no {MANIFEST} of them all: run `avc merge {folder}` when they "
+                "have ended"
             ) from None
         raise ValueError(
             f"{folder} has no {MANIFEST}: it is not a packed folder. Make one with `avc pack VIDEOS --out {folder}`"

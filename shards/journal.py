@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from shards.format import FORMAT_VERSION, JOURNAL, PackSettings, Reason
 from shards.index import ShardFile
@@ -76,7 +76,7 @@ class Journal:
         self._waiting: list[bytes] = []
         self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115 - closed by `close`
         try:
-            self._lock()
+            _lock(self._file, folder)
             header = _line({"format": FORMAT_VERSION, "settings": asdict(settings), "shard_bytes": shard_bytes})
             sizes = [len(line) for line in _lines(self._path)]
             if len(sizes) > 1:
@@ -89,14 +89,6 @@ class Journal:
         except BaseException:
             self._file.close()
             raise
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"another `avc pack` is at work in {self._path.parent}: wait for it, or pack into another folder"
-            ) from None
 
     def _check_header(self, header: bytes) -> None:
         with open(self._path, "rb") as file:
@@ -152,6 +144,22 @@ def read_events(path: Path) -> Iterator[Event]:
     for number, line in enumerate(_lines(path), start=1):
         if number > 1:
             yield _event(path, number, line)
+
+
+def read_finished(path: Path) -> Iterator[Event]:
+    """As `read_events`, and no packer can write there meanwhile; ValueError when one is at work."""
+    with open(path, "r+b") as file:  # some network file systems lock only what may be written to
+        _lock(file, path.parent)
+        yield from read_events(path)
+
+
+def _lock(file: IO[bytes], folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(
+            f"another `avc pack` is at work in {folder}: wait for it, or pack into another folder"
+        ) from None
 
 
 def _lines(path: Path) -> Iterator[bytes]:

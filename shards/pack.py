@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.durable import PART
-from shards.format import JOURNAL, SPLITS, PackSettings, Reason
+from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
 from shards.indexing import remove_manifest, write_index
-from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection
+from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, read_events
 from shards.record import Record
 from shards.sources import Source, list_sources
 from shards.split import Splitter
+from shards.tasks import Task, make_folder
 from shards.workers import make_records
 from shards.writer import ShardWriter, render_record
 
@@ -51,6 +51,7 @@ def pack(
     settings: PackSettings | None = None,
     *,
     split_lists: Mapping[str, Path] | None = None,
+    task: Task | None = None,
     workers: int | None = None,
     time_limit_seconds: float = 120.0,
     shard_bytes: int = 256_000_000,
@@ -62,33 +63,85 @@ def pack(
     there are cores. An input that is on record as done (by name, size and time of change) is skipped; one that could
     not be read, timed out or crashed its decoder is tried again. New inputs go into new shards.
 
+    With a `task`, only its share of the inputs is packed, into a folder of its own inside of `out`, at the same time
+    as other tasks' perhaps; `shards.merge.merge` makes the index of `out` when all of them have ended.
+
     Raises ValueError for what the user can put right: wrong settings, a missing input, a folder begun with other
     settings or in use by another packer; OSError when `out` cannot be written to. What was committed stays.
     """
     settings = settings or PackSettings()
+    sources, splitter = list_inputs(inputs, out, settings, split_lists=split_lists, task=task)
+    return pack_sources(
+        sources,
+        out,
+        settings,
+        splitter,
+        task=task,
+        workers=workers,
+        time_limit_seconds=time_limit_seconds,
+        shard_bytes=shard_bytes,
+        progress=progress,
+    )
+
+
+def list_inputs(
+    inputs: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    settings: PackSettings,
+    *,
+    split_lists: Mapping[str, Path] | None = None,
+    task: Task | None = None,
+) -> tuple[list[Source], Splitter]:
+    """Every input and what chooses its split, with all checks that can be made before anything is packed.
+
+    Raises ValueError as `pack` does.
+    """
     check_settings(settings)
+    folder = Path(out).expanduser()
+    sources = list_sources(inputs, without=folder)
+    splitter = Splitter(settings.split, split_lists)
+    if not sources:
+        raise ValueError(f"there are no files in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
+    if split_lists:
+        journal = (folder / task.name if task else folder) / JOURNAL
+        on_record = read_events(journal) if journal.exists() else ()
+        names = {event.source.name for event in on_record if not isinstance(event, ShardFile)}
+        splitter.check(names | {source.name for source in sources})
+    return sources, splitter
+
+
+def pack_sources(
+    sources: Sequence[Source],
+    out: str | os.PathLike[str],
+    settings: PackSettings,
+    splitter: Splitter,
+    *,
+    task: Task | None = None,
+    workers: int | None = None,
+    time_limit_seconds: float = 120.0,
+    shard_bytes: int = 256_000_000,
+    progress: Progress | None = None,
+) -> Summary:
+    """As `pack`, of what `list_inputs` has listed: a large list need not be made anew by each of many tasks."""
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     if not time_limit_seconds > 0:
         raise ValueError(f"the time limit per video must be more than 0 seconds, not {time_limit_seconds}")
     if shard_bytes < 1:
         raise ValueError(f"the size of a shard must be positive, not {shard_bytes} bytes")
-    folder = Path(out).expanduser()
-    sources = list_sources(inputs, without=folder)
-    splitter = Splitter(settings.split, split_lists)
-    if not sources:
-        raise ValueError(f"there are no files in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
-    _make_folder(folder)
+    folder = make_folder(Path(out).expanduser(), task)
+    sources = task.share(sources) if task else sources
     with (
         _full_disk_explained(folder),
         Journal(folder, settings, shard_bytes=shard_bytes) as journal,
         _Packing(folder, journal, splitter, settings, shard_bytes=shard_bytes) as packing,
     ):
-        splitter.check(packing.names() | {source.name for source in sources})
         pending = [source for source in sources if not packing.has_done(source)]
         skipped = len(sources) - len(pending)
         if pending:
             remove_manifest(folder)
+            if task:  # the index of all tasks will no longer be one
+                remove_manifest(folder.parent)
         results = make_records(pending, settings, workers=workers or _cores(), time_limit_seconds=time_limit_seconds)
         with contextlib.closing(results):  # whatever happens, its processes are gone afterwards
             for done, result in enumerate(results, start=1):
@@ -97,28 +150,6 @@ def pack(
                     progress(done, len(pending), result.source.name)
         packing.finish()
         return Summary(write_index(folder, settings, journal.events()), done=len(pending), skipped=skipped)
-
-
-def check_settings(settings: PackSettings) -> None:
-    """Raise ValueError for a setting that no packing can have."""
-    rules = (
-        ("start_seconds", 0 <= settings.start_seconds < math.inf, "0 or more"),
-        ("seconds", 1 <= settings.seconds < math.inf, "at least 1: a clip is used a second of sound at a time"),
-        ("side", 16 <= settings.side <= 4096, "16 to 4096 pixels"),
-        ("jpeg_quality", 1 <= settings.jpeg_quality <= 100, "1 to 100"),
-        ("every", settings.every >= 1, "1 or more: keep the picture of every n-th tick"),
-        ("sound", settings.sound in ("wav", "flac"), "wav or flac"),
-        (
-            "split",
-            len(settings.split) == len(SPLITS)
-            and all(share >= 0 for share in settings.split)
-            and math.isclose(sum(settings.split), 1.0, abs_tol=1e-6),
-            f"three shares for {', '.join(SPLITS)} that add up to 1",
-        ),
-    )
-    for name, holds, wanted in rules:
-        if not holds:
-            raise ValueError(f"the setting {name} is {getattr(settings, name)!r} and must be {wanted}")
 
 
 class _Packing:
@@ -190,10 +221,6 @@ class _Packing:
         else:
             self._done[source.name, source.offset] = source.size, source.mtime_ns
 
-    def names(self) -> set[str]:
-        """The sources that are on record."""
-        return {name for name, _ in self._done}
-
     def has_done(self, source: Source) -> bool:
         """Whether this input, unchanged, is on record already."""
         return self._done.get((source.name, source.offset)) == (source.size, source.mtime_ns)
@@ -252,16 +279,6 @@ class _Packing:
         for writer in self._writers.values():
             self._close(writer)
         self.sync()
-
-
-def _make_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: give a folder to pack into")
-    if folder.is_dir() and not (folder / JOURNAL).exists() and any(folder.iterdir()):
-        raise ValueError(
-            f"{folder} holds other files and no {JOURNAL} of a packing: give a new or an empty folder to pack into"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager

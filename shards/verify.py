@@ -71,9 +71,10 @@ def verify(folder: str | os.PathLike[str], *, quick: bool = False, progress: Pro
 
 def _not_listed(folder: Path, manifest: Manifest) -> Iterator[Problem]:
     listed = {shard.name for shard in manifest.shards}
-    for entry in sorted(folder.iterdir()):
-        if entry.name.endswith((".tar", PART)) and entry.name not in listed:
-            yield Problem(entry.name, "", "not listed", "the manifest does not have it")
+    for entry in sorted([*folder.iterdir(), *folder.glob("task-*-of-*/*")]):
+        name = str(entry.relative_to(folder))
+        if name.endswith((".tar", PART)) and name not in listed:
+            yield Problem(name, "", "not listed", "the manifest does not have it")
 
 
 def _file_problems(folder: Path, file: StoredFile, *, quick: bool) -> list[Problem]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from launch import cli
+from launch import cli, packing
 from launch.progress import printable, progress
 from shards.format import PackSettings
 from tests.small_videos import render_folder, render_video
@@ -64,10 +64,10 @@ def test_every_command_that_wants_arguments_shows_an_example() -> None:
 
 
 def test_packs_options_begin_as_the_settings_do() -> None:
-    parameters = inspect.signature(cli.pack).parameters
+    parameters = inspect.signature(packing.pack).parameters
     for field in fields(PackSettings):
         default = parameters[{"start_seconds": "start"}.get(field.name, field.name)].default
-        assert (cli._shares(default) if field.name == "split" else default) == field.default
+        assert (packing.parse_shares(default) if field.name == "split" else default) == field.default
 
 
 def test_pack_ends_with_a_table_of_counts(packed: Path, videos: Path) -> None:

@@ -248,7 +248,8 @@ def test_the_command_killed_with_its_processes_at_work_goes_on(
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.3))
         workers = _descendants(process.pid)
-        if process.poll() is not None:
+        if process.poll() is not None or not workers:  # it was at its end
+            process.wait()
             break
         process.kill()
         process.wait()
