@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from launch import packing
+from launch import packing, remote
 from launch.bench.commands import app as bench
 
 if TYPE_CHECKING:
@@ -148,6 +148,10 @@ def train(
     from launch.train import run
 
     run(str(config), overrides or [])
+
+
+app.command()(remote.submit)
+app.command()(remote.status)
 
 
 @measure.command()

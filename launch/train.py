@@ -6,7 +6,7 @@ torchrun --nproc-per-node 4 -m launch.train configs/ave.yaml data.shards=~/shard
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from avc.config import load_config
 from avc.training.distributed import World, join
@@ -15,9 +15,10 @@ from launch.progress import progress
 from shards.read import BadRecord
 
 
-def run(path: str, overrides: Sequence[str]) -> None:
+def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None = None) -> bool:
     """Train what a configuration file and its overrides describe, as the rank that the environment names.
 
+    `stop` is `avc.training.loop.train`'s, and so is what is returned: whether the last step is done.
     Raises ValueError for the user's mistakes; exits with status 1, in words, for a damaged record or a loss that is
     not finite, and with 130 when interrupted.
     """
@@ -26,9 +27,8 @@ def run(path: str, overrides: Sequence[str]) -> None:
         try:
             if world.is_main and sys.stderr.isatty():
                 with progress("training", unit="steps") as report:
-                    train(config, world, report=report)
-            else:
-                train(config, world)
+                    return train(config, world, report=report, stop=stop)
+            return train(config, world, stop=stop)
         except (BadRecord, NonFiniteLoss) as error:
             _say(world, str(error))
             sys.exit(1)

@@ -1,0 +1,66 @@
+"""What the attempts of a run on a cluster left word of: a folder for each start of a job, a small file for each word.
+
+    runs/ave/slurm/12.0/started.json     job 12 for the first time: {"at": ..., "nodes": [...], "step": 0}
+    runs/ave/slurm/12.0/stopped.json     it was told to stop and saved: {"at": ..., "why": "time limit", "step": 1200}
+    runs/ave/slurm/12.1/started.json     its first restart
+
+Every word is a file of its own, since a rank, another rank and the batch script may each have one to say and share no
+more than a file system. A start that left nothing but `started` and has a successor was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.durable import written_aside
+
+FOLDER = "slurm"
+JOB = "job.json"
+Words = dict[str, dict[str, Any]]  # what was said -> `at`, in seconds since 1970, and its details
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a job: restart is 0 for the first. words: what it said."""
+
+    job: int
+    restart: int
+    words: Words
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.job, self.restart
+
+
+def say(run: Path, job: int, restart: int, word: str, **details: Any) -> None:
+    """Leave a word of an attempt in the run's folder."""
+    folder = run / FOLDER / f"{job}.{restart}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_aside(folder / f"{word}.json") as file:
+        file.write(json.dumps({"at": time.time()} | details).encode())
+
+
+def attempts(run: Path) -> list[Attempt]:
+    """All attempts that left word, the oldest first."""
+    found = []
+    for folder in (run / FOLDER).glob("*.*"):
+        job, _, restart = folder.name.partition(".")
+        if job.isdigit() and restart.isdigit():
+            words = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+            found.append(Attempt(int(job), int(restart), words))
+    return sorted(found, key=lambda attempt: attempt.order)
+
+
+def newest_step(run: Path) -> int:
+    """The step of the newest checkpoint, by its name; 0 where there is none."""
+    return max((int(path.stem.partition("-")[2]) for path in (run / "checkpoints").glob("step-*.pt")), default=0)
+
+
+def submitted_job(run: Path) -> int | None:
+    """The job that the run was last submitted as; None where it never was."""
+    path = run / FOLDER / JOB
+    return int(json.loads(path.read_text())["job"]) if path.exists() else None

@@ -1,0 +1,145 @@
+"""How a run is doing, from the files in its folder and the queue. Starts without torch, asks no dashboard."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avc.config import load_config
+from launch.attempts import FOLDER, Attempt, attempts, submitted_job
+from launch.slurm import queue_state
+
+CONFIG, METRICS = "config.yaml", "metrics.jsonl"
+TAIL_BYTES = 65_536  # of the metrics, which grow with the run
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint: its step, and when it was written in seconds since 1970."""
+
+    step: int
+    at: float
+
+
+@dataclass(frozen=True)
+class Status:
+    """Whatever is None is not known yet. queue: the queue's word for the job and its nodes, or why it waits."""
+
+    run: Path
+    job: int | None
+    queue: tuple[str, str] | None
+    steps: int | None
+    step: int | None
+    loss: float | None
+    accuracy: float | None
+    pairs_per_second: float | None
+    checkpoint: Saved | None
+    attempts: list[Attempt]
+
+
+def status(run: Path) -> Status:
+    """How the run in the folder `run` is doing. Raises ValueError where the folder holds no run."""
+    run = run.expanduser().absolute()
+    if not (run / METRICS).exists() and not (run / FOLDER).is_dir():
+        raise ValueError(f"{run} is not the folder of a run: it has neither {METRICS} nor {FOLDER}/")
+    job = submitted_job(run)
+    line = _last_line(run / METRICS)
+    settings = next((path for path in (run / CONFIG, run / FOLDER / "submitted.yaml") if path.exists()), None)
+    return Status(
+        run=run,
+        job=job,
+        queue=queue_state(job) if job is not None else None,
+        steps=load_config(settings).training.steps if settings else None,
+        step=line.get("step"),
+        loss=line.get("loss"),
+        accuracy=line.get("accuracy"),
+        pairs_per_second=line.get("pairs_per_second"),
+        checkpoint=_newest(run / "checkpoints"),
+        attempts=attempts(run),
+    )
+
+
+def in_words(found: Status) -> list[tuple[str, str]]:
+    """The status as lines of a name and what there is to say."""
+    return [
+        ("run", str(found.run)),
+        ("queue", _queue(found)),
+        ("step", f"{found.step:,} of {found.steps:,}" if found.step is not None and found.steps else "none yet"),
+        ("speed", f"{found.pairs_per_second:,.0f} pairs/s" if found.pairs_per_second else "not known yet"),
+        ("loss", f"{found.loss:.4f}, accuracy {found.accuracy:.1%}" if found.loss is not None else "not known yet"),
+        ("checkpoint", _checkpoint(found.checkpoint)),
+        *_history(found),
+    ]
+
+
+def why_it_ended(attempt: Attempt) -> str:
+    """Why an attempt came to its end, in words; empty where it said nothing and may still run."""
+    for word in ("failed", "stopped", "lost"):
+        if word in attempt.words:
+            said = attempt.words[word]
+            return f"{word}: {said['why']}" + (f" (rank {said['rank']} on {said['node']})" if "rank" in said else "")
+    return "finished" if "finished" in attempt.words else ""
+
+
+def _queue(found: Status) -> str:
+    if found.job is None:
+        return "never submitted: it was started by hand"
+    if found.queue is None:
+        return f"job {found.job} is not in the queue"
+    state, where = found.queue
+    silent = not found.attempts or found.attempts[-1].job != found.job
+    if state == "FAILED" and silent:
+        where = "no rank wrote into the run's folder; is it on a file system that all nodes share?"
+    return f"job {found.job} is {state}" + (f", {where}" if where and where != "None" else "")
+
+
+def _checkpoint(saved: Saved | None) -> str:
+    return f"step {saved.step:,}, {_age(time.time() - saved.at)} ago" if saved else "none yet"
+
+
+def _history(found: Status) -> list[tuple[str, str]]:
+    """A line for each attempt but the one that runs, and how many restarts there were."""
+    lines = [("restarts", str(max(len(found.attempts) - 1, 0)))]
+    for attempt, later in zip(found.attempts, [*found.attempts[1:], None], strict=True):
+        why = why_it_ended(attempt)
+        if not why and later is not None:
+            gone = set(attempt.words["started"]["nodes"]) - set(later.words.get("started", {}).get("nodes", []))
+            why = "ended by SLURM without a word: scontrol requeue, or a node that failed"
+            why += f" (its successor does without {', '.join(sorted(gone))})" if gone else ""
+        begun = attempt.words.get("started")
+        where = f"{begun['ranks']} ranks on {','.join(begun['nodes'])} from step {begun['step']:,}" if begun else "?"
+        name = f"job {attempt.job}" + (f", restart {attempt.restart}" if attempt.restart else "")
+        lines.append((name, f"{where}; {why or 'running'}"))
+    return lines
+
+
+def _newest(folder: Path) -> Saved | None:
+    newest = max(folder.glob("step-*.pt"), key=lambda path: path.name, default=None)
+    return Saved(int(newest.stem.partition("-")[2]), newest.stat().st_mtime) if newest else None
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    """The newest whole line of training metrics; empty where there is none."""
+    if not path.exists():
+        return {}
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        lines = file.read().split(b"\n")[:-1]
+    for text in reversed(lines):
+        try:
+            line: dict[str, Any] = json.loads(text)
+        except ValueError:  # the first one of the tail is cut
+            continue
+        if line["kind"] == "train":
+            return line
+    return {}
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

@@ -1,0 +1,104 @@
+"""From a configuration and a cluster file to a job, refusing before it is queued whatever could not work."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from avc.config import Config, dump_config, load_config
+from launch.attempts import FOLDER, JOB, submitted_job
+from launch.cluster import Cluster, load_cluster
+from launch.slurm import (
+    SUBMITTED,
+    TrainingJob,
+    concluding,
+    executor,
+    queue_state,
+    require_slurm,
+    submit_job,
+)
+from shards.durable import written_aside
+
+OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
+
+
+def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -> tuple[str, Config, Cluster]:
+    """Queue the training that a configuration describes on the nodes that a cluster file describes; the job's number.
+
+    Raises ValueError for what is wrong with either, for a folder that cannot be written, shards that are missing, a
+    batch that cannot be divided over the ranks, a run that is in the queue already, and where there is no SLURM.
+    """
+    cluster = load_cluster(cluster_path)
+    config = _absolute(load_config(config_path, overrides))
+    require_slurm()
+    _refuse_device(config, cluster)
+    _refuse_impossible(config, cluster)
+    _refuse_queued(config.run.dir)
+    folder = config.run.dir / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with written_aside(folder / SUBMITTED) as file:
+            file.write(dump_config(config).encode())
+    except OSError as error:
+        raise ValueError(f"the run's folder {config.run.dir} cannot be written: {error.strerror}") from None
+    built = executor(
+        cluster,
+        folder,
+        name=config.run.dir.name,
+        nodes=cluster.nodes,
+        tasks_per_node=cluster.ranks_per_node,
+        gpus=cluster.gpus,
+        afterwards=concluding(config.run.dir),
+    )
+    job = submit_job(built, TrainingJob(config.run.dir, cluster))
+    with written_aside(folder / JOB) as file:
+        file.write(json.dumps({"job": int(job), "at": time.time()}).encode())
+    return job, config, cluster
+
+
+def _absolute(config: Config) -> Config:
+    """The same settings for a process that starts in another folder."""
+    run = config.run.model_copy(update={"dir": Path(os.path.abspath(config.run.dir))})
+    data = config.data.model_copy(update={"shards": Path(os.path.abspath(config.data.shards))})
+    return config.model_copy(update={"run": run, "data": data})
+
+
+def _refuse_device(config: Config, cluster: Cluster) -> None:
+    if cluster.gpus and config.training.device == "cpu":
+        raise ValueError("training.device is cpu and the cluster file asks for GPUs; set one of them otherwise")
+    if not cluster.gpus and config.training.device == "cuda":
+        raise ValueError("training.device is cuda and the cluster file has gpus: false; set one of them otherwise")
+
+
+def _refuse_impossible(config: Config, cluster: Cluster) -> None:
+    """What the ranks would find out at their start, found out here."""
+    from avc.data.loader import PairReader, share
+    from avc.training.checkpoint import load_newest, refuse_other_run
+    from avc.training.loop import training_plan
+    from shards.read import Shards
+
+    shards = Shards(config.data.shards)
+    plan = training_plan(config, shards)
+    share(
+        plan,
+        batch_pairs=config.optim.batch_pairs,
+        micro_batch_pairs=config.optim.micro_batch_pairs,
+        rank=0,
+        world_size=cluster.world_size,
+    )
+    PairReader(shards, plan, image_size=config.data.image_size, augment=True)
+    checkpoint = load_newest(config.run.dir / "checkpoints")
+    if checkpoint is not None:
+        refuse_other_run(config, checkpoint)
+
+
+def _refuse_queued(run: Path) -> None:
+    job = submitted_job(run)
+    state = queue_state(job) if job is not None else None
+    if state is not None and state[0] not in OVER:
+        raise ValueError(
+            f"{run} has job {job} in the queue, which is {state[0]}; let it go on, or end it: scancel {job}"
+        )
