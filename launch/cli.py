@@ -188,10 +188,13 @@ def correspondence(
         write_json(json, as_json(result) | {"run": str(run), "split": split})
 
 
+measure.command()(retrieval)
+
+
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo-world"),
-    clips: Annotated[int, typer.Option(min=40, help="Videos to render.")] = 640,
+    clips: Annotated[int, typer.Option(min=40, help="Videos to render.")] = 960,
     seed: Annotated[int, typer.Option(min=0, help="Of the world and of the training.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="the number of cores")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the results to this file as well.")] = None,
