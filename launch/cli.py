@@ -188,9 +188,6 @@ def correspondence(
         write_json(json, as_json(result) | {"run": str(run), "split": split})
 
 
-measure.command()(retrieval)
-
-
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo-world"),
