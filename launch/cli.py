@@ -89,6 +89,7 @@ def avc(
 
 app.command()(packing.pack)
 app.command()(packing.merge)
+app.command()(packing.submit_pack)
 
 
 @app.command()

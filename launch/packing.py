@@ -106,13 +106,74 @@ def pack(
             shard_bytes=shard_mb * 1_000_000,
             progress=report,
         )
-    _show_packed(out if chosen is None else out / chosen.name, summary.manifest)
+    show_packed(out if chosen is None else out / chosen.name, summary.manifest)
     if summary.skipped:
         print(f"{summary.skipped:,} videos were done by an earlier run, {summary.done:,} by this one")
     if chosen is not None:
         print(f"when all {chosen.tasks} tasks have ended: avc merge {out}")
     elif not sum(summary.manifest.packed.values()):
         raise typer.Exit(1)
+
+
+def submit_pack(
+    inputs: Inputs,
+    out: Out,
+    cluster: Annotated[Path, typer.Option(metavar="FILE", help="The cluster file, as configs/cluster/slurm.yaml.")],
+    tasks: Annotated[int, typer.Option(help="Tasks of the job array; each takes the cores of a node in that file.")],
+    seconds: Seconds = 10.0,
+    start: Start = 0.0,
+    side: Side = 256,
+    jpeg_quality: JpegQuality = 90,
+    every: Every = 1,
+    sound: Sound = "wav",
+    split: Split = "0.8,0.1,0.1",
+    split_list: SplitList = None,
+    keep_silent: KeepSilent = False,
+    keep_still: KeepStill = False,
+    time_limit: TimeLimit = 120.0,
+    shard_mb: ShardMB = 256,
+) -> None:
+    """Pack on a SLURM cluster: an array of tasks, and a job that merges what they have packed.
+
+    Inputs and FOLDER must lie on a file system that all nodes share. The records are those of **avc pack**, whatever
+    the number of tasks. Given again, the same command goes on where the tasks were; with more inputs it adds them.
+
+    **Example**
+
+        avc submit-pack videos.txt --out /lustre/shards --cluster configs/cluster/slurm.yaml --tasks 200
+    """
+    from launch.cluster import load_cluster
+    from launch.slurm_pack import submit_pack as submit
+    from shards.format import PackSettings
+    from shards.pack import list_inputs
+
+    settings = PackSettings(
+        start_seconds=start,
+        seconds=seconds,
+        side=side,
+        jpeg_quality=jpeg_quality,
+        every=every,
+        sound=sound,
+        keep_silent=keep_silent,
+        keep_still=keep_still,
+        split=parse_shares(split),
+    )
+    place = load_cluster(cluster)
+    sources, splitter = list_inputs(inputs, out, settings, split_lists=parse_split_lists(split_list or []))
+    submitted = submit(
+        sources,
+        out,
+        settings,
+        splitter,
+        cluster=place,
+        tasks=tasks,
+        time_limit_seconds=time_limit,
+        shard_bytes=shard_mb * 1_000_000,
+    )
+    fewest, most = min(submitted.shares), max(submitted.shares)
+    print(f"job {submitted.array}: {len(sources):,} inputs in {tasks:,} tasks of {fewest:,} to {most:,}")
+    print(f"job {submitted.merge}: the merge, when all of them have ended well")
+    print(f"their logs are in {submitted.logs}. If a task fails, give the same command again: what is packed is kept")
 
 
 def merge(
@@ -130,7 +191,7 @@ def merge(
     from shards.merge import merge as merge_tasks
 
     manifest = merge_tasks(folder)
-    _show_packed(folder, manifest)
+    show_packed(folder, manifest)
     if not sum(manifest.packed.values()):
         raise typer.Exit(1)
 
@@ -157,7 +218,8 @@ def parse_split_lists(texts: Sequence[str]) -> dict[str, Path]:
     return lists
 
 
-def _show_packed(folder: Path, manifest: Manifest) -> None:
+def show_packed(folder: Path, manifest: Manifest) -> None:
+    """Print how many inputs a packed folder holds, and how many were rejected for which reason."""
     from rich.console import Console
     from rich.table import Table
 

@@ -45,6 +45,14 @@ class Task:
         return [source for source in sources if task_of(source, self.tasks) == self.number]
 
 
+def share_out(sources: Iterable[Source], tasks: int) -> list[list[Source]]:
+    """The shares of all tasks, in their order."""
+    shares: list[list[Source]] = [[] for _ in range(tasks)]
+    for source in sources:
+        shares[task_of(source, tasks) - 1].append(source)
+    return shares
+
+
 def task_of(source: Source, tasks: int) -> int:
     """The number of the task, of `tasks`, that packs this source: by the hash of its size, and of nothing else."""
     digest = hashlib.blake2b(str(source.size).encode("ascii"), digest_size=8).digest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -65,7 +66,8 @@ def _result(source: Source, future: ProcessFuture, time_limit_seconds: float) ->
 
 
 def _follow_parent() -> None:
-    """Let this process end with the one that started it, also when that one is killed."""
+    """Let this process end with the one that started it, also when that one is killed, and not before."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a scheduler's warning reaches every process, and is for that one
     parent = parent_process()
     assert parent is not None
 

@@ -29,7 +29,7 @@ NODES = ("n1", "n2", "n3", "n4")
 CONF = """
 ClusterName=avc
 SlurmctldHost={controller}({address}.254)
-SlurmctldPort=6817
+SlurmctldPort={port}
 SlurmdPort=6818
 SlurmUser=root
 SlurmdUser=root
@@ -204,6 +204,7 @@ class Cluster:
         conf = CONF.format(
             controller=socket.gethostname().partition(".")[0],
             address=self.address,
+            port=_free_port(),
             folder=self.folder,
             nodes="\n".join(nodes),
         )
@@ -275,6 +276,14 @@ def _free_range() -> str:
         for found in (f"10.{64 + secrets.randbelow(64)}.{secrets.randbelow(256)}" for _ in range(1000))
         if f"{found}." not in taken
     )
+
+
+def _free_port() -> int:
+    """A port of this machine, outside of those that outgoing connections take: controllers are not in a namespace."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port := 20_000 + secrets.randbelow(12_000)))
+            return port
 
 
 def _inside(namespace: str) -> list[int]:
