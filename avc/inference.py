@@ -22,7 +22,7 @@ from avc.data.transforms import pictures_to_input, sound_to_input
 from avc.models import build
 from avc.models.ave import AVENet
 from avc.models.l3 import L3Net
-from avc.training.loop import CONFIG, WEIGHTS
+from avc.training.attempt import CONFIG, WEIGHTS
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,13 @@ from launch.slurm import (
     TrainingJob,
     concluding,
     executor,
+    looking,
     queue_state,
     require_slurm,
     submit_job,
 )
 from shards.durable import written_aside
+from shards.format import MANIFEST
 
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
 
@@ -51,6 +53,7 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
         nodes=cluster.nodes,
         tasks_per_node=cluster.ranks_per_node,
         gpus=cluster.gpus,
+        beforehand=looking(config.run.dir, [folder / SUBMITTED, config.data.shards / MANIFEST]),
         afterwards=concluding(config.run.dir),
     )
     job = submit_job(built, TrainingJob(config.run.dir, cluster))
@@ -76,7 +79,7 @@ def _refuse_device(config: Config, cluster: Cluster) -> None:
 def _refuse_impossible(config: Config, cluster: Cluster) -> None:
     """What the ranks would find out at their start, found out here."""
     from avc.data.loader import PairReader, share
-    from avc.training.checkpoint import load_newest, refuse_other_run
+    from avc.training.checkpoint import refuse_other_run
     from avc.training.loop import training_plan
     from shards.read import Shards
 
@@ -90,9 +93,7 @@ def _refuse_impossible(config: Config, cluster: Cluster) -> None:
         world_size=cluster.world_size,
     )
     PairReader(shards, plan, image_size=config.data.image_size, augment=True)
-    checkpoint = load_newest(config.run.dir / "checkpoints")
-    if checkpoint is not None:
-        refuse_other_run(config, checkpoint)
+    refuse_other_run(config)
 
 
 def _refuse_queued(run: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from avc.config import load_config
+from avc.training.attempt import Superseded
 from avc.training.distributed import World, join
 from avc.training.loop import NonFiniteLoss, train
 from launch.progress import progress
@@ -19,8 +20,8 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
     """Train what a configuration file and its overrides describe, as the rank that the environment names.
 
     `stop` is `avc.training.loop.train`'s, and so is what is returned: whether the last step is done.
-    Raises ValueError for the user's mistakes; exits with status 1, in words, for a damaged record or a loss that is
-    not finite, and with 130 when interrupted.
+    Raises ValueError for the user's mistakes; exits with status 1, in words, for a damaged record, a loss that is
+    not finite or an attempt that a later one has superseded, and with 130 when interrupted.
     """
     config = load_config(path, overrides)
     with join(config.training) as world:
@@ -29,7 +30,7 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
                 with progress("training", unit="steps") as report:
                     return train(config, world, report=report, stop=stop)
             return train(config, world, stop=stop)
-        except (BadRecord, NonFiniteLoss) as error:
+        except (BadRecord, NonFiniteLoss, Superseded) as error:
             _say(world, str(error))
             sys.exit(1)
         except KeyboardInterrupt:

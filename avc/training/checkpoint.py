@@ -1,8 +1,8 @@
 """A checkpoint is everything that a run needs to go on as if it had never stopped.
 
-`checkpoints/step-00001000.pt` holds the step (and with it the position in the plan), the network, the optimiser, the
-configuration, the W&B run id, the attempt number and the best validation so far. There are no generator states in it:
-the plan draws every sample from the row's number, and the loop seeds torch's generators from the step.
+`checkpoints/step-00001000.pt` in an attempt's folder holds the step (and with it the position in the plan), the
+network, the optimiser, the configuration and the best validation so far. There are no generator states in it: the plan
+draws every sample from the row's number, and the loop seeds torch's generators from the step.
 
 A file is written aside, flushed to the disk and renamed, so whatever bears the name is complete. Loading runs no code
 from the file (`weights_only=True`).
@@ -10,20 +10,19 @@ from the file (`weights_only=True`).
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import uuid
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
 from avc.config import Config
+from avc.training.attempt import CHECKPOINTS, WEIGHTS, Attempt, newest_folder
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _NAME = re.compile(r"step-(\d{8})\.pt")
 
 
@@ -35,71 +34,53 @@ class Checkpoint:
     model: dict[str, Any]
     optimiser: dict[str, Any]
     config: dict[str, Any]
-    wandb_id: str
-    attempt: int
     best_accuracy: float
     format: int = FORMAT_VERSION
 
 
-@dataclass(frozen=True)
-class Identity:
-    """Who a run is on its dashboard, and how many times it has been started."""
-
-    wandb_id: str
-    attempt: int
-
-
-def sign_in(folder: Path) -> Identity:
-    """Count one more attempt at the run in `folder`. One rank calls it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "run.json"
-    before = Identity(**json.loads(path.read_text())) if path.exists() else Identity(uuid.uuid4().hex[:12], 0)
-    now = replace(before, attempt=before.attempt + 1)
-    write_aside(path, lambda aside: aside.write_text(json.dumps(asdict(now))))
-    for leftover in (folder / "checkpoints").glob(".step-*"):  # of an attempt that was killed while it wrote
-        leftover.unlink(missing_ok=True)
-    return now
-
-
-def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write a checkpoint into `folder` and delete all but the `keep` newest. One rank calls it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{checkpoint.step:08d}.pt"
+def save(attempt: Attempt, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write a checkpoint of an attempt and delete all but its `keep` newest. One rank calls it. Raises Superseded."""
     content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    write_aside(path, lambda aside: torch.save(content, aside))
-    for old in _complete(folder)[:-keep]:
+    name = f"{CHECKPOINTS}/step-{checkpoint.step:08d}.pt"
+    path = attempt.write(name, lambda aside: torch.save(content, aside))
+    for old in _complete(attempt.folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path
 
 
+def export(attempt: Attempt, model: nn.Module, *, step: int, accuracy: float) -> None:
+    """Write the network's weights for those who use it. One rank calls it. Raises Superseded."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    about = {"step": str(step), "validation_accuracy": f"{accuracy:.6f}"}
+    attempt.write(WEIGHTS, lambda aside: save_file(weights, aside, metadata=about))
+
+
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest complete checkpoint, tensors on the CPU; None where there is none.
+    """The newest complete checkpoint in an attempt's folder, tensors on the CPU; None where there is none.
 
     Raises ValueError for a checkpoint of another format.
     """
     complete = _complete(folder)
+    return Checkpoint(**_content(complete[-1], mapped=False)) if complete else None
+
+
+def refuse_other_run(config: Config) -> None:
+    """Raise ValueError unless the run in `run.dir`, if any, has the settings that decide what is learnt."""
+    folder = newest_folder(config.run.dir)
+    complete = _complete(folder) if folder is not None else []
     if not complete:
-        return None
-    content = torch.load(complete[-1], map_location="cpu", weights_only=True)
-    if content.get("format") != FORMAT_VERSION:
-        raise ValueError(
-            f"{complete[-1]} has checkpoint format {content.get('format')}; this version reads {FORMAT_VERSION}"
-        )
-    return Checkpoint(**content)
-
-
-def refuse_other_run(config: Config, checkpoint: Checkpoint) -> None:
-    """Raise ValueError unless the checkpoint was written under the settings that decide what is learnt."""
+        return
+    before = _content(complete[-1], mapped=True)["config"]
     free = {"data": {"shards", "num_workers"}, "optim": {"micro_batch_pairs"}}
     now = config.model_dump(mode="json")
     changed = [
-        f"{section}.{name} was {checkpoint.config[section].get(name)!r} and is now {value!r}"
+        f"{section}.{name} was {before[section].get(name)!r} and is now {value!r}"
         for section in ("data", "negatives", "model", "optim")
         for name, value in now[section].items()
-        if name not in free.get(section, set()) and checkpoint.config[section].get(name) != value
+        if name not in free.get(section, set()) and before[section].get(name) != value
     ]
-    if now["run"]["seed"] != checkpoint.config["run"]["seed"]:
-        changed.append(f"run.seed was {checkpoint.config['run']['seed']} and is now {now['run']['seed']}")
+    if now["run"]["seed"] != before["run"]["seed"]:
+        changed.append(f"run.seed was {before['run']['seed']} and is now {now['run']['seed']}")
     if changed:
         raise ValueError(
             f"{config.run.dir} holds a run with other settings: {'; '.join(changed)}. "
@@ -107,22 +88,13 @@ def refuse_other_run(config: Config, checkpoint: Checkpoint) -> None:
         )
 
 
-def write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write(aside)` make a file beside `path`, flush it to the disk and give it its name in one step."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(aside)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the new name itself
-    finally:
-        os.close(descriptor)
+def _content(path: Path, *, mapped: bool) -> dict[str, Any]:
+    """What a checkpoint holds; where it is `mapped`, tensors are only read when they are used."""
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    if content.get("format") != FORMAT_VERSION:
+        raise ValueError(f"{path} has checkpoint format {content.get('format')}; this version reads {FORMAT_VERSION}")
+    return content
 
 
 def _complete(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name))
+    return sorted(path for path in (folder / CHECKPOINTS).glob("step-*.pt") if _NAME.fullmatch(path.name))

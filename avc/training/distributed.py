@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,8 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from avc.config import TrainingSettings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,13 @@ class World:
         if self.world_size > 1:
             dist.all_reduce(values)
         return values
+
+    def from_main(self, make: Callable[[], T]) -> T:
+        """What `make` returns on the main rank, which alone calls it, on all ranks."""
+        shared = [make() if self.is_main else None]
+        if self.world_size > 1:
+            dist.broadcast_object_list(shared, src=0, device=self.device)
+        return cast("T", shared[0])
 
     def barrier(self) -> None:
         """Wait for all ranks."""

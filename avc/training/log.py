@@ -6,13 +6,11 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from avc.config import Config
-from avc.training.checkpoint import write_aside
+from avc.training.attempt import METRICS, Attempt
 
-METRICS = "metrics.jsonl"
 FOR_FILES = {"pairs_digest"}  # proof for those who compare runs; no chart, nothing to read
 
 
@@ -23,17 +21,18 @@ class RunLog:
     at an earlier step than it had logged drops the lines that it is about to write again.
     """
 
-    def __init__(self, config: Config, *, wandb_id: str, first_step: int) -> None:
-        self.path = config.run.dir / METRICS
-        _forget_after(self.path, first_step)
-        self.file = self.path.open("a", encoding="utf-8")
+    def __init__(self, config: Config, attempt: Attempt, *, first_step: int) -> None:
+        self.attempt = attempt
+        _forget_after(attempt, first_step)
+        self.file = (attempt.folder / METRICS).open("a", encoding="utf-8")
         self.steps, self.first_step, self.started = config.training.steps, first_step, time.monotonic()
-        self.wandb = _start_wandb(config, wandb_id)
+        self.wandb = _start_wandb(config, attempt.record.wandb_id)
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
-        """Log `values` at the end of `step` (steps done so far) in all three places."""
-        self.file.write(json.dumps({"kind": kind, "step": step} | values) + "\n")
-        self.file.flush()
+        """Log `values` at the end of `step` (steps done so far) in all three places. Raises Superseded."""
+        with self.attempt.writing():
+            self.file.write(json.dumps({"kind": kind, "step": step} | values) + "\n")
+            self.file.flush()
         values = {name: value for name, value in values.items() if name not in FOR_FILES}
         if self.wandb is not None:
             self.wandb.log({f"{kind}/{name}": value for name, value in values.items()} | {"step": step})
@@ -100,13 +99,12 @@ def _in_words(name: str, value: float) -> str:
     return f"{name.replace('_', ' ')} {value:.4g}"
 
 
-def _forget_after(path: Path, step: int) -> None:
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    if kept != lines:
-        write_aside(path, lambda aside: aside.write_text("".join(kept), encoding="utf-8"))
+def _forget_after(attempt: Attempt, step: int) -> None:
+    path = attempt.folder / METRICS
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        attempt.write(METRICS, lambda aside: aside.write_text("".join(kept), encoding="utf-8"))
 
 
 def _start_wandb(config: Config, wandb_id: str) -> Any:

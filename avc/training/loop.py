@@ -7,11 +7,9 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,14 +18,12 @@ from avc.data.loader import PairReader, load, share
 from avc.data.plan import Plan
 from avc.evaluation.correspondence import evaluate, judge
 from avc.models import build
-from avc.training.checkpoint import Checkpoint, load_newest, refuse_other_run, save, sign_in, write_aside
+from avc.training.attempt import CONFIG, sign_in
+from avc.training.checkpoint import Checkpoint, export, load_newest, refuse_other_run, save
 from avc.training.distributed import World, share_statistics, synchronise_batchnorm
 from avc.training.log import RunLog, Window
 from avc.training.optim import build_optimiser, learning_rate
 from shards.read import Shards
-
-WEIGHTS = "model.safetensors"
-CONFIG = "config.yaml"
 
 
 class NonFiniteLoss(RuntimeError):
@@ -47,10 +43,11 @@ def train(
     validation accuracy so far (the last ones where validation is off). Every rank calls it. `report`, if given, is told
     after each step how many are done, of how many, and the loss. `stop`, if given, is asked in each step: once it is
     true on any rank, all of them save at that step and return False. Returns True when the last step is done.
-    Raises ValueError for settings that do not fit the shards, the ranks or the run in the folder; NonFiniteLoss.
+    Raises ValueError for settings that do not fit the shards, the ranks or the run in the folder; NonFiniteLoss;
+    Superseded on the main rank once a later attempt at the run has begun.
     """
     # Build.
-    device, folder = world.device, config.run.dir
+    device = world.device
     shards = Shards(config.data.shards)
     plan = training_plan(config, shards)
     portion = share(
@@ -71,20 +68,22 @@ def train(
     optimiser = build_optimiser(model, config.optim)
 
     # Resume.
+    refuse_other_run(config)
+    micro_batch_pairs = portion.rows_per_micro_batch * plan.pairs_per_row
+    attempt = world.from_main(
+        lambda: sign_in(config.run.dir, world_size=world.world_size, micro_batch_pairs=micro_batch_pairs)
+    )
     step, best = 0, 0.0
-    checkpoint = load_newest(folder / "checkpoints")
+    checkpoint = load_newest(attempt.folder)
     if checkpoint is not None:
-        refuse_other_run(config, checkpoint)
         model.load_state_dict(checkpoint.model)
         optimiser.load_state_dict(checkpoint.optimiser)
         step, best = checkpoint.step, checkpoint.best_accuracy
-    world.barrier()  # no rank writes before all have read
     log = None
     if world.is_main:
-        identity = sign_in(folder)
-        write_aside(folder / CONFIG, lambda aside: aside.write_text(dump_config(config), encoding="utf-8"))
-        log = RunLog(config, wandb_id=identity.wandb_id, first_step=step)
-        log.say(_opening(config, world, plan, portion.micro_batches, step, identity.attempt))
+        attempt.write(CONFIG, lambda aside: aside.write_text(dump_config(config), encoding="utf-8"))
+        log = RunLog(config, attempt, first_step=step)
+        log.say(_opening(config, world, plan, portion.micro_batches, step, attempt.record.number))
     network = _wrap(model, config, world)
     model.train()
 
@@ -151,18 +150,16 @@ def train(
                 )
             window.restart_clock()
         if world.is_main and improved:
-            _export(model, folder, step=step, accuracy=best)
+            export(attempt, model, step=step, accuracy=best)
         if world.is_main and (step % config.checkpoint.every_steps == 0 or finished or stopped):
             save(
-                folder / "checkpoints",
+                attempt,
                 Checkpoint(
                     step=step,
                     model=model.state_dict(),
                     optimiser=optimiser.state_dict(),
                     config=config.model_dump(mode="json"),
                     best_accuracy=best,
-                    wandb_id=identity.wandb_id,
-                    attempt=identity.attempt,
                 ),
                 keep=config.checkpoint.keep,
             )
@@ -171,6 +168,7 @@ def train(
     world.barrier()
     if log is not None:
         log.close()
+        attempt.ended(step, "finished" if step == config.training.steps else "asked to stop")
     return step == config.training.steps
 
 
@@ -217,12 +215,6 @@ def _opening(config: Config, world: World, plan: Plan, micro_batches: int, step:
     if plan.shuffle_sound:
         line += "\ndata.shuffle_sound is on: positives have another clip's sound; a control, nothing can be learnt"
     return line
-
-
-def _export(model: nn.Module, folder: Path, *, step: int, accuracy: float) -> None:
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    about = {"step": str(step), "validation_accuracy": f"{accuracy:.6f}"}
-    write_aside(folder / WEIGHTS, lambda aside: save_file(weights, aside, metadata=about))
 
 
 def _mix(seed: int, step: int, rank: int) -> int:

@@ -72,6 +72,12 @@ class Training:
             time.sleep(0.01)
         raise AssertionError(f"step {step} was never logged")
 
+    def signal(self, number: int) -> None:
+        """Send a signal to every process of this training."""
+        for process in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
+
     def kill(self) -> None:
         """kill -9 for every process of this training: launcher, ranks, loader workers."""
         while marked := self._processes():  # again: one that was being started is seen in the next round
@@ -98,7 +104,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 def final_state(run: Path) -> dict[str, torch.Tensor]:
     """Every tensor of the newest checkpoint: weights, running statistics, the optimiser's moments."""
-    checkpoint = load_newest(run / "checkpoints")
+    checkpoint = load_newest(run / "latest")
     assert checkpoint is not None
     tensors = {f"model.{name}": tensor for name, tensor in checkpoint.model.items()}
     for number, moments in checkpoint.optimiser["state"].items():

@@ -1,6 +1,5 @@
 """The loop: resumed runs equal uninterrupted ones, ranks agree, bad steps stop everybody."""
 
-import json
 import random
 
 import pytest
@@ -9,6 +8,7 @@ from safetensors import safe_open
 
 from avc.config import load_config
 from avc.inference import load
+from avc.training.attempt import history
 from avc.training.checkpoint import load_newest
 from avc.training.distributed import World
 from avc.training.loop import train
@@ -104,14 +104,12 @@ def test_the_wandb_run_keeps_its_id_when_the_run_is_killed_and_resumed(small_wor
     killed.wait_for_step(4)
     killed.kill()
     Training(config, tmp_path / "run").finish()
-    identity = json.loads((tmp_path / "run" / "run.json").read_text())
+    records = history(tmp_path / "run")
     names = [path.name for path in (tmp_path / "run" / "wandb").glob("offline-run-*")]
     assert len(names) == 2
-    assert all(name.endswith(identity["wandb_id"]) for name in names)
-    assert identity["attempt"] == 2
-    checkpoint = load_newest(tmp_path / "run" / "checkpoints")
-    assert checkpoint is not None
-    assert checkpoint.wandb_id == identity["wandb_id"]
+    assert all(name.endswith(records[0].wandb_id) for name in names)
+    assert records[1].wandb_id == records[0].wandb_id
+    assert [record.number for record in records] == [1, 2]
 
 
 def test_wandb_without_a_network_does_not_stop_the_training(small_world, tmp_path) -> None:
@@ -162,7 +160,7 @@ def test_a_run_that_is_asked_to_stop_saves_at_that_step_and_goes_on_to_the_same_
     assert train(once, world)
     asked = iter(range(1, 100))
     assert not train(twice, world, stop=lambda: next(asked) == 5)  # checkpoints are due at 3 and 6
-    stopped = load_newest(tmp_path / "twice" / "checkpoints")
+    stopped = load_newest(tmp_path / "twice" / "latest")
     assert stopped is not None and stopped.step == 5
     assert train(twice, world, stop=lambda: False)
     assert_same_bits(final_state(tmp_path / "once"), final_state(tmp_path / "twice"))

@@ -1,0 +1,104 @@
+"""Attempts at a run: each in its own folder, the newest is the run, an older one is refused."""
+
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from avc.training.attempt import Superseded, history, sign_in, write_aside
+from avc.training.checkpoint import Checkpoint, load_newest, save
+from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
+
+
+def begin(run: Path):  # type: ignore[no-untyped-def]
+    return sign_in(run, world_size=1, micro_batch_pairs=8)
+
+
+def checkpoint_of(step: int) -> Checkpoint:
+    return Checkpoint(step=step, model={}, optimiser={}, config={}, best_accuracy=0.0)
+
+
+def signed_in_as(run: Path) -> int:
+    return begin(run).record.number
+
+
+def test_an_orphan_of_before_a_cut_is_refused_after_the_run_went_on(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world)
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    Training(config, whole).finish()
+    # A stopped process is what a cut-off node's is to the others: alive, with files open, silent until it is not.
+    orphan = Training(config, run)
+    orphan.wait_for_step(4)
+    orphan.signal(signal.SIGSTOP)
+    successor = Training(config, run)
+    successor.wait_for_step(6)
+    orphan.signal(signal.SIGCONT)
+    said = orphan.finish(status=1)
+    assert "attempt 1" in said and "superseded: attempt 2 began" in said and "Traceback" not in said
+    successor.finish()
+    assert_same_bits(final_state(whole), final_state(run))
+    assert [line["loss"] for line in metrics(run)] == [line["loss"] for line in metrics(whole)]
+    assert [path.name for path in (run / "attempts" / "00001").iterdir() if path.is_dir()] == []
+    assert [record.number for record in history(run)] == [1, 2]
+
+
+def test_a_write_between_the_look_and_the_rename_lands_outside_of_the_run(tmp_path) -> None:
+    stale = begin(tmp_path)
+    save(stale, checkpoint_of(10), keep=2)
+
+    def slow(aside: Path) -> None:  # the check is done, and now another attempt signs in and goes further
+        aside.write_bytes(b"stale")
+        later = begin(tmp_path)
+        save(later, checkpoint_of(20), keep=2)
+
+    with pytest.raises(Superseded, match="attempt 2 began"):  # its folder has been cleared
+        stale.write("checkpoints/step-00000030.pt", slow)
+    newest = load_newest(tmp_path / "latest")
+    assert newest is not None and newest.step == 20
+    steps = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert steps == ["step-00000010.pt", "step-00000020.pt"]
+
+
+def test_a_stale_attempt_that_is_not_even_checked_cannot_reach_the_run(tmp_path) -> None:
+    stale = begin(tmp_path)
+    save(stale, checkpoint_of(10), keep=1)
+    fresh = begin(tmp_path)
+    (stale.folder / "checkpoints").mkdir(exist_ok=True)
+    for name in ("step-00000010.pt", "step-00000099.pt"):
+        write_aside(stale.folder / "checkpoints" / name, lambda aside: aside.write_bytes(b"stale"))
+    for find in (lambda: fresh.folder, lambda: tmp_path / "latest", lambda: begin(tmp_path).folder):
+        newest = load_newest(find())
+        assert newest is not None and newest.step == 10
+
+
+def test_processes_that_sign_in_at_once_get_a_number_each(tmp_path) -> None:
+    with ProcessPoolExecutor(4) as processes:
+        numbers = sorted(processes.map(signed_in_as, [tmp_path] * 24))
+    assert numbers == list(range(1, 25))
+    assert (tmp_path / "latest").resolve().name == "00024"
+    assert not [path.name for path in (tmp_path / "attempts").iterdir() if path.name.startswith(".")]
+
+
+def test_a_link_that_an_older_attempt_set_back_is_set_right_by_the_run(tmp_path) -> None:
+    begin(tmp_path)
+    fresh = begin(tmp_path)
+    link = tmp_path / "latest"
+    link.unlink()
+    link.symlink_to("attempts/00001")
+    fresh.check()
+    assert link.resolve() == fresh.folder.resolve()
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path) -> None:
+    (tmp_path / "config.yaml").write_text("mine")
+    with pytest.raises(ValueError, match=r"config\.yaml is in the way"):
+        begin(tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == "mine"
+
+
+def test_a_run_folder_can_be_read_after_it_was_moved(tmp_path) -> None:
+    save(begin(tmp_path / "here"), checkpoint_of(10), keep=1)
+    (tmp_path / "here").rename(tmp_path / "there")
+    newest = load_newest(tmp_path / "there" / "latest")
+    assert newest is not None and newest.step == 10
