@@ -30,6 +30,7 @@ from launch.attempts import FOLDER, Attempt, attempts, newest_step, say
 from launch.cluster import Cluster
 
 SUBMITTED = "submitted.yaml"  # the settings of the run as they were when it was submitted
+UNSEEN = "does not see"
 SILENT_ENDS = 3  # in a row without a newer checkpoint, before the run is given up
 FIRST_PORT, PORTS = 20_000, 12_000  # below the range from which systems take ports for outgoing connections
 SECONDS_UNTIL_KILLED = 600.0  # that an attempt which SLURM has ended without a reason waits for SLURM to act
@@ -46,11 +47,19 @@ def require_slurm() -> None:
 
 
 def executor(
-    cluster: Cluster, folder: Path, *, name: str, nodes: int, tasks_per_node: int, gpus: bool, afterwards: Sequence[str]
+    cluster: Cluster,
+    folder: Path,
+    *,
+    name: str,
+    nodes: int,
+    tasks_per_node: int,
+    gpus: bool,
+    beforehand: Sequence[str] = (),
+    afterwards: Sequence[str] = (),
 ) -> submitit.AutoExecutor:
     """An executor of submitit for jobs of `nodes` nodes on the cluster; logs and pickles go to folder/JOB.
 
-    gpus: one for each task. afterwards: shell lines of the batch script after all tasks have ended.
+    gpus: one for each task. beforehand, afterwards: shell lines of the batch script around its tasks.
     """
     built = submitit.AutoExecutor(folder / "%j", cluster="slurm", slurm_max_num_timeout=1_000_000)
     settings: dict[str, Any] = {
@@ -65,7 +74,7 @@ def executor(
         "slurm_partition": cluster.partition,
         "slurm_account": cluster.account,
         "slurm_signal_delay_s": cluster.warning_seconds,
-        "slurm_setup": list(cluster.setup),
+        "slurm_setup": [*cluster.setup, *beforehand],
         "slurm_teardown": list(afterwards),
         "slurm_additional_parameters": {"requeue": True} | cluster.sbatch,
         # Since 22.05 srun does not take the number of CPUs from sbatch.
@@ -170,10 +179,27 @@ def this_attempt() -> tuple[int, int]:
     return int(os.environ["SLURM_JOB_ID"]), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
+def looking(run: Path, paths: Sequence[Path]) -> list[str]:
+    """The batch script's lines before srun: each node looks for the paths, and the job ends where one is not seen."""
+    look = f'for path; do [ -e "$path" ] || echo "$(hostname) {UNSEEN} $path"; done'
+    step = 'srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1'
+    call = shlex.join([sys.executable, "-m", "launch.slurm", str(run)])
+    return [
+        f"seen=$({step} {shlex.join(['sh', '-c', look, 'look', *map(str, paths)])})",
+        f'case "$seen" in *"{UNSEEN}"*) echo "$seen"; {call} "$seen"; exit 2;; esac',
+    ]
+
+
 def concluding(run: Path) -> list[str]:
     """The batch script's lines after srun, which call `conclude`."""
     call = shlex.join([sys.executable, "-m", "launch.slurm", str(run)])
     return ["status=$?", f'{call} "$status"', "exit $?"]
+
+
+def refuse(run: Path, seen: str) -> None:
+    """Leave word that nodes do not see what they need."""
+    lines = "; ".join(sorted(seen.splitlines()))
+    say(run, *this_attempt(), "failed", why=f"{lines}. It must lie on a file system that all nodes share")
 
 
 def conclude(run: Path, status: int) -> int:
@@ -233,4 +259,7 @@ def queue_state(job: int) -> tuple[str, str] | None:
 
 
 if __name__ == "__main__":
-    sys.exit(conclude(Path(sys.argv[1]), int(sys.argv[2])))
+    if UNSEEN in sys.argv[2]:
+        refuse(Path(sys.argv[1]), sys.argv[2])
+    else:
+        sys.exit(conclude(Path(sys.argv[1]), int(sys.argv[2])))

@@ -67,7 +67,10 @@ def test_the_science_knows_no_scheduler_and_no_command_line(path: Path) -> None:
     assert "SLURM_" not in path.read_text()
 
 
-@pytest.mark.parametrize("module", ["launch.cli", "launch.progress", "shards.pack", "shards.read", "shards.verify"])
+@pytest.mark.parametrize(
+    "module",
+    ["launch.cli", "launch.progress", "launch.status", "launch.slurm", "shards.pack", "shards.read", "shards.verify"],
+)
 def test_these_start_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

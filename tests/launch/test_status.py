@@ -1,0 +1,79 @@
+"""`avc status` says how a run is doing from its folder alone."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from launch.attempts import say
+from launch.status import in_words, status
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> Path:
+    """A run that was preempted at step 40 and has lost a node; its second restart is at step 60 of 100."""
+    monkeypatch.setenv("PATH", str(tmp_path))  # on which there is no squeue
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "slurm").mkdir()
+    (folder / "config.yaml").write_text("training: {steps: 100}\n")
+    (folder / "slurm" / "job.json").write_text('{"job": 12, "at": 0}')
+    say(folder, 12, 0, "started", nodes=["n1", "n2"], ranks=4, step=0)
+    say(folder, 12, 0, "stopped", why="preempted", step=40)
+    say(folder, 12, 1, "started", nodes=["n1", "n2"], ranks=4, step=40)
+    say(folder, 12, 2, "started", nodes=["n1", "n3"], ranks=4, step=50)
+    lines = [
+        {"kind": "train", "step": step, "loss": 0.5, "accuracy": 0.75, "pairs_per_second": 1234.0} for step in (60,)
+    ]
+    lines.append({"kind": "validation", "step": 60, "accuracy": 0.7, "loss": 0.6})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "tra')
+    checkpoint = folder / "checkpoints" / "step-00000050.pt"
+    checkpoint.touch()
+    os.utime(checkpoint, (time.time() - 200,) * 2)
+    return folder
+
+
+def test_the_status_tells_step_speed_loss_checkpoint_and_why_it_was_restarted(run) -> None:
+    told = [f"{name}: {what}" for name, what in in_words(status(run))]
+    assert told[1:] == [
+        "queue: job 12 is not in the queue",
+        "step: 60 of 100",
+        "speed: 1,234 pairs/s",
+        "loss: 0.5000, accuracy 75.0%",
+        "checkpoint: step 50, 3 min ago",
+        "restarts: 2",
+        "job 12: 4 ranks on n1,n2 from step 0; stopped: preempted",
+        "job 12, restart 1: 4 ranks on n1,n2 from step 40; ended by SLURM without a word: scontrol requeue, or a node "
+        "that failed (its successor does without n2)",
+        "job 12, restart 2: 4 ranks on n1,n3 from step 50; running",
+    ]
+
+
+def test_the_words_of_a_failure_are_shown_with_where_it_was(run) -> None:
+    say(run, 12, 2, "failed", rank=3, node="n3", why="/lustre/shards is not a folder")
+    assert in_words(status(run))[-1][1].endswith("failed: /lustre/shards is not a folder (rank 3 on n3)")
+
+
+def test_a_job_that_failed_before_any_rank_wrote_is_told_of_the_shared_file_system(run, tmp_path) -> None:
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho 'FAILED|n[1-2]'\n")
+    squeue.chmod(0o755)
+    (run / "slurm" / "job.json").write_text('{"job": 13, "at": 0}')
+    assert "job 13 is FAILED, no rank wrote into the run's folder" in dict(in_words(status(run)))["queue"]
+
+
+def test_a_run_that_has_not_begun_has_a_status_too(run) -> None:
+    (run / "metrics.jsonl").unlink()
+    assert dict(in_words(status(run)))["step"] == "none yet"
+
+
+def test_a_folder_that_holds_no_run_is_refused(tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "launch.cli", "status", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "is not the folder of a run" in done.stderr
