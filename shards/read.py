@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,9 @@ from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, SPLITS
 from shards.index import check_shards, open_index
 from shards.window import Descriptor, Window
 
-WAV_HEADER_BYTES = 44  # RIFF, fmt and data headers of the PCM files that the packer writes, and nothing else
+LARGEST_LIMIT = 2**20  # of open files, where a process has none
 
-# A large set has more shards than a process may have files open (1,024 by custom): the longest unused is closed.
-OPEN_SHARDS = 256
+WAV_HEADER_BYTES = 44  # RIFF, fmt and data headers of the PCM files that the packer writes, and nothing else
 
 
 class BadRecord(Exception):
@@ -67,7 +67,7 @@ class Shards:
         paths = [folder / shard.name for shard in self.manifest.shards]
         # Threads hold the Descriptor while they read, so that one that falls out of the cache closes after them. The
         # cache does not refer to this object, so that both go when the last reference to it does.
-        self._descriptor = lru_cache(maxsize=OPEN_SHARDS)(lambda shard: Descriptor(paths[shard]))
+        self._descriptor = lru_cache(maxsize=shards_kept_open())(lambda shard: Descriptor(paths[shard]))
 
     def __getstate__(self) -> Path:
         return self.folder
@@ -184,6 +184,16 @@ class Shards:
         shard = self.manifest.shards[int(self.index[clip]["shard"])].name
         key = self.key(clip)
         return BadRecord(str(self.folder), shard, key, f"{key}.{member}", reason)
+
+
+def shards_kept_open() -> int:
+    """How many shards one `Shards` keeps open: a quarter of the files that a process may have open (`ulimit -n`).
+
+    A large set has more shards than the customary 256; the longest unused is closed then, and opening it again may
+    cost a network file system more than reading from it.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (LARGEST_LIMIT if limit == resource.RLIM_INFINITY else limit) // 4
 
 
 class PictureError(ValueError):

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import resource
 import shutil
 import tarfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -186,13 +187,27 @@ def test_other_processes_read_the_same_however_they_were_started(folder: Path, m
 
 def test_threads_read_at_once_with_fewer_descriptors_than_shards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [checksum(Shards(folder), clip) for clip in range(VIDEOS)]
-    monkeypatch.setattr(shards.read, "OPEN_SHARDS", 1)
+    monkeypatch.setattr(shards.read, "shards_kept_open", lambda: 1)
     few = Shards(folder)
     assert len(few.manifest.shards) > 1
     order = np.random.default_rng(2).integers(0, VIDEOS, 400).tolist()
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda clip: checksum(few, clip), order)) == [expected[clip] for clip in order]
     assert len(os.listdir("/proc/self/fd")) < 100
+
+
+def test_as_many_shards_stay_open_as_the_process_is_allowed(folder: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, limits[1]))
+        assert shards.read.shards_kept_open() == 75
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    many = Shards(folder)
+    before = len(os.listdir("/proc/self/fd"))
+    for clip in range(VIDEOS):
+        checksum(many, clip)
+    assert len(os.listdir("/proc/self/fd")) - before == len(many.manifest.shards)
 
 
 def test_descriptors_are_closed_with_the_shards(folder: Path) -> None:
