@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from launch import packing, remote
+from launch import packing, remote, transfer
 from launch.bench.commands import app as bench
 
 if TYPE_CHECKING:
@@ -153,6 +153,7 @@ def train(
 
 app.command()(remote.submit)
 app.command()(remote.status)
+app.command("import")(transfer.import_weights)
 
 
 @measure.command()
