@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from avc.config import load_config
+from avc.training.attempt import CHECKPOINTS, CONFIG, METRICS, Record, history
 from launch.attempts import FOLDER, Attempt, attempts, submitted_job
-from launch.slurm import queue_state
+from launch.slurm import SUBMITTED, queue_state
 
-CONFIG, METRICS = "config.yaml", "metrics.jsonl"
 TAIL_BYTES = 65_536  # of the metrics, which grow with the run
 
 
@@ -26,7 +26,10 @@ class Saved:
 
 @dataclass(frozen=True)
 class Status:
-    """Whatever is None is not known yet. queue: the queue's word for the job and its nodes, or why it waits."""
+    """Whatever is None is not known yet. queue: the queue's word for the job and its nodes, or why it waits.
+
+    attempts: those of its jobs. by_hand: all attempts of a run that was never submitted.
+    """
 
     run: Path
     job: int | None
@@ -38,6 +41,7 @@ class Status:
     pairs_per_second: float | None
     checkpoint: Saved | None
     attempts: list[Attempt]
+    by_hand: list[Record]
 
 
 def status(run: Path) -> Status:
@@ -47,7 +51,7 @@ def status(run: Path) -> Status:
         raise ValueError(f"{run} is not the folder of a run: it has neither {METRICS} nor {FOLDER}/")
     job = submitted_job(run)
     line = _last_line(run / METRICS)
-    settings = next((path for path in (run / CONFIG, run / FOLDER / "submitted.yaml") if path.exists()), None)
+    settings = next((path for path in (run / CONFIG, run / FOLDER / SUBMITTED) if path.exists()), None)
     return Status(
         run=run,
         job=job,
@@ -57,8 +61,9 @@ def status(run: Path) -> Status:
         loss=line.get("loss"),
         accuracy=line.get("accuracy"),
         pairs_per_second=line.get("pairs_per_second"),
-        checkpoint=_newest(run / "checkpoints"),
+        checkpoint=_newest(run / CHECKPOINTS),
         attempts=attempts(run),
+        by_hand=history(run) if job is None else [],
     )
 
 
@@ -71,6 +76,8 @@ def in_words(found: Status) -> list[tuple[str, str]]:
         ("speed", f"{found.pairs_per_second:,.0f} pairs/s" if found.pairs_per_second else "not known yet"),
         ("loss", f"{found.loss:.4f}, accuracy {found.accuracy:.1%}" if found.loss is not None else "not known yet"),
         ("checkpoint", _checkpoint(found.checkpoint)),
+        ("restarts", str(max(len(found.attempts or found.by_hand) - 1, 0))),
+        *_by_hand(found.by_hand),
         *_history(found),
     ]
 
@@ -101,9 +108,8 @@ def _checkpoint(saved: Saved | None) -> str:
 
 
 def _history(found: Status) -> list[tuple[str, str]]:
-    """A line for each attempt but the one that runs, and how many restarts there were."""
-    lines = [("restarts", str(max(len(found.attempts) - 1, 0)))]
-    for attempt, later in zip(found.attempts, [*found.attempts[1:], None], strict=True):
+    lines = []
+    for attempt, later in zip(found.attempts, [*found.attempts, None][1:], strict=True):
         why = why_it_ended(attempt)
         if not why and later is not None:
             gone = set(attempt.words["started"]["nodes"]) - set(later.words.get("started", {}).get("nodes", []))
@@ -114,6 +120,17 @@ def _history(found: Status) -> list[tuple[str, str]]:
         name = f"job {attempt.job}" + (f", restart {attempt.restart}" if attempt.restart else "")
         lines.append((name, f"{where}; {why or 'running'}"))
     return lines
+
+
+def _by_hand(records: list[Record]) -> list[tuple[str, str]]:
+    return [
+        (
+            f"attempt {record.number}",
+            f"{record.world_size} ranks, the first on {record.host}, from {record.began}; "
+            + (f"{record.end.why} at step {record.end.step:,}" if record.end else "running, or killed"),
+        )
+        for record in records
+    ]
 
 
 def _newest(folder: Path) -> Saved | None:

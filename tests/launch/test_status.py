@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from avc.training.attempt import sign_in
 from launch.attempts import say
 from launch.status import in_words, status
 
@@ -69,6 +71,23 @@ def test_a_job_that_failed_before_any_rank_wrote_is_told_of_the_shared_file_syst
 def test_a_run_that_has_not_begun_has_a_status_too(run) -> None:
     (run / "metrics.jsonl").unlink()
     assert dict(in_words(status(run)))["step"] == "none yet"
+
+
+def test_a_job_that_waits_in_the_queue_has_no_restarts(run) -> None:
+    for folder in (run / "slurm").glob("12.*"):
+        shutil.rmtree(folder)
+    assert in_words(status(run))[-1] == ("restarts", "0")
+
+
+def test_a_run_that_was_started_by_hand_is_told_from_its_own_records(tmp_path) -> None:
+    sign_in(tmp_path, world_size=2, micro_batch_pairs=8)
+    sign_in(tmp_path, world_size=1, micro_batch_pairs=16).ended(100, "finished")
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 100, "loss": 0.5, "accuracy": 0.75}\n')
+    told = dict(in_words(status(tmp_path)))
+    assert told["queue"] == "never submitted: it was started by hand"
+    assert told["restarts"] == "1"
+    assert told["attempt 1"].startswith("2 ranks") and told["attempt 1"].endswith("running, or killed")
+    assert told["attempt 2"].endswith("finished at step 100")
 
 
 def test_a_folder_that_holds_no_run_is_refused(tmp_path) -> None:
