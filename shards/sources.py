@@ -16,7 +16,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # slots: a large set has millions of inputs
 class Source:
     """One input: a file, or a member of a tar file."""
 

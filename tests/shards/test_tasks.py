@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +180,7 @@ def test_a_record_that_two_tasks_packed_is_refused_and_named(videos: Path, tmp_p
     out = tmp_path / "out"
     sources, splitter = list_inputs([videos / "video-00.mp4"], out, SETTINGS)
     for number in (1, 2):  # as if the file had grown between the two listings
-        listed = [Source(**{**vars(source), "size": size_for(number, of=2)}) for source in sources]
+        listed = [replace(source, size=size_for(number, of=2)) for source in sources]
         pack_sources(listed, out, SETTINGS, splitter, task=Task(number, 2), workers=1, shard_bytes=SHARD_BYTES)
     with pytest.raises(ValueError, match=r"is in .*task-0001-of-0002/.* and in .*Remove .*-0001-of.* and .*-0002-of"):
         merge(out)
