@@ -67,8 +67,8 @@ class NegativeSettings(Section):
 
 
 class ModelSettings(Section):
-    name: Literal["l3", "ave"] = "ave"
-    """l3: L3-Net (Look, Listen and Learn). ave: AVE-Net (Objects that Sound)."""
+    name: Literal["l3", "ave", "avol"] = "ave"
+    """l3: L3-Net (Look, Listen and Learn). ave: AVE-Net, avol: AVOL-Net (both Objects that Sound)."""
     width: float = Field(default=1.0, gt=0, le=4)
     """Multiplies the trunks' 64, 128, 256 and 512 channels; 1 is the papers' size."""
     stride: bool = True

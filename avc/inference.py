@@ -3,6 +3,9 @@
 network = load("runs/ave")
 images = network.embed_image(pictures)    # uint8 (N, H, W, 3)   → float32 (N, 128)
 sounds = network.embed_audio(seconds)     # int16 (N, 48000)     → float32 (N, 128)
+
+network = load("runs/avol")
+maps = network.localize(pictures, seconds)    # float32 (N, H', W'), 0 to 1: what makes this sound?
 """
 
 from __future__ import annotations
@@ -18,10 +21,9 @@ from torch import Tensor
 
 from avc.config import Config, load_config
 from avc.data.loader import CROP
-from avc.data.transforms import pictures_to_input, sound_to_input
-from avc.models import build
-from avc.models.ave import AVENet
-from avc.models.l3 import L3Net
+from avc.data.transforms import normalised, pictures_to_input, sound_to_input
+from avc.models import CorrespondenceNet, build
+from avc.models.avol import AVOLNet
 from avc.training.attempt import CONFIG, WEIGHTS
 
 
@@ -29,13 +31,13 @@ from avc.training.attempt import CONFIG, WEIGHTS
 class Network:
     """A trained network in evaluation mode, with the settings that it was trained under."""
 
-    model: L3Net | AVENet
+    model: CorrespondenceNet
     config: Config
     device: torch.device
 
     @torch.no_grad()
     def embed_image(self, pictures: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) RGB pictures of any size → float32 (N, D) on the CPU.
+        """uint8 (N, H, W, 3) RGB pictures of any size → float32 (N, D) on the CPU; (N, D, H', W') with AVOL-Net.
 
         As in validation: the smallest side is scaled to 8/7 of the network's size, the middle is cropped.
         """
@@ -55,6 +57,40 @@ class Network:
         """int16 (N, 48000), one second of mono sound at 48 kHz each → float32 (N, D) on the CPU."""
         _expect(seconds, torch.int16, 2, "sound must be int16 (N, 48000)", last=48_000)
         return self.model.embed_audio(sound_to_input(seconds.to(self.device), None, self.config.data)).float().cpu()
+
+    @torch.no_grad()
+    def embed_places(self, pictures: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) RGB pictures of any size → float32 (N, 128, H', W') on the CPU, one for each place.
+
+        The smallest side is scaled to 8/7 of the network's size, as in training, and nothing is cropped: places divide
+        the whole picture evenly. Raises ValueError where the network is not AVOL-Net.
+        """
+        _expect(pictures, torch.uint8, 4, "pictures must be uint8 (N, H, W, 3)", last=3)
+        model = self._localizer()
+        x = pictures.to(self.device).permute(0, 3, 1, 2).float()
+        place = 16 if self.config.model.stride else 8  # pixels: three pools and perhaps conv1_1 halve the picture
+        scale = self.config.data.image_size / CROP / min(x.shape[2:])
+        shape = [max(1, round(side * scale / place)) * place for side in x.shape[2:]]
+        x = F.interpolate(x, shape, mode="bilinear", antialias=True, align_corners=False)
+        return model.embed_image(normalised(x.clamp(0, 255) / 255)).float().cpu()
+
+    @torch.no_grad()
+    def compare_places(self, places: Tensor, audio: Tensor) -> Tensor:
+        """What `embed_places` and `embed_audio` gave, row by row → float32 (N, H', W'), 0 to 1."""
+        model = self._localizer()
+        return torch.sigmoid(model.localize(places.to(self.device), audio.to(self.device))).cpu()
+
+    def localize(self, pictures: Tensor, seconds: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) pictures and int16 (N, 48000) sound → float32 (N, H', W'), what makes the sound: 0 to 1.
+
+        Raises ValueError where the network is not AVOL-Net.
+        """
+        return self.compare_places(self.embed_places(pictures), self.embed_audio(seconds))
+
+    def _localizer(self) -> AVOLNet:
+        if not isinstance(self.model, AVOLNet):
+            raise ValueError(f"this run trained model.name={self.config.model.name}, and only avol says where sound is")
+        return self.model
 
 
 def load(run: str | Path, *, device: str = "cpu") -> Network:

@@ -6,12 +6,15 @@ from torch import nn
 
 from avc.config import ModelSettings
 from avc.models.ave import AVENet
+from avc.models.avol import AVOLNet
 from avc.models.l3 import L3Net
 
-MODELS: dict[str, type[L3Net] | type[AVENet]] = {"l3": L3Net, "ave": AVENet}
+CorrespondenceNet = L3Net | AVENet | AVOLNet
+
+MODELS: dict[str, type[L3Net] | type[AVENet] | type[AVOLNet]] = {"l3": L3Net, "ave": AVENet, "avol": AVOLNet}
 
 
-def build(settings: ModelSettings) -> L3Net | AVENet:
+def build(settings: ModelSettings) -> CorrespondenceNet:
     """The network that the settings name, with fresh weights from torch's global generator."""
     return MODELS[settings.name](width=settings.width, stride=settings.stride)
 

@@ -1,0 +1,70 @@
+"""AVOL-Net: Arandjelović and Zisserman, Objects that Sound, ECCV 2018, section 4."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from avc.models.ave import EMBEDDING
+from avc.models.trunks import Trunk, global_max_pool
+
+
+class AVOLNet(nn.Module):
+    """A sound is compared with every place of a picture; the best place speaks for both (Objects that Sound, fig. 4).
+
+    Vision: trunk without pool4, conv5 512 → 128 with ReLU, conv6 128 → 128, both 1×1. Sound: trunk, fc1 512 → 128 with
+    ReLU, fc2 128 → 128. No normalisation. conv7, 1×1, turns the scalar product at each place into the logit of "this
+    makes the sound"; its maximum over the places is the logit of "they correspond", under a logistic loss. (The paper's
+    text, version 1, says softmax where its figure has a sigmoid; the sigmoid is built here.)
+    """
+
+    def __init__(self, *, width: float, stride: bool) -> None:
+        super().__init__()
+        self.vision = Trunk(3, width=width, stride=stride)
+        self.audio = Trunk(1, width=width, stride=stride)
+        self.conv5 = nn.Conv2d(self.vision.out_channels, EMBEDDING, kernel_size=1)
+        self.conv6 = nn.Conv2d(EMBEDDING, EMBEDDING, kernel_size=1)
+        self.fc1 = nn.Linear(self.audio.out_channels, EMBEDDING)
+        self.fc2 = nn.Linear(EMBEDDING, EMBEDDING)
+        # conv7 is a 1×1 convolution of one channel to one: a factor and an offset.
+        self.conv7_weight = nn.Parameter(torch.tensor(EMBEDDING**-0.5))
+        self.conv7_bias = nn.Parameter(torch.tensor(0.0))
+        # The paper does not publish how it starts. A large product must mean "corresponds", and products must differ
+        # from one another by about 1: with torch's own start they all begin near 0, where neither tower moves the
+        # other. Hence He et al. 2015 for layers before and after a ReLU, and conv7 the inverse of a product's spread.
+        for layer in (self.conv5, self.fc1):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        for layer in (self.conv6, self.fc2):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+        for layer in (self.conv5, self.conv6, self.fc1, self.fc2):
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def embed_image(self, pictures: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised pictures → (N, 128, H', W'), an embedding of each place: 14×14 for 224×224."""
+        return self.conv6(torch.relu(self.conv5(self.vision(pictures))))  # type: ignore[no-any-return]
+
+    def embed_audio(self, spectrograms: Tensor) -> Tensor:
+        """(N, 1, 257, 199) log-spectrograms → (N, 128) embeddings."""
+        return self.fc2(torch.relu(self.fc1(global_max_pool(self.audio(spectrograms)))))  # type: ignore[no-any-return]
+
+    def localize(self, image: Tensor, audio: Tensor) -> Tensor:
+        """Embeddings of P pictures and P sounds, row by row → float32 (P, H', W') logits of "this makes the sound"."""
+        # A product and a sum, not an einsum: autocast would take that in bf16, whose steps near a map's top are coarse.
+        alike = (image.float() * audio.float()[:, :, None, None]).sum(dim=1)
+        return alike * self.conv7_weight + self.conv7_bias
+
+    def compare(self, image: Tensor, audio: Tensor) -> Tensor:
+        """Embeddings of P pictures and P sounds, row by row → (P, 2) logits of "no" and "yes".
+
+        "No" is 0 throughout, so that softmax and cross-entropy of the two are the sigmoid and the logistic loss.
+        """
+        yes = self.localize(image, audio).amax(dim=(1, 2))
+        return torch.stack([torch.zeros_like(yes), yes], dim=1)
+
+    def forward(self, pictures: Tensor, spectrograms: Tensor, pair_frame: Tensor, pair_sound: Tensor) -> Tensor:
+        """Embed each picture and each sound once, then compare the pairs: (P, 2) logits.
+
+        pair_frame, pair_sound: int64 (P,), rows of `pictures` and of `spectrograms`.
+        """
+        return self.compare(self.embed_image(pictures)[pair_frame], self.embed_audio(spectrograms)[pair_sound])
