@@ -16,6 +16,7 @@ import typer
 
 from launch import packing, remote, transfer
 from launch.bench.commands import app as bench
+from launch.measure import retrieval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -188,6 +189,9 @@ def correspondence(
     print(f"positives {result.positives_accuracy:.1%}, negatives {result.negatives_accuracy:.1%}, chance 50.0%")
     if json is not None:
         write_json(json, as_json(result) | {"run": str(run), "split": split})
+
+
+measure.command()(retrieval)
 
 
 @app.command()

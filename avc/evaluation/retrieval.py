@@ -1,0 +1,225 @@
+"""Cross-modal and intra-modal retrieval, nDCG@30 (Objects that Sound 3.1 and A.2).
+
+One random frame and its second of sound for each clip. Every frame and every sound is a query: what is nearest to it
+among all frames (im-im), all sounds (im-aud), and so on? Within a modality the query itself is left out; across
+modalities its own partner is there to be found. Features are L2-normalised.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from avc.evaluation.cca import CCA, COMPONENTS, fit_cca
+from avc.evaluation.labels import Labelled, Relevance
+from avc.evaluation.views import Features, Integers, Report, Views, embed_views
+from avc.inference import Network
+from shards.read import Shards
+
+Gain = Literal["exponential", "linear"]
+GAINS: tuple[Gain, ...] = ("exponential", "linear")
+DEPTH = 30
+FITTED_VIEWS = 4096  # that CCA is fitted on where there are fewer training clips: several views of each,
+VIEWS_OF_A_CLIP = 8  # but no more than this, for they are much alike
+RANDOM_DIMENSIONS = 128
+
+_CHUNK_SCORES = 2**25  # scores held at once, 128 MiB: memory grows with items × embedding and not with items²
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean nDCG over the queries that have something to find, 0 to 1, and its 95 % interval over queries."""
+
+    mean: float
+    low: float
+    high: float
+    queries: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one kind of features scores in each direction; None where it has no features for one."""
+
+    name: str
+    im_im: Score | None
+    im_aud: Score | None
+    aud_im: Score | None
+    aud_aud: Score | None
+
+
+def ndcg(
+    queries: Features,
+    items: Features,
+    *,
+    query_sets: Integers,
+    item_sets: Integers,
+    relevance: Relevance,
+    gain: Gain = "exponential",
+    depth: int = DEPTH,
+    leave_self_out: bool = False,
+) -> NDArray[np.float64]:
+    """nDCG@depth of each query, float64 (Q,); NaN where no item has any relevance.
+
+    queries, items: float32 (Q, D), (N, D), normalised here. query_sets, item_sets: int64 (Q, M), (N, M'), classes of
+    each, as in `Labelled`. relevance: float64 (C, C), greatest on its diagonal. A pair's relevance is the greatest over
+    their pairs of classes. gain: exponential is 2**relevance − 1, linear the relevance. leave_self_out: query i is item
+    i and not to be found.
+    """
+    depth = min(depth, len(items) - leave_self_out)
+    gains = np.exp2(relevance) - 1 if gain == "exponential" else relevance
+    discounts = 1 / np.log2(np.arange(2, depth + 2))
+    ideal = _ideal(query_sets, item_sets, gains, discounts, leave_self_out=leave_self_out)
+    scores = np.empty(len(queries))
+    item_rows = _unit(items)
+    step = max(1, _CHUNK_SCORES // len(items))
+    for start in range(0, len(queries), step):
+        here = slice(start, min(start + step, len(queries)))
+        similarity = _unit(queries[here]) @ item_rows.T
+        if leave_self_out:
+            own = torch.arange(here.start, here.stop)
+            similarity[own - here.start, own] = -math.inf
+        found = similarity.topk(depth, dim=1).indices.numpy()
+        scores[here] = _pair_gains(query_sets[here], item_sets[found], gains) @ discounts
+    with np.errstate(invalid="ignore"):
+        share: NDArray[np.float64] = scores / ideal
+    return share
+
+
+def four_directions(
+    name: str, image: Features, audio: Features, *, sets: Integers, relevance: Relevance, gain: Gain
+) -> Row:
+    """Score the features of N frames and of N sounds, (N, D) each, in all four directions."""
+
+    def score(queries: Features, items: Features) -> Score:
+        same = queries is items
+        return summary(
+            ndcg(
+                queries,
+                items,
+                query_sets=sets,
+                item_sets=sets,
+                relevance=relevance,
+                gain=gain,
+                leave_self_out=same,
+            )
+        )
+
+    return Row(name, score(image, image), score(image, audio), score(audio, image), score(audio, audio))
+
+
+def summary(scores: NDArray[np.float64]) -> Score:
+    """Mean of the scores that are numbers, with its 95 % interval by the normal law."""
+    scores = scores[~np.isnan(scores)]
+    if not len(scores):
+        raise ValueError("no query has a relevant item: every clip's label is its own; give labels that several share")
+    mean = float(scores.mean())
+    half = 1.959964 * float(scores.std(ddof=1)) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
+    return Score(mean, mean - half, mean + half, len(scores))
+
+
+def evaluate_retrieval(
+    network: Network,
+    shards: Shards,
+    known: Labelled,
+    *,
+    relevance: Relevance,
+    gain: Gain,
+    features: Features | None = None,
+    report: Report | None = None,
+) -> tuple[Row, ...]:
+    """Rows for the network, for L3-Net with CCA, for foreign features, and, measured too, for random ones.
+
+    L3-Net's two embeddings lie in spaces of their own, so it has a second row with CCA fitted on the training clips.
+    features: float32 (clips of the shards, D), of pictures; scored alone and, through CCA, with the network's sounds.
+    Raises ValueError for AVOL-Net, which embeds places, and for features of another shape.
+    """
+    if network.config.model.name == "avol":
+        raise ValueError(
+            "AVOL-Net embeds the places of a picture and not the picture: retrieval needs an l3 or ave run"
+        )
+    if features is not None and (features.ndim != 2 or len(features) != len(shards)):
+        raise ValueError(
+            f"the features are {features.shape}: wanted is a row for each of the {len(shards)} clips of {shards.folder}"
+        )
+    views = embed_views(network, shards, known.clips, report=report)
+    names = {"l3": "L3-Net", "ave": "AVE-Net"}
+    pairs = [(names[network.config.model.name], views.image, views.audio)]
+    rows: list[Row] = []
+    if network.config.model.name == "l3" or features is not None:
+        fitting = _fitting_views(network, shards, report)
+        if network.config.model.name == "l3":
+            cca = fit_cca(fitting.image, fitting.audio)
+            pairs.append((_with_cca("L3-Net", cca), cca.of_x(views.image), cca.of_y(views.audio)))
+        if features is not None:
+            cca = fit_cca(features[fitting.clip], fitting.audio)
+            own = features[views.clip]
+            scores = ndcg(
+                own,
+                own,
+                query_sets=known.sets,
+                item_sets=known.sets,
+                relevance=relevance,
+                gain=gain,
+                leave_self_out=True,
+            )
+            rows.append(Row("given features", summary(scores), None, None, None))
+            pairs.append((_with_cca("given features", cca), cca.of_x(own), cca.of_y(views.audio)))
+    rng = np.random.default_rng(network.config.run.seed)
+    chance = rng.standard_normal((2, len(known.clips), RANDOM_DIMENSIONS), dtype=np.float32)
+    pairs.append(("random", chance[0], chance[1]))
+    rows += [four_directions(*pair, sets=known.sets, relevance=relevance, gain=gain) for pair in pairs]
+    return tuple(sorted(rows, key=lambda row: row.name == "random"))
+
+
+def _fitting_views(network: Network, shards: Shards, report: Report | None) -> Views:
+    clips = shards.clips("train")
+    if len(clips) < 2:
+        raise ValueError(f"{shards.folder} has {len(clips)} training clips, and CCA is fitted on these")
+    passes = min(VIEWS_OF_A_CLIP, math.ceil(FITTED_VIEWS / len(clips)))
+    return embed_views(network, shards, clips, passes=passes, report=report)
+
+
+def _with_cca(name: str, cca: CCA) -> str:
+    components = len(cca.correlations)
+    return f"{name} + CCA" if components == COMPONENTS else f"{name} + CCA ({components} components, all there are)"
+
+
+def _unit(features: Features) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)), dim=1)
+
+
+def _pair_gains(query_sets: Integers, found_sets: Integers, gains: Relevance) -> NDArray[np.float64]:
+    """Gain of each query (Q, M) and each of the items found for it (Q, K, M'): float64 (Q, K)."""
+    best = np.zeros(found_sets.shape[:2])
+    for query_class in query_sets.T:
+        for m in range(found_sets.shape[2]):
+            np.maximum(best, gains[query_class[:, None], found_sets[:, :, m]], out=best)
+    return best
+
+
+def _ideal(
+    query_sets: Integers,
+    item_sets: Integers,
+    gains: Relevance,
+    discounts: NDArray[np.float64],
+    *,
+    leave_self_out: bool,
+) -> NDArray[np.float64]:
+    """DCG of the best order of the items for each query, float64 (Q,)."""
+    wanted = len(discounts) + leave_self_out
+    # Only sets of classes count, and there are far fewer of these than of items.
+    query_kinds, query_kind = np.unique(np.sort(query_sets, axis=1), axis=0, return_inverse=True)
+    item_kinds, copies = np.unique(np.sort(item_sets, axis=1), axis=0, return_counts=True)
+    ideal = np.empty(len(query_kinds))
+    for i, kind in enumerate(query_kinds):
+        each = _pair_gains(kind[None], item_kinds[None], gains)[0]
+        order = np.argsort(-each, kind="stable")[:wanted]
+        best = np.repeat(each[order], np.minimum(copies[order], wanted))[:wanted]
+        # What is left out is the query, to which nothing is more relevant than itself.
+        ideal[i] = best[leave_self_out:] @ discounts
+    return ideal[query_kind.reshape(-1)]

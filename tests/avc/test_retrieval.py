@@ -1,0 +1,202 @@
+"""nDCG by hand and beside scikit-learn's, the ontology's distances, and the four directions on real clips."""
+
+import math
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import sklearn.cross_decomposition
+import torch
+from sklearn.metrics import ndcg_score
+
+from avc.config import parse_config
+from avc.evaluation.cca import fit_cca
+from avc.evaluation.labels import Ontology, flat_relevance, labelled, read_labels
+from avc.evaluation.retrieval import evaluate_retrieval, four_directions, ndcg, summary
+from avc.evaluation.views import embed_views
+from avc.inference import Network
+from avc.models import build
+from shards.read import Shards
+
+
+def network_of(name: str) -> Network:
+    torch.manual_seed(0)
+    config = parse_config({"model": {"name": name, "width": 0.0625}, "data": {"image_size": 28, "num_workers": 0}})
+    return Network(build(config.model).eval(), config, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def shards(small_world) -> Shards:
+    return Shards(small_world)
+
+
+@pytest.fixture(scope="module")
+def labels(small_world):
+    return read_labels(small_world.parent / "world" / "labels.jsonl")
+
+
+def test_ndcg_is_that_of_an_example_worked_by_hand() -> None:
+    # Nearest first, the query finds items 1, 0, 2, of relevance 0, 3 and 2; the best order would be 3, 2, 0.
+    query, items = np.float32([[1, 0]]), np.float32([[3, 1], [5, 0], [0, 1]])
+    relevance = np.float64([[3, 3, 0, 2], [3, 3, 0, 0], [0, 0, 3, 0], [2, 0, 0, 3]])
+    sets = {"query_sets": np.array([[0]]), "item_sets": np.array([[1], [2], [3]])}
+    linear = (0 + 3 / math.log2(3) + 2 / 2) / (3 + 2 / math.log2(3))
+    exponential = (0 + 7 / math.log2(3) + 3 / 2) / (7 + 3 / math.log2(3))
+    assert ndcg(query, items, relevance=relevance, gain="linear", **sets) == pytest.approx([linear])
+    assert ndcg(query, items, relevance=relevance, gain="exponential", **sets) == pytest.approx([exponential])
+    first_two = (3 / math.log2(3)) / (3 + 2 / math.log2(3))
+    assert ndcg(query, items, relevance=relevance, gain="linear", depth=2, **sets) == pytest.approx([first_two])
+
+
+@pytest.mark.parametrize("gain", ["linear", "exponential"])
+@pytest.mark.parametrize("leave_self_out", [False, True])
+def test_ndcg_agrees_with_scikit_learns_on_several_labels_each(gain, leave_self_out) -> None:
+    rng = np.random.default_rng(0)
+    features, others = rng.standard_normal((2, 150, 8), dtype=np.float32)
+    items = features if leave_self_out else others
+    sets = rng.integers(0, 12, (150, 3))
+    distance = rng.integers(1, 20, (12, 12))
+    relevance = 20.0 - np.where(np.eye(12), 0, np.minimum(distance, distance.T))
+    ours = ndcg(
+        features,
+        items,
+        query_sets=sets,
+        item_sets=sets,
+        relevance=relevance,
+        gain=gain,
+        leave_self_out=leave_self_out,
+    )
+    between = relevance[sets[:, None, :, None], sets[None, :, None, :]].max(axis=(2, 3))
+    gains = between if gain == "linear" else 2**between - 1
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (features, items)]
+    similarity = unit[0] @ unit[1].T
+    for i in range(150):
+        kept = np.arange(150) != i if leave_self_out else np.full(150, True)
+        theirs = ndcg_score(gains[i : i + 1, kept], similarity[i : i + 1, kept], k=30)
+        assert ours[i] == pytest.approx(theirs, abs=1e-6)
+
+
+def test_a_query_with_nothing_to_find_is_not_a_score() -> None:
+    x = np.eye(3, dtype=np.float32)
+    sets = np.array([[0], [0], [1]])
+    scores = ndcg(x, x, query_sets=sets, item_sets=sets, relevance=flat_relevance(2), leave_self_out=True)
+    assert np.isnan(scores).tolist() == [False, False, True]
+    assert summary(scores).queries == 2
+    with pytest.raises(ValueError, match="no query has a relevant item"):
+        summary(scores[2:])
+
+
+def test_perfect_features_score_one_in_every_direction_and_random_ones_the_share_of_their_class() -> None:
+    rng = np.random.default_rng(1)
+    kinds = rng.integers(0, 5, 400)
+    perfect = np.eye(5, dtype=np.float32)[kinds]
+    arguments = {"sets": kinds[:, None], "relevance": flat_relevance(5), "gain": "exponential"}
+    row = four_directions("perfect", perfect, perfect.copy(), **arguments)
+    assert [score.mean for score in (row.im_im, row.im_aud, row.aud_im, row.aud_aud)] == pytest.approx([1] * 4)
+    noise = rng.standard_normal((2, 400, 64), dtype=np.float32)
+    row = four_directions("random", *noise, **arguments)
+    assert row.im_aud.mean == pytest.approx(0.2, abs=0.02)
+    assert row.im_im.low < 0.2 < row.im_im.high
+
+
+def test_ontology_distances_are_the_published_ones(shared_data) -> None:
+    ontology = Ontology(shared_data / "annotations" / "ontology.json")
+    names = ["Acoustic guitar", "Electric guitar", "Drum"]
+    assert ontology.distances(names)[0].tolist() == [0, 2, 5]
+    assert ontology.relevance(["/m/042v_gx", "Electric guitar", "Drum"])[0].tolist() == [20, 18, 15]
+    with pytest.raises(ValueError, match="did you mean 'Electric guitar'"):
+        ontology.distances(["Electrik guitar"])
+
+
+def test_cca_finds_the_correlations_that_scikit_learn_finds() -> None:
+    rng = np.random.default_rng(2)
+    shared = rng.standard_normal((500, 3))
+    x = np.float32(np.hstack([shared + rng.normal(0, [0.3, 0.6, 1.2], (500, 3)), rng.standard_normal((500, 4))]))
+    y = np.float32(np.hstack([shared, rng.standard_normal((500, 2))]) @ rng.standard_normal((5, 5)))
+    ours = fit_cca(x, y, components=3)
+    theirs = sklearn.cross_decomposition.CCA(n_components=3, max_iter=5000, tol=1e-10).fit(x, y)
+    a, b = theirs.transform(x, y)
+    expected = [np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(3)]
+    assert ours.correlations == pytest.approx(expected, abs=1e-4)
+    u, v = ours.of_x(x), ours.of_y(y)
+    assert [np.corrcoef(u[:, i], v[:, i])[0, 1] for i in range(3)] == pytest.approx(expected, abs=1e-4)
+    assert np.cov(u.T) == pytest.approx(np.eye(3), abs=1e-3)
+
+
+def test_cca_survives_features_that_are_always_zero() -> None:
+    rng = np.random.default_rng(3)
+    x = np.float32(rng.standard_normal((60, 5)))
+    x[:, 2] = 0
+    cca = fit_cca(x, x.copy())
+    assert cca.correlations == pytest.approx(np.ones(4), abs=1e-6)
+    assert np.isfinite(cca.of_x(x)).all()
+
+
+def test_a_view_is_a_frame_of_the_clip_and_the_sound_around_it(shards) -> None:
+    network = network_of("ave")
+    clips = shards.clips("validation")
+    views = embed_views(network, shards, clips, passes=2)
+    assert views.clip.tolist() == np.repeat(clips, 2).tolist()
+    clip, tick = int(views.clip[5]), int(views.tick[5])
+    sound = torch.from_numpy(shards.sound(clip, tick * 1920 - 24_000))[None]
+    torch.testing.assert_close(torch.from_numpy(views.audio[5:6]), network.embed_audio(sound))
+    assert views.image.shape == (32, 128)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("ave", ["AVE-Net"]), ("l3", ["L3-Net", "L3-Net + CCA"])])
+def test_every_network_has_its_rows_and_the_random_one_beside_them(shards, labels, name, rows) -> None:
+    known = labelled(shards, shards.clips("validation"), labels)
+    relevance = flat_relevance(len(known.classes))
+    measured = evaluate_retrieval(network_of(name), shards, known, relevance=relevance, gain="linear")
+    assert [row.name.partition(" (")[0] for row in measured] == [*rows, "random"]
+    assert all(0 < row.aud_im.mean <= 1 for row in measured)
+
+
+def test_given_features_are_scored_alone_and_with_the_networks_sounds(shards, labels) -> None:
+    known = labelled(shards, shards.clips("validation"), labels)
+    names = [shards.info(clip)["name"] for clip in range(len(shards))]
+    kinds = [labels[name][0] for name in names]
+    kind_of = np.array([sorted(set(kinds)).index(kind) for kind in kinds])
+    features = np.float32(np.eye(len(set(kinds)))[kind_of] + np.random.default_rng(0).normal(0, 0.01, (len(names), 12)))
+    relevance = flat_relevance(len(known.classes))
+    rows = evaluate_retrieval(network_of("ave"), shards, known, relevance=relevance, gain="linear", features=features)
+    given = next(row for row in rows if row.name == "given features")
+    assert given.im_im.mean == pytest.approx(1)
+    assert given.im_aud is None
+    assert any(row.name.startswith("given features + CCA") and row.aud_im for row in rows)
+    with pytest.raises(ValueError, match="a row for each of the 40 clips"):
+        evaluate_retrieval(network_of("ave"), shards, known, relevance=relevance, gain="linear", features=features[:7])
+
+
+def test_labels_match_by_name_or_stem_and_what_has_none_is_counted(shards, tmp_path) -> None:
+    clips = shards.clips("validation")
+    names = [shards.info(clip)["name"] for clip in clips]
+    table = tmp_path / "labels.csv"
+    table.write_text(f'{names[0]},"speech, loud"\n{names[1].partition(".")[0]},dog\n{names[0]},dog\nother.mp4,cat\n')
+    known = labelled(shards, clips, read_labels(table))
+    assert known.classes == ("dog", "speech, loud")
+    assert known.clips.tolist() == clips[:2].tolist()
+    assert [set(row) for row in known.sets.tolist()] == [{0, 1}, {0}]
+    assert known.unlabelled == len(clips) - 2
+    table.write_text("nothing,here\n")
+    with pytest.raises(ValueError, match="0 of the 16 clips have a label"):
+        labelled(shards, clips, read_labels(table))
+
+
+def test_a_hundred_thousand_items_fit_in_3_gb() -> None:
+    # 600 of the queries: memory does not depend on how many there are, only time does.
+    code = """
+import numpy as np
+from avc.evaluation.labels import flat_relevance
+from avc.evaluation.retrieval import ndcg
+rng = np.random.default_rng(0)
+items = rng.standard_normal((100_000, 128), dtype=np.float32)
+sets = rng.integers(0, 500, (100_000, 2))
+scores = ndcg(items[:600], items, query_sets=sets[:600], item_sets=sets, relevance=flat_relevance(500))
+assert scores.shape == (600,)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    assert peak < 3e9
