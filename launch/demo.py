@@ -45,7 +45,7 @@ class Candidate:
 
 CANDIDATES = (
     Candidate("AVE-Net", ("model.name=ave",)),
-    Candidate("L3-Net", ("model.name=l3",)),
+    Candidate("L3-Net", ("training.steps=600", "model.name=l3")),
     Candidate("AVE-Net, sound shuffled between videos", ("training.steps=200", "data.shuffle_sound=true")),
 )
 
