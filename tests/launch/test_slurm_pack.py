@@ -122,6 +122,19 @@ def test_a_node_killed_under_a_task_costs_nothing(cluster: Cluster, videos: Path
         wait_until(lambda: len(cluster.idle()) == 4, seconds=60, what="all nodes are idle")
 
 
+def test_tasks_that_are_warned_queue_again_and_the_merge_waits_for_them(
+    cluster: Cluster, videos: Path, alone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    array, job = submit(cluster, command(videos, out, tmp_path))
+    wait_until(lambda: any(out.glob("task-*/journal.jsonl")), seconds=60, what="a task packs")
+    cluster.ask("scancel", "--signal=USR2", array)
+    assert wait_for(cluster, job, seconds=180) == "COMPLETED"
+    assert "Requeued job" in logs(out)
+    assert "decoder crashed" not in logs(out)
+    assert_packed_as(alone, out)
+
+
 def test_a_task_that_fails_leaves_no_merge_waiting_and_the_same_command_goes_on(
     cluster: Cluster, videos: Path, alone: Path, tmp_path: Path
 ) -> None:
