@@ -182,8 +182,10 @@ class Cluster:
 
     def log(self) -> str:
         """The ends of the daemons' logs, for a message."""
-        logs = sorted((self.folder / "log").glob("*.log"))
-        return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in logs)
+        logs = [self.folder / "log" / f"{name}.log" for name in ("slurmctld", *(f"slurmd.{node}" for node in NODES))]
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-1000:]}" for path in logs if path.exists()
+        )
 
     def _lay_out(self) -> None:
         for name in ("munge", "state", "log", "run", "bin", *(f"spool/{node}" for node in NODES)):
