@@ -1,0 +1,168 @@
+"""What features are worth: a linear classifier on top of them, tested on folds that it has never seen.
+
+The classifier's strength C is chosen on the training folds alone: each of them is held out in turn, and the C that is
+right most often there is taken to the tested fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+Classifier = Callable[[Floats, Integers, Floats, Sequence[float]], Mapping[float, NDArray[Any]]]
+"""(training rows, their labels 0 to K - 1, test rows, strengths) → scores (test rows, K) for each strength."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Rows of features, (N, D) float32, and the item (recording or picture) that each belongs to, (N,) int64."""
+
+    rows: Floats
+    item: Integers
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """fold: the one tested on. strength: the C chosen on the others. right: share of its items, 0 to 1."""
+
+    fold: int
+    strength: float
+    right: float
+    items: int
+
+
+@dataclass(frozen=True)
+class LinearResult:
+    """confusion: counts of items, true class × chosen class, over all tested folds."""
+
+    folds: tuple[FoldResult, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over the tested folds, 0 to 1."""
+        return float(np.mean([fold.right for fold in self.folds]))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the tested folds."""
+        return float(np.std([fold.right for fold in self.folds]))
+
+
+def cross_validate(
+    features: Features,
+    labels: Integers,
+    folds: Integers,
+    *,
+    tested_folds: Sequence[int],
+    classifier: Classifier,
+    strengths: Sequence[float] = STRENGTHS,
+    report: Callable[[int, int, str], None] | None = None,
+) -> LinearResult:
+    """Test on each of `tested_folds`, trained on all the other folds; an item's score is the mean of its rows'.
+
+    labels, folds: int64 (items,); an item without rows takes no part. strengths: the values of C to choose from; one
+    value is taken as it is. Raises ValueError where a training set lacks a class or no fold is left to choose C on.
+    """
+    present = np.unique(features.item)
+    everything = sorted(set(folds[present].tolist()))
+    classes = int(labels.max()) + 1
+    known: dict[frozenset[int], Mapping[float, NDArray[Any]]] = {}
+    choosing = len(strengths) > 1
+    if choosing and len(everything) < 3:
+        raise ValueError(f"there are {len(everything)} folds; choosing C on training folds needs 3")
+    pairs = {frozenset((t, o)) for t in tested_folds for o in everything if o != t} if choosing else set()
+    total = len(pairs) + len(tested_folds)
+
+    def scores(held_out: frozenset[int], candidates: Sequence[float]) -> Mapping[float, NDArray[Any]]:
+        # What is held out for fold a when b is tested serves fold b when a is tested as well.
+        if held_out not in known:
+            out = np.isin(folds, list(held_out))
+            train, test = ~out[features.item], out[features.item]
+            truth = labels[features.item[train]]
+            missing = sorted(set(range(classes)) - set(truth.tolist()))
+            if missing:
+                raise ValueError(
+                    f"without the folds {sorted(held_out)} there is nothing to train class {missing[0]} on"
+                )
+            rows = classifier(features.rows[train], truth, features.rows[test], candidates)
+            known[held_out] = {c: _means(score, features.item[test], len(labels)) for c, score in rows.items()}
+            if report is not None:
+                report(len(known), total, "")
+        return known[held_out]
+
+    results, confusion = [], np.zeros((classes, classes), dtype=int)
+    for fold in tested_folds:
+        strength = strengths[0]
+        if choosing:
+            right = dict.fromkeys(strengths, 0)
+            for other in everything:
+                if other != fold:
+                    items = present[folds[present] == other]
+                    for c, score in scores(frozenset((fold, other)), strengths).items():
+                        right[c] += int((score[items].argmax(axis=1) == labels[items]).sum())
+            strength = max(strengths, key=lambda c: (right[c], -c))
+        items = present[folds[present] == fold]
+        chosen = scores(frozenset((fold,)), [strength])[strength][items].argmax(axis=1)
+        np.add.at(confusion, (labels[items], chosen), 1)
+        results.append(FoldResult(fold, strength, float((chosen == labels[items]).mean()), len(items)))
+    return LinearResult(tuple(results), tuple(tuple(map(int, row)) for row in confusion))
+
+
+def standardised(train: Floats, test: Floats) -> tuple[Floats, Floats]:
+    """z-score of each dimension by the training rows' mean and deviation; a constant dimension becomes 0."""
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    scale = np.where(deviation > 0, 1 / np.maximum(deviation, 1e-12), 0).astype(np.float32)
+    return (train - mean) * scale, (test - mean) * scale
+
+
+def svm(*, standardise: bool) -> Classifier:
+    """One-vs-all linear SVMs with hinge loss; the score is the signed distance in units of the margin.
+
+    They are solved on the rows' scalar products: features have more dimensions than there are rows, as a rule. Memory
+    grows with the square of the rows.
+    """
+
+    def scores(train: Floats, truth: Integers, test: Floats, strengths: Sequence[float]) -> dict[float, NDArray[Any]]:
+        if standardise:
+            train, test = standardised(train, test)
+        gram, cross = (train @ train.T).astype(np.float64), (test @ train.T).astype(np.float64)
+        found = {}
+        for c in strengths:
+            columns = []
+            for label in range(int(truth.max()) + 1):
+                machine = SVC(kernel="precomputed", C=c, cache_size=500)
+                columns.append(machine.fit(gram, truth == label).decision_function(cross))
+            found[c] = np.stack(columns, axis=1)
+        return found
+
+    return scores
+
+
+def softmax_layer(
+    train: Floats, truth: Integers, test: Floats, strengths: Sequence[float]
+) -> dict[float, NDArray[Any]]:
+    """One linear layer under softmax and cross-entropy, weights decayed by 1/C, on z-scores: the logits."""
+    train, test = standardised(train, test)
+    found = {}
+    for c in strengths:
+        layer = LogisticRegression(C=c, max_iter=500).fit(train, truth)
+        logits = layer.decision_function(test)
+        found[c] = logits if logits.ndim == 2 else np.stack([-logits, logits], axis=1)
+    return found
+
+
+def _means(scores: NDArray[Any], item: Integers, items: int) -> NDArray[Any]:
+    sums = np.zeros((items, scores.shape[1]))
+    np.add.at(sums, item, scores)
+    return sums / np.maximum(np.bincount(item, minlength=items), 1)[:, None]

@@ -1,0 +1,89 @@
+"""The linear classifier is tested on folds that neither it nor its strength has seen."""
+
+import numpy as np
+import pytest
+
+from avc.evaluation.linear import Features, cross_validate, softmax_layer, standardised, svm
+
+CLASSIFIERS = {"svm": svm(standardise=False), "svm on z-scores": svm(standardise=True), "softmax": softmax_layer}
+
+
+def clouds(*, items: int = 60, rows: int = 3, apart: float, seed: int = 0) -> tuple[Features, np.ndarray, np.ndarray]:
+    """Three classes of items in five folds, whose rows lie around a point of their class."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(items) % 3
+    folds = 1 + np.arange(items) // 3 % 5
+    item = np.repeat(np.arange(items), rows)
+    features = apart * np.eye(8)[labels[item]] + random.normal(size=(items * rows, 8))
+    return Features(features.astype(np.float32), item), labels, folds
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classes_that_lie_apart_are_told_apart(name) -> None:
+    features, labels, folds = clouds(apart=8)
+    result = cross_validate(features, labels, folds, tested_folds=range(1, 6), classifier=CLASSIFIERS[name])
+    assert result.accuracy == 1 and result.spread == 0
+    assert result.confusion == ((20, 0, 0), (0, 20, 0), (0, 0, 20))
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_features_that_know_nothing_stay_near_chance(name) -> None:
+    features, labels, folds = clouds(items=300, rows=1, apart=0)
+    result = cross_validate(features, labels, folds, tested_folds=range(1, 6), classifier=CLASSIFIERS[name])
+    assert 0.2 < result.accuracy < 0.47
+    assert sum(map(sum, result.confusion)) == 300
+
+
+def test_the_strength_is_chosen_without_a_look_at_the_tested_fold() -> None:
+    """Whatever stands in the tested fold, the same C is chosen for it."""
+    features, labels, folds = clouds(apart=1.5)
+    spoilt = Features(features.rows.copy(), features.item)
+    spoilt.rows[np.isin(features.item, np.flatnonzero(folds == 2))] *= -50
+    chosen = [
+        cross_validate(f, labels, folds, tested_folds=[2], classifier=svm(standardise=True)).folds[0].strength
+        for f in (features, spoilt)
+    ]
+    assert chosen[0] == chosen[1]
+
+
+def test_a_classifier_is_never_shown_the_rows_that_it_is_scored_on() -> None:
+    features, labels, folds = clouds(apart=2)
+    rows = {tuple(row): fold for row, fold in zip(features.rows.tolist(), folds[features.item], strict=True)}
+    seen = []
+
+    def watching(train, truth, test, strengths):
+        seen.append(({rows[tuple(row)] for row in train.tolist()}, {rows[tuple(row)] for row in test.tolist()}))
+        return svm(standardise=False)(train, truth, test, strengths)
+
+    cross_validate(features, labels, folds, tested_folds=range(1, 6), classifier=watching)
+    assert all(not train & test and len(train | test) == 5 for train, test in seen)
+    assert len(seen) == 10 + 5  # each pair of folds once, then each tested fold
+
+
+def test_an_item_is_scored_by_the_mean_of_its_rows() -> None:
+    """One loud row outweighs two faint ones: the sum decides, and not the majority."""
+    labels, folds = np.array([0, 1, 0, 1]), np.array([1, 1, 2, 2])
+    features = Features(np.zeros((6, 1), np.float32), np.array([0, 1, 2, 2, 2, 3]))
+
+    def scores(train, truth, test, strengths):
+        given = {3: [[0.0, 1.0], [0.0, 1.0], [9.0, 0.0], [0.0, 1.0]], 2: [[1.0, 0.0], [0.0, 1.0]]}
+        return {c: np.array(given[2 if len(test) == 2 else 3]) for c in strengths}
+
+    result = cross_validate(features, labels, folds, tested_folds=[1, 2], classifier=scores, strengths=[1.0])
+    assert result.accuracy == 1
+
+
+def test_z_scores_come_from_the_training_rows() -> None:
+    train, test = np.array([[1.0, 5.0], [3.0, 5.0]], np.float32), np.array([[5.0, 9.0]], np.float32)
+    z, other = standardised(train, test)
+    np.testing.assert_allclose(z, [[-1, 0], [1, 0]])
+    np.testing.assert_allclose(other, [[3, 0]])
+
+
+def test_a_class_that_nothing_is_left_to_train_on_is_an_error() -> None:
+    features, labels, folds = clouds(apart=1)
+    folds = np.where(labels == 2, 1, folds)
+    with pytest.raises(ValueError, match=r"without the folds \[1.* nothing to train class 2 on"):
+        cross_validate(features, labels, folds, tested_folds=[1], classifier=svm(standardise=False))
+    with pytest.raises(ValueError, match="choosing C on training folds needs 3"):
+        cross_validate(features, labels, 1 + folds % 2, tested_folds=[1], classifier=svm(standardise=False))
