@@ -117,7 +117,9 @@ class Jobs:
         """Let a held rank go on when SLURM has told it to stop."""
 
         def told() -> bool:
-            lines = Path(f"/proc/{process}/status").read_text().splitlines()
+            found = Path(f"/proc/{process}/status")
+            assert found.exists(), f"the rank is gone\n{self.told()}"
+            lines = found.read_text().splitlines()
             pending = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
             return any(mask >> (signal.SIGUSR2 - 1) & 1 for mask in pending)
 
