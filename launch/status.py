@@ -60,7 +60,7 @@ def status(run: Path) -> Status:
         step=line.get("step"),
         loss=line.get("loss"),
         accuracy=line.get("accuracy"),
-        pairs_per_second=line.get("pairs_per_second"),
+        pairs_per_second=line.get("speed/pairs_per_second"),
         checkpoint=_newest(run / CHECKPOINTS),
         attempts=attempts(run),
         by_hand=history(run) if job is None else [],

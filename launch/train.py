@@ -5,13 +5,15 @@ torchrun --nproc-per-node 4 -m launch.train configs/ave.yaml data.shards=~/shard
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from avc.config import load_config
 from avc.training.attempt import Superseded
-from avc.training.distributed import World, join
+from avc.training.distributed import join
 from avc.training.loop import NonFiniteLoss, train
+from avc.training.watch import PeerLost
 from launch.progress import progress
 from shards.read import BadRecord
 
@@ -21,25 +23,30 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
 
     `stop` is `avc.training.loop.train`'s, and so is what is returned: whether the last step is done.
     Raises ValueError for the user's mistakes; exits with status 1, in words, for a damaged record, a loss that is
-    not finite or an attempt that a later one has superseded, and with 130 when interrupted.
+    not finite, an attempt that a later one has superseded or a rank that is gone, and with 130 when interrupted.
     """
     config = load_config(path, overrides)
-    with join(config.training) as world:
-        try:
+    try:
+        with join(config.training) as world:
             if world.is_main and sys.stderr.isatty():
                 with progress("training", unit="steps") as report:
                     return train(config, world, report=report, stop=stop)
             return train(config, world, stop=stop)
-        except (BadRecord, NonFiniteLoss, Superseded) as error:
-            _say(world, str(error))
-            sys.exit(1)
-        except KeyboardInterrupt:
-            _say(world, "interrupted; the same command goes on from the newest checkpoint")
-            sys.exit(130)
+    except (BadRecord, NonFiniteLoss, Superseded) as error:
+        _say(str(error))
+        sys.exit(1)
+    except PeerLost as error:
+        _say(str(error))
+        os._exit(1)  # not sys.exit: taking down what is connected to the lost rank could wait for it
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on from the newest checkpoint")
+        sys.exit(130)
 
 
-def _say(world: World, message: str) -> None:
-    sys.stderr.write(f"rank {world.rank}: {message}\n" if world.world_size > 1 else f"{message}\n")
+def _say(message: str) -> None:
+    rank = os.environ.get("RANK")
+    sys.stderr.write(f"rank {rank}: {message}\n" if rank is not None else f"{message}\n")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def evaluate(
         totals = world.sum(_totals(model, _counted(batches, stretches, report), config, world.device))
     finally:
         model.train(was_training)
-    pairs, positives, right_positives, right_negatives, loss = totals.tolist()
+    pairs, positives, right_positives, right_negatives, loss = totals
     return Correspondence(
         pairs=int(pairs),
         accuracy=(right_positives + right_negatives) / pairs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar, cast
@@ -12,12 +12,16 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.nn.functional import all_reduce
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from avc.config import TrainingSettings
+from avc.training.watch import PeerLost, Watch
 
 T = TypeVar("T")
+START_SECONDS = 600  # that ranks may come one after the other
 
 
 @dataclass(frozen=True)
@@ -28,35 +32,56 @@ class World:
     local_rank: int
     world_size: int
     device: torch.device
+    watch: Watch | None = None
 
     @property
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def sum(self, values: Tensor) -> Tensor:
-        """Element-wise sum over all ranks, in place; every rank must call it."""
-        if self.world_size > 1:
-            dist.all_reduce(values)
-        return values
+    def at(self, step: int, doing: str) -> None:
+        """Note where the training is, for the others to read should this rank be missed."""
+        if self.watch is not None:
+            self.watch.at(step, doing)
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Around what needs the other ranks: it ends within the limit, and raises PeerLost where one is gone."""
+        return nullcontext() if self.watch is None else self.watch.waiting()
+
+    def sum(self, values: Tensor) -> list[float]:
+        """Element-wise sums over all ranks; every rank must call it."""
+        with self.waiting():
+            if self.world_size > 1:
+                dist.all_reduce(values)
+            sums: list[float] = values.tolist()
+        return sums
+
+    def gather(self, values: list[float]) -> list[list[float]]:
+        """The values of each rank, by rank; every rank must call it."""
+        table = torch.zeros(self.world_size, len(values), dtype=torch.float64, device=self.device)
+        table[self.rank] = torch.tensor(values, dtype=torch.float64)
+        flat = self.sum(table.flatten())
+        return [flat[start : start + len(values)] for start in range(0, len(flat), len(values))]
 
     def from_main(self, make: Callable[[], T]) -> T:
         """What `make` returns on the main rank, which alone calls it, on all ranks."""
         shared = [make() if self.is_main else None]
         if self.world_size > 1:
-            dist.broadcast_object_list(shared, src=0, device=self.device)
+            with self.waiting():
+                dist.broadcast_object_list(shared, src=0, device=self.device)
         return cast("T", shared[0])
 
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world_size > 1:
-            dist.barrier()
+            with self.waiting():
+                dist.barrier()
 
 
 @contextmanager
 def join(settings: TrainingSettings) -> Iterator[World]:
     """The world that RANK, LOCAL_RANK and WORLD_SIZE describe (torchrun sets them), or a world of one.
 
-    nccl on CUDA, gloo on CPU. Raises ValueError where CUDA is asked for and absent.
+    nccl on CUDA, gloo on CPU. Raises ValueError where CUDA is asked for and absent, PeerLost where ranks do not come.
     """
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -69,26 +94,39 @@ def join(settings: TrainingSettings) -> Iterator[World]:
             raise ValueError(f"local rank {local_rank} has no GPU: there are {torch.cuda.device_count()} on this node")
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
-    world = World(rank, local_rank, world_size, device)
     if world_size == 1:
-        yield world
+        yield World(rank, local_rank, world_size, device)
         return
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        timeout=timedelta(seconds=settings.process_group_timeout_seconds),
-        device_id=device if device.type == "cuda" else None,
-    )
+    limit = settings.process_group_timeout_seconds
     try:
-        yield world
-    finally:
-        dist.destroy_process_group()
+        store, _, _ = next(rendezvous("env://", rank, world_size, timeout=timedelta(seconds=START_SECONDS)))
+        watch = Watch(PrefixStore("watch", store), rank=rank, world_size=world_size, limit_seconds=float(limit))
+    except RuntimeError as error:
+        raise PeerLost(f"the {world_size} ranks do not meet: {' '.join(str(error).split())}") from error
+    try:
+        with watch.waiting():
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo",
+                store=store,
+                rank=rank,
+                world_size=world_size,
+                timeout=timedelta(seconds=limit + 10),  # the watch comes first, and knows whom to name
+                device_id=device if device.type == "cuda" else None,
+            )
+        yield World(rank, local_rank, world_size, device, watch)
+    except BaseException as error:
+        watch.close(error)
+        raise  # and leave the process group as it is: taking it down may wait for a rank that is gone
+    watch.close(None)
+    dist.destroy_process_group()
 
 
 def share_statistics(model: nn.Module, world: World) -> None:
     """Give every rank the running statistics of rank 0, which are the ones that are saved."""
     if world.world_size > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
+        with world.waiting():
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
 
 
 def synchronise_batchnorm(model: nn.Module, world: World) -> nn.Module:

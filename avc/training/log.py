@@ -9,16 +9,20 @@ import time
 from typing import Any
 
 from avc.config import Config
+from avc.data.plan import Plan
 from avc.training.attempt import METRICS, Attempt
+from avc.training.distributed import World
 
-FOR_FILES = {"pairs_digest"}  # proof for those who compare runs; no chart, nothing to read
+ON_TERMINAL = {"speed/pairs_per_second", "data/wait_seconds_max"}  # of the groups' figures; the rest is in the files
 
 
 class RunLog:
     """Writes the metrics of one run; only the main rank has one.
 
-    metrics.jsonl has one object per line with `kind` (train or validation), `step` and its numbers. A run that resumes
-    at an earlier step than it had logged drops the lines that it is about to write again.
+    metrics.jsonl has one object per line with `kind` (train or validation), `step` and its numbers. W&B has the same
+    numbers in the groups train, validation, speed, data and system: `speed/step_seconds` bears that name in both,
+    `loss` is train/loss or validation/loss there. A run that resumes at an earlier step than it had logged drops the
+    lines that it is about to write again.
     """
 
     def __init__(self, config: Config, attempt: Attempt, *, first_step: int) -> None:
@@ -33,14 +37,11 @@ class RunLog:
         with self.attempt.writing():
             self.file.write(json.dumps({"kind": kind, "step": step} | values) + "\n")
             self.file.flush()
-        values = {name: value for name, value in values.items() if name not in FOR_FILES}
         if self.wandb is not None:
-            self.wandb.log({f"{kind}/{name}": value for name, value in values.items()} | {"step": step})
-        self.say(
-            f"step {step}/{self.steps}  {kind}  "
-            + "  ".join(_in_words(*item) for item in values.items())
-            + self._left(step)
-        )
+            charts = {name if "/" in name else f"{kind}/{name}": value for name, value in values.items()}
+            self.wandb.log(charts | {"step": step})
+        shown = [_in_words(*item) for item in values.items() if "/" not in item[0] or item[0] in ON_TERMINAL]
+        self.say(f"step {step}/{self.steps}  {kind}  {'  '.join(shown)}{self._left(step)}")
 
     def say(self, line: str) -> None:
         """One line on the terminal, in one call, so that ranks do not write into each other's lines."""
@@ -61,42 +62,36 @@ class RunLog:
         return f"  {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
 
 
-class Window:
-    """What the loop measured since the last logged line."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        self.pairs, self.loss_sum, self.right, self.digest = 0, 0.0, 0.0, 0
-        self.data_seconds, self.seconds = 0.0, 0.0
-        self.restart_clock()
-
-    def restart_clock(self) -> None:
-        """Leave out of the speed what lay between two steps (validation)."""
-        self.since = time.monotonic()
-
-    def add(self, *, pairs: int, loss_sum: float, right: float, digest: int) -> None:
-        now = time.monotonic()
-        self.seconds += now - self.since
-        self.since = now
-        self.pairs, self.loss_sum, self.right = self.pairs + pairs, self.loss_sum + loss_sum, self.right + right
-        self.digest = (self.digest + digest) % 2**32
-
-    def close(self) -> dict[str, float]:
-        values = {
-            "loss": self.loss_sum / self.pairs,
-            "accuracy": self.right / self.pairs,
-            "pairs_per_second": self.pairs / self.seconds,
-            "data_wait": self.data_seconds / self.seconds,
-            "pairs_digest": self.digest,
-        }
-        self.restart()
-        return values
+def opening(config: Config, world: World, attempt: Attempt, plan: Plan, *, step: int) -> str:
+    """What is about to be trained, from which step, and what is unusual about it; a line for each."""
+    now, before = attempt.record, attempt.before
+    lines = [
+        f"{config.model.name} at width {config.model.width:g} on {len(plan.clips)} clips; {now.world_size} ranks on "
+        f"{world.device.type}; {config.optim.batch_pairs} pairs a step in "
+        f"{config.optim.batch_pairs // (now.world_size * now.micro_batch_pairs)} micro-batches a rank; "
+        f"negatives {plan.source}; attempt {now.number}, from step {step}"
+    ]
+    if before is not None and before.world_size != now.world_size and step:
+        over, was_over = (
+            record.micro_batch_pairs * (record.world_size if config.training.sync_batchnorm else 1)
+            for record in (now, before)
+        )
+        statistics = f"over {over} pairs as before" if over == was_over else f"over {over} pairs instead of {was_over}"
+        lines.append(
+            f"goes on with {now.world_size} ranks after {before.world_size}: the same pairs, "
+            f"{config.optim.batch_pairs} in a step; batch statistics are {statistics}, running statistics are those "
+            "that rank 0 sees, and sums are formed in another order, so the weights differ in their last bits from "
+            "those of a run that kept its ranks, or by more where the batch statistics do"
+        )
+    if plan.grid == "free":
+        lines.append("negatives.grid is free: sound off the 0.04 s grid gives negatives away; an ablation, not for use")
+    if plan.shuffle_sound:
+        lines.append("data.shuffle_sound is on: positives have another clip's sound; a control, nothing can be learnt")
+    return "\n".join(lines)
 
 
 def _in_words(name: str, value: float) -> str:
-    return f"{name.replace('_', ' ')} {value:.4g}"
+    return f"{name.rpartition('/')[2].replace('_', ' ')} {value:.4g}"
 
 
 def _forget_after(attempt: Attempt, step: int) -> None:

@@ -18,11 +18,12 @@ from avc.data.loader import PairReader, load, share
 from avc.data.plan import Plan
 from avc.evaluation.correspondence import evaluate, judge
 from avc.models import build
-from avc.training.attempt import CONFIG, sign_in
+from avc.training.attempt import CONFIG, Attempt, sign_in
 from avc.training.checkpoint import Checkpoint, export, load_newest, refuse_other_run, save
 from avc.training.distributed import World, share_statistics, synchronise_batchnorm
-from avc.training.log import RunLog, Window
+from avc.training.log import RunLog, opening
 from avc.training.optim import build_optimiser, learning_rate
+from avc.training.window import Window
 from shards.read import Shards
 
 
@@ -68,11 +69,13 @@ def train(
     optimiser = build_optimiser(model, config.optim)
 
     # Resume.
-    refuse_other_run(config)
     micro_batch_pairs = portion.rows_per_micro_batch * plan.pairs_per_row
-    attempt = world.from_main(
-        lambda: sign_in(config.run.dir, world_size=world.world_size, micro_batch_pairs=micro_batch_pairs)
-    )
+
+    def begin() -> Attempt:  # on the main rank alone: signing in clears away what another rank might look at
+        refuse_other_run(config)
+        return sign_in(config.run.dir, world_size=world.world_size, micro_batch_pairs=micro_batch_pairs)
+
+    attempt = world.from_main(begin)
     step, best = 0, 0.0
     checkpoint = load_newest(attempt.folder)
     if checkpoint is not None:
@@ -83,7 +86,7 @@ def train(
     if world.is_main:
         attempt.write(CONFIG, lambda aside: aside.write_text(dump_config(config), encoding="utf-8"))
         log = RunLog(config, attempt, first_step=step)
-        log.say(_opening(config, world, plan, portion.micro_batches, step, attempt.record.number))
+        log.say(opening(config, world, attempt, plan, step=step))
     network = _wrap(model, config, world)
     model.train()
 
@@ -94,8 +97,9 @@ def train(
         num_workers=config.data.num_workers,
         pin=device.type == "cuda",
     )
-    window = Window()
+    window = Window(world, rows_per_step=portion.rows_per_step)
     while step < config.training.steps:
+        window.begin()
         torch.manual_seed(_mix(config.run.seed, step, world.rank))  # whatever draws in a step depends on the step alone
         epoch = step * portion.rows_per_step // plan.rows_per_epoch
         lr = learning_rate(epoch, config.optim)
@@ -105,19 +109,23 @@ def train(
         totals = torch.zeros(4, dtype=torch.float64, device=device)  # loss, right, digest of the pairs, asked to stop
         for micro_batch in range(portion.micro_batches):
             asked = time.monotonic()
+            world.at(step, "reading")
             batch = next(batches)
             window.data_seconds += time.monotonic() - asked
             batch = batch.to(device)
             totals[2] += batch.digest
             last = micro_batch == portion.micro_batches - 1
-            with nullcontext() if last or world.world_size == 1 else network.no_sync():  # type: ignore[operator]
+            alone = not last and world.world_size > 1
+            with world.waiting(), network.no_sync() if alone else nullcontext():  # type: ignore[operator]
                 logits = judge(network, batch, config, augment=True)
                 loss = F.cross_entropy(logits, batch.label, reduction="sum")
                 # DDP averages over the ranks; the mean over the global batch is what does not depend on their number.
+                if last:
+                    window.ready()
                 (loss * (world.world_size / config.optim.batch_pairs)).backward()  # type: ignore[no-untyped-call]
             totals[:2] += torch.stack([loss.detach(), (logits.detach().argmax(dim=1) == batch.label).sum()])
         totals[3] = stop is not None and stop()
-        loss_sum, right, digest, stops = world.sum(totals).tolist()  # NaN on every rank if on one; so with stopping
+        loss_sum, right, digest, stops = world.sum(totals)  # NaN on every rank if on one; so with stopping
         if not math.isfinite(loss_sum):
             raise NonFiniteLoss(f"the loss is {loss_sum} at step {step}; no rank took the step")
         optimiser.step()
@@ -127,12 +135,14 @@ def train(
             report(step, config.training.steps, f"loss {loss_sum / config.optim.batch_pairs:.3f}")
 
         # Log, validate, save when due.
+        world.at(step, "logging, validating, saving")
         finished = step == config.training.steps
         stopped = stops > 0 and not finished
-        if log is not None and (step % config.log.every_steps == 0 or finished or stopped):
-            log.write(
-                "train", step, window.close() | {"lr": lr, "epoch": step * portion.rows_per_step / plan.rows_per_epoch}
-            )
+        saved = step % config.checkpoint.every_steps == 0 or finished or stopped
+        if step % config.log.every_steps == 0 or saved:  # with a checkpoint, so that no step is left out on resuming
+            figures = window.close(step) | {"lr": lr, "epoch": step * portion.rows_per_step / plan.rows_per_epoch}
+            if log is not None:
+                log.write("train", step, figures)
         every = config.validation.every_steps
         improved = not every and finished
         if every and (step % every == 0 or finished):
@@ -148,10 +158,9 @@ def train(
                     step,
                     {"accuracy": result.accuracy, "loss": result.loss, "pairs": result.pairs, "best_accuracy": best},
                 )
-            window.restart_clock()
         if world.is_main and improved:
             export(attempt, model, step=step, accuracy=best)
-        if world.is_main and (step % config.checkpoint.every_steps == 0 or finished or stopped):
+        if world.is_main and saved:
             save(
                 attempt,
                 Checkpoint(
@@ -193,28 +202,16 @@ def _wrap(model: nn.Module, config: Config, world: World) -> nn.Module:
         # in another order than the uninterrupted run did: different last bits. Asking for unused parameters keeps the
         # buckets, at the price of a walk over the graph. The warning that all were used is what we expect.
         warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-        network = DistributedDataParallel(
-            model,
-            device_ids=[world.device] if world.device.type == "cuda" else None,
-            find_unused_parameters=True,
-            broadcast_buffers=False,  # running statistics do not enter a training step; rank 0's count
-        )
+        with world.waiting():
+            network = DistributedDataParallel(
+                model,
+                device_ids=[world.device] if world.device.type == "cuda" else None,
+                find_unused_parameters=True,
+                broadcast_buffers=False,  # running statistics do not enter a training step; rank 0's count
+            )
     if config.training.compile:
         network = torch.compile(network)  # type: ignore[assignment]
     return network
-
-
-def _opening(config: Config, world: World, plan: Plan, micro_batches: int, step: int, attempt: int) -> str:
-    line = (
-        f"{config.model.name} at width {config.model.width:g} on {len(plan.clips)} clips; {world.world_size} ranks on "
-        f"{world.device.type}; {config.optim.batch_pairs} pairs a step in {micro_batches} micro-batches a rank; "
-        f"negatives {plan.source}; attempt {attempt}, from step {step}"
-    )
-    if plan.grid == "free":
-        line += "\nnegatives.grid is free: sound off the 0.04 s grid gives negatives away; an ablation, not for use"
-    if plan.shuffle_sound:
-        line += "\ndata.shuffle_sound is on: positives have another clip's sound; a control, nothing can be learnt"
-    return line
 
 
 def _mix(seed: int, step: int, rank: int) -> int:

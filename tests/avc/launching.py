@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -78,13 +79,13 @@ class Training:
             with suppress(ProcessLookupError):
                 os.kill(process, number)
 
-    def kill(self) -> None:
-        """kill -9 for every process of this training: launcher, ranks, loader workers."""
+    def kill(self) -> str:
+        """kill -9 for every process of this training: launcher, ranks, loader workers; gives back what was printed."""
         while marked := self._processes():  # again: one that was being started is seen in the next round
             for process in marked:
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-        self.process.communicate(timeout=60)
+        return self.process.communicate(timeout=60)[0]
 
     def _processes(self) -> list[int]:
         found = []
@@ -93,6 +94,47 @@ class Training:
                 if self.mark.encode() in (entry / "environ").read_bytes():  # a zombie's is empty
                     found.append(int(entry.name))
         return found
+
+
+class Ranks:
+    """A training whose ranks no launcher watches over, each a process with an output of its own.
+
+    for_last: an override that the last rank alone is given.
+    """
+
+    def __init__(self, config: Path, run: Path, *overrides: str, world_size: int, for_last: str = "") -> None:
+        self.run = run
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.processes = []
+        for rank in range(world_size):
+            places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
+            environment = {name: str(value) for name, value in places.items()}
+            own = [for_last] if for_last and rank == world_size - 1 else []
+            self.processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "launch.train", str(config), f"run.dir={run}", *overrides, *own],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    env=os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"} | environment,
+                )
+            )
+
+    def wait_for_step(self, step: int) -> None:
+        """Wait until the step stands in the metrics."""
+        deadline = time.monotonic() + 240
+        while not any(line["step"] >= step for line in metrics(self.run)):
+            assert time.monotonic() < deadline, f"step {step} was never logged"
+            assert all(process.poll() is None for process in self.processes), self.kill()
+            time.sleep(0.01)
+
+    def kill(self) -> list[str]:
+        """kill -9 for every rank; gives back what each has printed."""
+        for process in self.processes:
+            process.kill()
+        return [process.communicate(timeout=60)[0] for process in self.processes]
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -165,7 +165,7 @@ def test_a_run_that_is_asked_to_stop_saves_at_that_step_and_goes_on_to_the_same_
     assert train(twice, world, stop=lambda: False)
     assert_same_bits(final_state(tmp_path / "once"), final_state(tmp_path / "twice"))
     digests = [
-        [line["pairs_digest"] for line in metrics(tmp_path / name) if line["kind"] == "train"]
+        [line["data/pairs_digest"] for line in metrics(tmp_path / name) if line["kind"] == "train"]
         for name in ("once", "twice")
     ]
     assert digests[0] == digests[1] and len(set(digests[0])) == 8

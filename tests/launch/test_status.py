@@ -29,7 +29,8 @@ def run(tmp_path, monkeypatch) -> Path:
     say(folder, 12, 1, "started", nodes=["n1", "n2"], ranks=4, step=40)
     say(folder, 12, 2, "started", nodes=["n1", "n3"], ranks=4, step=50)
     lines = [
-        {"kind": "train", "step": step, "loss": 0.5, "accuracy": 0.75, "pairs_per_second": 1234.0} for step in (60,)
+        {"kind": "train", "step": step, "loss": 0.5, "accuracy": 0.75, "speed/pairs_per_second": 1234.0}
+        for step in (60,)
     ]
     lines.append({"kind": "validation", "step": 60, "accuracy": 0.7, "loss": 0.6})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "tra')
