@@ -16,7 +16,7 @@ import typer
 
 from launch import packing, remote, transfer
 from launch.bench.commands import app as bench
-from launch.measure import retrieval
+from launch.measure import localization, localize, retrieval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -192,6 +192,8 @@ def correspondence(
 
 
 measure.command()(retrieval)
+measure.command()(localization)
+app.command()(localize)
 
 
 @app.command()

@@ -1,0 +1,247 @@
+"""Does AVOL-Net's map find what sounds, and does it fall silent when that is not what is heard?
+
+Objects that Sound 4: is the map's maximum inside the annotated region? Beside it consensus IoU (Senocak et al., CVPR
+2018), and the sanity that arXiv 2410.01020 asks for: the same frames under another sound, under silence and noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from avc.data.plan import Plan
+from avc.evaluation.boxes import RASTER, Truth, region
+from avc.evaluation.correspondence import wilson_interval
+from avc.evaluation.labels import names_of
+from avc.evaluation.views import Integers, Report, views_of
+from avc.inference import Network
+from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, centres
+from shards.read import Shards
+
+Map = NDArray[np.float64]
+
+NOISE_RMS = 3277  # of white noise: -20 dBFS
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Share of frames with a point in the annotated region: the map's maximum, the centre, a random point (exactly)."""
+
+    frames: int
+    maximum: float
+    interval_95: tuple[float, float]
+    centre: float
+    random: float
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Consensus IoU of the region that a rule cuts out of the map.
+
+    success: share of frames above 0.5; auc: area under the share of frames at or above 0, 0.05, ... 1. `centre` is what
+    the same rule makes of a map that falls from the picture's centre.
+    """
+
+    rule: str
+    success: float
+    auc: float
+    centre_success: float
+    centre_auc: float
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """The same frames under a wrong sound.
+
+    falls: share whose maximum is below that under the right sound. auc: probability that one threshold for all frames
+    ranks a right sound above a wrong one, 0.5 for chance. mean: of the maxima, 0 to 1.
+    """
+
+    sound: str
+    falls: float
+    auc: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class Localization:
+    """All that is measured. unknown: clips of the split without boxes; mean: of the maxima under the right sounds."""
+
+    all: Hits
+    with_silent_object: Hits | None
+    overlaps: tuple[Overlap, ...]
+    mean: float
+    sanity: tuple[Sanity, ...]
+    unknown: int
+
+
+@dataclass(frozen=True)
+class _Frame:
+    clip: int
+    tick: int
+    truth: Truth
+
+    @property
+    def region(self) -> Map:
+        boxes = self.truth.moments[self.tick if len(self.truth.moments) > 1 else 0]
+        return region(boxes, annotators=self.truth.annotators)
+
+
+def evaluate_localization(
+    network: Network,
+    shards: Shards,
+    clips: Integers,
+    truths: Mapping[str, Truth],
+    *,
+    passes: int = 1,
+    report: Report | None = None,
+) -> Localization:
+    """Measure one frame of each clip, or `passes` where boxes are known for every tick; the run's seed draws them.
+
+    Raises ValueError where the network is not AVOL-Net, or fewer than two clips have boxes.
+    """
+    frames, unknown = _frames(network, shards, clips, truths, passes)
+    rng = np.random.default_rng(network.config.run.seed)
+    foreign = _foreign(frames, rng)
+    sounds = [
+        shards.sound(frame.clip, frame.tick * SAMPLES_PER_TICK - HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ)
+        for frame in frames
+    ]
+    noise = (NOISE_RMS * rng.standard_normal(SAMPLE_RATE_HZ)).clip(-32768, 32767).astype(np.int16)
+    audio = _embed_sounds(network, [*sounds, np.zeros_like(noise), noise])
+    maps: list[Map] = []
+    maxima = np.empty((len(frames), 4))
+    for i, frame in enumerate(frames):
+        places = network.embed_places(torch.from_numpy(shards.picture(frame.clip, frame.tick))[None])
+        heard = [i, foreign[i], len(frames), len(frames) + 1]
+        probability = network.compare_places(places.expand(4, -1, -1, -1), audio[heard]).double().numpy()
+        maps.append(probability[0])
+        maxima[i] = probability.max(axis=(1, 2))
+        if report is not None:
+            report(i + 1, len(frames), "")
+    regions = [frame.region for frame in frames]
+    two = [i for i, frame in enumerate(frames) if len(frame.truth.kinds) > 1]
+    names = ("of another kind" if frames[0].truth.kinds else "of another clip", "silence", "white noise")
+    return Localization(
+        all=hits(maps, regions),
+        with_silent_object=hits([maps[i] for i in two], [regions[i] for i in two]) if two else None,
+        overlaps=tuple(overlap(rule, maps, regions) for rule in RULES),
+        mean=float(maxima[:, 0].mean()),
+        sanity=tuple(sanity(name, maxima[:, 0], wrong) for name, wrong in zip(names, maxima[:, 1:].T, strict=True)),
+        unknown=unknown,
+    )
+
+
+def hits(maps: list[Map], regions: list[Map]) -> Hits:
+    """How often the centre of the map's highest place lies in the region."""
+    found = []
+    for map_, wanted in zip(maps, regions, strict=True):
+        row, column = np.unravel_index(map_.argmax(), map_.shape)
+        y, x = (row + 0.5) / map_.shape[0], (column + 0.5) / map_.shape[1]
+        found.append(wanted[int(y * RASTER), int(x * RASTER)] > 0)
+    share = float(np.mean(found))
+    return Hits(
+        frames=len(maps),
+        maximum=share,
+        interval_95=wilson_interval(share, len(maps)),
+        centre=float(np.mean([wanted[RASTER // 2, RASTER // 2] > 0 for wanted in regions])),
+        random=float(np.mean([(wanted > 0).mean() for wanted in regions])),
+    )
+
+
+RULES = {
+    "above half of the map's own range": lambda map_: map_ > (map_.min() + map_.max()) / 2,
+    "the higher half of the picture": lambda map_: map_ > np.median(map_),
+}
+
+
+def overlap(rule: str, maps: list[Map], regions: list[Map]) -> Overlap:
+    """Consensus IoU under one of RULES, with its area under the curve."""
+    y, x = np.mgrid[:RASTER, :RASTER]
+    centred = -np.hypot(y - (RASTER - 1) / 2, x - (RASTER - 1) / 2)
+    own = [consensus_iou(RULES[rule](_smooth(map_)), wanted) for map_, wanted in zip(maps, regions, strict=True)]
+    centre = [consensus_iou(RULES[rule](centred), wanted) for wanted in regions]
+    return Overlap(rule, *_success(own), *_success(centre))
+
+
+def consensus_iou(found: NDArray[np.bool_], wanted: Map) -> float:
+    """Weight of the region that was found, over that of the whole region and of what was found outside (0 to 1)."""
+    return float(wanted[found].sum() / (wanted.sum() + (found & (wanted == 0)).sum()))
+
+
+def sanity(sound: str, right: NDArray[np.float64], wrong: NDArray[np.float64]) -> Sanity:
+    """Compare the maxima of the same frames under their own sound and under a wrong one."""
+    labels = np.repeat([1, 0], len(right))
+    auc = float(roc_auc_score(labels, np.concatenate([right, wrong])))
+    return Sanity(sound, falls=float((wrong < right).mean()), auc=auc, mean=float(wrong.mean()))
+
+
+def _success(ious: list[float]) -> tuple[float, float]:
+    thresholds = np.linspace(0, 1, 21)
+    curve = (np.array(ious)[:, None] >= thresholds).mean(axis=0)
+    return float((np.array(ious) > 0.5).mean()), float(np.trapezoid(curve, thresholds))
+
+
+def _smooth(map_: Map) -> Map:
+    upsampled = F.interpolate(torch.from_numpy(map_)[None, None], (RASTER, RASTER), mode="bilinear")
+    smooth: Map = upsampled[0, 0].numpy()
+    return smooth
+
+
+def _frames(
+    network: Network, shards: Shards, clips: Integers, truths: Mapping[str, Truth], passes: int
+) -> tuple[list[_Frame], int]:
+    names = [PurePosixPath(name).stem for name in names_of(shards, clips)]
+    known = [i for i, name in enumerate(names) if name in truths and any(truths[name].moments)]
+    if len(known) < 2:
+        raise ValueError(
+            f"{len(known)} of the {len(names)} clips have boxes, and at least 2 are needed: one clip's sound meets the "
+            f"other's picture. Boxes go by the video's file name{f', such as {names[0]}' if names else ''}"
+        )
+    truth_of = {int(clips[i]): truths[names[i]] for i in known}
+    plan = Plan(shards.index, np.array(sorted(truth_of)), seed=network.config.run.seed, max_misalignment_ticks=0)
+    rows = views_of(plan, 0, passes * len(known))
+    frames = {}
+    for clip, drawn in sorted(zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), strict=True)):
+        truth = truth_of[clip]
+        tick = drawn if len(truth.moments) > 1 else _middle(shards, clip)
+        frames[clip, tick] = _Frame(clip, tick, truth)
+    return list(frames.values()), len(names) - len(known)
+
+
+def _middle(shards: Shards, clip: int) -> int:
+    """The tick nearest to the clip's middle that has a picture and a second of sound around it."""
+    row = shards.index[clip]
+    ticks, every = int(row["ticks"]), int(row["every"])
+    usable = centres(ticks=ticks, sound_from=int(row["sound_from"]), sound_to=int(row["sound_to"]))
+    return min((tick for tick in usable if tick % every == 0), key=lambda tick: abs(2 * tick - ticks))
+
+
+def _foreign(frames: list[_Frame], rng: np.random.Generator) -> list[int]:
+    """For each frame another one whose sound is of no kind that is in view."""
+    chosen = []
+    for frame in frames:
+        others = [
+            i
+            for i, other in enumerate(frames)
+            if other.clip != frame.clip and (not other.truth.kinds or other.truth.kinds[0] not in frame.truth.kinds)
+        ]
+        if not others:
+            raise ValueError(
+                f"every clip with boxes sounds like {frame.truth.kinds[0]}: sanity needs sounds of two kinds"
+            )
+        chosen.append(int(rng.choice(others)))
+    return chosen
+
+
+def _embed_sounds(network: Network, sounds: list[NDArray[np.int16]]) -> torch.Tensor:
+    pieces = [np.stack(sounds[start : start + _BATCH]) for start in range(0, len(sounds), _BATCH)]
+    return torch.cat([network.embed_audio(torch.from_numpy(piece)) for piece in pieces])

@@ -1,0 +1,133 @@
+"""Hits, overlaps and sanity by hand; the forms of boxes; the whole measurement on real clips."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from avc.config import parse_config
+from avc.evaluation.boxes import Truth, read_boxes, region
+from avc.evaluation.localization import (
+    RULES,
+    consensus_iou,
+    evaluate_localization,
+    hits,
+    overlap,
+    sanity,
+)
+from avc.inference import Network
+from avc.models import build
+from shards.read import Shards
+
+
+def network_of(name: str) -> Network:
+    torch.manual_seed(0)
+    config = parse_config({"model": {"name": name, "width": 0.0625}, "data": {"image_size": 28, "num_workers": 0}})
+    return Network(build(config.model).eval(), config, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def shards(small_world) -> Shards:
+    return Shards(small_world)
+
+
+def peak(row: int, column: int) -> np.ndarray:
+    map_ = np.zeros((4, 4))
+    map_[row, column] = 1
+    return map_
+
+
+def test_a_hit_is_the_middle_of_the_highest_place_inside_a_box() -> None:
+    # The middle of row 0, column 3 of four is at (0.875, 0.125).
+    wide = region(((0.5, 0.0, 1.0, 0.25),), annotators=False)
+    assert hits([peak(0, 3)], [wide]).maximum == 1
+    assert hits([peak(1, 3)], [wide]).maximum == 0
+    narrow = region(((0.9, 0.0, 1.0, 0.25),), annotators=False)
+    assert hits([peak(0, 3)], [narrow]).maximum == 0
+
+
+def test_the_baselines_are_the_centre_and_the_share_of_the_picture() -> None:
+    middle, corner = (region((box,), annotators=False) for box in ((0.25, 0.25, 0.75, 0.75), (0.0, 0.0, 0.5, 0.25)))
+    result = hits([peak(0, 0), peak(0, 0)], [middle, corner])
+    assert (result.frames, result.maximum, result.centre) == (2, 0.5, 0.5)
+    assert result.random == pytest.approx((0.25 + 0.125) / 2)
+
+
+def test_consensus_iou_is_that_of_an_example_worked_by_hand() -> None:
+    # Two annotators agree on the left quarter; one of them adds the second quarter, which so counts half.
+    wanted = region(((0.0, 0.0, 0.25, 1.0), (0.0, 0.0, 0.5, 1.0)), annotators=True)
+    found = np.zeros((224, 224), bool)
+    found[:, 56:168] = True  # the second and the third quarter
+    assert consensus_iou(found, wanted) == pytest.approx((0.5 * 0.25) / (0.25 + 0.5 * 0.25 + 0.25))
+    assert consensus_iou(wanted > 0, wanted) == 1
+
+
+def test_overlap_of_a_map_that_is_the_region_is_whole_and_counts_the_centre_beside_it() -> None:
+    wanted = region(((0.0, 0.0, 1.0, 0.5),), annotators=False)
+    map_ = np.repeat([[1.0], [0.0]], 2, axis=1)
+    for rule in RULES:
+        result = overlap(rule, [map_], [wanted])
+        assert result.success == 1
+        assert result.auc > 0.95
+        assert result.centre_success == 0
+
+
+def test_sanity_counts_the_frames_that_fall_and_the_order_over_all_frames() -> None:
+    result = sanity("silence", np.array([0.9, 0.5, 0.8, 0.2]), np.array([0.1, 0.6, 0.1, 0.1]))
+    assert result.falls == 0.75
+    assert result.auc == pytest.approx(14 / 16)  # 0.5 and 0.2 of the right ones are below 0.6
+
+
+def test_vgg_ss_boxes_are_read_as_they_are_published(shared_data) -> None:
+    truths = read_boxes(shared_data / "annotations" / "vggss_boxes.json")
+    assert len(truths) > 5000
+    elk = truths["zpWuikVorYg_000032"]
+    assert elk == Truth((((0.403125, 0.253125, 0.6, 0.75),),), annotators=False, kinds=("elk bugling",))
+
+
+def test_flickr_soundnets_boxes_are_fractions_of_256_pixels(tmp_path) -> None:
+    box = "<bbox><id>{}</id><xmin>64</xmin><ymin>0</ymin><xmax>{}</xmax><ymax>128</ymax></bbox>"
+    text = f"<root><annotator1>{box.format(1, 128)}</annotator1><annotator2>{box.format(1, 192)}</annotator2></root>"
+    (tmp_path / "10000130166.xml").write_text(text)
+    truth = read_boxes(tmp_path)["10000130166"]
+    assert truth.moments == (((0.25, 0.0, 0.5, 0.5), (0.25, 0.0, 0.75, 0.5)),)
+    assert truth.annotators
+    assert region(truth.moments[0], annotators=True)[10, [0, 60, 120]].tolist() == [0, 1, 0.5]
+
+
+def test_a_file_without_boxes_is_refused_in_words(tmp_path) -> None:
+    (tmp_path / "boxes.json").write_text('[{"file": "a"}]')
+    with pytest.raises(ValueError, match="no boxes in a form that is known"):
+        read_boxes(tmp_path / "boxes.json")
+
+
+def test_the_world_is_measured_whole_and_foreign_sounds_are_of_kinds_that_are_not_in_view(shards, small_world) -> None:
+    truths = read_boxes(small_world.parent / "world" / "labels.jsonl")
+    result = evaluate_localization(network_of("avol"), shards, shards.clips("validation"), truths, passes=2)
+    silent = sum(len(truths[name].kinds) > 1 for name in truths if int(name[-5:]) >= 24)
+    assert 16 < result.all.frames <= 32
+    assert result.with_silent_object is not None
+    assert silent < result.with_silent_object.frames <= 2 * silent
+    assert [one.sound for one in result.sanity] == ["of another kind", "silence", "white noise"]
+    assert json.dumps([one.auc for one in result.sanity])
+
+
+def test_only_avol_net_can_localize(shards, small_world) -> None:
+    truths = read_boxes(small_world.parent / "world" / "labels.jsonl")
+    with pytest.raises(ValueError, match=r"model\.name=ave, and only avol"):
+        evaluate_localization(network_of("ave"), shards, shards.clips("validation"), truths)
+    with pytest.raises(ValueError, match="0 of the 16 clips have boxes"):
+        evaluate_localization(network_of("avol"), shards, shards.clips("validation"), {})
+
+
+def test_the_map_covers_the_whole_picture_and_moves_with_it() -> None:
+    network = network_of("avol")
+    pictures = torch.randint(0, 256, (1, 64, 128, 3), dtype=torch.uint8)
+    sound = torch.randint(-9000, 9000, (1, 48_000), dtype=torch.int16)
+    map_ = network.localize(pictures, sound)
+    assert map_.shape == (1, 2, 4)  # 28 · 8/7 = 32 pixels high, places of 16
+    assert ((map_ > 0) & (map_ < 1)).all()
+    mirrored = network.localize(pictures.flip(2), sound)
+    assert mirrored.shape == map_.shape
+    assert not torch.allclose(mirrored, map_)

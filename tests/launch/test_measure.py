@@ -1,0 +1,79 @@
+"""`avc eval retrieval`, `avc eval localization` and `avc localize`, as a user calls them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from avc.config import dump_config, parse_config
+from avc.models import build
+from tests.small_videos import render_video
+
+
+def avc(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "launch.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture(scope="module")
+def runs(small_world, tmp_path_factory):
+    """The folders of two runs that have learnt nothing, by the network's name."""
+    folders = {}
+    for name in ("l3", "avol"):
+        folder = tmp_path_factory.mktemp(name)
+        settings = {"model": {"name": name, "width": 0.0625}, "data": {"image_size": 28, "shards": str(small_world)}}
+        config = parse_config(settings)
+        torch.manual_seed(0)
+        (folder / "config.yaml").write_text(dump_config(config))
+        save_file(build(config.model).state_dict(), folder / "model.safetensors")
+        folders[name] = folder
+    return folders
+
+
+def test_retrieval_prints_every_row_and_writes_it_for_machines(runs, small_world, tmp_path) -> None:
+    labels = small_world.parent / "world" / "labels.jsonl"
+    done = avc("eval", "retrieval", runs["l3"], "--labels", labels, "--gain", "linear", "--json", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    assert "linear gain, relevance from shared labels" in done.stdout
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert [row["name"][:6] for row in result["rows"]] == ["L3-Net", "L3-Net", "random"]
+    assert all(f"{row['im_aud']['mean']:.3f}" in done.stdout for row in result["rows"])
+
+
+def test_localization_prints_hits_overlaps_and_sanity(runs, small_world, tmp_path) -> None:
+    boxes = small_world.parent / "world" / "labels.jsonl"
+    done = avc("eval", "localization", runs["avol"], "--boxes", boxes, "--json", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["all"]["frames"] == 16
+    for words in ("map's maximum", "consensus IoU", "white noise"):
+        assert words in done.stdout
+
+
+def test_localize_writes_the_video(runs, tmp_path) -> None:
+    video = render_video(tmp_path / "in.mp4", seed=3)
+    done = avc("localize", runs["avol"], video, "--out", tmp_path / "out.mp4")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'out.mp4'}: 50 frames\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["eval", "retrieval", "{avol}", "--labels", "{world}/labels.jsonl"], "retrieval needs an l3 or ave run"),
+        (["eval", "retrieval", "{l3}", "--labels", "/nowhere.csv"], "/nowhere.csv cannot be read"),
+        (["eval", "retrieval", "{l3}", "--labels", "{world}/labels.jsonl", "--gain", "log"], "--gain is 'log'"),
+        (["eval", "localization", "{l3}", "--boxes", "{world}/labels.jsonl"], "only avol says where sound is"),
+        (["localize", "{avol}", "/nowhere.mp4", "--out", "out.mp4"], "/nowhere.mp4 cannot be used"),
+        (["localize", "{avol}", "--image", "picture.png"], "--image and --sound together"),
+    ],
+)
+def test_a_users_mistake_is_a_paragraph_and_status_2(runs, small_world, arguments, words) -> None:
+    places = {"l3": runs["l3"], "avol": runs["avol"], "world": small_world.parent / "world"}
+    done = avc(*(argument.format(**places) for argument in arguments))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
