@@ -37,6 +37,8 @@ def status(
 ) -> None:
     """How a run is doing: its place in the queue, step, speed, loss, checkpoint, and its restarts with their reasons.
 
+    All but its place in the queue is read from its folder, so that any machine that sees the folder can tell.
+
     **Example**
 
         avc status runs/ave
