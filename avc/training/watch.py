@@ -28,8 +28,9 @@ from torch.distributed.distributed_c10d import Store
 
 BEAT_SECONDS = 0.5
 COMPARED_AFTER_SECONDS = 2.0  # four beats: a rank on a busy machine may miss some
-ANSWER_SECONDS = 4.0  # for the finding: a beat, the comparison, another beat, and some
+ANSWER_SECONDS = 5.0  # for the finding: a beat, the comparison, another beat, and some
 READ_SECONDS = 1.5  # that rank 0, whose store it is, stays for the others to read the verdict
+LEAVE_SECONDS = 60.0  # that rank 0 stays at the end for the slowest of the others
 _WAITING, _VERDICT = "waiting for the others", "verdict"
 
 
@@ -72,7 +73,7 @@ class Watch:
     def close(self, error: BaseException | None) -> None:
         """Leave. With an error, the others are told; without, rank 0 stays until all have left."""
         self._closing.set()
-        self._beating.join(timeout=COMPARED_AFTER_SECONDS)
+        self._beating.join(timeout=ANSWER_SECONDS)
         if self._beating.is_alive():  # it waits for a store that does not answer
             return
         with suppress(RuntimeError):
@@ -84,7 +85,7 @@ class Watch:
                 self._store.set(f"left/{self._rank}", "")
                 if self._rank == 0:
                     others = [f"left/{peer}" for peer in range(1, self._world_size)]
-                    self._store.wait(others, timedelta(seconds=2 * ANSWER_SECONDS))
+                    self._store.wait(others, timedelta(seconds=LEAVE_SECONDS))
 
     def _key(self, rank: int) -> str:
         return f"beat/{rank}"
