@@ -13,6 +13,7 @@ the same checkpoint is given up; a mistake of the user's or a damaged record end
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -31,6 +32,10 @@ from launch.cluster import Cluster
 
 SUBMITTED = "submitted.yaml"  # the settings of the run as they were when it was submitted
 UNSEEN = "does not see"
+STARTING, LOG_TAIL_BYTES = (
+    "Starting with JobEnvironment",
+    65_536,
+)  # what submitit writes into a rank's log at each start
 SILENT_ENDS = 3  # in a row without a newer checkpoint, before the run is given up
 FIRST_PORT, PORTS = 20_000, 12_000  # below the range from which systems take ports for outgoing connections
 SECONDS_UNTIL_KILLED = 600.0  # that an attempt which SLURM has ended without a reason waits for SLURM to act
@@ -216,15 +221,27 @@ def conclude(run: Path, status: int) -> int:
         return status
     if "stopped" not in words:
         step = newest_step(run)
-        say(run, job, restart, "lost", why=f"a rank ended without a word; srun's exit status is {status}", step=step)
+        why = last_words(run, job) or f"a rank ended without a word; srun's exit status is {status}"
+        say(run, job, restart, "lost", why=why, step=step)
         if silent_ends(attempts(run), job=job, step=step) >= SILENT_ENDS:
-            why = f"{SILENT_ENDS} attempts in a row ended without a word at step {step}; the last lines of their logs"
+            why = f"{SILENT_ENDS} attempts in a row were lost at step {step}; the last lines of their logs"
             say(run, job, restart, "failed", why=f"{why} are in {run / FOLDER / str(job)}")
             return status or 1
     sys.stdout.write(f"job {job} is queued again and will go on from step {newest_step(run)}\n")
     sys.stdout.flush()
     requeue(job, restart)
     return status
+
+
+def last_words(run: Path, job: int) -> str | None:
+    """What a rank of the job's last start wrote of its end, as `rank 2: rank 3 is gone`; None where none did."""
+    for path in sorted((run / FOLDER / str(job)).glob("*_log.out")):
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+        if found := re.search(r"^rank \d+: .+", text.rpartition(STARTING)[2], re.MULTILINE):
+            return found[0]
+    return None
 
 
 def silent_ends(history: Sequence[Attempt], *, job: int, step: int) -> int:

@@ -148,16 +148,12 @@ class Jobs:
         wait_until(lambda: len(self.cluster.idle()) == 4, seconds=60, what="the nodes are idle again")
 
 
-def digest(line: dict) -> int:
-    return next(value for name, value in line.items() if name.endswith("pairs_digest"))
-
-
 def assert_log_is_the_plan(jobs: Jobs) -> None:
     """Each step stands in the log once, and its pairs are those of the plan."""
     config = load_config(jobs.config, [f"run.dir={jobs.run}"])
     plan = training_plan(config, Shards(config.data.shards))
     rows = config.optim.batch_pairs // plan.pairs_per_row
-    logged = [(line["step"], digest(line)) for line in metrics(jobs.run) if line["kind"] == "train"]
+    logged = [(line["step"], line["data/pairs_digest"]) for line in metrics(jobs.run) if line["kind"] == "train"]
     expected = [plan.rows(step * rows, (step + 1) * rows).digest() % 2**32 for step in range(config.training.steps)]
     assert logged == list(enumerate(expected, start=1))
 
@@ -170,7 +166,7 @@ def test_four_nodes_of_four_ranks_consume_the_pairs_of_a_single_process(jobs, cl
     assert_log_is_the_plan(jobs)
     alone = jobs.folder / "alone"
     Training(jobs.config, alone, *overrides).finish()
-    digests = [[digest(line) for line in metrics(run)] for run in (jobs.run, alone)]
+    digests = [[line["data/pairs_digest"] for line in metrics(run)] for run in (jobs.run, alone)]
     assert digests[0] == digests[1] and len(set(digests[0])) == 3
     assert "16 ranks on n1,n2,n3,n4 from step 0; finished" in jobs.status()
 

@@ -11,7 +11,7 @@ import yaml
 
 from launch.attempts import attempts, say
 from launch.cluster import load_cluster
-from launch.slurm import executor, silent_ends
+from launch.slurm import executor, last_words, silent_ends
 from launch.submit import submit
 from tests.avc.launching import write_config
 
@@ -126,6 +126,16 @@ def test_a_run_is_given_up_when_its_ends_without_a_word_follow_each_other_at_one
     assert silent_ends(attempts(tmp_path), job=7, step=10) == 0
     say(tmp_path, 7, 4, "stopped", why="time limit", step=5)
     assert silent_ends(attempts(tmp_path), job=7, step=5) == 0
+
+
+def test_a_lost_attempt_is_told_in_the_words_of_a_rank_of_the_same_start(tmp_path) -> None:
+    folder = tmp_path / "slurm" / "7"
+    folder.mkdir(parents=True)
+    start = "submitit INFO - Starting with JobEnvironment(job_id=7)\n"
+    (folder / "7_0_log.out").write_text(f"{start}rank 0: rank 3 is gone in step 4\n{start}step 5/9\n")
+    assert last_words(tmp_path, 7) is None
+    (folder / "7_1_log.out").write_text(f"{start}step 5\nrank 1: rank 2 is gone in step 8\nsrun: error\n")
+    assert last_words(tmp_path, 7) == "rank 1: rank 2 is gone in step 8"
 
 
 def test_cluster_files_hold_nothing_of_the_science() -> None:
