@@ -132,7 +132,9 @@ try:
     outcome = f"packed {{read(Path(sys.argv[1]), PackSettings(side=48, start_seconds=float(sys.argv[2]))).ticks}}"
 except Rejected as error:
     outcome = str(error.reason)
-print(json.dumps([outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10]))
+# Not ru_maxrss, which a new process takes over from the one that started it.
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+print(json.dumps([outcome, int(peak.split()[1]) >> 10]))
 """
     done = subprocess.run(
         [sys.executable, "-c", program, str(path), str(start_seconds)], capture_output=True, text=True, timeout=60
