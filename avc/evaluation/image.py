@@ -1,0 +1,50 @@
+"""Picture classification by what a network has learnt to see: its features under one linear layer.
+
+Look, Listen and Learn's probe: conv4_2 of the vision trunk after its ReLU, max-pooled to 4×4×512; all else is frozen.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
+
+from avc.config import DataSettings
+from avc.data.loader import CROP
+from avc.data.transforms import pictures_to_input
+from avc.evaluation.extraction import Extractor, UnreadableFile
+from avc.models import CorrespondenceNet
+
+
+def read_picture(path: Path, size: int) -> Tensor:
+    """The middle of a picture as uint8 (1, size, size, 3) RGB; its smallest side is scaled to 8/7 of size first.
+
+    Raises UnreadableFile for what cannot be decoded.
+    """
+    try:
+        with Image.open(path) as picture:
+            rgb = picture.convert("RGB")
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        raise UnreadableFile(str(error)) from None
+    scale = size / CROP / min(rgb.size)
+    width, height = (max(size, round(side * scale)) for side in rgb.size)
+    rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - size) // 2, (height - size) // 2
+    return torch.from_numpy(np.array(rgb.crop((left, top, left + size, top + size))))[None]
+
+
+def picture_features(model: CorrespondenceNet, data: DataSettings, *, name: str) -> Extractor:
+    """conv4_2 of the vision trunk after ReLU, max-pooled to 4×4: 8192 numbers at full width, one row a picture."""
+    size = data.image_size
+
+    def load(path: Path) -> tuple[Tensor, bool]:
+        return read_picture(path, size), False
+
+    def compute(trunk: nn.Module, pictures: Tensor) -> Tensor:
+        return F.adaptive_max_pool2d(trunk(pictures_to_input(pictures, None, data)), (4, 4)).flatten(1)
+
+    return Extractor(f"{name}, conv4_2 after ReLU, {size} pixels", model.vision.eval(), load, compute)

@@ -1,0 +1,120 @@
+"""Sound classification by what a network has learnt to hear: its features under a linear SVM.
+
+Each network's features follow the protocol of its own paper. The rows of a recording are windows of it that overlap by
+half; the recording's score is the mean of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from avc.data.transforms import log_spectrogram
+from avc.evaluation.extraction import Extractor, UnreadableFile
+from avc.models import CorrespondenceNet
+from avc.models.soundnet import SAMPLE_RATE, SoundNet, to_waveform
+from avc.models.trunks import Trunk
+from shards.format import SAMPLE_RATE_HZ
+
+MFCC_COEFFICIENTS = 20
+SLIGHT = 0.001
+
+
+def read_sound(path: Path, sample_rate: int) -> Tensor:
+    """A recording as float32 (samples,) in [-1, 1]: channels averaged, brought to `sample_rate`.
+
+    Raises UnreadableFile for what libsndfile cannot decode, for no samples and for samples that are not finite.
+    """
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise UnreadableFile(f"{error}") from None
+    if not len(samples):
+        raise UnreadableFile("it holds no samples")
+    mono = samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise UnreadableFile("it holds samples that are not finite")
+    return torch.from_numpy(soxr.resample(mono, rate, sample_rate))
+
+
+def windows(sound: Tensor, length: int) -> tuple[Tensor, bool]:
+    """(samples,) → (windows, length), each half a window after the last, and whether it was shorter than one.
+
+    A recording shorter than a window is padded with silence at its end. So is one that lacks less than a thousandth of
+    a window to its next one, as encoders drop a few samples; that alone does not count as shorter.
+    """
+    hop = length // 2
+    missing = length - len(sound) if len(sound) < length else -(len(sound) - length) % hop
+    short = len(sound) < (1 - SLIGHT) * length
+    if len(sound) < length or missing < SLIGHT * length:
+        sound = F.pad(sound, (0, missing))
+    return sound.unfold(0, length, hop), short
+
+
+def trunk_features(model: CorrespondenceNet, *, name: str) -> Extractor:
+    """L3-Net's protocol: conv4_2 of the audio trunk before its ReLU, max-pooled to 4×3×512, from windows of 1 s."""
+
+    def compute(trunk: nn.Module, sound: Tensor) -> Tensor:
+        maps = log_spectrogram(sound)[:, None]
+        assert isinstance(trunk, Trunk)
+        for layer, module in trunk.layers.named_children():
+            maps = module(maps)
+            if layer == "bn4_2":  # the convolution and its batch norm; ReLU would follow
+                break
+        return F.adaptive_max_pool2d(maps, (4, 3)).flatten(1)
+
+    return _extractor(
+        f"{name}, conv4_2 before ReLU, windows of 1 s", model.audio, compute, rate=SAMPLE_RATE_HZ, seconds=1.0
+    )
+
+
+def embedding_features(model: CorrespondenceNet, *, name: str) -> Extractor:
+    """What the audio tower ends in (AVE-Net: 128 numbers of length 1; L3-Net: its 512 pooled ones), windows of 1 s."""
+
+    def compute(network: nn.Module, sound: Tensor) -> Tensor:
+        assert isinstance(network, CorrespondenceNet)
+        return network.embed_audio(log_spectrogram(sound)[:, None])
+
+    return _extractor(f"{name}, embedding, windows of 1 s", model, compute, rate=SAMPLE_RATE_HZ, seconds=1.0)
+
+
+def soundnet_features(model: SoundNet, *, name: str, layer: str, seconds: float) -> Extractor:
+    """A layer of SoundNet, all its steps side by side; pool5 in the paper, windows of 1 or 5 s in its released code.
+
+    Raises ValueError for a layer that there is not or that a window is too short for.
+    """
+    model.features(torch.zeros(1, round(seconds * SAMPLE_RATE)), layer)
+
+    def compute(network: nn.Module, sound: Tensor) -> Tensor:
+        assert isinstance(network, SoundNet)
+        return network.features(to_waveform(sound), layer).flatten(1)
+
+    return _extractor(f"{name}, {layer}, windows of {seconds:g} s", model, compute, rate=SAMPLE_RATE, seconds=seconds)
+
+
+def mfcc_features(*, seconds: float) -> Extractor:
+    """What hand-made features give: mean and deviation over a window of 20 mel-frequency cepstral coefficients."""
+    import librosa
+
+    def compute(_: nn.Module, sound: Tensor) -> Tensor:
+        mfcc = librosa.feature.mfcc(y=sound.cpu().numpy(), sr=SAMPLE_RATE, n_mfcc=MFCC_COEFFICIENTS)
+        return torch.from_numpy(np.concatenate([mfcc.mean(axis=2), mfcc.std(axis=2)], axis=1))
+
+    name = f"MFCC, mean and deviation, windows of {seconds:g} s"
+    return _extractor(name, nn.Identity(), compute, rate=SAMPLE_RATE, seconds=seconds)
+
+
+def _extractor(
+    name: str, model: nn.Module, compute: Callable[[nn.Module, Tensor], Tensor], *, rate: int, seconds: float
+) -> Extractor:
+    def load(path: Path) -> tuple[Tensor, bool]:
+        return windows(read_sound(path, rate), round(seconds * rate))
+
+    return Extractor(name, model.eval(), load, compute)

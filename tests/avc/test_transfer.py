@@ -1,0 +1,153 @@
+"""Features of recordings and pictures: their shapes, what is remembered, and what cannot be read."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from avc.config import DataSettings, ModelSettings
+from avc.evaluation.extraction import Extractor, UnreadableFile, extract
+from avc.evaluation.image import picture_features, read_picture
+from avc.evaluation.sound import (
+    embedding_features,
+    mfcc_features,
+    read_sound,
+    soundnet_features,
+    trunk_features,
+    windows,
+)
+from avc.models import build
+from avc.models.soundnet import SoundNet
+
+CPU = [torch.device("cpu")]
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> list[Path]:
+    """Six tones of 1.5 s, each of its own pitch, in several formats, rates and numbers of channels."""
+    paths = []
+    for number in range(6):
+        rate, channels = ((44_100, 1), (48_000, 2), (22_050, 1))[number % 3]
+        wave = 0.5 * np.sin(2 * np.pi * 220 * (1 + number) * np.arange(int(1.5 * rate)) / rate)
+        paths.append(tmp_path / f"{number}.{('wav', 'flac', 'ogg')[number % 3]}")
+        soundfile.write(paths[-1], np.stack([wave] * channels, axis=1), rate)
+    return paths
+
+
+@pytest.mark.parametrize("rate", [22_050, 48_000])
+def test_a_recording_arrives_at_the_rate_that_was_asked_for(recordings, rate) -> None:
+    for number, path in enumerate(recordings):
+        sound = read_sound(path, rate)
+        assert sound.dtype == torch.float32 and abs(len(sound) - 1.5 * rate) <= 2
+        loudest = torch.fft.rfft(sound).abs().argmax().item() * rate / len(sound)
+        assert loudest == pytest.approx(220 * (1 + number), abs=1)
+
+
+def test_windows_overlap_by_half_and_a_short_recording_is_padded() -> None:
+    found, short = windows(torch.arange(25.0), 10)
+    assert found[:, 0].tolist() == [0, 5, 10, 15] and found.shape == (4, 10) and not short
+    found, short = windows(torch.ones(7), 10)
+    assert found.tolist() == [[1.0] * 7 + [0.0] * 3] and short
+    assert windows(torch.ones(19_999), 10_000)[0].shape == (3, 10_000), "one sample is lost, and not half a second"
+    assert windows(torch.ones(9_999), 10_000)[1] is False
+
+
+def test_features_have_the_papers_sizes_at_full_width() -> None:
+    second = 0.1 * torch.randn(2, 48_000, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for name, size in (("ave", 128), ("l3", 512)):
+            model = build(ModelSettings(name=name)).eval()
+            extractor = trunk_features(model, name=name)
+            features = extractor.compute(extractor.model, second)
+            assert features.shape == (2, 4 * 3 * 512) and (features < 0).any(), "before ReLU there are negative ones"
+            extractor = embedding_features(model, name=name)
+            assert extractor.compute(extractor.model, second).shape == (2, size)
+        extractor = picture_features(model, DataSettings(), name="l3")
+        features = extractor.compute(extractor.model, torch.randint(256, (1, 224, 224, 3), dtype=torch.uint8))
+        assert features.shape == (1, 4 * 4 * 512) and (features >= 0).all()
+        extractor = soundnet_features(SoundNet("soundnet8"), name="s", layer="pool5", seconds=1)
+        assert extractor.compute(extractor.model, second[:, :22_050]).shape == (2, 3 * 256)
+        extractor = mfcc_features(seconds=1)
+        assert extractor.compute(extractor.model, second[:, :22_050]).shape == (2, 40)
+
+
+def test_a_layer_that_a_window_is_too_short_for_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(ValueError, match="too short for conv7"):
+        soundnet_features(SoundNet("soundnet8"), name="s", layer="conv7", seconds=0.001)
+    with pytest.raises(ValueError, match="no layer 'conv4_2'"):
+        soundnet_features(SoundNet("soundnet8"), name="s", layer="conv4_2", seconds=1)
+
+
+def counting(calls: list[Path], *, seed: int = 0, name: str = "counting") -> Extractor:
+    torch.manual_seed(seed)
+
+    def load(path: Path):
+        calls.append(path)
+        return windows(read_sound(path, 22_050), 11_025)
+
+    return Extractor(name, torch.nn.Linear(11_025, 4).eval(), load, lambda model, sound: model(sound))
+
+
+def test_features_are_computed_once_for_the_same_network_and_files(recordings, tmp_path) -> None:
+    calls: list[Path] = []
+    first = extract(counting(calls), recordings, devices=CPU, cache=tmp_path / "cache")
+    assert len(calls) == 6 and first.features.item.tolist() == [n for n in range(6) for _ in range(5)]
+    second = extract(counting(calls), recordings, devices=CPU, cache=tmp_path / "cache")
+    assert len(calls) == 6 and (second.features.rows == first.features.rows).all()
+    extract(counting(calls, seed=1), recordings, devices=CPU, cache=tmp_path / "cache")
+    assert len(calls) == 12, "another network's features are its own"
+    extract(counting(calls, name="otherwise"), recordings, devices=CPU, cache=tmp_path / "cache")
+    assert len(calls) == 18
+    recordings[2].write_bytes(recordings[5].read_bytes())
+    third = extract(counting(calls), recordings, devices=CPU, cache=tmp_path / "cache")
+    assert len(calls) == 24, "other content under the same name is another file"
+    np.testing.assert_allclose(third.features.rows[10:15], first.features.rows[25:], atol=1e-5)
+    [damaged, *_] = (tmp_path / "cache").iterdir()
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    for seed in (0, 1):
+        extract(counting(calls, seed=seed), recordings, devices=CPU, cache=tmp_path / "cache")
+
+
+def test_several_devices_give_the_features_of_one(recordings, tmp_path) -> None:
+    many = [path for path in recordings for _ in range(4)]
+    one = extract(counting([]), many, devices=CPU, cache=tmp_path / "one")
+    three = extract(counting([]), many, devices=CPU * 3, cache=tmp_path / "three")
+    assert (one.features.item == three.features.item).all()
+    np.testing.assert_allclose(one.features.rows, three.features.rows, atol=1e-6)
+
+
+def test_a_corrupt_recording_is_named_and_counted_and_takes_no_part(recordings, tmp_path) -> None:
+    many = recordings * 5
+    broken = tmp_path / "broken.ogg"
+    broken.write_bytes(recordings[2].read_bytes()[:80])
+    found = extract(counting([]), [*many[:7], broken, *many[7:]], devices=CPU, cache=tmp_path / "cache")
+    [(name, reason)] = found.unreadable
+    assert name == "broken.ogg" and reason
+    assert 7 not in found.features.item and set(found.features.item) == set(range(31)) - {7}
+    with pytest.raises(ValueError, match=r"1 of 7 files cannot be read, such as broken\.ogg: "):
+        extract(counting([]), [*recordings, broken], devices=CPU, cache=tmp_path / "cache")
+
+
+def test_empty_and_endless_samples_and_a_missing_file_are_unreadable(tmp_path) -> None:
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 22_050)
+    soundfile.write(tmp_path / "nan.wav", np.full(9, np.nan), 22_050, subtype="FLOAT")
+    for name, words in (("empty.wav", "no samples"), ("nan.wav", "not finite"), ("absent.wav", "opening")):
+        with pytest.raises(UnreadableFile, match=words):
+            read_sound(tmp_path / name, 22_050)
+
+
+def test_a_picture_is_its_middle_and_a_broken_one_is_unreadable(tmp_path) -> None:
+    picture = np.zeros((160, 320, 3), np.uint8)
+    picture[:, 110:210] = (200, 100, 50)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    found = read_picture(tmp_path / "a.png", 56)
+    assert found.shape == (1, 56, 56, 3) and found.dtype == torch.uint8
+    assert found[0, 28, 28].tolist() == [200, 100, 50] and found[0, 28, 0].tolist() == [0, 0, 0]
+    Image.fromarray(picture).convert("L").save(tmp_path / "grey.jpg")
+    assert read_picture(tmp_path / "grey.jpg", 56).shape == (1, 56, 56, 3)
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "grey.jpg").read_bytes()[:300])
+    with pytest.raises(UnreadableFile):
+        read_picture(tmp_path / "b.jpg", 56)
