@@ -125,10 +125,10 @@ class Journal:
             while data:
                 data = data[self._file.write(data) :]
             os.fsync(self._file.fileno())
-        except OSError:
-            self._file.truncate(end)  # a full disk tears a line, which must stay the last one
+            self._waiting.clear()
+        except BaseException:  # a full disk tears a line, which must stay the last; an interrupt would write all twice
+            self._file.truncate(end)
             raise
-        self._waiting.clear()
 
     def __enter__(self) -> Journal:
         return self

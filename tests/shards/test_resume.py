@@ -20,8 +20,8 @@ import pytest
 
 import shards.pack as packing
 from shards import writer
-from shards.format import PackSettings
-from shards.journal import Rejection
+from shards.format import PackSettings, Reason
+from shards.journal import Journal, Rejection
 from shards.pack import pack
 from shards.record import Record, make_record
 from shards.sources import Source, list_sources
@@ -277,6 +277,22 @@ def test_interrupted_from_the_keyboard_it_ends_at_once_and_keeps_what_it_has(
     assert not (tmp_path / "out" / "manifest.json").exists()
     subprocess.run(_command(videos, tmp_path / "out"), check=True, capture_output=True)
     assert content(tmp_path / "out") == reference
+
+
+def test_an_interrupt_while_the_journal_is_written_leaves_no_line_there_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(file: int) -> None:
+        raise KeyboardInterrupt
+
+    event = Rejection(Source("/a.mp4", "/a.mp4", None, 1, 1), Reason.SILENT, "-90 dBFS")
+    with Journal(tmp_path, SETTINGS, shard_bytes=SHARD_BYTES) as journal:
+        journal.append(event)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("shards.journal.os.fsync", interrupted)
+            journal.flush()
+        journal.flush()  # what `pack` does before it ends
+        assert list(journal.events()) == [event]
 
 
 def test_a_full_disk_is_a_clean_error_and_more_room_is_enough_to_go_on(
