@@ -81,6 +81,11 @@ def wait_for(cluster: Cluster, job: str, *, seconds: float = 120) -> str:
     return cluster.state(job)
 
 
+def array_index(task: Path) -> int:
+    """Of a task's folder in the job array."""
+    return int(task.name.split("-")[1]) - 1
+
+
 def logs(out: Path) -> str:
     """What the jobs wrote."""
     return "\n".join(f"--- {path}\n{path.read_text()}" for path in sorted((out / "slurm").rglob("*.out")))
@@ -128,7 +133,8 @@ def test_tasks_that_are_warned_queue_again_and_the_merge_waits_for_them(
     out = tmp_path / "out"
     array, job = submit(cluster, command(videos, out, tmp_path))
     wait_until(lambda: any(out.glob("task-*/journal.jsonl")), seconds=60, what="a task packs")
-    cluster.ask("scancel", "--signal=USR2", array)
+    [packing, *_] = out.glob("task-*/journal.jsonl")  # others may still be starting, and deaf
+    cluster.ask("scancel", "--signal=USR2", f"{array}_{array_index(packing.parent)}")
     assert wait_for(cluster, job, seconds=180) == "COMPLETED"
     assert "Requeued job" in logs(out)
     assert "decoder crashed" not in logs(out)
@@ -163,11 +169,15 @@ def test_real_videos_packed_as_1_3_and_8_tasks_one_of_them_killed_are_the_same_r
         journals = [path for path in eight.glob("task-*/journal.jsonl") if path.read_bytes().count(b"\n") > 2]
         return [path.parent for path in journals if not (path.parent / "manifest.json").exists()]
 
+    def is_of(process: int, task: Path) -> bool:
+        return f"\0SLURM_ARRAY_TASK_ID={array_index(task)}\0".encode() in Path(f"/proc/{process}/environ").read_bytes()
+
     eight = tmp_path / "8"
     merges = {tasks: submit_as(tasks) for tasks in (8, 3, 1)}
     wait_until(in_work, seconds=300, what="a task is midway")
-    victims = [process for node in NODES for process in cluster.processes(node, f"submitit.core._submit {eight}/")]
-    os.kill(victims[0], signal.SIGKILL)
+    task = in_work()[-1]
+    ranks = [process for node in NODES for process in cluster.processes(node, f"submitit.core._submit {eight}/")]
+    os.kill(next(process for process in ranks if is_of(process, task)), signal.SIGKILL)
     assert [wait_for(cluster, merges[tasks], seconds=500) for tasks in (8, 3, 1)] == [
         "CANCELLED",
         "COMPLETED",
