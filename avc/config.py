@@ -104,7 +104,10 @@ class TrainingSettings(Section):
     sync_batchnorm: bool = False
     """Batch-normalise over the micro-batches of all ranks instead of each rank's own."""
     process_group_timeout_seconds: int = Field(default=300, ge=1)
-    """A collective that takes longer ends every rank with an error."""
+    """A rank that keeps the others waiting for longer, in a collective or for a micro-batch, ends the run on all.
+
+    Compiling the network counts as well: it must fit in, in the first step.
+    """
 
 
 class ValidationSettings(Section):

@@ -1,5 +1,6 @@
-"""What several rooms of tests share: where the local test data lies."""
+"""What several rooms of tests share: the local test data, a small packed world, a cluster."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from launch.world.render import render
 from shards.format import PackSettings
 from shards.pack import pack
+from tests.cluster import Cluster, missing
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +35,16 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         workers=1,
     )
     return folder / "shards"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A SLURM cluster of four nodes, for one file of tests alone."""
+    if (lacking := missing()) is not None:
+        pytest.skip(lacking)
+    started = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        started.start()
+        yield started
+    finally:
+        started.stop()

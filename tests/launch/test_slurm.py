@@ -16,27 +16,13 @@ from avc.training.loop import training_plan
 from launch.attempts import attempts
 from shards.read import Shards
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
-from tests.cluster import Cluster, missing, wait_until
+from tests.cluster import Cluster, wait_until
 
 PATIENCE = 240.0  # seconds, on a machine that does other work as well
 STEPS = 16
 LIMIT_MINUTES = 30
 
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Four nodes, for this file alone."""
-    lacking = missing()
-    if lacking:
-        pytest.skip(lacking)
-    started = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        started.start()
-        yield started
-    finally:
-        started.stop()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from shards.format import PackSettings
 from shards.merge import merge
 from shards.pack import pack
 from shards.verify import verify
-from tests.cluster import NODES, Cluster, missing, wait_until
+from tests.cluster import NODES, Cluster, wait_until
 from tests.shards.test_tasks import records
 from tests.small_videos import render_folder, render_video
 
@@ -29,18 +28,6 @@ cpus_per_rank: 1
 time_limit_minutes: 30
 setup: [export OMP_NUM_THREADS=1]
 """
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if (why := missing()) is not None:
-        pytest.skip(why)
-    built = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        built.start()
-        yield built
-    finally:
-        built.stop()
 
 
 @pytest.fixture(scope="module")
