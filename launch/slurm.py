@@ -32,10 +32,8 @@ from launch.cluster import Cluster
 
 SUBMITTED = "submitted.yaml"  # the settings of the run as they were when it was submitted
 UNSEEN = "does not see"
-STARTING, LOG_TAIL_BYTES = (
-    "Starting with JobEnvironment",
-    65_536,
-)  # what submitit writes into a rank's log at each start
+STARTING = "Starting with JobEnvironment"  # what submitit writes into a rank's log at each start
+LOG_TAIL_BYTES = 65_536
 SILENT_ENDS = 3  # in a row without a newer checkpoint, before the run is given up
 FIRST_PORT, PORTS = 20_000, 12_000  # below the range from which systems take ports for outgoing connections
 SECONDS_UNTIL_KILLED = 600.0  # that an attempt which SLURM has ended without a reason waits for SLURM to act
