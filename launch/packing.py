@@ -10,8 +10,6 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shards.index import Manifest
-
 # What `pack` and `submit-pack` have in common.
 Inputs = Annotated[
     list[Path],
@@ -77,6 +75,7 @@ def pack(
         avc pack ~/vggsound --out ~/shards --split-list test=test.txt
         avc pack ~/flickr --out /lustre/shards --task 3/8
     """
+    from launch.packed import show_packed
     from launch.progress import progress
     from shards.format import PackSettings
     from shards.pack import pack as pack_videos
@@ -188,6 +187,7 @@ def merge(
 
         avc merge /lustre/shards
     """
+    from launch.packed import show_packed
     from shards.merge import merge as merge_tasks
 
     manifest = merge_tasks(folder)
@@ -216,25 +216,3 @@ def parse_split_lists(texts: Sequence[str]) -> dict[str, Path]:
             raise ValueError(f"--split-list is {text!r} and must be SPLIT=FILE, once for a split, as test=test.txt")
         lists[split] = Path(path)
     return lists
-
-
-def show_packed(folder: Path, manifest: Manifest) -> None:
-    """Print how many inputs a packed folder holds, and how many were rejected for which reason."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "", "videos", show_header=False)
-    table.columns[2].justify = "right"
-    for split, count in manifest.packed.items():
-        table.add_row("packed", split, f"{count:,}")
-    table.add_section()
-    for reason, count in manifest.rejected.items():
-        table.add_row("rejected", reason, f"{count:,}")
-    table.add_section()
-    packed, rejected = sum(manifest.packed.values()), sum(manifest.rejected.values())
-    table.add_row("all", "", f"{packed + rejected:,}")
-    Console().print(table)
-    size = sum(shard.bytes for shard in manifest.shards) / 1e6
-    print(f"{folder}: {packed:,} records in {len(manifest.shards):,} shards, {size:,.1f} MB")
-    if rejected:
-        print(f"{folder / 'rejected.tsv'} lists the {rejected:,} that were rejected, and why")

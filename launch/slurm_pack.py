@@ -20,7 +20,7 @@ import submitit
 
 from launch.attempts import FOLDER
 from launch.cluster import Cluster
-from launch.packing import show_packed
+from launch.packed import show_packed
 from launch.progress import progress
 from launch.slurm import executor, require_slurm, submit_job
 from shards.format import PackSettings
