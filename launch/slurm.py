@@ -27,8 +27,8 @@ from typing import Any
 
 import submitit
 
-from launch.attempts import FOLDER, Attempt, attempts, newest_step, say
 from launch.cluster import Cluster
+from launch.starts import FOLDER, Start, newest_step, say, starts
 
 SUBMITTED = "submitted.yaml"  # the settings of the run as they were when it was submitted
 UNSEEN = "does not see"
@@ -104,7 +104,7 @@ class TrainingJob:
 
     def __call__(self) -> None:
         asked = Asked()  # before anything that takes time: SLURM may ask early
-        job, restart = this_attempt()
+        job, restart = this_start()
         environment = submitit.JobEnvironment()
         rank = environment.global_rank
         os.environ.update(
@@ -177,7 +177,7 @@ class Asked:
         return self._noted | pending
 
 
-def this_attempt() -> tuple[int, int]:
+def this_start() -> tuple[int, int]:
     """The job that this process belongs to and how often it has been restarted."""
     return int(os.environ["SLURM_JOB_ID"]), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
@@ -202,7 +202,7 @@ def concluding(run: Path) -> list[str]:
 def refuse(run: Path, seen: str) -> None:
     """Leave word that nodes do not see what they need."""
     lines = "; ".join(sorted(seen.splitlines()))
-    say(run, *this_attempt(), "failed", why=f"{lines}. It must lie on a file system that all nodes share")
+    say(run, *this_start(), "failed", why=f"{lines}. It must lie on a file system that all nodes share")
 
 
 def conclude(run: Path, status: int) -> int:
@@ -210,8 +210,8 @@ def conclude(run: Path, status: int) -> int:
 
     status: srun's. Queues the job again, unless it is done, has failed in words, or ends silently again and again.
     """
-    job, restart = this_attempt()
-    history = attempts(run)
+    job, restart = this_start()
+    history = starts(run)
     words = next((one.words for one in history if (one.job, one.restart) == (job, restart)), {})
     if "failed" in words:
         return status or 1
@@ -221,7 +221,7 @@ def conclude(run: Path, status: int) -> int:
         step = newest_step(run)
         why = last_words(run, job) or f"a rank ended without a word; srun's exit status is {status}"
         say(run, job, restart, "lost", why=why, step=step)
-        if silent_ends(attempts(run), job=job, step=step) >= SILENT_ENDS:
+        if silent_ends(starts(run), job=job, step=step) >= SILENT_ENDS:
             why = f"{SILENT_ENDS} attempts in a row were lost at step {step}; the last lines of their logs"
             say(run, job, restart, "failed", why=f"{why} are in {run / FOLDER / str(job)}")
             return status or 1
@@ -242,11 +242,11 @@ def last_words(run: Path, job: int) -> str | None:
     return None
 
 
-def silent_ends(history: Sequence[Attempt], *, job: int, step: int) -> int:
-    """How many of the job's last attempts were lost with `step` as their newest checkpoint."""
+def silent_ends(history: Sequence[Start], *, job: int, step: int) -> int:
+    """How many of the job's last starts were lost with `step` as their newest checkpoint."""
     count = 0
-    for attempt in reversed(history):
-        if attempt.job != job or attempt.words.get("lost", {}).get("step") != step:
+    for start in reversed(history):
+        if start.job != job or start.words.get("lost", {}).get("step") != step:
             break
         count += 1
     return count

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import submitit
 
-from launch.attempts import FOLDER
 from launch.cluster import Cluster
 from launch.packed import show_packed
 from launch.progress import progress
 from launch.slurm import executor, require_slurm, submit_job
+from launch.starts import FOLDER
 from shards.format import PackSettings
 from shards.merge import merge
 from shards.pack import pack_sources

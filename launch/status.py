@@ -10,8 +10,8 @@ from typing import Any
 
 from avc.config import load_config
 from avc.training.attempt import CHECKPOINTS, CONFIG, METRICS, Record, history
-from launch.attempts import FOLDER, Attempt, attempts, submitted_job
 from launch.slurm import SUBMITTED, queue_state
+from launch.starts import FOLDER, Start, starts, submitted_job
 
 TAIL_BYTES = 65_536  # of the metrics, which grow with the run
 
@@ -28,7 +28,7 @@ class Saved:
 class Status:
     """Whatever is None is not known yet. queue: the queue's word for the job and its nodes, or why it waits.
 
-    attempts: those of its jobs. by_hand: all attempts of a run that was never submitted.
+    starts: those of its jobs. by_hand: all attempts of a run that was never submitted.
     """
 
     run: Path
@@ -40,7 +40,7 @@ class Status:
     accuracy: float | None
     pairs_per_second: float | None
     checkpoint: Saved | None
-    attempts: list[Attempt]
+    starts: list[Start]
     by_hand: list[Record]
 
 
@@ -62,7 +62,7 @@ def status(run: Path) -> Status:
         accuracy=line.get("accuracy"),
         pairs_per_second=line.get("speed/pairs_per_second"),
         checkpoint=_newest(run / CHECKPOINTS),
-        attempts=attempts(run),
+        starts=starts(run),
         by_hand=history(run) if job is None else [],
     )
 
@@ -76,19 +76,19 @@ def in_words(found: Status) -> list[tuple[str, str]]:
         ("speed", f"{found.pairs_per_second:,.0f} pairs/s" if found.pairs_per_second else "not known yet"),
         ("loss", f"{found.loss:.4f}, accuracy {found.accuracy:.1%}" if found.loss is not None else "not known yet"),
         ("checkpoint", _checkpoint(found.checkpoint)),
-        ("restarts", str(max(len(found.attempts or found.by_hand) - 1, 0))),
+        ("restarts", str(max(len(found.starts or found.by_hand) - 1, 0))),
         *_by_hand(found.by_hand),
         *_history(found),
     ]
 
 
-def why_it_ended(attempt: Attempt) -> str:
-    """Why an attempt came to its end, in words; empty where it said nothing and may still run."""
+def why_it_ended(start: Start) -> str:
+    """Why a start came to its end, in words; empty where it said nothing and may still run."""
     for word in ("failed", "stopped", "lost"):
-        if word in attempt.words:
-            said = attempt.words[word]
+        if word in start.words:
+            said = start.words[word]
             return f"{word}: {said['why']}" + (f" (rank {said['rank']} on {said['node']})" if "rank" in said else "")
-    return "finished" if "finished" in attempt.words else ""
+    return "finished" if "finished" in start.words else ""
 
 
 def _queue(found: Status) -> str:
@@ -97,7 +97,7 @@ def _queue(found: Status) -> str:
     if found.queue is None:
         return f"job {found.job} is not in the queue"
     state, where = found.queue
-    silent = not found.attempts or found.attempts[-1].job != found.job
+    silent = not found.starts or found.starts[-1].job != found.job
     if state == "FAILED" and silent:
         where = "no rank wrote into the run's folder; is it on a file system that all nodes share?"
     return f"job {found.job} is {state}" + (f", {where}" if where and where != "None" else "")
@@ -109,15 +109,15 @@ def _checkpoint(saved: Saved | None) -> str:
 
 def _history(found: Status) -> list[tuple[str, str]]:
     lines = []
-    for attempt, later in zip(found.attempts, [*found.attempts, None][1:], strict=True):
-        why = why_it_ended(attempt)
+    for start, later in zip(found.starts, [*found.starts, None][1:], strict=True):
+        why = why_it_ended(start)
         if not why and later is not None:
-            gone = set(attempt.words["started"]["nodes"]) - set(later.words.get("started", {}).get("nodes", []))
+            gone = set(start.words["started"]["nodes"]) - set(later.words.get("started", {}).get("nodes", []))
             why = "ended by SLURM without a word: scontrol requeue, or a node that failed"
             why += f" (its successor does without {', '.join(sorted(gone))})" if gone else ""
-        begun = attempt.words.get("started")
+        begun = start.words.get("started")
         where = f"{begun['ranks']} ranks on {','.join(begun['nodes'])} from step {begun['step']:,}" if begun else "?"
-        name = f"job {attempt.job}" + (f", restart {attempt.restart}" if attempt.restart else "")
+        name = f"job {start.job}" + (f", restart {start.restart}" if start.restart else "")
         lines.append((name, f"{where}; {why or 'running'}"))
     return lines
 

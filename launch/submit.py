@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avc.config import Config, dump_config, load_config
-from launch.attempts import FOLDER, JOB, submitted_job
 from launch.cluster import Cluster, load_cluster
 from launch.slurm import (
     SUBMITTED,
@@ -21,6 +20,7 @@ from launch.slurm import (
     require_slurm,
     submit_job,
 )
+from launch.starts import FOLDER, JOB, submitted_job
 from shards.durable import written_aside
 from shards.format import MANIFEST
 

@@ -13,7 +13,7 @@ import pytest
 
 from avc.config import load_config
 from avc.training.loop import training_plan
-from launch.attempts import attempts
+from launch.starts import starts
 from shards.read import Shards
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
 from tests.cluster import Cluster, wait_until
@@ -38,7 +38,7 @@ def uninterrupted(cluster, tmp_path_factory, small_world) -> dict:
     made = Jobs(cluster, tmp_path_factory.mktemp("uninterrupted"), small_world)
     made.submit()
     made.finish()
-    assert len(attempts(made.run)) == 1
+    assert len(starts(made.run)) == 1
     assert_log_is_the_plan(made)
     return final_state(made.run)
 
@@ -89,7 +89,7 @@ class Jobs:
     def hold(self, rank: int, *, step: int) -> int:
         """Stop a rank after a step, so that the run cannot finish before what is to happen; its process."""
         self.reach(step)
-        node = attempts(self.run)[-1].words["started"]["nodes"][rank // 2]
+        node = starts(self.run)[-1].words["started"]["nodes"][rank // 2]
         [process] = [
             process
             for process in self.cluster.processes(node, "-m submitit.core._submit")
@@ -114,7 +114,7 @@ class Jobs:
 
     def restarted(self) -> None:
         """Wait until the next attempt has begun."""
-        self.wait(lambda: len([one for one in attempts(self.run) if "started" in one.words]) > 1, "the job restarts")
+        self.wait(lambda: len([one for one in starts(self.run) if "started" in one.words]) > 1, "the job restarts")
 
     def told(self) -> str:
         """All that is known, for a message."""
@@ -164,7 +164,7 @@ def test_at_its_time_limit_a_run_saves_and_goes_on_at_the_same_step(jobs, uninte
     jobs.restarted()
     cluster.ask("scontrol", "update", f"JobId={jobs.job}", f"TimeLimit={LIMIT_MINUTES}")
     jobs.finish()
-    first, second = attempts(jobs.run)[:2]
+    first, second = starts(jobs.run)[:2]
     assert first.words["stopped"]["why"] == "time limit"
     assert first.words["stopped"]["step"] == second.words["started"]["step"] < STEPS
     assert_log_is_the_plan(jobs)
@@ -179,7 +179,7 @@ def test_preempted_a_run_saves_and_goes_on_when_the_nodes_are_free(jobs, uninter
     jobs.release_when_told(held)
     jobs.restarted()
     jobs.finish()
-    first, second = attempts(jobs.run)
+    first, second = starts(jobs.run)
     assert first.words["stopped"]["why"] == "preempted"
     assert first.words["stopped"]["step"] == second.words["started"]["step"] >= 7
     assert_log_is_the_plan(jobs)
@@ -197,7 +197,7 @@ def test_after_a_bare_requeue_a_run_goes_on_from_its_newest_checkpoint(jobs, uni
     jobs.restarted()
     jobs.finish()
     # At 5, or further on: SLURM sends TERM and kills a moment later, and the ranks may have had the time to save.
-    assert [one.words["started"]["step"] >= 5 for one in attempts(jobs.run)] == [False, True]
+    assert [one.words["started"]["step"] >= 5 for one in starts(jobs.run)] == [False, True]
     assert_log_is_the_plan(jobs)
     assert_same_bits(uninterrupted, final_state(jobs.run))
 
@@ -207,8 +207,8 @@ def test_a_rank_that_is_killed_has_the_job_queued_again(jobs, uninterrupted) -> 
     os.kill(jobs.hold(3, step=7), signal.SIGKILL)
     jobs.restarted()
     jobs.finish()
-    assert "lost" in attempts(jobs.run)[0].words
-    assert attempts(jobs.run)[1].words["started"]["step"] == 5
+    assert "lost" in starts(jobs.run)[0].words
+    assert starts(jobs.run)[1].words["started"]["step"] == 5
     assert_log_is_the_plan(jobs)
     assert_same_bits(uninterrupted, final_state(jobs.run))
 
@@ -216,14 +216,14 @@ def test_a_rank_that_is_killed_has_the_job_queued_again(jobs, uninterrupted) -> 
 def test_without_one_of_its_nodes_a_run_goes_on_on_others(jobs, uninterrupted, cluster) -> None:
     jobs.submit()
     jobs.hold(3, step=7)
-    lost = attempts(jobs.run)[0].words["started"]["nodes"][1]
+    lost = starts(jobs.run)[0].words["started"]["nodes"][1]
     cluster.kill_node(lost)
     try:
         jobs.restarted()
         jobs.finish()
     finally:
         cluster.start_node(lost)
-    assert lost not in attempts(jobs.run)[-1].words["started"]["nodes"]
+    assert lost not in starts(jobs.run)[-1].words["started"]["nodes"]
     assert_log_is_the_plan(jobs)
     assert_same_bits(uninterrupted, final_state(jobs.run))
 
@@ -232,7 +232,7 @@ def test_a_link_that_is_cut_and_healed_leaves_one_run(jobs, uninterrupted, clust
     timeout = 25
     jobs.submit(f"training.process_group_timeout_seconds={timeout}")
     jobs.hold(3, step=7)
-    lost = attempts(jobs.run)[0].words["started"]["nodes"][0]  # of the main rank, which writes the checkpoints
+    lost = starts(jobs.run)[0].words["started"]["nodes"][0]  # of the main rank, which writes the checkpoints
     cluster.cut(lost)
     began = time.monotonic()
     try:
@@ -241,7 +241,7 @@ def test_a_link_that_is_cut_and_healed_leaves_one_run(jobs, uninterrupted, clust
     finally:
         cluster.heal(lost)
     jobs.finish()
-    assert lost not in attempts(jobs.run)[-1].words["started"]["nodes"]
+    assert lost not in starts(jobs.run)[-1].words["started"]["nodes"]
     assert_log_is_the_plan(jobs)
     assert_same_bits(uninterrupted, final_state(jobs.run))
 
@@ -254,7 +254,7 @@ def test_on_two_nodes_after_four_no_position_is_left_out_or_repeated(jobs, clust
     jobs.submit(nodes=2, ranks_per_node=1)
     jobs.finish()
     assert_log_is_the_plan(jobs)
-    first, second = attempts(jobs.run)
+    first, second = starts(jobs.run)
     assert (first.words["started"]["ranks"], second.words["started"]["ranks"]) == (4, 2)
     assert 0 < second.words["started"]["step"] < STEPS
 
@@ -268,6 +268,6 @@ def test_shards_that_a_node_does_not_see_end_the_job_in_words(jobs, cluster, sma
         jobs.finish("FAILED")
     finally:
         subprocess.run([*inside, "umount", small_world], check=True)
-    assert len(attempts(jobs.run)) == 1
+    assert len(starts(jobs.run)) == 1
     assert f"failed: n2 does not see {small_world}/manifest.json." in jobs.status()
     assert not list((jobs.run / "slurm" / jobs.job).glob("*_3_log.out"))  # no rank was started

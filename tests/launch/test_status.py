@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from avc.training.attempt import sign_in
-from launch.attempts import say
+from launch.starts import say
 from launch.status import in_words, status
 
 

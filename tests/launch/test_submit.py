@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch.attempts import attempts, say
 from launch.cluster import load_cluster
 from launch.slurm import executor, last_words, silent_ends
+from launch.starts import say, starts
 from launch.submit import submit
 from tests.avc.launching import write_config
 
@@ -122,10 +122,10 @@ def test_a_run_is_given_up_when_its_ends_without_a_word_follow_each_other_at_one
     for restart, step in enumerate([0, 5, 5, 5]):
         say(tmp_path, 7, restart, "started", nodes=["n1"], ranks=1, step=step)
         say(tmp_path, 7, restart, "lost", why="a rank ended without a word", step=step)
-    assert silent_ends(attempts(tmp_path), job=7, step=5) == 3
-    assert silent_ends(attempts(tmp_path), job=7, step=10) == 0
+    assert silent_ends(starts(tmp_path), job=7, step=5) == 3
+    assert silent_ends(starts(tmp_path), job=7, step=10) == 0
     say(tmp_path, 7, 4, "stopped", why="time limit", step=5)
-    assert silent_ends(attempts(tmp_path), job=7, step=5) == 0
+    assert silent_ends(starts(tmp_path), job=7, step=5) == 0
 
 
 def test_a_lost_attempt_is_told_in_the_words_of_a_rank_of_the_same_start(tmp_path) -> None:

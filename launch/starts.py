@@ -1,4 +1,4 @@
-"""What the attempts of a run on a cluster left word of: a folder for each start of a job, a small file for each word.
+"""What became of a run's jobs on a cluster: a folder for each start of a job, a small file for each word that it left.
 
     runs/ave/slurm/12.0/started.json     job 12 for the first time: {"at": ..., "nodes": [...], "step": 0}
     runs/ave/slurm/12.0/stopped.json     it was told to stop and saved: {"at": ..., "why": "time limit", "step": 1200}
@@ -24,7 +24,7 @@ Words = dict[str, dict[str, Any]]  # what was said -> `at`, in seconds since 197
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Start:
     """One start of a job: restart is 0 for the first. words: what it said."""
 
     job: int
@@ -37,22 +37,22 @@ class Attempt:
 
 
 def say(run: Path, job: int, restart: int, word: str, **details: Any) -> None:
-    """Leave a word of an attempt in the run's folder."""
+    """Leave a word of a job's start in the run's folder."""
     folder = run / FOLDER / f"{job}.{restart}"
     folder.mkdir(parents=True, exist_ok=True)
     with written_aside(folder / f"{word}.json") as file:
         file.write(json.dumps({"at": time.time()} | details).encode())
 
 
-def attempts(run: Path) -> list[Attempt]:
-    """All attempts that left word, the oldest first."""
+def starts(run: Path) -> list[Start]:
+    """All starts that left word, the oldest first."""
     found = []
     for folder in (run / FOLDER).glob("*.*"):
         job, _, restart = folder.name.partition(".")
         if job.isdigit() and restart.isdigit():
             words = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
-            found.append(Attempt(int(job), int(restart), words))
-    return sorted(found, key=lambda attempt: attempt.order)
+            found.append(Start(int(job), int(restart), words))
+    return sorted(found, key=lambda start: start.order)
 
 
 def newest_step(run: Path) -> int:
