@@ -67,8 +67,9 @@ class NegativeSettings(Section):
 
 
 class ModelSettings(Section):
-    name: Literal["l3", "ave", "avol"] = "ave"
-    """l3: L3-Net (Look, Listen and Learn). ave: AVE-Net, avol: AVOL-Net (both Objects that Sound)."""
+    name: Literal["l3", "ave", "ave_mf", "avol"] = "ave"
+    """l3: L3-Net (Look, Listen and Learn). ave: AVE-Net, ave_mf: AVE+MF, which sees 25 frames, avol: AVOL-Net (all
+    Objects that Sound)."""
     width: float = Field(default=1.0, gt=0, le=4)
     """Multiplies the trunks' 64, 128, 256 and 512 channels; 1 is the papers' size."""
     stride: bool = True

@@ -39,17 +39,23 @@ class Network:
     def embed_image(self, pictures: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) RGB pictures of any size → float32 (N, D) on the CPU; (N, D, H', W') with AVOL-Net.
 
-        As in validation: the smallest side is scaled to 8/7 of the network's size, the middle is cropped.
+        AVE+MF takes (N, 25, H, W, 3), frames 0.04 s apart. As in validation: the smallest side is scaled to 8/7 of the
+        network's size, the middle is cropped.
         """
-        _expect(pictures, torch.uint8, 4, "pictures must be uint8 (N, H, W, 3)", last=3)
+        frames = self.model.sight.frames
+        if frames == 1:
+            _expect(pictures, torch.uint8, 4, "pictures must be uint8 (N, H, W, 3)", last=3)
+        else:
+            _expect(pictures, torch.uint8, 5, f"pictures must be uint8 (N, {frames}, H, W, 3)", last=3)
         size = self.config.data.image_size
-        x = pictures.to(self.device).permute(0, 3, 1, 2).float()
+        x = pictures.to(self.device).flatten(0, -4).permute(0, 3, 1, 2).float()
         scale = size / CROP / min(x.shape[2:])
         shape = [max(size, round(side * scale)) for side in x.shape[2:]]
         x = F.interpolate(x, shape, mode="bilinear", antialias=True, align_corners=False)
         top, left = ((side - size) // 2 for side in shape)
         x = x[:, :, top : top + size, left : left + size].round().clamp(0, 255).to(torch.uint8)
-        x = pictures_to_input(x.permute(0, 2, 3, 1), None, self.config.data)
+        x = x.permute(0, 2, 3, 1).reshape(*pictures.shape[:-3], size, size, -1)
+        x = pictures_to_input(x, None, self.config.data)
         return self.model.embed_image(x).float().cpu()
 
     @torch.no_grad()

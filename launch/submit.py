@@ -79,6 +79,7 @@ def _refuse_device(config: Config, cluster: Cluster) -> None:
 def _refuse_impossible(config: Config, cluster: Cluster) -> None:
     """What the ranks would find out at their start, found out here."""
     from avc.data.loader import PairReader, share
+    from avc.models import MODELS
     from avc.training.checkpoint import refuse_other_run
     from avc.training.loop import training_plan
     from shards.read import Shards
@@ -92,7 +93,8 @@ def _refuse_impossible(config: Config, cluster: Cluster) -> None:
         rank=0,
         world_size=cluster.world_size,
     )
-    PairReader(shards, plan, image_size=config.data.image_size, augment=True)
+    sight = MODELS[config.model.name].sight
+    PairReader(shards, plan, image_size=config.data.image_size, augment=True, sight=sight)
     refuse_other_run(config)
 
 

@@ -13,6 +13,7 @@ Everything here may be called from many threads and many processes at once, howe
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import resource
@@ -105,16 +106,25 @@ class Shards:
         Raises ValueError for a tick outside of the clip or one whose picture was not kept, BadRecord when the bytes
         are not there.
         """
+        return self.frames(clip, tick, count=1)[0]
+
+    def frames(self, clip: int, first_tick: int, *, count: int) -> list[bytes]:
+        """The JPEG files of `count` kept pictures in a row, the first at `first_tick`, in one read.
+
+        Raises as `frame` does.
+        """
         row = self.index[clip]
         ticks, every = int(row["ticks"]), int(row["every"])
-        if not 0 <= tick < ticks or tick % every:
-            raise ValueError(
-                f"tick {tick} of clip {self.key(clip)} has no picture: it has one at every "
-                f"{'tick' if every == 1 else f'{every}th tick'} of 0 to {ticks - 1}"
-            )
-        place = int(row["first_picture"]) + tick // every
-        start, end = int(self.pictures[place]), int(self.pictures[place + 1])
-        return self._read(clip, "mjpeg", offset=start, size=end - start)
+        for tick in (first_tick, first_tick + (count - 1) * every):
+            if not 0 <= tick < ticks or tick % every:
+                raise ValueError(
+                    f"tick {tick} of clip {self.key(clip)} has no picture: it has one at every "
+                    f"{'tick' if every == 1 else f'{every}th tick'} of 0 to {ticks - 1}"
+                )
+        place = int(row["first_picture"]) + first_tick // every
+        bounds = self.pictures[place : place + count + 1].tolist()
+        data = self._read(clip, "mjpeg", offset=bounds[0], size=bounds[-1] - bounds[0])
+        return [data[start - bounds[0] : end - bounds[0]] for start, end in itertools.pairwise(bounds)]
 
     def picture(self, clip: int, tick: int, *, reduce: int = 1) -> np.ndarray:
         """The picture shown at `tick`: uint8, height x width x 3, RGB.
@@ -122,12 +132,20 @@ class Shards:
         `reduce` is 1, 2, 4 or 8: sides divided by that and rounded up, as libjpeg does while it decodes, which costs
         less than decoding the whole. Raises as `frame` does, and BadRecord when it does not decode.
         """
+        return self.film(clip, tick, count=1, reduce=reduce)[0]
+
+    def film(self, clip: int, first_tick: int, *, count: int, reduce: int = 1) -> list[np.ndarray]:
+        """`count` kept pictures in a row, the first at `first_tick`, each as `picture` gives it and with its errors."""
         row = self.index[clip]
-        data = self.frame(clip, tick)
-        try:
-            return decode_picture(data, width=int(row["width"]), height=int(row["height"]), reduce=reduce)
-        except PictureError as error:
-            raise self._bad(clip, "mjpeg", f"the picture at tick {tick} does not decode: {error}") from None
+        width, height, every = int(row["width"]), int(row["height"]), int(row["every"])
+        film = []
+        for place, data in enumerate(self.frames(clip, first_tick, count=count)):
+            try:
+                film.append(decode_picture(data, width=width, height=height, reduce=reduce))
+            except PictureError as error:
+                tick = first_tick + place * every
+                raise self._bad(clip, "mjpeg", f"the picture at tick {tick} does not decode: {error}") from None
+        return film
 
     def sound(self, clip: int, first_sample: int, samples: int = SAMPLE_RATE_HZ) -> np.ndarray:
         """Samples [first_sample, first_sample + samples) of the clip's sound: int16, mono, 48 kHz.

@@ -1,8 +1,9 @@
 """Plan and shards → batches.
 
     1. steps of the run           which rows of the plan, cut into the micro-batches of this rank
-    2. a worker process           draws the rows, reads one JPEG and one second of sound each, decodes, crops, and
-                                  leaves uint8 pictures and int16 sound in memory that it shares
+    2. a worker process           draws the rows, reads each one's JPEG (or as many as the network sees) and second of
+                                  sound, decodes, crops, and leaves uint8 pictures and int16 sound in memory that it
+                                  shares
     3. the training process       copies them from there, in order, a batch ahead of the network
 
 The bytes stay small until they are on the device; `avc.data.transforms` does the rest there.
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from avc.data.plan import Plan, Rows
+from avc.data.sight import Sight
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ
 from shards.read import BadRecord, Shards
 
@@ -33,8 +35,9 @@ CROP = 7 / 8  # 224 of 256 pixels, Objects that Sound 3.3
 class Batch(NamedTuple):
     """F pictures, S seconds of sound, and P pairs of them.
 
-    pictures: uint8 (F, crop, crop, 3). sounds: int16 (S, 48000). frame_numbers, sound_numbers: float32 (F, 5), (S, 1),
-    augmentation numbers from the plan. pair_frame, pair_sound, label: int64 (P,). digest: int64 (), of the pairs.
+    pictures: uint8 (F, *sight.shape(crop)), which for most networks is (F, crop, crop, 3). sounds: int16 (S, 48000).
+    frame_numbers, sound_numbers: float32 (F, 5), (S, 1), augmentation numbers from the plan. pair_frame, pair_sound,
+    label: int64 (P,). digest: int64 (), of the pairs.
     """
 
     pictures: Tensor
@@ -109,12 +112,20 @@ class PairReader:
     """Reads stretches of the plan: `reader[start, stop]` is the batch of rows [start, stop).
 
     image_size: pictures are decoded at the smallest of JPEG's scales (1, 1/2, 1/4, 1/8) whose crop is as large.
-    augment: crop where the plan says, else in the middle.
-    Raises ValueError where the stored pictures are too small for `image_size`.
+    augment: crop where the plan says, else in the middle. sight: what the network sees; all of it has the same crop.
+    Raises ValueError where the stored pictures are too small for `image_size`, or too few for `sight`.
     """
 
-    def __init__(self, shards: Shards, plan: Plan, *, image_size: int, augment: bool) -> None:
-        self.shards, self.plan, self.augment = shards, plan, augment
+    def __init__(
+        self, shards: Shards, plan: Plan, *, image_size: int, augment: bool, sight: Sight | None = None
+    ) -> None:
+        self.shards, self.plan, self.augment, self.sight = shards, plan, augment, sight or Sight()
+        every = int(shards.index["every"][plan.clips].max())
+        if self.sight.frames > 1 and every > 1:
+            raise ValueError(
+                f"the network sees {self.sight.frames} frames in a row, but {shards.folder} has every {every}th alone: "
+                "pack with --every 1"
+            )
         sides = np.minimum(shards.index["width"], shards.index["height"])[plan.clips]
         side = int(sides.min())
         scales = [reduce for reduce in (8, 4, 2, 1) if round(side * CROP) // reduce >= image_size]
@@ -137,7 +148,7 @@ class PairReader:
 
     def room(self, *, places: int, rows: int, shared: bool = False) -> Room:
         """Memory for batches of up to `rows` rows, one in each of `places` places; other processes may use it too."""
-        pictures = torch.empty((places, rows, self.crop, self.crop, 3), dtype=torch.uint8)
+        pictures = torch.empty((places, rows, *self.sight.shape(self.crop)), dtype=torch.uint8)
         sounds = torch.empty((places, rows, SAMPLE_RATE_HZ), dtype=torch.int16)
         if shared:
             pictures.share_memory_()  # type: ignore[no-untyped-call]
@@ -151,17 +162,18 @@ class PairReader:
         parts = rows.frame_numbers[:, :2].tolist() if self.augment else [(0.5, 0.5)] * len(rows.frame_clip)
         frames = zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), parts, strict=True)
         for i, (clip, tick, (down, right)) in enumerate(frames):
-            picture = self.shards.picture(clip, tick, reduce=self.reduce)
-            height, width = picture.shape[:2]
+            film = self.shards.film(clip, self.sight.first_tick(tick), count=self.sight.frames, reduce=self.reduce)
+            height, width = film[0].shape[:2]
             top, left = int(down * (height - self.crop + 1)), int(right * (width - self.crop + 1))
-            pictures[i] = picture[top : top + self.crop, left : left + self.crop]
+            for room_for_one, picture in zip(pictures[i].reshape(-1, self.crop, self.crop, 3), film, strict=True):
+                room_for_one[:] = picture[top : top + self.crop, left : left + self.crop]
         for i, (clip, centre) in enumerate(zip(rows.sound_clip.tolist(), rows.sound_centre.tolist(), strict=True)):
             sounds[i] = self.shards.sound(clip, centre - HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ)
 
 
 @dataclass(frozen=True)
 class Room:
-    """Memory for the large parts of B batches. pictures: uint8 (B, F, crop, crop, 3). sounds: int16 (B, S, 48000)."""
+    """Memory for the large parts of B batches: those of `Batch` with a dimension of B before them."""
 
     pictures: Tensor
     sounds: Tensor

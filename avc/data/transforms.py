@@ -24,7 +24,14 @@ def pictures_to_input(pictures: Tensor, numbers: Tensor | None, settings: DataSe
 
     numbers: float32 (N, 5) in [0, 1) from the plan, or None for no augmentation; columns 2, 3 and 4 decide flip,
     brightness and saturation (Objects that Sound 3.3). Columns 0 and 1 were the crop, which the loader has made.
+    Frames in a row, (N, T, H, W, 3), all have their row's numbers and give (N, 3, T, image_size, image_size).
     """
+    if pictures.dim() == 5:
+        frames = pictures.shape[1]
+        repeated = None if numbers is None else numbers.repeat_interleave(frames, dim=0)
+        rows = pictures_to_input(pictures.flatten(0, 1), repeated, settings)
+        film = rows.reshape(-1, frames, *rows.shape[1:]).transpose(1, 2)
+        return film.contiguous(memory_format=torch.channels_last_3d)
     x = pictures.permute(0, 3, 1, 2).to(torch.float32) / 255
     if x.shape[-1] != settings.image_size:
         size = (settings.image_size, settings.image_size)

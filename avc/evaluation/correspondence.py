@@ -14,6 +14,7 @@ from avc.config import Config
 from avc.data.loader import Batch, PairReader, load
 from avc.data.plan import Plan
 from avc.data.transforms import pictures_to_input, sound_to_input
+from avc.models import MODELS
 from avc.training.distributed import World
 from shards.read import Shards
 
@@ -71,7 +72,8 @@ def evaluate(
     given, is told how many pairs of this rank are done, of how many.
     """
     plan = evaluation_plan(config, shards, split=split)
-    reader = PairReader(shards, plan, image_size=config.data.image_size, augment=False)
+    sight = MODELS[config.model.name].sight
+    reader = PairReader(shards, plan, image_size=config.data.image_size, augment=False, sight=sight)
     stretches = list(_stretches(passes * plan.rows_per_epoch, config.validation.batch_pairs, world))
     batches = load(reader, iter(stretches), num_workers=config.data.num_workers, pin=world.device.type == "cuda")
     was_training = model.training

@@ -39,6 +39,8 @@ def read_picture(path: Path, size: int) -> Tensor:
 
 def picture_features(model: CorrespondenceNet, data: DataSettings, *, name: str) -> Extractor:
     """conv4_2 of the vision trunk after ReLU, max-pooled to 4×4: 8192 numbers at full width, one row a picture."""
+    if model.sight.frames > 1:
+        raise ValueError(f"the network sees {model.sight.frames} frames at once and has no features of single pictures")
     size = data.image_size
 
     def load(path: Path) -> tuple[Tensor, bool]:

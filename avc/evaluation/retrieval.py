@@ -19,6 +19,7 @@ from avc.evaluation.cca import CCA, COMPONENTS, fit_cca
 from avc.evaluation.labels import Labelled, Relevance
 from avc.evaluation.views import Features, Integers, Report, Views, embed_views
 from avc.inference import Network
+from avc.models import TITLES
 from shards.read import Shards
 
 Gain = Literal["exponential", "linear"]
@@ -140,15 +141,14 @@ def evaluate_retrieval(
     """
     if network.config.model.name == "avol":
         raise ValueError(
-            "AVOL-Net embeds the places of a picture and not the picture: retrieval needs an l3 or ave run"
+            "AVOL-Net embeds the places of a picture and not the picture: retrieval needs a run of another network"
         )
     if features is not None and (features.ndim != 2 or len(features) != len(shards)):
         raise ValueError(
             f"the features are {features.shape}: wanted is a row for each of the {len(shards)} clips of {shards.folder}"
         )
     views = embed_views(network, shards, known.clips, report=report)
-    names = {"l3": "L3-Net", "ave": "AVE-Net"}
-    pairs = [(names[network.config.model.name], views.image, views.audio)]
+    pairs = [(TITLES[network.config.model.name], views.image, views.audio)]
     rows: list[Row] = []
     if network.config.model.name == "l3" or features is not None:
         fitting = _fitting_views(network, shards, report)

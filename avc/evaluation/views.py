@@ -63,7 +63,7 @@ def embed_views(
     """
     settings = network.config.data
     plan = Plan(shards.index, clips, seed=network.config.run.seed, max_misalignment_ticks=0)
-    reader = PairReader(shards, plan, image_size=settings.image_size, augment=False)
+    reader = PairReader(shards, plan, image_size=settings.image_size, augment=False, sight=network.model.sight)
     total = passes * len(clips)
     clip, tick, image, audio = [], [], [], []
     for start in range(0, total, _BATCH):

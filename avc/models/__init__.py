@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from avc.config import ModelSettings
 from avc.models.ave import AVENet
+from avc.models.ave_mf import AVEMFNet
 from avc.models.avol import AVOLNet
 from avc.models.l3 import L3Net
 
 CorrespondenceNet = L3Net | AVENet | AVOLNet
 
-MODELS: dict[str, type[L3Net] | type[AVENet] | type[AVOLNet]] = {"l3": L3Net, "ave": AVENet, "avol": AVOLNet}
+MODELS: dict[str, type[L3Net] | type[AVENet] | type[AVOLNet]] = {
+    "l3": L3Net,
+    "ave": AVENet,
+    "ave_mf": AVEMFNet,
+    "avol": AVOLNet,
+}
+
+TITLES = {"l3": "L3-Net", "ave": "AVE-Net", "ave_mf": "AVE+MF", "avol": "AVOL-Net"}
 
 
 def build(settings: ModelSettings) -> CorrespondenceNet:
@@ -22,3 +31,11 @@ def build(settings: ModelSettings) -> CorrespondenceNet:
 def parameter_count(model: nn.Module) -> int:
     """Number of trained numbers."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def to_channels_last(model: nn.Module) -> None:
+    """Lay out the weights of convolutions over pictures, and of those over pictures in time, with channels last."""
+    for parameter in model.parameters():
+        if parameter.dim() in (4, 5):
+            layout = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d
+            parameter.data = parameter.data.contiguous(memory_format=layout)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avc.data.sight import Sight
 from avc.models.trunks import Trunk, global_max_pool
 
 EMBEDDING = 128
@@ -18,9 +21,11 @@ class AVENet(nn.Module):
     Euclidean distance, 0 to 2, into logits; class 1 is "they correspond".
     """
 
+    sight: ClassVar[Sight] = Sight()
+
     def __init__(self, *, width: float, stride: bool) -> None:
         super().__init__()
-        self.vision = Trunk(3, width=width, stride=stride)
+        self.vision = self._vision(width=width, stride=stride)
         self.audio = Trunk(1, width=width, stride=stride)
         self.vision_head = _head(self.vision.out_channels)
         self.audio_head = _head(self.audio.out_channels)
@@ -30,6 +35,9 @@ class AVENet(nn.Module):
         with torch.no_grad():
             self.fc3.weight.copy_(torch.tensor([[3.0], [-3.0]]))
             self.fc3.bias.copy_(torch.tensor([-3.0, 3.0]))
+
+    def _vision(self, *, width: float, stride: bool) -> Trunk:
+        return Trunk(3, width=width, stride=stride)
 
     def embed_image(self, pictures: Tensor) -> Tensor:
         """(N, 3, H, W) normalised pictures → (N, 128) embeddings of length 1."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from avc.data.sight import Sight
 from avc.models.ave import EMBEDDING
 from avc.models.trunks import Trunk, global_max_pool
 
@@ -17,6 +20,8 @@ class AVOLNet(nn.Module):
     makes the sound"; its maximum over the places is the logit of "they correspond", under a logistic loss. (The paper's
     text, version 1, says softmax where its figure has a sigmoid; the sigmoid is built here.)
     """
+
+    sight: ClassVar[Sight] = Sight()
 
     def __init__(self, *, width: float, stride: bool) -> None:
         super().__init__()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from avc.data.sight import Sight
 from avc.models.trunks import Trunk, global_max_pool
 
 
@@ -13,6 +16,8 @@ class L3Net(nn.Module):
 
     fc1 512 + 512 → 128 with ReLU, fc2 128 → 2; class 1 is "they correspond". Softmax is the loss's.
     """
+
+    sight: ClassVar[Sight] = Sight()
 
     def __init__(self, *, width: float, stride: bool) -> None:
         super().__init__()

@@ -16,36 +16,43 @@ class Trunk(nn.Module):
     of 512×28×28 and a 257×199 spectrogram 512×32×24; with `stride`, conv1_1 has stride 2 (Objects that Sound,
     figure 2) and the maps are 512×14×14 and 512×16×12.
 
-    in_channels: 3 for pictures, 1 for spectrograms. width: multiplies the channels of every block.
+    in_channels: 3 for pictures, 1 for spectrograms. width: multiplies the channels of every block. in_time: time is a
+    third dimension of every convolution and pool, treated as the two others are.
     """
 
-    def __init__(self, in_channels: int, *, width: float, stride: bool) -> None:
+    def __init__(self, in_channels: int, *, width: float, stride: bool, in_time: bool = False) -> None:
         super().__init__()
+        convolution = nn.Conv3d if in_time else nn.Conv2d
+        norm = nn.BatchNorm3d if in_time else nn.BatchNorm2d
+        pool = nn.MaxPool3d if in_time else nn.MaxPool2d
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for block, channels in enumerate(CHANNELS, start=1):
             out_channels = max(1, round(channels * width))
             for layer in (1, 2):
                 step = 2 if stride and (block, layer) == (1, 1) else 1
                 # No bias: batch norm subtracts the mean that it would add to.
-                layers[f"conv{block}_{layer}"] = nn.Conv2d(
+                layers[f"conv{block}_{layer}"] = convolution(
                     in_channels, out_channels, kernel_size=3, stride=step, padding=1, bias=False
                 )
-                layers[f"bn{block}_{layer}"] = nn.BatchNorm2d(out_channels)
+                layers[f"bn{block}_{layer}"] = norm(out_channels)
                 layers[f"relu{block}_{layer}"] = nn.ReLU()
                 in_channels = out_channels
             if block < len(CHANNELS):
-                layers[f"pool{block}"] = nn.MaxPool2d(kernel_size=2, stride=2)
+                layers[f"pool{block}"] = pool(kernel_size=2, stride=2)
         self.layers = nn.Sequential(layers)
         self.out_channels = in_channels
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, convolution):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) float → the maps of conv4_2 after ReLU, (N, out_channels, H', W'), at least 0."""
+        """(N, in_channels, H, W) float → the maps of conv4_2 after ReLU, (N, out_channels, H', W'), at least 0.
+
+        With `in_time`, (N, in_channels, T, H, W) → (N, out_channels, T', H', W').
+        """
         return self.layers(x)  # type: ignore[no-any-return]
 
 
 def global_max_pool(maps: Tensor) -> Tensor:
-    """(N, C, H, W) → (N, C): pool4 of both papers takes the maximum over the whole map."""
-    return maps.amax(dim=(2, 3))
+    """(N, C, H, W) or (N, C, T, H, W) → (N, C): pool4 of both papers takes the maximum over the whole map."""
+    return maps.amax(dim=tuple(range(2, maps.dim())))

@@ -136,7 +136,7 @@ def synchronise_batchnorm(model: nn.Module, world: World) -> nn.Module:
     if world.device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
     for name, child in model.named_children():
-        if isinstance(child, nn.BatchNorm2d):
+        if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
             setattr(model, name, _SyncBatchNormOnCPU(child))
         else:
             synchronise_batchnorm(child, world)
@@ -146,12 +146,12 @@ def synchronise_batchnorm(model: nn.Module, world: World) -> nn.Module:
 class _SyncBatchNormOnCPU(_BatchNorm):
     """torch's SyncBatchNorm refuses the CPU; this one is for gloo ranks. Same parameters, same running statistics."""
 
-    def __init__(self, plain: nn.BatchNorm2d) -> None:
+    def __init__(self, plain: nn.BatchNorm2d | nn.BatchNorm3d) -> None:
         super().__init__(plain.num_features, eps=plain.eps, momentum=plain.momentum)
         self.load_state_dict(plain.state_dict())
 
     def _check_input_dim(self, x: Tensor) -> None:
-        assert x.dim() == 4, x.shape
+        assert x.dim() in (4, 5), x.shape
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -162,16 +162,18 @@ class _SyncBatchNormOnCPU(_BatchNorm):
         assert self.momentum is not None
         wide = x.float()
         per_rank = x.numel() / x.shape[1]
+        all_but_channels = (0, *range(2, x.dim()))
+        one_each = (-1, *[1] * (x.dim() - 2))
         total = _sum(wide.new_tensor(per_rank))
-        mean = _sum(wide.sum(dim=(0, 2, 3))) / total
-        centred = wide - mean[:, None, None]
-        variance = _sum(centred.square().sum(dim=(0, 2, 3))) / total
+        mean = _sum(wide.sum(dim=all_but_channels)) / total
+        centred = wide - mean.view(one_each)
+        variance = _sum(centred.square().sum(dim=all_but_channels)) / total
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * total / (total - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        normalised: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
+        normalised: Tensor = centred * scale.view(one_each) + self.bias.view(one_each)
         return normalised.to(x.dtype)
 
 

@@ -17,7 +17,7 @@ from avc.config import Config, dump_config
 from avc.data.loader import PairReader, load, share
 from avc.data.plan import Plan
 from avc.evaluation.correspondence import evaluate, judge
-from avc.models import build
+from avc.models import MODELS, build, to_channels_last
 from avc.training.attempt import CONFIG, Attempt, sign_in
 from avc.training.checkpoint import Checkpoint, export, load_newest, refuse_other_run, save
 from avc.training.distributed import World, share_statistics, synchronise_batchnorm
@@ -58,14 +58,15 @@ def train(
         rank=world.rank,
         world_size=world.world_size,
     )
-    reader = PairReader(shards, plan, image_size=config.data.image_size, augment=True)
+    sight = MODELS[config.model.name].sight
+    reader = PairReader(shards, plan, image_size=config.data.image_size, augment=True, sight=sight)
     torch.manual_seed(config.run.seed)
     model: nn.Module = build(config.model)
     if config.training.sync_batchnorm:
         model = synchronise_batchnorm(model, world)
     model.to(device)
     if config.training.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        to_channels_last(model)
     optimiser = build_optimiser(model, config.optim)
 
     # Resume.

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from avc.config import Config, load_config, parse_config
+from avc.models import TITLES
 from launch.bench.machine import describe
 from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of, write_json
 from launch.bench.synthetic import PRECISIONS, Precision, Way, flop_of, step_on, synthetic
@@ -140,10 +141,10 @@ def report(result: StepResult) -> Report:
     if result.tf32:
         notes.append("fp32: torch lets convolutions round to TF32 here, so the limit is measured in TF32 as well.")
     notes += [f"Not measured: {why}." for why in dict.fromkeys(speed.skipped for speed in result.speeds) if why]
-    name = {"ave": "AVE-Net", "l3": "L3-Net"}[result.model]
     return Report(
-        title=f"training step: {name} at width {result.width:g}{'' if result.stride else ' without stride'}, pictures "
-        f"of {result.image_size}, {result.pairs_per_step} pairs, negatives {result.negatives}, on {result.device}",
+        title=f"training step: {TITLES[result.model]} at width {result.width:g}"
+        f"{'' if result.stride else ' without stride'}, pictures of {result.image_size}, "
+        f"{result.pairs_per_step} pairs, negatives {result.negatives}, on {result.device}",
         columns=("precision", "channels_last", "compiled", "pairs/s", "GFLOP/s", "limit", "share", "peak memory"),
         rows=rows,
         notes=notes,

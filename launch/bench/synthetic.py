@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from avc.config import Config
 from avc.data.transforms import pictures_to_input, sound_to_input
-from avc.models import build
+from avc.models import MODELS, build, to_channels_last
 from avc.training.optim import build_optimiser
 
 STORED_CROP = 224  # 7/8 of the 256 pixels that `avc pack` stores
@@ -56,7 +56,9 @@ def synthetic(config: Config, pairs: int, device: torch.device) -> Synthetic:
     views = pairs // 2 if shared else pairs
     view, pair = torch.arange(views), torch.arange(pairs)
     batch = (
-        torch.randint(256, (views, crop, crop, 3), dtype=torch.uint8, generator=generator),
+        torch.randint(
+            256, (views, *MODELS[config.model.name].sight.shape(crop)), dtype=torch.uint8, generator=generator
+        ),
         torch.randint(-(2**15), 2**15, (views, 48_000), dtype=torch.int16, generator=generator),
         torch.rand((views, 5), generator=generator),
         torch.rand((views, 1), generator=generator),
@@ -72,7 +74,7 @@ def step_on(config: Config, way: Way, device: torch.device, batch: Synthetic) ->
     torch.manual_seed(config.run.seed)
     model: nn.Module = build(config.model).to(device)
     if way.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        to_channels_last(model)
     optimiser = build_optimiser(model, config.optim)
     model.train()
     network = torch.compile(model) if way.compile else model
@@ -105,6 +107,7 @@ def flop_of(config: Config, pairs: int) -> int:
     with torch.device("meta"), counter:
         model = build(config.model)
         pair = torch.arange(pairs) % views
-        logits = model(torch.empty(views, 3, size, size), torch.empty(views, 1, 257, 199), pair, pair)
+        seen = torch.empty((views, *model.sight.shape(size)), dtype=torch.uint8)
+        logits = model(pictures_to_input(seen, None, config.data), torch.empty(views, 1, 257, 199), pair, pair)
         logits.sum().backward()
     return int(counter.get_total_flops())

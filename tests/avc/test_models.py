@@ -20,6 +20,11 @@ SHAPES = {
 INPUT = {"vision": (1, 3, 224, 224), "audio": (1, 1, 257, 199)}
 
 
+def pictures_for(name: str, count: int) -> torch.Tensor:
+    """What a network of that name takes for `count` pictures of 64 × 64."""
+    return torch.randn(count, *MODELS[name].sight.shape(64)).movedim(-1, 1)
+
+
 @pytest.mark.parametrize(("tower", "stride"), SHAPES)
 def test_each_block_of_the_trunk_has_the_published_size(tower, stride) -> None:
     x = torch.zeros(INPUT[tower], device="meta")
@@ -68,7 +73,7 @@ def test_the_width_factor_scales_the_trunks_and_leaves_the_embedding() -> None:
 def test_pairs_share_their_pictures_and_sounds_without_changing_the_logits(name) -> None:
     torch.manual_seed(0)
     model = build(ModelSettings(name=name, width=0.125)).eval()
-    pictures, spectrograms = torch.randn(3, 3, 64, 64), torch.rand(3, 1, 257, 199)
+    pictures, spectrograms = pictures_for(name, 3), torch.rand(3, 1, 257, 199)
     frame, sound = torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 2, 2])
     shared = model(pictures, spectrograms, frame, sound)
     alone = model(pictures[frame], spectrograms[sound], torch.arange(4), torch.arange(4))
@@ -102,6 +107,6 @@ def test_the_heads_give_logits_and_leave_softmax_to_the_loss() -> None:
     torch.manual_seed(0)
     for name in MODELS:
         model = build(ModelSettings(name=name, width=0.125)).eval()
-        logits = model(torch.randn(4, 3, 64, 64), torch.rand(4, 1, 257, 199), torch.arange(4), torch.arange(4))
+        logits = model(pictures_for(name, 4), torch.rand(4, 1, 257, 199), torch.arange(4), torch.arange(4))
         assert not torch.allclose(logits.exp().sum(dim=1), torch.ones(4))
         assert not torch.allclose(logits.sum(dim=1), torch.ones(4))

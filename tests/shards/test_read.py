@@ -22,6 +22,7 @@ import shards.read
 from shards.format import CLIP, PackSettings
 from shards.pack import pack
 from shards.read import BadRecord, PictureError, Shards, decode_picture
+from shards.window import Descriptor
 from tests.small_videos import render_folder
 
 VIDEOS = 9
@@ -84,6 +85,23 @@ def test_a_frame_is_the_jpeg_file_at_its_tick(folder: Path) -> None:
         assert b"".join(frames) == data
         for frame in frames:
             PIL.Image.open(io.BytesIO(frame)).verify()
+
+
+def test_frames_in_a_row_are_those_of_their_ticks_and_take_one_read_of_their_bytes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = Shards(folder)
+    expected = [shards.frame(3, tick) for tick in (10, 15, 20, 25)]
+    reads: list[int] = []
+    read = Descriptor.read
+    monkeypatch.setattr(Descriptor, "read", lambda self, offset, size: reads.append(size) or read(self, offset, size))
+    assert shards.frames(3, 10, count=4) == expected
+    assert reads == [sum(map(len, expected))]
+    for tick, picture in zip((10, 15, 20, 25), shards.film(3, 10, count=4, reduce=2), strict=True):
+        np.testing.assert_array_equal(picture, shards.picture(3, tick, reduce=2))
+    for first, count in ((-5, 3), (40, 3), (7, 2)):
+        with pytest.raises(ValueError, match="has no picture"):
+            shards.frames(3, first, count=count)
 
 
 def test_a_tick_without_a_picture_is_refused(folder: Path) -> None:
