@@ -1,0 +1,154 @@
+"""Why read() rejects a video, and how much damage one survives."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from shards.format import PackSettings, Reason
+from shards.media import Clip, Rejected, read
+from tests.shards.rendering import (
+    film,
+    frame_of,
+    luma_of,
+    moving,
+    render,
+    seen_in,
+    write,
+)
+
+SMALL = PackSettings(side=48)
+
+
+def numbers(clip: Clip) -> list[int]:
+    return [seen_in(luma_of(jpeg))[0] for jpeg in clip.pictures]
+
+
+def reason_of(path: Path, settings: PackSettings = SMALL) -> Reason:
+    with pytest.raises(Rejected) as rejected:
+        read(path, settings)
+    assert rejected.value.detail
+    assert "\n" not in rejected.value.detail
+    return rejected.value.reason
+
+
+def test_a_video_without_a_sound_stream_is_named_so(tmp_path: Path) -> None:
+    assert reason_of(render(tmp_path / "mute.mp4", film(Fraction(25)), audio=None)) is Reason.NO_AUDIO_STREAM
+
+
+def test_sound_alone_or_with_a_cover_is_no_video(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, (1, 96_000)).astype(np.float32)
+    for cover in (False, True):
+        with av.open(str(tmp_path / "song.mp4"), "w") as output:
+            song = output.add_stream("aac", rate=48_000, layout="mono")
+            if cover:
+                art = output.add_stream("mjpeg", rate=1)
+                art.width, art.height, art.pix_fmt = 64, 48, "yuvj420p"
+                art.disposition = av.stream.Disposition.attached_pic
+                output.mux(art.encode(moving(1)[0]))
+                output.mux(art.encode(None))
+            frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 48_000, 0
+            output.mux(song.encode(frame))
+            output.mux(song.encode(None))
+        assert reason_of(tmp_path / "song.mp4") is Reason.NO_VIDEO_STREAM
+
+
+def test_a_sound_stream_without_content_has_no_samples(tmp_path: Path) -> None:
+    path = render(tmp_path / "empty.mkv", film(Fraction(25)), gap=(-1, 10))
+    assert reason_of(path) is Reason.NO_AUDIO_SAMPLES
+
+
+def test_silence_is_rejected_unless_it_is_to_be_kept(tmp_path: Path) -> None:
+    hiss = np.random.default_rng(0).normal(0, 10 ** (-75 / 20), (1, 60_000))
+    path = write(tmp_path / "silent.mkv", moving(), sound=hiss)
+    assert reason_of(path) is Reason.SILENT
+    assert read(path, PackSettings(side=48, keep_silent=True)).ticks == 30
+    hiss[0, 30_000:35_000] += 0.01 * np.sin(np.arange(5_000) / 7)  # a tenth of a second at -43 dBFS is a sound
+    assert read(write(tmp_path / "quiet.mkv", moving(), sound=hiss), SMALL).ticks == 30
+
+
+def test_a_still_picture_is_rejected_unless_it_is_to_be_kept(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    photograph = rng.integers(40, 200, (12, 16)).repeat(8, axis=0).repeat(8, axis=1)
+    grey = np.full((48, 64), 128, np.uint8)
+
+    def noisy() -> av.VideoFrame:
+        return frame_of(((photograph + rng.normal(0, 3, photograph.shape)).astype(np.uint8), grey, grey), "yuv420p")
+
+    path = write(tmp_path / "still.mp4", [noisy() for _ in range(40)], video="libx264", audio="aac")
+    assert reason_of(path, PackSettings(side=96)) is Reason.STILL
+    assert read(path, PackSettings(side=96, keep_still=True)).ticks == 40
+    frames = [noisy() for _ in range(40)]
+    np.frombuffer(frames[30].planes[0], np.uint8).reshape(96, -1)[40:56, 60:76] = 235  # something blinks once
+    assert read(write(tmp_path / "blink.mp4", frames, video="libx264", audio="aac"), PackSettings(side=96)).ticks == 40
+
+
+def test_a_clip_without_a_whole_second_is_too_short(tmp_path: Path) -> None:
+    assert reason_of(write(tmp_path / "short.mkv", moving(20))) is Reason.TOO_SHORT
+    long_enough = write(tmp_path / "enough.mkv", moving(28))
+    assert read(long_enough, SMALL).ticks == 28
+    # One second of sound exists around ticks 13 to 15 only, and of those not one is kept.
+    assert reason_of(long_enough, PackSettings(side=48, every=11)) is Reason.TOO_SHORT
+    assert reason_of(long_enough, PackSettings(side=48, start_seconds=5)) is Reason.TOO_SHORT
+    assert reason_of(long_enough, PackSettings(side=48, start_seconds=500)) is Reason.TOO_SHORT
+
+
+def test_other_files_are_no_media_and_broken_ones_cannot_be_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "file.mp4"
+    png = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(png, "PNG")
+    for content in (b"", b"a text\n" * 500, bytes(5000), png.getvalue(), np.random.default_rng(0).bytes(50_000)):
+        path.write_bytes(content)
+        assert reason_of(path) is Reason.NOT_MEDIA
+    whole = render(tmp_path / "whole.mp4", film(Fraction(25))).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])  # its index comes last
+    assert reason_of(path) is Reason.UNDECODABLE
+    assert reason_of(tmp_path / "absent.mp4") is Reason.UNREADABLE
+    assert reason_of(tmp_path) is Reason.UNREADABLE
+
+
+def test_a_truncated_file_gives_what_is_left_of_it(tmp_path: Path) -> None:
+    whole = render(tmp_path / "whole.mkv", film(Fraction(25))).read_bytes()
+    clip = read(io.BytesIO(whole[: len(whole) * 3 // 4]), SMALL)
+    assert 35 < clip.ticks < 62
+    assert numbers(clip)[:-8] == list(range(clip.ticks - 8))  # the last ones may lack what they refer to
+
+
+def damaged(path: Path, kind: str, *, one_in: int, to: Path) -> Path:
+    """A copy of a video of which one in so many packets of a stream is overwritten with noise."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path)) as source, av.open(str(to), "w") as output:
+        streams = {stream.index: output.add_stream_from_template(stream) for stream in source.streams}
+        count = 0
+        for packet in source.demux():
+            if not packet.size:
+                continue
+            if packet.stream.type == kind:
+                count += 1
+                if count % one_in == 0:
+                    noise = av.Packet(rng.bytes(packet.size))
+                    noise.pts, noise.dts, noise.time_base = packet.pts, packet.dts, packet.time_base
+                    noise.is_keyframe = packet.is_keyframe
+                    packet, index = noise, packet.stream_index
+                    packet.stream = streams[index]
+                    output.mux(packet)
+                    continue
+            packet.stream = streams[packet.stream_index]
+            output.mux(packet)
+    return to
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_a_few_broken_packets_are_survived_and_counted_and_all_broken_ones_are_not(kind: str, tmp_path: Path) -> None:
+    path = render(tmp_path / "whole.mkv", film(Fraction(25)), audio="aac")
+    clip = read(damaged(path, kind, one_in=12, to=tmp_path / "some.mkv"), SMALL)
+    assert clip.ticks >= 60
+    assert clip.source[kind]["errors"] + clip.source[kind].get("corrupt", 0) >= 3
+    assert reason_of(damaged(path, kind, one_in=1, to=tmp_path / "all.mkv")) is Reason.UNDECODABLE

@@ -1,0 +1,129 @@
+"""Sound lies where its stamps say, as loud as it was."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from shards.format import SAMPLE_RATE_HZ, PackSettings
+from shards.media import read
+from tests.shards.rendering import (
+    delay_of_chirp,
+    film,
+    moving,
+    render,
+    sound_with,
+    write,
+)
+
+SMALL = PackSettings(side=48)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"), [("mp4", "aac"), ("mkv", "aac"), ("mkv", "libopus"), ("webm", "libopus")]
+)
+def test_a_gap_in_the_sound_is_silence_and_what_follows_keeps_its_place(
+    container: str, codec: str, tmp_path: Path
+) -> None:
+    shown = film(Fraction(25))
+    video = "libvpx" if container == "webm" else "libx264"
+    path = render(tmp_path / f"gap.{container}", shown, video=video, audio=codec, gap=(1.25, 1.55))
+    clip = read(path, SMALL)
+    assert (clip.sound_from < 100, clip.sound_to) == (True, len(clip.sound))
+    late = [delay_of_chirp(clip.sound / 32768, event=event, rate=SAMPLE_RATE_HZ) for event in shown.event_times]
+    assert max(map(abs, late)) < 0.005
+    hushed = clip.sound[round(1.30 * SAMPLE_RATE_HZ) : round(1.52 * SAMPLE_RATE_HZ)]
+    assert not hushed.any()
+    assert clip.source["audio"]["runs"] == 2
+
+
+def test_stamps_that_are_rounded_to_milliseconds_do_not_cut_the_sound(tmp_path: Path) -> None:
+    exact = read(render(tmp_path / "film.mp4", film(Fraction(25)), sound_rate=44_100), SMALL)
+    rounded = read(render(tmp_path / "film.mkv", film(Fraction(25)), sound_rate=44_100), SMALL)
+    assert rounded.source["audio"]["runs"] == 1
+    shift = min(
+        range(-30, 31),
+        key=lambda n: np.abs(exact.sound[100:90_000].astype(int) - rounded.sound[100 + n : 90_000 + n]).sum(),
+    )
+    assert abs(shift) <= 24  # half a millisecond
+    assert np.abs(exact.sound[100:90_000].astype(int) - rounded.sound[100 + shift : 90_000 + shift]).max() <= 1
+
+
+@pytest.mark.parametrize("rate", [11_025, 16_000, 22_050, 32_000, 44_100, 96_000, 192_000])
+def test_resampling_does_not_move_the_sound(rate: int, tmp_path: Path) -> None:
+    shown = film(Fraction(25))
+    clip = read(render(tmp_path / "film.mkv", shown, audio="pcm_s16le", sound_rate=rate), SMALL)
+    for event in shown.event_times:
+        assert abs(delay_of_chirp(clip.sound / 32768, event=event, rate=SAMPLE_RATE_HZ)) < 0.0001
+
+
+@pytest.mark.parametrize(
+    "codec", ["pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le", "pcm_s16be"]
+)
+def test_every_sample_format_has_the_same_loudness(codec: str, tmp_path: Path) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(60_000) / 48_000)[None]
+    clip = read(write(tmp_path / "tone.mkv", moving(), sound=tone, audio=codec), SMALL)
+    assert np.abs(clip.sound[:57_600] - tone[0, :57_600] * 32768).max() <= (256 if codec == "pcm_u8" else 1)
+
+
+def test_two_channels_become_their_mean(tmp_path: Path) -> None:
+    left = 0.8 * np.sin(2 * np.pi * 440 * np.arange(60_000) / 48_000)
+    for right, mean in ((0 * left, left / 2), (left, left), (-left, 0 * left)):
+        path = write(tmp_path / "two.mkv", moving(), sound=np.stack([left, right]), layout="stereo")
+        clip = read(path, PackSettings(side=48, keep_silent=True))
+        assert np.abs(clip.sound[:57_600] - mean[:57_600] * 32768).max() <= 2
+
+
+def test_surround_sound_is_mixed_without_clipping_and_with_its_centre(tmp_path: Path) -> None:
+    tone = 0.99 * np.sin(2 * np.pi * 440 * np.arange(60_000) / 48_000)
+    loud = read(write(tmp_path / "loud.mkv", moving(), sound=np.tile(tone, (6, 1)), layout="5.1"), SMALL)
+    assert np.abs(loud.sound[:57_600] - tone[:57_600] * 32768).max() < 400
+    speech = np.zeros((6, 60_000))
+    speech[2] = tone  # the centre
+    assert np.abs(read(write(tmp_path / "centre.mkv", moving(), sound=speech, layout="5.1"), SMALL).sound).max() > 6_000
+
+
+def test_sound_that_is_too_loud_is_clipped_not_wrapped(tmp_path: Path) -> None:
+    tone = 1.5 * np.sin(2 * np.pi * 440 * np.arange(60_000) / 48_000)[None]
+    clip = read(write(tmp_path / "loud.mkv", moving(), sound=tone, audio="pcm_f32le"), SMALL)
+    assert np.abs(clip.sound[:57_600] - np.clip(tone[0, :57_600] * 32768, -32768, 32767)).max() <= 1
+
+
+def test_a_change_of_sampling_rate_in_the_stream_keeps_the_time_line(tmp_path: Path) -> None:
+    events = [0.3, 0.7, 1.3, 1.8]
+    with av.open(str(tmp_path / "change.ts"), "w") as output:
+        video = output.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        stream = output.add_stream("mp2", rate=48_000, layout="mono")
+        for number, frame in enumerate(moving(60)):
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
+        for rate, begins, ends in ((48_000, 0.0, 1.008), (32_000, 1.008, 2.4)):
+            encoder = av.CodecContext.create("mp2", "w")
+            encoder.sample_rate, encoder.layout, encoder.format = rate, "mono", "s16"
+            encoder.time_base = Fraction(1, rate)
+            sound = (sound_with(events, begins=begins, ends=ends, rate=rate) * 32767).astype(np.int16)
+            for first in range(0, len(sound) - 1151, 1152):
+                frame = av.AudioFrame.from_ndarray(sound[None, first : first + 1152], format="s16", layout="mono")
+                frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), round(begins * rate) + first
+                for packet in encoder.encode(frame):
+                    packet.stream = stream
+                    output.mux(packet)
+    clip = read(tmp_path / "change.ts", SMALL)
+    late = [delay_of_chirp(clip.sound / 32768, event=event, rate=SAMPLE_RATE_HZ) for event in events]
+    assert max(map(abs, late)) < 0.005
+
+
+def test_sound_that_covers_a_part_of_the_clip_says_which(tmp_path: Path) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(90_000) / 48_000)[None]
+    clip = read(write(tmp_path / "half.mp4", moving(75), video="libx264", sound=tone, audio="aac"), SMALL)
+    assert clip.ticks == 75
+    assert clip.sound_from == 0
+    assert 90_000 <= clip.sound_to < 90_000 + 2 * 1024
+    assert not clip.sound[clip.sound_to :].any()
+    assert clip.sound[clip.sound_to - 2_000 : clip.sound_to].any()
