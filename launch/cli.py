@@ -192,6 +192,8 @@ def correspondence(
 
 
 measure.command()(retrieval)
+measure.command()(transfer.sound)
+measure.command()(transfer.image)
 measure.command()(localization)
 app.command()(localize)
 

@@ -1,4 +1,4 @@
-"""Features of many files: on every given device, remembered by the content of the network and of the files."""
+"""Features of many files or clips: on every given device, remembered by the content of the network and of the items."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -20,29 +21,31 @@ from torch import Tensor, nn
 from avc.evaluation.linear import Features
 from shards.durable import written_aside
 
-VERSION = "1"  # of what this code makes of a file; another number leaves old caches unread
-FILES_AT_ONCE = 8
+VERSION = "1"  # of what this code makes of an item; another number leaves old caches unread
+ITEMS_AT_ONCE = 8
 ROWS_AT_ONCE = 32
 UNREADABLE_SHARE = 0.05
-"""More unreadable files than this share are an error: the figure would be another data set's."""
+"""More unreadable items than this share are an error: the figure would be another data set's."""
+
+Item = TypeVar("Item")
 
 
-class UnreadableFile(ValueError):
-    """A file of the data set cannot be decoded, or holds nothing."""
+class Unreadable(ValueError):
+    """An item of the data set cannot be decoded, or holds nothing."""
 
 
 @dataclass(frozen=True)
-class Extractor:
-    """How a file becomes rows of features.
+class Extractor(Generic[Item]):
+    """How an item, the path of a file or the number of a clip, becomes rows of features.
 
     name: what the features are, in words; it must say everything but the weights that decides them. model: on the CPU
-    and in evaluation mode. load: file → rows for the network, (rows, ...), and whether they had to be padded; raises
-    UnreadableFile. compute: those rows on the network's device → (rows, D).
+    and in evaluation mode. load: item → rows for the network, (rows, ...), and whether they had to be padded; raises
+    Unreadable. compute: those rows on the network's device → (rows, D).
     """
 
     name: str
     model: nn.Module
-    load: Callable[[Path], tuple[Tensor, bool]]
+    load: Callable[[Item], tuple[Tensor, bool]]
     compute: Callable[[nn.Module, Tensor], Tensor]
 
     @property
@@ -57,45 +60,66 @@ class Extractor:
 
 @dataclass(frozen=True)
 class Extraction:
-    """features: item is the file's number. unreadable: (name, reason). padded: files shorter than one window."""
+    """features: item is its place in the list. unreadable: (name, reason). padded: items shorter than one window."""
 
     features: Features
     unreadable: tuple[tuple[str, str], ...]
     padded: int
 
 
+@dataclass(frozen=True)
+class Identity:
+    """name: for messages. digest: of the content, whatever it is called and wherever it lies."""
+
+    name: str
+    digest: bytes
+
+
+def file_identity(path: Path) -> Identity:
+    """A file's name and the digest of its bytes, or of why it cannot be opened; reading it will tell of that."""
+    try:
+        with open(path, "rb") as file:
+            return Identity(path.name, hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        return Identity(path.name, hashlib.sha256(f"{path.name}: {error.strerror}".encode()).digest())
+
+
 @torch.inference_mode()
 def extract(
-    extractor: Extractor,
-    files: Sequence[Path],
+    extractor: Extractor[Item],
+    items: Sequence[Item],
     *,
+    identify: Callable[[Item], Identity],
     devices: Sequence[torch.device],
     cache: Path,
     report: Callable[[int, int, str], None] | None = None,
 ) -> Extraction:
-    """The features of all files, computed on all devices at once, or read from `cache` if they were computed before.
+    """The features of all items, computed on all devices at once, or read from `cache` if they were computed before.
 
-    Raises ValueError where more than 5 % of the files cannot be read.
+    Raises ValueError where more than 5 % of the items cannot be read.
     """
+    identities = [identify(item) for item in items]
     digest = hashlib.sha256(extractor.key.encode())
-    for path in files:
-        digest.update(_digest(path))
+    for identity in identities:
+        digest.update(identity.digest)
     stored = cache / f"{digest.hexdigest()}.safetensors"
     extraction = _stored(stored)
     if extraction is None:
-        extraction = _compute(extractor, files, devices=devices, report=report)
+        names = [identity.name for identity in identities]
+        extraction = _compute(extractor, items, names=names, devices=devices, report=report)
         cache.mkdir(parents=True, exist_ok=True)
         _store(extraction, stored)
-    if len(extraction.unreadable) > UNREADABLE_SHARE * len(files):
+    if len(extraction.unreadable) > UNREADABLE_SHARE * len(items):
         name, reason = extraction.unreadable[0]
-        raise ValueError(f"{len(extraction.unreadable)} of {len(files)} files cannot be read, such as {name}: {reason}")
+        raise ValueError(f"{len(extraction.unreadable)} of {len(items)} items cannot be read, such as {name}: {reason}")
     return extraction
 
 
 def _compute(
-    extractor: Extractor,
-    files: Sequence[Path],
+    extractor: Extractor[Item],
+    items: Sequence[Item],
     *,
+    names: Sequence[str],
     devices: Sequence[torch.device],
     report: Callable[[int, int, str], None] | None,
 ) -> Extraction:
@@ -103,26 +127,28 @@ def _compute(
     for device in devices:
         idle.put((copy.deepcopy(extractor.model).eval().to(device), device))
     rows, item, unreadable, padded = [], [], [], 0
-    groups = [range(start, min(start + FILES_AT_ONCE, len(files))) for start in range(0, len(files), FILES_AT_ONCE)]
+    groups = [range(start, min(start + ITEMS_AT_ONCE, len(items))) for start in range(0, len(items), ITEMS_AT_ONCE)]
 
     @torch.inference_mode()
-    def features_of(group: range) -> tuple[list[Tensor | UnreadableFile], int]:
-        loaded: list[Tensor | UnreadableFile] = []
+    def features_of(group: range) -> tuple[list[Tensor | Unreadable], int]:
+        loaded: list[Tensor | Unreadable] = []
         short = 0
         for number in group:
             try:
-                windows, was_short = extractor.load(files[number])
-            except UnreadableFile as error:
+                windows, was_short = extractor.load(items[number])
+            except Unreadable as error:
                 loaded.append(error)
             else:
                 loaded.append(windows)
                 short += was_short
         whole = [windows for windows in loaded if isinstance(windows, Tensor)]
         if whole:
-            model, device = idle.get()
             pieces = torch.split(torch.cat(whole), ROWS_AT_ONCE)
-            computed = torch.cat([extractor.compute(model, piece.to(device)).float().cpu() for piece in pieces])
-            idle.put((model, device))
+            model, device = idle.get()
+            try:
+                computed = torch.cat([extractor.compute(model, piece.to(device)).float().cpu() for piece in pieces])
+            finally:
+                idle.put((model, device))  # after an error as well, or the other threads would wait for it
             parts = iter(torch.split(computed, [len(windows) for windows in whole]))
             loaded = [next(parts) if isinstance(windows, Tensor) else windows for windows in loaded]
         return loaded, short
@@ -135,21 +161,13 @@ def _compute(
                     rows.append(part.numpy())
                     item += [number] * len(part)
                 else:
-                    unreadable.append((files[number].name, str(part)))
+                    unreadable.append((names[number], str(part)))
             if report is not None:
-                report(group.stop, len(files), "")
+                report(group.stop, len(items), "")
     if not rows:
-        raise ValueError(f"none of the {len(files)} files can be read, such as {unreadable[0][0]}: {unreadable[0][1]}")
+        raise ValueError(f"none of the {len(items)} items can be read, such as {unreadable[0][0]}: {unreadable[0][1]}")
     features = Features(np.concatenate(rows), np.array(item, dtype=np.int64))
     return Extraction(features, tuple(unreadable), padded)
-
-
-def _digest(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        return hashlib.sha256(f"{path.name}: {error.strerror}".encode()).digest()  # told of when it is read
 
 
 def _stored(path: Path) -> Extraction | None:

@@ -16,20 +16,20 @@ from torch import Tensor, nn
 from avc.config import DataSettings
 from avc.data.loader import CROP
 from avc.data.transforms import pictures_to_input
-from avc.evaluation.extraction import Extractor, UnreadableFile
+from avc.evaluation.extraction import Extractor, Unreadable
 from avc.models import CorrespondenceNet
 
 
 def read_picture(path: Path, size: int) -> Tensor:
     """The middle of a picture as uint8 (1, size, size, 3) RGB; its smallest side is scaled to 8/7 of size first.
 
-    Raises UnreadableFile for what cannot be decoded.
+    Raises Unreadable for what cannot be decoded.
     """
     try:
         with Image.open(path) as picture:
             rgb = picture.convert("RGB")
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise UnreadableFile(str(error)) from None
+        raise Unreadable(str(error)) from None
     scale = size / CROP / min(rgb.size)
     width, height = (max(size, round(side * scale)) for side in rgb.size)
     rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
@@ -37,7 +37,12 @@ def read_picture(path: Path, size: int) -> Tensor:
     return torch.from_numpy(np.array(rgb.crop((left, top, left + size, top + size))))[None]
 
 
-def picture_features(model: CorrespondenceNet, data: DataSettings, *, name: str) -> Extractor:
+def pooled_sight(trunk: nn.Module, pictures: Tensor) -> Tensor:
+    """(N, 3, H, W) normalised → conv4_2 after its ReLU, max-pooled to 4×4: (N, 8192) at full width."""
+    return F.adaptive_max_pool2d(trunk(pictures), (4, 4)).flatten(1)
+
+
+def picture_features(model: CorrespondenceNet, data: DataSettings, *, name: str) -> Extractor[Path]:
     """conv4_2 of the vision trunk after ReLU, max-pooled to 4×4: 8192 numbers at full width, one row a picture."""
     if model.sight.frames > 1:
         raise ValueError(f"the network sees {model.sight.frames} frames at once and has no features of single pictures")
@@ -47,6 +52,6 @@ def picture_features(model: CorrespondenceNet, data: DataSettings, *, name: str)
         return read_picture(path, size), False
 
     def compute(trunk: nn.Module, pictures: Tensor) -> Tensor:
-        return F.adaptive_max_pool2d(trunk(pictures_to_input(pictures, None, data)), (4, 4)).flatten(1)
+        return pooled_sight(trunk, pictures_to_input(pictures, None, data))
 
     return Extractor(f"{name}, conv4_2 after ReLU, {size} pixels", model.vision.eval(), load, compute)

@@ -12,15 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.svm import SVC
 
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
-STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+from avc.evaluation.classifiers import Classifier, Floats, Integers
 
-Classifier = Callable[[Floats, Integers, Floats, Sequence[float]], Mapping[float, NDArray[Any]]]
-"""(training rows, their labels 0 to K - 1, test rows, strengths) → scores (test rows, K) for each strength."""
+STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
 @dataclass(frozen=True)
@@ -117,49 +112,6 @@ def cross_validate(
         np.add.at(confusion, (labels[items], chosen), 1)
         results.append(FoldResult(fold, strength, float((chosen == labels[items]).mean()), len(items)))
     return LinearResult(tuple(results), tuple(tuple(map(int, row)) for row in confusion))
-
-
-def standardised(train: Floats, test: Floats) -> tuple[Floats, Floats]:
-    """z-score of each dimension by the training rows' mean and deviation; a constant dimension becomes 0."""
-    mean, deviation = train.mean(axis=0), train.std(axis=0)
-    scale = np.where(deviation > 0, 1 / np.maximum(deviation, 1e-12), 0).astype(np.float32)
-    return (train - mean) * scale, (test - mean) * scale
-
-
-def svm(*, standardise: bool) -> Classifier:
-    """One-vs-all linear SVMs with hinge loss; the score is the signed distance in units of the margin.
-
-    They are solved on the rows' scalar products: features have more dimensions than there are rows, as a rule. Memory
-    grows with the square of the rows.
-    """
-
-    def scores(train: Floats, truth: Integers, test: Floats, strengths: Sequence[float]) -> dict[float, NDArray[Any]]:
-        if standardise:
-            train, test = standardised(train, test)
-        gram, cross = (train @ train.T).astype(np.float64), (test @ train.T).astype(np.float64)
-        found = {}
-        for c in strengths:
-            columns = []
-            for label in range(int(truth.max()) + 1):
-                machine = SVC(kernel="precomputed", C=c, cache_size=500)
-                columns.append(machine.fit(gram, truth == label).decision_function(cross))
-            found[c] = np.stack(columns, axis=1)
-        return found
-
-    return scores
-
-
-def softmax_layer(
-    train: Floats, truth: Integers, test: Floats, strengths: Sequence[float]
-) -> dict[float, NDArray[Any]]:
-    """One linear layer under softmax and cross-entropy, weights decayed by 1/C, on z-scores: the logits."""
-    train, test = standardised(train, test)
-    found = {}
-    for c in strengths:
-        layer = LogisticRegression(C=c, max_iter=500).fit(train, truth)
-        logits = layer.decision_function(test)
-        found[c] = logits if logits.ndim == 2 else np.stack([-logits, logits], axis=1)
-    return found
 
 
 def _means(scores: NDArray[Any], item: Integers, items: int) -> NDArray[Any]:

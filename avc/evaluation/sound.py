@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avc.data.transforms import log_spectrogram
-from avc.evaluation.extraction import Extractor, UnreadableFile
+from avc.evaluation.extraction import Extractor, Unreadable
 from avc.models import CorrespondenceNet
 from avc.models.soundnet import SAMPLE_RATE, SoundNet, to_waveform
 from avc.models.trunks import Trunk
@@ -30,17 +30,17 @@ SLIGHT = 0.001
 def read_sound(path: Path, sample_rate: int) -> Tensor:
     """A recording as float32 (samples,) in [-1, 1]: channels averaged, brought to `sample_rate`.
 
-    Raises UnreadableFile for what libsndfile cannot decode, for no samples and for samples that are not finite.
+    Raises Unreadable for what libsndfile cannot decode, for no samples and for samples that are not finite.
     """
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise UnreadableFile(f"{error}") from None
+        raise Unreadable(f"{error}") from None
     if not len(samples):
-        raise UnreadableFile("it holds no samples")
+        raise Unreadable("it holds no samples")
     mono = samples.mean(axis=1)
     if not np.isfinite(mono).all():
-        raise UnreadableFile("it holds samples that are not finite")
+        raise Unreadable("it holds samples that are not finite")
     return torch.from_numpy(soxr.resample(mono, rate, sample_rate))
 
 
@@ -58,24 +58,29 @@ def windows(sound: Tensor, length: int) -> tuple[Tensor, bool]:
     return sound.unfold(0, length, hop), short
 
 
-def trunk_features(model: CorrespondenceNet, *, name: str) -> Extractor:
+def pooled_sound(trunk: nn.Module, spectrograms: Tensor) -> Tensor:
+    """(N, 1, 257, 199) → conv4_2 before its ReLU, max-pooled to 4×3: (N, 6144) at full width."""
+    assert isinstance(trunk, Trunk)
+    maps = spectrograms
+    for layer, module in trunk.layers.named_children():
+        maps = module(maps)
+        if layer == "bn4_2":  # the convolution and its batch norm; ReLU would follow
+            break
+    return F.adaptive_max_pool2d(maps, (4, 3)).flatten(1)
+
+
+def trunk_features(model: CorrespondenceNet, *, name: str) -> Extractor[Path]:
     """L3-Net's protocol: conv4_2 of the audio trunk before its ReLU, max-pooled to 4×3×512, from windows of 1 s."""
 
     def compute(trunk: nn.Module, sound: Tensor) -> Tensor:
-        maps = log_spectrogram(sound)[:, None]
-        assert isinstance(trunk, Trunk)
-        for layer, module in trunk.layers.named_children():
-            maps = module(maps)
-            if layer == "bn4_2":  # the convolution and its batch norm; ReLU would follow
-                break
-        return F.adaptive_max_pool2d(maps, (4, 3)).flatten(1)
+        return pooled_sound(trunk, log_spectrogram(sound)[:, None])
 
     return _extractor(
         f"{name}, conv4_2 before ReLU, windows of 1 s", model.audio, compute, rate=SAMPLE_RATE_HZ, seconds=1.0
     )
 
 
-def embedding_features(model: CorrespondenceNet, *, name: str) -> Extractor:
+def embedding_features(model: CorrespondenceNet, *, name: str) -> Extractor[Path]:
     """What the audio tower ends in (AVE-Net: 128 numbers of length 1; L3-Net: its 512 pooled ones), windows of 1 s."""
 
     def compute(network: nn.Module, sound: Tensor) -> Tensor:
@@ -85,7 +90,7 @@ def embedding_features(model: CorrespondenceNet, *, name: str) -> Extractor:
     return _extractor(f"{name}, embedding, windows of 1 s", model, compute, rate=SAMPLE_RATE_HZ, seconds=1.0)
 
 
-def soundnet_features(model: SoundNet, *, name: str, layer: str, seconds: float) -> Extractor:
+def soundnet_features(model: SoundNet, *, name: str, layer: str, seconds: float) -> Extractor[Path]:
     """A layer of SoundNet, all its steps side by side; pool5 in the paper, windows of 1 or 5 s in its released code.
 
     Raises ValueError for a layer that there is not or that a window is too short for.
@@ -99,7 +104,7 @@ def soundnet_features(model: SoundNet, *, name: str, layer: str, seconds: float)
     return _extractor(f"{name}, {layer}, windows of {seconds:g} s", model, compute, rate=SAMPLE_RATE, seconds=seconds)
 
 
-def mfcc_features(*, seconds: float) -> Extractor:
+def mfcc_features(*, seconds: float) -> Extractor[Path]:
     """What hand-made features give: mean and deviation over a window of 20 mel-frequency cepstral coefficients."""
     import librosa
 
@@ -113,7 +118,7 @@ def mfcc_features(*, seconds: float) -> Extractor:
 
 def _extractor(
     name: str, model: nn.Module, compute: Callable[[nn.Module, Tensor], Tensor], *, rate: int, seconds: float
-) -> Extractor:
+) -> Extractor[Path]:
     def load(path: Path) -> tuple[Tensor, bool]:
         return windows(read_sound(path, rate), round(seconds * rate))
 

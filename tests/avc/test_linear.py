@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.svm import LinearSVC
 
-from avc.evaluation.linear import Features, cross_validate, softmax_layer, standardised, svm
+from avc.evaluation.classifiers import softmax_layer, standardised, svm
+from avc.evaluation.linear import Features, cross_validate
 
 CLASSIFIERS = {"svm": svm(standardise=False), "svm on z-scores": svm(standardise=True), "softmax": softmax_layer}
 
@@ -78,6 +80,16 @@ def test_z_scores_come_from_the_training_rows() -> None:
     z, other = standardised(train, test)
     np.testing.assert_allclose(z, [[-1, 0], [1, 0]])
     np.testing.assert_allclose(other, [[3, 0]])
+
+
+def test_the_svms_are_those_of_liblinear() -> None:
+    features, labels, _ = clouds(apart=1.5)
+    truth = labels[features.item]
+    train, test = features.rows[:120], features.rows[120:]
+    ours = svm(standardise=False)(train, truth[:120], test, [1.0, 0.01])
+    for c in (0.01, 1.0):
+        theirs = LinearSVC(C=c, dual=False, intercept_scaling=1000, tol=1e-8).fit(train, truth[:120])
+        np.testing.assert_allclose(ours[c], theirs.decision_function(test), atol=0.01)
 
 
 def test_a_class_that_nothing_is_left_to_train_on_is_an_error() -> None:

@@ -1,5 +1,6 @@
 """Features of recordings and pictures: their shapes, what is remembered, and what cannot be read."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from avc.config import DataSettings, ModelSettings
-from avc.evaluation.extraction import Extractor, UnreadableFile, extract
+from avc.evaluation.extraction import Extractor, Unreadable, extract, file_identity
 from avc.evaluation.image import picture_features, read_picture
 from avc.evaluation.sound import (
     embedding_features,
@@ -23,6 +24,7 @@ from avc.models import build
 from avc.models.soundnet import SoundNet
 
 CPU = [torch.device("cpu")]
+extract_files = partial(extract, identify=file_identity)
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_a_layer_that_a_window_is_too_short_for_is_refused_before_anything_is_re
         soundnet_features(SoundNet("soundnet8"), name="s", layer="conv4_2", seconds=1)
 
 
-def counting(calls: list[Path], *, seed: int = 0, name: str = "counting") -> Extractor:
+def counting(calls: list[Path], *, seed: int = 0, name: str = "counting") -> Extractor[Path]:
     torch.manual_seed(seed)
 
     def load(path: Path):
@@ -93,28 +95,28 @@ def counting(calls: list[Path], *, seed: int = 0, name: str = "counting") -> Ext
 
 def test_features_are_computed_once_for_the_same_network_and_files(recordings, tmp_path) -> None:
     calls: list[Path] = []
-    first = extract(counting(calls), recordings, devices=CPU, cache=tmp_path / "cache")
+    first = extract_files(counting(calls), recordings, devices=CPU, cache=tmp_path / "cache")
     assert len(calls) == 6 and first.features.item.tolist() == [n for n in range(6) for _ in range(5)]
-    second = extract(counting(calls), recordings, devices=CPU, cache=tmp_path / "cache")
+    second = extract_files(counting(calls), recordings, devices=CPU, cache=tmp_path / "cache")
     assert len(calls) == 6 and (second.features.rows == first.features.rows).all()
-    extract(counting(calls, seed=1), recordings, devices=CPU, cache=tmp_path / "cache")
+    extract_files(counting(calls, seed=1), recordings, devices=CPU, cache=tmp_path / "cache")
     assert len(calls) == 12, "another network's features are its own"
-    extract(counting(calls, name="otherwise"), recordings, devices=CPU, cache=tmp_path / "cache")
+    extract_files(counting(calls, name="otherwise"), recordings, devices=CPU, cache=tmp_path / "cache")
     assert len(calls) == 18
     recordings[2].write_bytes(recordings[5].read_bytes())
-    third = extract(counting(calls), recordings, devices=CPU, cache=tmp_path / "cache")
+    third = extract_files(counting(calls), recordings, devices=CPU, cache=tmp_path / "cache")
     assert len(calls) == 24, "other content under the same name is another file"
     np.testing.assert_allclose(third.features.rows[10:15], first.features.rows[25:], atol=1e-5)
     [damaged, *_] = (tmp_path / "cache").iterdir()
     damaged.write_bytes(damaged.read_bytes()[:100])
     for seed in (0, 1):
-        extract(counting(calls, seed=seed), recordings, devices=CPU, cache=tmp_path / "cache")
+        extract_files(counting(calls, seed=seed), recordings, devices=CPU, cache=tmp_path / "cache")
 
 
 def test_several_devices_give_the_features_of_one(recordings, tmp_path) -> None:
     many = [path for path in recordings for _ in range(4)]
-    one = extract(counting([]), many, devices=CPU, cache=tmp_path / "one")
-    three = extract(counting([]), many, devices=CPU * 3, cache=tmp_path / "three")
+    one = extract_files(counting([]), many, devices=CPU, cache=tmp_path / "one")
+    three = extract_files(counting([]), many, devices=CPU * 3, cache=tmp_path / "three")
     assert (one.features.item == three.features.item).all()
     np.testing.assert_allclose(one.features.rows, three.features.rows, atol=1e-6)
 
@@ -123,19 +125,19 @@ def test_a_corrupt_recording_is_named_and_counted_and_takes_no_part(recordings, 
     many = recordings * 5
     broken = tmp_path / "broken.ogg"
     broken.write_bytes(recordings[2].read_bytes()[:80])
-    found = extract(counting([]), [*many[:7], broken, *many[7:]], devices=CPU, cache=tmp_path / "cache")
+    found = extract_files(counting([]), [*many[:7], broken, *many[7:]], devices=CPU, cache=tmp_path / "cache")
     [(name, reason)] = found.unreadable
     assert name == "broken.ogg" and reason
     assert 7 not in found.features.item and set(found.features.item) == set(range(31)) - {7}
-    with pytest.raises(ValueError, match=r"1 of 7 files cannot be read, such as broken\.ogg: "):
-        extract(counting([]), [*recordings, broken], devices=CPU, cache=tmp_path / "cache")
+    with pytest.raises(ValueError, match=r"1 of 7 items cannot be read, such as broken\.ogg: "):
+        extract_files(counting([]), [*recordings, broken], devices=CPU, cache=tmp_path / "cache")
 
 
 def test_empty_and_endless_samples_and_a_missing_file_are_unreadable(tmp_path) -> None:
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 22_050)
     soundfile.write(tmp_path / "nan.wav", np.full(9, np.nan), 22_050, subtype="FLOAT")
     for name, words in (("empty.wav", "no samples"), ("nan.wav", "not finite"), ("absent.wav", "opening")):
-        with pytest.raises(UnreadableFile, match=words):
+        with pytest.raises(Unreadable, match=words):
             read_sound(tmp_path / name, 22_050)
 
 
@@ -149,5 +151,5 @@ def test_a_picture_is_its_middle_and_a_broken_one_is_unreadable(tmp_path) -> Non
     Image.fromarray(picture).convert("L").save(tmp_path / "grey.jpg")
     assert read_picture(tmp_path / "grey.jpg", 56).shape == (1, 56, 56, 3)
     (tmp_path / "b.jpg").write_bytes((tmp_path / "grey.jpg").read_bytes()[:300])
-    with pytest.raises(UnreadableFile):
+    with pytest.raises(Unreadable):
         read_picture(tmp_path / "b.jpg", 56)

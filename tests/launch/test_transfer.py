@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import soundfile
+from PIL import Image
 
 
 def avc(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -34,3 +37,55 @@ def test_import_refuses_a_malicious_pickle_in_one_paragraph_and_runs_nothing(tmp
 def test_import_names_what_it_can_import(tmp_path) -> None:
     done = avc("import", "vggish", tmp_path / "a", "--out", tmp_path / "b")
     assert done.returncode == 2 and "soundnet8 can" in done.stderr
+
+
+def test_eval_sound_prints_a_table_draws_confusions_and_names_what_cannot_be_read(tmp_path) -> None:
+    random = np.random.default_rng(0)
+    for kind, pitch in (("high", 3000), ("low", 200)):
+        (tmp_path / "sounds" / kind).mkdir(parents=True)
+        for number in range(20):
+            wave = np.sin(2 * np.pi * pitch * random.uniform(0.9, 1.1) * np.arange(22_050) / 22_050)
+            wave = 0.3 * wave + 0.01 * random.normal(size=22_050)
+            soundfile.write(tmp_path / "sounds" / kind / f"{number}.wav", wave, 22_050)
+    (tmp_path / "sounds" / "low" / "19.wav").write_bytes(b"RIFF")
+    settings = tmp_path / "small.yaml"
+    settings.write_text("model: {name: l3, width: 0.0625}\n")
+    command = ["eval", "sound", settings, "--dataset", "folder", "--root", tmp_path / "sounds"]
+    command += ["--cache", tmp_path / "cache", "--confusion", tmp_path / "c.png", "--json", tmp_path / "r.json"]
+    done = avc(*command)
+    assert done.returncode == 0, done.stderr
+    assert "39 recordings; chance 50.0%" in done.stdout and "1 recordings cannot be read" in done.stdout
+    assert "19.wav: " in done.stdout
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    untrained, mfcc = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert (
+        untrained["name"].startswith("l3 untrained, width 0.0625, seed 0, conv4_2 before ReLU")
+        and mfcc["accuracy"] == 1
+    )
+    assert np.sum(untrained["result"]["confusion"]) == 39
+
+
+def test_eval_image_tells_colours_apart_by_an_untrained_network(tmp_path) -> None:
+    random = np.random.default_rng(0)
+    for kind, colour in (("blue", (20, 20, 200)), ("red", (200, 20, 20))):
+        (tmp_path / "pictures" / kind).mkdir(parents=True)
+        for number in range(10):
+            picture = np.clip(np.array(colour) + random.normal(0, 20, (40, 50, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(picture).save(tmp_path / "pictures" / kind / f"{number}.jpg")
+    settings = tmp_path / "small.yaml"
+    settings.write_text("model: {name: ave, width: 0.0625}\ndata: {image_size: 32}\n")
+    command = ["eval", "image", settings, "--root", tmp_path / "pictures"]
+    done = avc(*command, "--cache", tmp_path / "cache", "--json", tmp_path / "r.json")
+    assert done.returncode == 0, done.stderr
+    assert "20 pictures; chance 50.0%" in done.stdout
+    [untrained] = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert untrained["accuracy"] > 0.9
+
+
+def test_mistakes_are_answered_in_one_paragraph(tmp_path) -> None:
+    settings = tmp_path / "l3.yaml"
+    settings.write_text("model: {name: l3, width: 0.0625}\n")
+    done = avc("eval", "sound", settings, "--dataset", "esc11", "--root", tmp_path)
+    assert done.returncode == 2 and "must be one of esc10, esc50, dcase2013, folder" in done.stderr
+    done = avc("eval", "image", tmp_path / "absent.safetensors", "--root", tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr

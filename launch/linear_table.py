@@ -1,0 +1,87 @@
+"""The table of what features are worth: printed, as JSON, and its confusions as a picture."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from avc.evaluation.linear import LinearResult
+from launch.evaluate import write_json
+from launch.progress import printable
+
+
+@dataclass(frozen=True)
+class Row:
+    """name: what the features are. unreadable: (name, reason) of files that took no part. padded: short files."""
+
+    name: str
+    result: LinearResult
+    unreadable: tuple[tuple[str, str], ...]
+    padded: int
+
+
+def show(rows: list[Row], classes: tuple[str, ...], *, what: str, confusion: Path | None, json: Path | None) -> None:
+    """Print the table and what took no part; `what` is counted, in the plural. Draw and write what is asked for."""
+    table = Table("features", "accuracy", "± over folds", "each fold", "C of each fold")
+    for row in rows:
+        folds = row.result.folds
+        table.add_row(
+            escape(row.name),
+            f"{row.result.accuracy:.1%}",
+            f"{row.result.spread:.1%}",
+            " ".join(f"{100 * fold.right:.1f}" for fold in folds),
+            " ".join(f"{fold.strength:g}" for fold in folds),
+        )
+    Console().print(table)
+    first = rows[0]
+    print(f"{sum(fold.items for fold in first.result.folds):,} {what}; chance {1 / len(classes):.1%}")
+    if first.padded:
+        print(f"{first.padded:,} {what} are shorter than one window and were padded with silence")
+    if first.unreadable:
+        print(f"{len(first.unreadable):,} {what} cannot be read and took no part:")
+        for name, reason in first.unreadable:
+            print(f"  {printable(name)}: {printable(reason)}")
+    if confusion is not None:
+        draw_confusion(first, classes, confusion.expanduser())
+    if json is not None:
+        write_json(json, as_json(rows, classes))
+
+
+def as_json(rows: list[Row], classes: tuple[str, ...]) -> dict[str, Any]:
+    """The table as plain values: accuracy and spread 0 to 1, C and share right of each fold, confusion counts."""
+    return {
+        "classes": list(classes),
+        "chance": 1 / len(classes),
+        "rows": [asdict(row) | {"accuracy": row.result.accuracy, "spread": row.result.spread} for row in rows],
+    }
+
+
+def draw_confusion(row: Row, classes: tuple[str, ...], png: Path) -> None:
+    """True classes down, chosen classes across, the number of files in each field."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    counts = np.array(row.result.confusion)
+    side = 3 + 0.45 * len(classes)
+    figure, axes = pyplot.subplots(figsize=(side + 1, side), layout="constrained")
+    axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    for true, chosen in np.argwhere(counts):
+        colour = "white" if counts[true, chosen] > counts[true].sum() / 2 else "black"
+        axes.text(chosen, true, str(counts[true, chosen]), ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xticks(range(len(classes)), classes, rotation=90)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="chosen", ylabel="true", title=f"{row.name}\n{row.result.accuracy:.1%}")
+    try:
+        figure.savefig(png, dpi=110)
+    except OSError as error:
+        raise ValueError(f"{png} cannot be written: {error.strerror}") from None
+    finally:
+        pyplot.close(figure)
