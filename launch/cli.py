@@ -16,6 +16,7 @@ import typer
 
 from launch import packing, remote, transfer
 from launch.bench.commands import app as bench
+from launch.kinds import kinds
 from launch.measure import localization, localize, retrieval
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ def correspondence(
 measure.command()(retrieval)
 measure.command()(transfer.sound)
 measure.command()(transfer.image)
+measure.command()(kinds)
 measure.command()(localization)
 app.command()(localize)
 

@@ -1,0 +1,93 @@
+"""`avc eval kinds`: what a network hears and sees of labelled clips, each alone and both together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from launch.transfer import CACHE, Cache, Confusion, Devices, Json, Models, Seed, Strength
+
+if TYPE_CHECKING:
+    from avc.config import Config
+    from avc.evaluation.clips import KnownClips
+    from avc.evaluation.extraction import Extraction
+    from avc.models import CorrespondenceNet
+    from shards.read import Shards
+
+
+def kinds(
+    models: Models,
+    labels: Annotated[Path, typer.Option(help="Labels: .csv or .tsv rows of file name and label, or .jsonl.")],
+    shards: Annotated[Path | None, typer.Option(help="Packed videos.", show_default="the first run's own")] = None,
+    split: Annotated[str, typer.Option(help="Tested on: validation or test.")] = "validation",
+    strength: Strength = None,
+    seed: Seed = 0,
+    devices: Devices = "auto",
+    cache: Cache = CACHE,
+    tsne: Annotated[Path | None, typer.Option(help="Draw a t-SNE of the first network's features as .png.")] = None,
+    confusion: Confusion = None,
+    json: Json = None,
+) -> None:
+    """How well are kinds of video told apart by their sound, by their frames, and by both together?
+
+    One-vs-all linear SVMs on conv4_2 of the two trunks, second by second, trained on the train split; a clip's score is
+    the mean of its seconds'. C is chosen on folds of the training clips. Beside each network stands the same one
+    untrained. Clips without a label, or with several, are counted and left out.
+
+    **Example**
+
+        avc eval kinds demo-world/runs/model.name-l3 --labels demo-world/world/labels.jsonl --tsne l3.png
+    """
+    from avc.evaluation.classifiers import svm
+    from avc.evaluation.clips import known_clips
+    from avc.inference import load
+    from launch.linear_table import Row, show
+    from launch.transfer_rows import classify, networks
+    from launch.tsne import draw_tsne
+    from shards.read import Shards
+
+    if split not in ("validation", "test"):
+        raise ValueError(f"--split is {split!r} and must be validation or test")
+    paths = [model.expanduser() for model in models]
+    data = Shards(shards or load(paths[0]).config.data.shards)
+    known = known_clips(data, labels, split=split)
+    rows: list[Row] = []
+    for name, (model, config) in {
+        name: (one, own) for path in paths for name, one, own in networks(path, seed)
+    }.items():
+        found = _features(model, data, config, known, name=name, devices=devices, cache=cache.expanduser())
+        if tsne is not None and not rows:
+            draw_tsne(found, known, tsne.expanduser())
+        for what, one in found.items():
+            result = classify(
+                one.features,
+                known.label,
+                known.fold,
+                tested_folds=[0],
+                classifier=svm(standardise=True),
+                strength=strength,
+            )
+            rows.append(Row(what, result, one.unreadable, one.padded))
+    show(rows, known.classes, what="clips", confusion=confusion, json=json)
+    if known.left_out:
+        print(f"{known.left_out:,} clips have no label in {labels}, or several, and were left out")
+
+
+def _features(
+    model: CorrespondenceNet, shards: Shards, config: Config, known: KnownClips, *, name: str, devices: str, cache: Path
+) -> dict[str, Extraction]:
+    """Sound, frames and both side by side, under their names."""
+    from avc.evaluation.clips import clip_identity, heard, seen, together
+    from avc.evaluation.extraction import Extraction
+    from launch.transfer_rows import features_of
+
+    extractors = [sense(model, shards, config.data, name=name) for sense in (heard, seen)]
+    sound, frames = (
+        features_of(one, known.clips.tolist(), identify=clip_identity(shards), devices=devices, cache=cache)
+        for one in extractors
+    )
+    unreadable = tuple(dict.fromkeys(sound.unreadable + frames.unreadable))
+    both = Extraction(together(sound.features, frames.features), unreadable, padded=0)
+    return {extractors[0].name: sound, extractors[1].name: frames, f"{name}, both together": both}

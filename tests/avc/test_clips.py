@@ -1,0 +1,99 @@
+"""What a network hears and sees of labelled clips."""
+
+import numpy as np
+import pytest
+import torch
+
+from avc.config import DataSettings, ModelSettings
+from avc.data.loader import PairReader
+from avc.data.plan import Plan
+from avc.data.transforms import pictures_to_input
+from avc.evaluation.clips import clip_identity, heard, known_clips, middles, seen, together
+from avc.evaluation.extraction import Unreadable
+from avc.evaluation.linear import Features
+from avc.models import build
+from shards.format import centres
+from shards.read import BadRecord, Shards
+
+DATA = DataSettings(image_size=28)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return build(ModelSettings(name="l3", width=0.0625)).eval()
+
+
+def test_every_second_of_a_clip_has_its_sound_and_a_picture(small_world) -> None:
+    shards = Shards(small_world)
+    for row in shards.index:
+        possible = centres(**{name: int(row[name]) for name in ("ticks", "sound_from", "sound_to")})
+        ticks = middles(row)
+        assert len(ticks) >= 2 and ticks[0] == possible[0] and possible[-1] - ticks[-1] < 12
+        row = row.copy()
+        row["every"] = 5
+        assert all(tick % 5 == 0 and tick in possible for tick in middles(row)) and middles(row).step == 10
+
+
+def test_sound_and_frames_have_a_row_for_each_second(network, small_world) -> None:
+    shards = Shards(small_world)
+    seconds = len(middles(shards.index[0]))
+    for sense, size in ((heard, 4 * 3 * 32), (seen, 4 * 4 * 32)):
+        extractor = sense(network, shards, DATA, name="l3")
+        rows, padded = extractor.load(0)
+        with torch.inference_mode():
+            assert extractor.compute(extractor.model, rows).shape == (seconds, size) and not padded
+
+
+def test_a_picture_is_that_of_the_loader_in_validation(network, small_world) -> None:
+    shards = Shards(small_world)
+    plan = Plan(shards.index, shards.clips("validation"), seed=0, max_misalignment_ticks=0)
+    rows = plan.rows(0, 2)
+    clip, tick = int(rows.frame_clip[0]), int(rows.frame_tick[0])
+    batch = PairReader(shards, plan, image_size=28, augment=False).read(rows)
+    index = shards.index.copy()
+    index[clip]["sound_from"] = 1920 * (tick - 12)  # so that the first second is around that very tick
+    shards.index = index
+    assert middles(index[clip])[0] == tick
+    pictures, _ = seen(network, shards, DATA, name="l3").load(clip)
+    ours, theirs = (pictures_to_input(one, None, DATA) for one in (pictures[:1], batch.pictures[:1]))
+    assert (ours - theirs).abs().max() < 0.02  # rounded to 8 bits once more
+
+
+def test_training_clips_of_each_kind_are_dealt_to_folds(small_world) -> None:
+    shards = Shards(small_world)
+    labels = small_world.parent / "two.csv"
+    names = {clip: shards.info(clip)["name"] for clip in range(len(shards))}
+    kinds = {clip: ("a", "b")[clip % 2] for clip in names}
+    rows = [f"{names[clip]},{kind}" for clip, kind in kinds.items() if clip != 3] + [f"{names[5]},a"]
+    labels.write_text("\n".join(rows))
+    known = known_clips(shards, labels, split="validation")
+    assert known.left_out == 2 and not {3, 5} & set(known.clips.tolist())
+    assert set(known.clips[known.fold == 0]) == set(shards.clips("validation")) - {3, 5}
+    for label in (0, 1):
+        counts = np.bincount(known.fold[(known.label == label) & (known.fold > 0)])[1:]
+        assert counts.max() - counts.min() <= 1
+    assert [known.classes[label] for label in known.label] == [kinds[clip] for clip in known.clips]
+    labels.write_text("\n".join(f"{name},{'rare' if clip < 4 else 'other'}" for clip, name in names.items()))
+    with pytest.raises(ValueError, match=r"class rare of .* at least 5"):
+        known_clips(shards, labels, split="validation")
+
+
+def test_rows_of_both_are_of_the_same_second() -> None:
+    sound = Features(np.arange(10.0, dtype=np.float32).reshape(5, 2), np.array([0, 0, 1, 2, 2]))
+    frames = Features(np.arange(3.0, dtype=np.float32).reshape(3, 1), np.array([0, 0, 1]))
+    both = together(sound, frames)
+    assert both.rows.tolist() == [[0, 1, 0], [2, 3, 1], [4, 5, 2]] and both.item.tolist() == [0, 0, 1]
+
+
+def test_a_damaged_clip_is_unreadable_and_known_by_its_name(network, small_world) -> None:
+    shards = Shards(small_world)
+    identity = clip_identity(shards)(0)
+    assert identity.name == shards.info(0)["name"] and identity != clip_identity(shards)(1)
+
+    def damaged(*_, **__):
+        raise BadRecord("folder", "shard", "key", "key.wav", "cut short")
+
+    shards.sound = damaged
+    with pytest.raises(Unreadable, match=r"key\.wav of record key"):
+        heard(network, shards, DATA, name="l3").load(0)

@@ -1,0 +1,48 @@
+"""`avc eval kinds`, as a user calls it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+
+def avc(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "launch.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture
+def command(small_world, tmp_path) -> list[object]:
+    settings = tmp_path / "small.yaml"
+    settings.write_text("model: {name: l3, width: 0.0625}\ndata: {image_size: 28}\n")
+    lines = (small_world.parent / "world" / "labels.jsonl").read_text().splitlines()
+    halves = {kind: "noisy" if number % 2 else "quiet" for number, kind in enumerate(_kinds(lines))}
+    labels = tmp_path / "labels.csv"
+    labels.write_text("".join(f"{json.loads(line)['file']},{halves[json.loads(line)['kind']]}\n" for line in lines))
+    return ["eval", "kinds", settings, "--shards", small_world, "--labels", labels, "--cache", tmp_path / "cache"]
+
+
+def _kinds(lines: list[str]) -> list[str]:
+    return sorted({json.loads(line)["kind"] for line in lines})
+
+
+def test_sound_frames_and_both_have_a_row_and_a_panel(command, tmp_path) -> None:
+    done = avc(*command, "--strength", 1e-3, "--tsne", tmp_path / "t.png", "--json", tmp_path / "r.json")
+    assert done.returncode == 0, done.stderr
+    assert "16 clips; chance 50.0%" in done.stdout
+    rows = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert [row["name"].removeprefix("l3 untrained, width 0.0625, seed 0, ") for row in rows] == [
+        "sound",
+        "frames of 28 pixels",
+        "both together",
+    ]
+    assert all(np.sum(row["result"]["confusion"]) == 16 and row["result"]["folds"][0]["fold"] == 0 for row in rows)
+    assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_mistakes_are_answered_in_words(command) -> None:
+    for more, words in ((["--split", "train"], "must be validation or test"), (["--strength", "0"], "more than 0")):
+        done = avc(*command, *more)
+        assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
