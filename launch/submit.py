@@ -78,23 +78,18 @@ def _refuse_device(config: Config, cluster: Cluster) -> None:
 
 def _refuse_impossible(config: Config, cluster: Cluster) -> None:
     """What the ranks would find out at their start, found out here."""
-    from avc.data.loader import PairReader, share
-    from avc.models import MODELS
+    from avc.data.loader import share
     from avc.training.checkpoint import refuse_other_run
-    from avc.training.loop import training_plan
+    from avc.training.objective import objective_of
     from shards.read import Shards
 
-    shards = Shards(config.data.shards)
-    plan = training_plan(config, shards)
     share(
-        plan,
+        objective_of(config, Shards(config.data.shards)).plan,
         batch_pairs=config.optim.batch_pairs,
         micro_batch_pairs=config.optim.micro_batch_pairs,
         rank=0,
         world_size=cluster.world_size,
     )
-    sight = MODELS[config.model.name].sight
-    PairReader(shards, plan, image_size=config.data.image_size, augment=True, sight=sight)
     refuse_other_run(config)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from avc.data.plan import Plan, Rows
+from avc.data.reading import AnyBatch, AnyPlan, B, Reader
 from avc.data.sight import Sight
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ
 from shards.read import BadRecord, Shards
@@ -52,6 +53,10 @@ class Batch(NamedTuple):
     def pinned(self) -> Batch:
         """A copy in pinned memory."""
         return Batch(*(tensor.pin_memory() for tensor in self))
+
+    def copied(self) -> Batch:
+        """A copy in memory of its own."""
+        return Batch(*(tensor.clone() for tensor in self))
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; pinned memory is copied without waiting."""
@@ -85,7 +90,7 @@ class Share:
                 start += size
 
 
-def share(plan: Plan, *, batch_pairs: int, micro_batch_pairs: int, rank: int, world_size: int) -> Share:
+def share(plan: AnyPlan, *, batch_pairs: int, micro_batch_pairs: int, rank: int, world_size: int) -> Share:
     """Cut `batch_pairs` pairs into equal stretches of whole granules, micro-batches as large as allowed.
 
     Raises ValueError where that is impossible, with sizes that would do.
@@ -94,10 +99,9 @@ def share(plan: Plan, *, batch_pairs: int, micro_batch_pairs: int, rank: int, wo
     if batch_pairs % (world_size * granule):
         step = world_size * granule
         below, above = batch_pairs // step * step, -(-batch_pairs // step) * step
-        what = f"blocks of {plan.block} clips" if plan.source == "shared" else "a positive and a negative"
         raise ValueError(
-            f"optim.batch_pairs: {batch_pairs} pairs cannot be divided over {world_size} ranks in {what} "
-            f"({granule} pairs); use {f'{below} or ' if below else ''}{above}"
+            f"optim.batch_pairs: {batch_pairs} pairs cannot be divided over {world_size} ranks in "
+            f"{plan.granule_in_words} ({granule} pairs); use {f'{below} or ' if below else ''}{above}"
         )
     granules = batch_pairs // (world_size * granule)
     if micro_batch_pairs < granule:
@@ -192,7 +196,7 @@ class Room:
         )
 
 
-def load(reader: PairReader, stretches: Iterator[tuple[int, int]], *, num_workers: int, pin: bool) -> Iterator[Batch]:
+def load(reader: Reader[B], stretches: Iterator[tuple[int, int]], *, num_workers: int, pin: bool) -> Iterator[B]:
     """The batches of the given stretches of rows, in that order whatever the number of workers.
 
     No stretch may be longer than the first. `pin` gives pinned memory, for a CUDA device.
@@ -238,14 +242,14 @@ class _Delivery:
     """A worker has read `rows` into a place of the room, or has found the record that cannot be read."""
 
     place: int
-    rows: Rows
+    rows: Any
     bad: BadRecord | None = None
 
 
 class _Filler(Dataset[_Delivery]):
     """Reads stretches into places of a room that it shares with the training process."""
 
-    def __init__(self, reader: PairReader, room: Room) -> None:
+    def __init__(self, reader: Reader[AnyBatch], room: Any) -> None:
         self.reader, self.room = reader, room
 
     def __getitem__(self, task: tuple[int, int, int]) -> _Delivery:
@@ -258,7 +262,7 @@ class _Filler(Dataset[_Delivery]):
         return _Delivery(place, rows)
 
 
-def _collect(deliveries: Iterator[_Delivery], room: Room, pin_for: torch.device | None) -> Batch | None:
+def _collect(deliveries: Iterator[_Delivery], room: Any, pin_for: torch.device | None) -> Any:
     """The next batch in memory of its own, so that its place is free again; None after the last one."""
     delivery = next(deliveries, None)
     if delivery is None:
@@ -267,7 +271,7 @@ def _collect(deliveries: Iterator[_Delivery], room: Room, pin_for: torch.device 
         raise delivery.bad
     batch = room.batch(delivery.place, delivery.rows)
     if pin_for is None:
-        return Batch(*(tensor.clone() for tensor in batch))
+        return batch.copied()
     torch.cuda.set_device(pin_for)  # a thread begins on the first GPU, and pinning would take memory there
     return batch.pinned()
 

@@ -114,6 +114,7 @@ class Plan:
         self.rows_per_epoch = 2 * count if source == "independent" else count
         self.pairs_per_row = 1 if source == "independent" else 2
         self.granule = 2 if source == "independent" else block  # rows come in multiples of this
+        self.granule_in_words = "a positive and a negative" if source == "independent" else f"blocks of {block} clips"
 
         rows = index[self.clips]
         spans = [

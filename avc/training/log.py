@@ -9,9 +9,9 @@ import time
 from typing import Any
 
 from avc.config import Config
-from avc.data.plan import Plan
 from avc.training.attempt import METRICS, Attempt
 from avc.training.distributed import World
+from avc.training.objective import Objective
 
 ON_TERMINAL = {"speed/pairs_per_second", "data/wait_seconds_max"}  # of the groups' figures; the rest is in the files
 
@@ -62,14 +62,14 @@ class RunLog:
         return f"  {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
 
 
-def opening(config: Config, world: World, attempt: Attempt, plan: Plan, *, step: int) -> str:
+def opening(config: Config, world: World, attempt: Attempt, objective: Objective[Any], *, step: int) -> str:
     """What is about to be trained, from which step, and what is unusual about it; a line for each."""
     now, before = attempt.record, attempt.before
     lines = [
-        f"{config.model.name} at width {config.model.width:g} on {len(plan.clips)} clips; {now.world_size} ranks on "
-        f"{world.device.type}; {config.optim.batch_pairs} pairs a step in "
+        f"{config.model.name} at width {config.model.width:g} on {len(objective.plan.clips)} clips; "
+        f"{now.world_size} ranks on {world.device.type}; {config.optim.batch_pairs} pairs a step in "
         f"{config.optim.batch_pairs // (now.world_size * now.micro_batch_pairs)} micro-batches a rank; "
-        f"negatives {plan.source}; attempt {now.number}, from step {step}"
+        f"{objective.about}; attempt {now.number}, from step {step}"
     ]
     if before is not None and before.world_size != now.world_size and step:
         over, was_over = (
@@ -83,11 +83,7 @@ def opening(config: Config, world: World, attempt: Attempt, plan: Plan, *, step:
             "that rank 0 sees, and sums are formed in another order, so the weights differ in their last bits from "
             "those of a run that kept its ranks, or by more where the batch statistics do"
         )
-    if plan.grid == "free":
-        lines.append("negatives.grid is free: sound off the 0.04 s grid gives negatives away; an ablation, not for use")
-    if plan.shuffle_sound:
-        lines.append("data.shuffle_sound is on: positives have another clip's sound; a control, nothing can be learnt")
-    return "\n".join(lines)
+    return "\n".join([*lines, *objective.remarks])
 
 
 def _in_words(name: str, value: float) -> str:

@@ -9,19 +9,17 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avc.config import Config, dump_config
-from avc.data.loader import PairReader, load, share
-from avc.data.plan import Plan
-from avc.evaluation.correspondence import evaluate, judge
-from avc.models import MODELS, build, to_channels_last
+from avc.data.loader import load, share
+from avc.models import to_channels_last
 from avc.training.attempt import CONFIG, Attempt, sign_in
 from avc.training.checkpoint import Checkpoint, export, load_newest, refuse_other_run, save
 from avc.training.distributed import World, share_statistics, synchronise_batchnorm
 from avc.training.log import RunLog, opening
+from avc.training.objective import objective_of
 from avc.training.optim import build_optimiser, learning_rate
 from avc.training.window import Window
 from shards.read import Shards
@@ -41,7 +39,7 @@ def train(
     """Train the network that `config` describes, going on from the newest checkpoint in `run.dir` if there is one.
 
     Leaves in run.dir: config.yaml, metrics.jsonl, checkpoints/, and model.safetensors, the weights with the best
-    validation accuracy so far (the last ones where validation is off). Every rank calls it. `report`, if given, is told
+    validation score so far (the last ones where validation is off). Every rank calls it. `report`, if given, is told
     after each step how many are done, of how many, and the loss. `stop`, if given, is asked in each step: once it is
     true on any rank, all of them save at that step and return False. Returns True when the last step is done.
     Raises ValueError for settings that do not fit the shards, the ranks or the run in the folder; NonFiniteLoss;
@@ -49,8 +47,8 @@ def train(
     """
     # Build.
     device = world.device
-    shards = Shards(config.data.shards)
-    plan = training_plan(config, shards)
+    objective = objective_of(config, Shards(config.data.shards))
+    plan = objective.plan
     portion = share(
         plan,
         batch_pairs=config.optim.batch_pairs,
@@ -58,10 +56,8 @@ def train(
         rank=world.rank,
         world_size=world.world_size,
     )
-    sight = MODELS[config.model.name].sight
-    reader = PairReader(shards, plan, image_size=config.data.image_size, augment=True, sight=sight)
     torch.manual_seed(config.run.seed)
-    model: nn.Module = build(config.model)
+    model = objective.network()
     if config.training.sync_batchnorm:
         model = synchronise_batchnorm(model, world)
     model.to(device)
@@ -77,7 +73,7 @@ def train(
         return sign_in(config.run.dir, world_size=world.world_size, micro_batch_pairs=micro_batch_pairs)
 
     attempt = world.from_main(begin)
-    step, best = 0, 0.0
+    step, best = 0, -1.0  # scores begin at 0
     checkpoint = load_newest(attempt.folder)
     if checkpoint is not None:
         model.load_state_dict(checkpoint.model)
@@ -87,18 +83,18 @@ def train(
     if world.is_main:
         attempt.write(CONFIG, lambda aside: aside.write_text(dump_config(config), encoding="utf-8"))
         log = RunLog(config, attempt, first_step=step)
-        log.say(opening(config, world, attempt, plan, step=step))
+        log.say(opening(config, world, attempt, objective, step=step))
     network = _wrap(model, config, world)
     model.train()
 
     # Step.
     batches = load(
-        reader,
+        objective.reader,
         portion.stretches(step, config.training.steps),
         num_workers=config.data.num_workers,
         pin=device.type == "cuda",
     )
-    window = Window(world, rows_per_step=portion.rows_per_step)
+    window = Window(world, rows_per_step=portion.rows_per_step, figures=objective.figures)
     while step < config.training.steps:
         window.begin()
         torch.manual_seed(_mix(config.run.seed, step, world.rank))  # whatever draws in a step depends on the step alone
@@ -107,31 +103,31 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = lr
         optimiser.zero_grad(set_to_none=True)
-        totals = torch.zeros(4, dtype=torch.float64, device=device)  # loss, right, digest of the pairs, asked to stop
+        # The loss, the objective's figures, the digest of the pairs, whether to stop: one sum over the ranks for all.
+        totals = torch.zeros(len(objective.figures) + 3, dtype=torch.float64, device=device)
         for micro_batch in range(portion.micro_batches):
             asked = time.monotonic()
             world.at(step, "reading")
             batch = next(batches)
             window.data_seconds += time.monotonic() - asked
             batch = batch.to(device)
-            totals[2] += batch.digest
+            totals[-2] += batch.digest
             last = micro_batch == portion.micro_batches - 1
             alone = not last and world.world_size > 1
             with world.waiting(), network.no_sync() if alone else nullcontext():  # type: ignore[operator]
-                logits = judge(network, batch, config, augment=True)
-                loss = F.cross_entropy(logits, batch.label, reduction="sum")
+                loss, figures = objective.loss(network, batch, step=step)
                 # DDP averages over the ranks; the mean over the global batch is what does not depend on their number.
                 if last:
                     window.ready()
                 (loss * (world.world_size / config.optim.batch_pairs)).backward()  # type: ignore[no-untyped-call]
-            totals[:2] += torch.stack([loss.detach(), (logits.detach().argmax(dim=1) == batch.label).sum()])
-        totals[3] = stop is not None and stop()
-        loss_sum, right, digest, stops = world.sum(totals)  # NaN on every rank if on one; so with stopping
+            totals[:-2] += torch.cat([loss.detach()[None], figures])
+        totals[-1] = stop is not None and stop()
+        loss_sum, *sums, digest, stops = world.sum(totals)  # NaN on every rank if on one; so with stopping
         if not math.isfinite(loss_sum):
             raise NonFiniteLoss(f"the loss is {loss_sum} at step {step}; no rank took the step")
         optimiser.step()
         step += 1
-        window.add(pairs=config.optim.batch_pairs, loss_sum=loss_sum, right=right, digest=int(digest))
+        window.add(pairs=config.optim.batch_pairs, loss_sum=loss_sum, sums=sums, digest=int(digest))
         if report is not None:
             report(step, config.training.steps, f"loss {loss_sum / config.optim.batch_pairs:.3f}")
 
@@ -141,24 +137,18 @@ def train(
         stopped = stops > 0 and not finished
         saved = step % config.checkpoint.every_steps == 0 or finished or stopped
         if step % config.log.every_steps == 0 or saved:  # with a checkpoint, so that no step is left out on resuming
-            figures = window.close(step) | {"lr": lr, "epoch": step * portion.rows_per_step / plan.rows_per_epoch}
+            measured = window.close(step) | {"lr": lr, "epoch": step * portion.rows_per_step / plan.rows_per_epoch}
             if log is not None:
-                log.write("train", step, figures)
+                log.write("train", step, measured)
         every = config.validation.every_steps
         improved = not every and finished
         if every and (step % every == 0 or finished):
             share_statistics(model, world)
-            result = evaluate(
-                model, shards, config, world, split=config.validation.split, passes=config.validation.passes
-            )
-            improved = result.accuracy > best
-            best = max(best, result.accuracy)
+            result = objective.validate(model, world)
+            improved = result.score > best
+            best = max(best, result.score)
             if log is not None:
-                log.write(
-                    "validation",
-                    step,
-                    {"accuracy": result.accuracy, "loss": result.loss, "pairs": result.pairs, "best_accuracy": best},
-                )
+                log.write("validation", step, result.figures | {"best_accuracy": best})
         if world.is_main and improved:
             export(attempt, model, step=step, accuracy=best)
         if world.is_main and saved:
@@ -180,20 +170,6 @@ def train(
         log.close()
         attempt.ended(step, "finished" if step == config.training.steps else "asked to stop")
     return step == config.training.steps
-
-
-def training_plan(config: Config, shards: Shards) -> Plan:
-    """The plan over the training clips. Raises ValueError where there are too few of them."""
-    return Plan(
-        shards.index,
-        shards.clips("train"),
-        seed=config.run.seed,
-        source=config.negatives.source,
-        grid=config.negatives.grid,
-        block=config.negatives.block,
-        max_misalignment_ticks=config.data.max_misalignment_ticks,
-        shuffle_sound=config.data.shuffle_sound,
-    )
 
 
 def _wrap(model: nn.Module, config: Config, world: World) -> nn.Module:

@@ -15,10 +15,10 @@ _STATM = Path("/proc/self/statm")
 
 
 class Window:
-    """Sums over the steps since the last line."""
+    """Sums over the steps since the last line. figures: names of what the objective sums beside the loss."""
 
-    def __init__(self, world: World, *, rows_per_step: int) -> None:
-        self._world, self._rows_per_step = world, rows_per_step
+    def __init__(self, world: World, *, rows_per_step: int, figures: tuple[str, ...]) -> None:
+        self._world, self._rows_per_step, self._figures = world, rows_per_step, figures
         self._cuda = world.device.type == "cuda"
         self._marks: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
         if self._cuda:
@@ -31,7 +31,7 @@ class Window:
         self._pairs: int = 0
         self._digest: int = 0
         self._loss_sum: float = 0.0
-        self._right: float = 0.0
+        self._sums = [0.0] * len(self._figures)
         self._seconds: float = 0.0
         self._own_seconds: float = 0.0
         self.data_seconds: float = 0.0
@@ -48,13 +48,14 @@ class Window:
         if self._marks is not None:
             self._marks[1].record()
 
-    def add(self, *, pairs: int, loss_sum: float, right: float, digest: int) -> None:
+    def add(self, *, pairs: int, loss_sum: float, sums: list[float], digest: int) -> None:
         """The step is done; the device has been waited for."""
         self._seconds += time.monotonic() - self._since
         own = self._ready - self._since if self._marks is None else self._marks[0].elapsed_time(self._marks[1]) / 1e3
         self._own_seconds += own
         self._steps, self._pairs = self._steps + 1, self._pairs + pairs
-        self._loss_sum, self._right = self._loss_sum + loss_sum, self._right + right
+        self._loss_sum += loss_sum
+        self._sums = [whole + one for whole, one in zip(self._sums, sums, strict=True)]
         self._digest = (self._digest + digest) % 2**32
 
     def close(self, step: int) -> dict[str, float]:
@@ -71,7 +72,7 @@ class Window:
         own, waits, memories, device_memories = zip(*self._world.gather(mine), strict=True)
         values: dict[str, float] = {
             "loss": self._loss_sum / self._pairs,
-            "accuracy": self._right / self._pairs,
+            **{name: whole / self._pairs for name, whole in zip(self._figures, self._sums, strict=True)},
             "speed/pairs_per_second": self._pairs / self._seconds,
             "speed/step_seconds": self._seconds / self._steps,
             **_of_ranks("speed/own_seconds", own),

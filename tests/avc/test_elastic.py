@@ -4,7 +4,7 @@ import signal
 import time
 
 from avc.config import load_config
-from avc.training.loop import training_plan
+from avc.training.correspondence import training_plan
 from shards.read import Shards
 from tests.avc.launching import Ranks, Training, metrics, write_config
 

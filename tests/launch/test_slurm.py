@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from avc.config import load_config
-from avc.training.loop import training_plan
+from avc.training.correspondence import training_plan
 from launch.starts import starts
 from shards.read import Shards
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
