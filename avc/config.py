@@ -53,6 +53,8 @@ class DataSettings(Section):
     """The second's volume is multiplied by 1 ± this (up to 10 %, Objects that Sound 3.3)."""
     shuffle_sound: bool = False
     """Control: give positives the sound of another clip as well, so that nothing can be learnt."""
+    labels: FilePath | None = None
+    """Of `model.name: supervised`: rows of file name and label (.csv, .tsv or .jsonl). No other network sees labels."""
 
 
 class NegativeSettings(Section):
@@ -67,13 +69,17 @@ class NegativeSettings(Section):
 
 
 class ModelSettings(Section):
-    name: Literal["l3", "ave", "ave_mf", "avol"] = "ave"
+    name: Literal["l3", "ave", "ave_mf", "avol", "supervised"] = "ave"
     """l3: L3-Net (Look, Listen and Learn). ave: AVE-Net, ave_mf: AVE+MF, which sees 25 frames, avol: AVOL-Net (all
-    Objects that Sound)."""
+    Objects that Sound). supervised: L3-Net's trunks trained on labels, its baseline."""
     width: float = Field(default=1.0, gt=0, le=4)
     """Multiplies the trunks' 64, 128, 256 and 512 channels; 1 is the papers' size."""
     stride: bool = True
     """conv1_1 with stride 2 (Objects that Sound, 4 times faster); false is L3-Net as of 2017."""
+    kinds: int = Field(default=34, ge=2)
+    """Of `supervised`: how many different labels there are (34 in Look, Listen and Learn)."""
+    trunks: FilePath | None = None
+    """Folder of a run whose trunks are taken and stay as they are, so that only what is on top of them is trained."""
 
 
 class OptimSettings(Section):

@@ -37,14 +37,17 @@ class Batch(NamedTuple):
     """F pictures, S seconds of sound, and P pairs of them.
 
     pictures: uint8 (F, *sight.shape(crop)), which for most networks is (F, crop, crop, 3). sounds: int16 (S, 48000).
-    frame_numbers, sound_numbers: float32 (F, 5), (S, 1), augmentation numbers from the plan. pair_frame, pair_sound,
-    label: int64 (P,). digest: int64 (), of the pairs.
+    frame_numbers, sound_numbers: float32 (F, 5), (S, 1), augmentation numbers from the plan. frame_clip,
+    sound_clip: int64 (F,), (S,), rows of the index. pair_frame, pair_sound, label: int64 (P,). digest: int64 (), of the
+    pairs.
     """
 
     pictures: Tensor
     sounds: Tensor
     frame_numbers: Tensor
     sound_numbers: Tensor
+    frame_clip: Tensor
+    sound_clip: Tensor
     pair_frame: Tensor
     pair_sound: Tensor
     label: Tensor
@@ -189,6 +192,8 @@ class Room:
             self.sounds[place, : len(rows.sound_clip)],
             torch.from_numpy(rows.frame_numbers),
             torch.from_numpy(rows.sound_numbers),
+            torch.from_numpy(rows.frame_clip),
+            torch.from_numpy(rows.sound_clip),
             torch.from_numpy(rows.pair_frame),
             torch.from_numpy(rows.pair_sound),
             torch.from_numpy(rows.label),

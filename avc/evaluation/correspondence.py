@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -94,12 +95,16 @@ def evaluate(
 
 def judge(model: nn.Module, batch: Batch, config: Config, *, augment: bool) -> Tensor:
     """float32 (P, 2) logits for the pairs of a batch that is on the network's device."""
+    return answer(model, batch, config, augment=augment).float()  # type: ignore[no-any-return]
+
+
+def answer(model: nn.Module, batch: Batch, config: Config, *, augment: bool) -> Any:
+    """What the network makes of a batch that is on its device: logits, as a rule (P, 2)."""
     autocast = torch.autocast(batch.label.device.type, torch.bfloat16, enabled=config.training.precision == "bf16")
     pictures = pictures_to_input(batch.pictures, batch.frame_numbers if augment else None, config.data)
     spectrograms = sound_to_input(batch.sounds, batch.sound_numbers if augment else None, config.data)
     with autocast:
-        logits = model(pictures, spectrograms, batch.pair_frame, batch.pair_sound)
-    return logits.float()  # type: ignore[no-any-return]
+        return model(pictures, spectrograms, batch.pair_frame, batch.pair_sound)
 
 
 @torch.no_grad()

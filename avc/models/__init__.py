@@ -10,22 +10,25 @@ from avc.models.ave import AVENet
 from avc.models.ave_mf import AVEMFNet
 from avc.models.avol import AVOLNet
 from avc.models.l3 import L3Net
+from avc.models.supervised import SupervisedNet
 
-CorrespondenceNet = L3Net | AVENet | AVOLNet
+CorrespondenceNet = L3Net | AVENet | AVOLNet | SupervisedNet
 
-MODELS: dict[str, type[L3Net] | type[AVENet] | type[AVOLNet]] = {
+MODELS: dict[str, type[L3Net] | type[AVENet] | type[AVOLNet] | type[SupervisedNet]] = {
     "l3": L3Net,
     "ave": AVENet,
     "ave_mf": AVEMFNet,
     "avol": AVOLNet,
+    "supervised": SupervisedNet,
 }
 
-TITLES = {"l3": "L3-Net", "ave": "AVE-Net", "ave_mf": "AVE+MF", "avol": "AVOL-Net"}
+TITLES = {"l3": "L3-Net", "ave": "AVE-Net", "ave_mf": "AVE+MF", "avol": "AVOL-Net", "supervised": "supervised"}
 
 
 def build(settings: ModelSettings) -> CorrespondenceNet:
     """The network that the settings name, with fresh weights from torch's global generator."""
-    return MODELS[settings.name](width=settings.width, stride=settings.stride)
+    more = {"kinds": settings.kinds} if settings.name == "supervised" else {}
+    return MODELS[settings.name](width=settings.width, stride=settings.stride, **more)
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -41,9 +41,20 @@ class Trunk(nn.Module):
                 layers[f"pool{block}"] = pool(kernel_size=2, stride=2)
         self.layers = nn.Sequential(layers)
         self.out_channels = in_channels
+        self.frozen = False
         for module in self.modules():
             if isinstance(module, convolution):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def freeze(self) -> None:
+        """Keep weights and batch statistics as they are from now on, in training too."""
+        self.frozen = True
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Trunk:
+        """Training mode, or evaluation mode where it is frozen."""
+        return super().train(mode and not self.frozen)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) float → the maps of conv4_2 after ReLU, (N, out_channels, H', W'), at least 0.

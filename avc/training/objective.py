@@ -57,5 +57,6 @@ def objective_of(config: Config, shards: Shards) -> Objective[Any]:
     """What `config.model.name` is trained to do on these shards. Raises ValueError where they do not fit."""
     # Imported here: it imports this module's Validation.
     from avc.training.correspondence import AudioVisualCorrespondence
+    from avc.training.supervision import Supervision
 
-    return AudioVisualCorrespondence(config, shards)
+    return (Supervision if config.model.name == "supervised" else AudioVisualCorrespondence)(config, shards)

@@ -167,7 +167,8 @@ def test_shared_negatives_take_half_the_operations() -> None:
 def test_the_measured_forward_pass_is_the_one_of_training(source, precision) -> None:
     config = parse_config({"negatives": {"source": source}, "training": {"precision": precision}}, SMALL)
     noise = synthetic.synthetic(config, 8, torch.device("cpu"))
-    batch = Batch(**vars(noise), digest=torch.tensor(0))
+    unknown = torch.tensor(0)
+    batch = Batch(**vars(noise), frame_clip=unknown, sound_clip=unknown, digest=unknown)
     model = build(config.model).eval()
     way = synthetic.Way(precision, channels_last=True, compile=False)
     with torch.no_grad():

@@ -1,0 +1,126 @@
+"""The supervised baseline: kinds from labels, pairs from kinds, and trunks that stay as they are."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from avc.config import parse_config
+from avc.inference import load
+from avc.models import build
+from avc.models.supervised import Judgement, SupervisedNet
+from avc.models.trunks import Trunk
+from avc.training.distributed import join
+from avc.training.loop import train
+from avc.training.supervision import Supervision
+from launch.world.labels import read_labels
+from shards.read import Shards
+
+KINDS = 12  # of the small world
+
+
+@pytest.fixture(scope="module")
+def settings(small_world):
+    labels = small_world.parent / "world" / "labels.jsonl"
+    return {
+        "data": {"shards": str(small_world), "labels": str(labels), "image_size": 28, "num_workers": 0},
+        "model": {"name": "supervised", "kinds": KINDS, "width": 0.0625},
+        "negatives": {"source": "shared", "block": 8},
+        "optim": {"batch_pairs": 32, "micro_batch_pairs": 32, "lr": 3e-3},
+        "training": {"steps": 60, "device": "cpu"},
+        "validation": {"every_steps": 0},
+        "checkpoint": {"every_steps": 60},
+        "log": {"every_steps": 20, "wandb": "disabled"},
+    }
+
+
+@pytest.fixture(scope="module")
+def run(settings, tmp_path_factory):
+    """The folder of a supervised run."""
+    config = parse_config(settings, [f"run.dir={tmp_path_factory.mktemp('supervised') / 'run'}"])
+    with join(config.training) as world:
+        train(config, world)
+    return config.run.dir
+
+
+def test_it_learns_kinds_by_sight_and_by_hearing(run) -> None:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    first, last = lines[0], lines[-1]
+    assert last["sight"] > first["sight"] and last["hearing"] > first["hearing"] > 0
+    assert last["hearing"] > 3 / KINDS and last["sight"] > 2 / KINDS
+
+
+@pytest.mark.parametrize("source", ["shared", "independent"])
+def test_every_picture_and_sound_is_taught_its_own_clips_kind(settings, small_world, source) -> None:
+    objective = Supervision(parse_config(settings, [f"negatives.source={source}"]), Shards(small_world))
+    batch = objective.reader[0, 16]
+    kind = {label.file: label.kind for label in read_labels(small_world.parent / "world").values()}
+    kinds = sorted(set(kind.values()))
+
+    def certain(clips):
+        own = [kinds.index(kind[objective.shards.info(clip)["name"]]) for clip in clips.tolist()]
+        return 100 * F.one_hot(torch.tensor(own), KINDS).float()
+
+    def oracle(*_):
+        pairs = 100 * F.one_hot(batch.label, 2).float()
+        return Judgement(certain(batch.frame_clip), certain(batch.sound_clip), pairs)
+
+    loss, figures = objective.loss(oracle, batch, step=0)
+    assert loss < 1e-6 and figures.tolist() == [len(batch.label)] * 3
+
+
+def test_pretrained_trunks_stay_as_they_are_under_a_head_that_learns(run, settings, tmp_path) -> None:
+    changes = [f"run.dir={tmp_path / 'run'}", "model.name=l3", f"model.trunks={run}", "training.steps=3"]
+    config = parse_config(settings, changes)
+    with join(config.training) as world:
+        train(config, world)
+    taken, given = load(tmp_path / "run").model.state_dict(), load(run).model.state_dict()
+    trunks = [name for name in taken if name.startswith(("vision.", "audio."))]
+    assert trunks and all(torch.equal(taken[name], given[name]) for name in trunks)
+    torch.manual_seed(config.run.seed)
+    assert not torch.equal(build(config.model).state_dict()["fc1.weight"], taken["fc1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["model.kinds=5"], r"has 12 kinds .* set model\.kinds=12"),
+        (["data.labels=null"], r"data\.labels names no file"),
+        (["model.name=l3", "model.trunks=/nowhere"], "is not the folder of a run"),
+        (["model.name=l3", "model.trunks=RUN", "model.width=0.125"], "have other shapes"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_words(run, settings, tmp_path, changes, words) -> None:
+    changes = [change.replace("RUN", str(run)) for change in changes]
+    config = parse_config(settings, [f"run.dir={tmp_path / 'run'}", *changes])
+    with join(config.training) as world, pytest.raises(ValueError, match=words):
+        train(config, world)
+
+
+def test_direct_combination_is_the_scalar_product_of_softmaxes_against_one_half() -> None:
+    network = SupervisedNet(width=0.0625, stride=True, kinds=3)
+    seen, heard = torch.randn(50, 3) * 3, torch.randn(50, 3) * 3
+    product = (F.softmax(seen, dim=1) * F.softmax(heard, dim=1)).sum(dim=1)
+    assert (network.compare(seen, heard).argmax(dim=1) == (product > 0.5)).all()
+
+
+def test_whether_pairs_belong_together_teaches_the_classifiers_nothing() -> None:
+    network = SupervisedNet(width=0.0625, stride=True, kinds=3)
+    found = network(torch.randn(2, 3, 32, 32), torch.randn(2, 1, 257, 199), torch.tensor([0, 1]), torch.tensor([1, 0]))
+    assert found.kinds_seen.shape == found.kinds_heard.shape == (2, 3) and found.pairs.shape == (2, 2)
+    F.cross_entropy(found.pairs, torch.tensor([0, 1])).backward()
+    assert {name for name, weight in network.named_parameters() if weight.grad is not None} == {
+        "threshold.weight",
+        "threshold.bias",
+    }
+
+
+def test_a_frozen_trunk_stays_as_it_is_in_training() -> None:
+    trunk = Trunk(3, width=0.0625, stride=True)
+    before = {name: tensor.clone() for name, tensor in trunk.state_dict().items()}
+    trunk.freeze()
+    trunk.train()
+    maps = trunk(torch.randn(2, 3, 32, 32))
+    assert not maps.requires_grad and not trunk.training and not trunk.layers.bn1_1.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in trunk.state_dict().items())
