@@ -17,7 +17,7 @@ import typer
 from launch import packing, remote, transfer
 from launch.bench.commands import app as bench
 from launch.kinds import kinds
-from launch.measure import localization, localize, retrieval
+from launch.measure import audit, localization, localize, retrieval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 measure = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 app.add_typer(measure, name="eval", help="Measure what a trained network knows.")
+app.add_typer(audit, name="audit")
 app.add_typer(bench, name="bench", help="Measure speed, each figure beside its own limit in the same run.")
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -88,6 +88,8 @@ class Plan:
     Raises ValueError where there are too few clips to draw negatives from.
     """
 
+    WORDS_PER_ROW = 4 * _COUNTS_PER_ROW
+
     def __init__(
         self,
         index: NDArray[np.void],
@@ -136,10 +138,15 @@ class Plan:
     def rows(self, start: int, stop: int) -> Rows:
         """Rows [start, stop) of the plan; both are multiples of `granule`."""
         assert 0 <= start < stop and start % self.granule == 0 and stop % self.granule == 0, (start, stop)
-        words = self._words(_ROWS, _COUNTS_PER_ROW * start, 4 * _COUNTS_PER_ROW * (stop - start))
-        words = words.reshape(stop - start, 4 * _COUNTS_PER_ROW)
+        words = self._words(_ROWS, _COUNTS_PER_ROW * start, self.WORDS_PER_ROW * (stop - start))
+        words = words.reshape(stop - start, self.WORDS_PER_ROW)
         row = np.arange(start, stop)
         return self._independent(row, words) if self.source == "independent" else self._shared(row, words)
+
+    def row_from_words(self, row: int, words: Words) -> Rows:
+        """What a row of independent pairs would be had it these random words: uint64 (N, WORDS_PER_ROW) → N rows."""
+        assert self.source == "independent", self.source
+        return self._independent(np.full(len(words), row), words)
 
     def _independent(self, row: Integers, words: Words) -> Rows:
         epoch, turn = row // self.rows_per_epoch, row % self.rows_per_epoch // 2

@@ -36,7 +36,7 @@ class Correspondence:
         return wilson_interval(self.accuracy, self.pairs)
 
 
-def wilson_interval(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(share: float, count: float, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's score interval of a share seen in `count` independent trials; z = 1.96 gives 95 %."""
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))

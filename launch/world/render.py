@@ -18,7 +18,7 @@ from numpy.random import Generator, Philox
 from launch.world.kinds import KINDS
 from launch.world.labels import LABELS, Label, read_labels, write_labels
 from launch.world.scene import Box, Picture, Scene, staged
-from launch.world.sounds import voiced
+from launch.world.sounds import clicks, voiced
 from launch.world.video import write_video
 from shards.format import TICKS_PER_SECOND
 
@@ -47,6 +47,7 @@ class World:
     seconds: float
     silent_share: float  # of the clips show a silent object of another kind as well
     kinds: int  # the first so many of KINDS
+    ticking: bool = False  # a faint click at every multiple of 0.04 s, which gives away what is sampled off that grid
     version: int = 1  # of the renderer: worlds of different versions differ
 
 
@@ -59,16 +60,18 @@ def render(
     workers: int,
     silent_share: float = 0.25,
     kinds: int = len(KINDS),
+    ticking: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Label]:
     """Render a world into `folder` and return its labels by file name.
 
     The folder then holds `videos/clip-00000.mp4` and so on, `labels.jsonl` and, written last, `world.json`. A folder
-    that holds the same world already is left as it is; another or an unfinished one is rendered anew. `progress`, if
-    given, is called with the number of clips done and the number of all. Raises ValueError for numbers that make no
-    world and for a folder with foreign files in it.
+    that holds the same world already is left as it is; another or an unfinished one is rendered anew. `ticking` plants
+    an artefact of the kind of which Objects that Sound 3.3 warns. `progress`, if given, is called with the number of
+    clips done and the number of all. Raises ValueError for numbers that make no world and for a folder with foreign
+    files in it.
     """
-    world = World(clips=clips, seed=seed, seconds=seconds, silent_share=silent_share, kinds=kinds)
+    world = World(clips=clips, seed=seed, seconds=seconds, silent_share=silent_share, kinds=kinds, ticking=ticking)
     _check(world, workers)
     description = {**asdict(world), "kinds": list(KINDS)[:kinds], "frame_rates": [str(rate) for rate in FRAME_RATES]}
     marker = folder / WORLD
@@ -153,6 +156,8 @@ def _render_clip(job: tuple[World, int, Path]) -> Label:
         seconds=world.seconds,
         sample_rate_hz=sample_rate_hz,
     )
+    if world.ticking:
+        wave += clicks(seconds=world.seconds, sample_rate_hz=sample_rate_hz)
     shown: list[list[Box]] = []
 
     def pictures() -> Iterator[Picture]:

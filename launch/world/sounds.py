@@ -13,6 +13,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from shards.format import TICKS_PER_SECOND
+
 Wave = NDArray[np.float64]
 Voice = Callable[[Generator, Wave, float], Wave]
 TURN = 2 * math.pi
@@ -137,6 +139,17 @@ def voiced(
     hiss = _noise(rng, time, centre=rng.uniform(200, 4000), octaves=rng.uniform(2, 4))
     wave += hiss * 10 ** (-rng.uniform(14, 30) / 20)
     return (wave * min(10 ** (level_db / 20), 0.9 / float(np.abs(wave).max()))).astype(np.float32)
+
+
+def clicks(*, seconds: float, sample_rate_hz: int) -> NDArray[np.float32]:
+    """A click of 1 ms at 13 kHz and -26 dBFS at every multiple of 0.04 s: float32 [samples]."""
+    wave = np.zeros(round(seconds * sample_rate_hz), np.float32)
+    click = np.arange(sample_rate_hz // 1000) / sample_rate_hz
+    click = 0.05 * np.sin(TURN * 13_000 * click) * np.hanning(click.size)
+    for number in range(math.ceil(seconds * TICKS_PER_SECOND)):
+        start = round(number * sample_rate_hz / TICKS_PER_SECOND)
+        wave[start : start + click.size] += click[: wave.size - start]
+    return wave
 
 
 def _first(time: Wave, seconds: float) -> Wave:

@@ -1,4 +1,4 @@
-"""`avc eval retrieval`, `avc eval localization` and `avc localize`, as a user calls them."""
+"""`avc eval retrieval`, `avc eval localization`, `avc localize` and `avc audit`, as a user calls them."""
 
 import json
 import subprocess
@@ -68,6 +68,7 @@ def test_localize_writes_the_video(runs, tmp_path) -> None:
         (["eval", "retrieval", "{l3}", "--labels", "{world}/labels.jsonl", "--gain", "log"], "--gain is 'log'"),
         (["eval", "localization", "{l3}", "--boxes", "{world}/labels.jsonl"], "only avol says where sound is"),
         (["localize", "{avol}", "/nowhere.mp4", "--out", "out.mp4"], "/nowhere.mp4 cannot be used"),
+        (["audit", "shortcut", "{world}", "--grid", "fine"], "--grid is 'fine'"),
         (["localize", "{avol}", "--image", "picture.png"], "--image and --sound together"),
     ],
 )
@@ -77,3 +78,12 @@ def test_a_users_mistake_is_a_paragraph_and_status_2(runs, small_world, argument
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_audit_prints_its_laws_its_probes_and_a_verdict(small_world, tmp_path) -> None:
+    done = avc("audit", "shortcut", small_world, "--json", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert done.stdout.splitlines()[-1] == result["verdict"]
+    assert done.stdout.count("same law for both labels") == 3
+    assert [probe["modality"] for probe in result["probes"]] == ["sound", "frame"]

@@ -1,0 +1,284 @@
+"""Does a sampling rule leave a shortcut: can positives be told from negatives by one modality alone?
+
+Objects that Sound 3.3 found one. If the sound of a positive is centred on a frame and that of a negative is not, traces
+of coding and resampling give the label away, and the network learns these instead of what the sound means.
+
+1. exact    every draw that the plan can make for a clip, enumerated: is the law of each modality's own times the same
+            for both labels?
+2. learnt   a linear probe that hears only the sound, and one that sees only the frame, are fitted on pairs of half of
+            the clips and guess the labels of pairs of the other half.
+
+The rule is that of independent pairs. With `negatives.source: shared` every frame and every second of sound serves once
+under either label, so that one modality alone cannot tell anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from avc.data.loader import CROP, PairReader
+from avc.data.plan import Plan
+from avc.evaluation.correspondence import wilson_interval
+from avc.evaluation.views import Features, Integers, Report
+from shards.format import SAMPLES_PER_TICK
+from shards.read import Shards
+
+Grid = Literal["frame", "free"]
+GRIDS: tuple[Grid, ...] = ("frame", "free")
+Modality = Literal["sound", "frame"]
+
+LAW_CLIPS = 200  # whose draws are enumerated, of different length or sound: on nothing else do the laws depend
+PROBE_PAIRS = 4096  # fitted on, and judged: several views of each clip where there are fewer clips, and at least one
+PROBE_CLIPS = 2048  # at most, in each half
+PROBE_STRENGTH = 0.01  # logistic regression's C: features are many and clips few
+EQUAL = 1e-9  # two laws that differ by less are the same but for rounding
+
+_WINDOW, _HOP = 128, 120  # samples: 2.7 ms, and 16 phases of a tick
+_PHASES = SAMPLES_PER_TICK // _HOP
+_BANDS = 8  # of 3 kHz
+_FAINT = 0.01  # spread over the phases, in nats, below which a pattern is rounding
+_SIDE = 16  # of the small grey picture
+_BLOCK = 8  # pixels: JPEG's and the video coders' blocks
+_ROWS = 128
+
+
+@dataclass(frozen=True)
+class Law:
+    """One kind of time. difference: greatest total variation distance, 0 (equal) to 1 (disjoint), between the laws that
+    it follows among a clip's positives and among its negatives."""
+
+    of: str
+    difference: float
+
+    @property
+    def same(self) -> bool:
+        """Whether both labels have one law."""
+        return self.difference < EQUAL
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe of one modality scores on `pairs` pairs of `clips` held-out clips, with `clustered_interval`."""
+
+    modality: Modality
+    pairs: int
+    clips: int
+    accuracy: float
+    interval_95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Both parts. law_clips: how many clips the laws were enumerated for."""
+
+    grid: Grid
+    laws: tuple[Law, ...]
+    law_clips: int
+    probes: tuple[Probe, ...]
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        telling = [f"the {one.modality} alone ({one.accuracy:.1%})" for one in self.probes if one.interval_95[0] > 0.5]
+        unequal = [law.of for law in self.laws if not law.same]
+        if telling:
+            return f"A shortcut: {' and '.join(telling)} tells positives from negatives."
+        if unequal:
+            return f"No probe found a shortcut here, but the rule leaves room for one: {', '.join(unequal)} differs."
+        return "No shortcut: the laws are equal, and neither the sound nor the frame alone gives the label away."
+
+
+def audit(
+    shards: Shards,
+    *,
+    grid: Grid = "frame",
+    max_misalignment_ticks: int = 25,
+    seed: int = 0,
+    report: Report | None = None,
+) -> Audit:
+    """Audit a sampling rule on the clips of all splits. `report`, if given, is told how many pairs have been read.
+
+    Raises ValueError where there are too few clips to hold half of them out, shards.read.BadRecord for damaged shards.
+    """
+    if len(shards) < 8:
+        raise ValueError(f"{shards.folder} has {len(shards)} clips, and an audit that holds half of them out needs 8")
+
+    def plan_of(clips: Integers) -> Plan:
+        return Plan(shards.index, clips, seed=seed, grid=grid, max_misalignment_ticks=max_misalignment_ticks)
+
+    different = clips_of_different_times(shards)
+    laws = exact_laws(shards, plan_of(different))
+    order = np.random.default_rng(seed).permutation(len(shards))[: 2 * PROBE_CLIPS]
+    plans = [plan_of(np.sort(half)) for half in (order[::2], order[1::2])]
+    rows = [math.ceil(PROBE_PAIRS / plan.rows_per_epoch) * plan.rows_per_epoch for plan in plans]
+
+    def reported(before: int) -> Report | None:
+        return None if report is None else lambda done, _, note: report(before + done, sum(rows), note)
+
+    fitted = _table(shards, plans[0], rows[0], report=reported(0))
+    held_out = _table(shards, plans[1], rows[1], report=reported(rows[0]))
+    probes = (
+        _probe("sound", fitted.sound, fitted.label, held_out.sound, held_out.label, held_out.sound_clip),
+        _probe("frame", fitted.frame, fitted.label, held_out.frame, held_out.label, held_out.frame_clip),
+    )
+    return Audit(grid, laws, len(different), probes)
+
+
+def clips_of_different_times(shards: Shards) -> Integers:
+    """Clips no two of which have the same times to draw from, int64, at most LAW_CLIPS; where all are alike, two."""
+    facts = np.stack([shards.index[name].astype(np.int64) for name in ("ticks", "every", "sound_from", "sound_to")])
+    _, first = np.unique(facts, axis=1, return_index=True)
+    clips: Integers = np.sort(first)[:LAW_CLIPS]
+    return clips if len(clips) > 1 else np.arange(2)
+
+
+def exact_laws(shards: Shards, plan: Plan) -> tuple[Law, ...]:
+    """Enumerate what the plan can draw for each of its clips under either label."""
+    epoch = plan.rows(0, plan.rows_per_epoch)
+    worst = np.zeros(3)
+    for clip in plan.clips.tolist():
+        ticks = int(shards.index[clip]["ticks"])
+        of_label = []
+        for label in (0, 1):
+            showing, sounding = (
+                int(np.flatnonzero((who == clip) & (epoch.label == label))[0])
+                for who in (epoch.frame_clip, epoch.sound_clip)
+            )
+            of_label.append(laws_of_rows(plan, showing, sounding, ticks=ticks))
+        worst = np.maximum(worst, [_distance(a, b) for a, b in zip(*of_label, strict=True)])
+    names = ("the frame's tick", "the sound's tick", "the sound's offset from the grid")
+    return tuple(Law(name, float(value)) for name, value in zip(names, worst, strict=True))
+
+
+def laws_of_rows(plan: Plan, showing: int, sounding: int, *, ticks: int) -> tuple[dict[int, float], ...]:
+    """Laws of the frame's tick in row `showing`, and of the sound's tick and offset (samples) in row `sounding`.
+
+    Each is value → probability. `ticks`: of the clip that both rows use. The plan takes its words modulo the number of
+    choices, so that counting upwards meets every choice.
+    """
+    frame_ticks = np.unique(plan.row_from_words(showing, _words(range(ticks), [0])).frame_tick).tolist()
+    choices = range(len(frame_ticks))
+    shifts = range(2 * plan.max_misalignment_ticks + 1)
+    centres = plan.row_from_words(sounding, _words(choices, shifts)).sound_centre.reshape(len(choices), len(shifts))
+    sound_law: dict[int, float] = {}
+    for reachable in map(set, (centres // SAMPLES_PER_TICK).tolist()):
+        for tick in reachable:
+            sound_law[tick] = sound_law.get(tick, 0.0) + 1 / (len(choices) * len(reachable))
+    middle = _words([len(choices) // 2], [0], range(SAMPLES_PER_TICK))
+    offsets = plan.row_from_words(sounding, middle).sound_centre % SAMPLES_PER_TICK
+    values, counts = np.unique(offsets, return_counts=True)
+    offset_law = dict(zip(values.tolist(), (counts / SAMPLES_PER_TICK).tolist(), strict=True))
+    return dict.fromkeys(frame_ticks, 1 / len(frame_ticks)), sound_law, offset_law
+
+
+def _words(views: Iterable[int], shifts: Iterable[int], offsets: Iterable[int] = (0,)) -> NDArray[np.uint64]:
+    """Every combination of a frame, a misalignment and an offset, as the words that draw it for either label."""
+    drawn = np.stack(np.meshgrid(list(views), list(shifts), list(offsets), indexing="ij"), axis=-1).reshape(-1, 3)
+    words = np.zeros((len(drawn), Plan.WORDS_PER_ROW), dtype=np.uint64)
+    words[:, [0, 2]], words[:, [1, 3]], words[:, 4] = drawn[:, :1], drawn[:, 1:2], drawn[:, 2]
+    return words
+
+
+def _distance(a: dict[int, float], b: dict[int, float]) -> float:
+    return 0.5 * sum(abs(a.get(value, 0.0) - b.get(value, 0.0)) for value in a.keys() | b.keys())
+
+
+def clustered_interval(right: NDArray[np.bool_], clip: Integers) -> tuple[float, float]:
+    """95 % interval of the share of right guesses, whose clips are a sample of more: bool (N,), int64 (N,).
+
+    Guesses about one clip are not worth as many independent ones. Wilson's interval therefore counts N over the design
+    effect: how many times the share varies more, from clip to clip, than that of independent guesses would. Less
+    variation than that is not credited (Korn and Graubard, Survey Methodology 1998).
+    """
+    share, count = float(right.mean()), len(right)
+    _, which = np.unique(clip, return_inverse=True)
+    clips = int(which.max()) + 1
+    independent = share * (1 - share) / count
+    if clips < 2 or independent == 0:
+        return wilson_interval(share, clips)
+    excess = np.bincount(which, weights=right - share)
+    effect = clips / (clips - 1) * float((excess**2).sum()) / count**2 / independent
+    return wilson_interval(share, count / max(1.0, effect))
+
+
+@dataclass(frozen=True)
+class _Table:
+    sound: Features
+    frame: Features
+    label: Integers
+    sound_clip: Integers
+    frame_clip: Integers
+
+
+def _table(shards: Shards, plan: Plan, rows: int, *, report: Report | None) -> _Table:
+    index = shards.index[plan.clips]
+    side = round(int(np.minimum(index["width"], index["height"]).min()) * CROP)
+    reader = PairReader(shards, plan, image_size=side, augment=False)
+    sound, frame = [], []
+    for start in range(0, rows, _ROWS):
+        stop = min(start + _ROWS, rows)
+        batch = reader[start, stop]
+        sound.append(sound_features(batch.sounds))
+        frame.append(frame_features(batch.pictures))
+        if report is not None:
+            report(stop, rows, "")
+    drawn = plan.rows(0, rows)
+    return _Table(np.concatenate(sound), np.concatenate(frame), drawn.label, drawn.sound_clip, drawn.frame_clip)
+
+
+def sound_features(sounds: torch.Tensor) -> Features:
+    """int16 (N, 48000) → float32 (N, 136): loudness in 8 bands, and its pattern over 16 phases of a tick.
+
+    Whatever the coding of sound has to do with the frame grid repeats with every tick, and adds up over the 24 of them.
+    """
+    window = torch.hann_window(_WINDOW)
+    spectrum = torch.stft(
+        sounds.float() / 32768, _WINDOW, hop_length=_HOP, window=window, center=False, return_complex=True
+    )
+    loudness = torch.log1p(spectrum.abs()[:, 1:] / 1e-4)
+    bands = loudness.reshape(len(sounds), _BANDS, -1, loudness.shape[-1]).mean(dim=2)
+    whole = bands.shape[-1] // _PHASES * _PHASES
+    phases = bands[..., :whole].reshape(len(sounds), _BANDS, -1, _PHASES).mean(dim=2)
+    level = phases.mean(dim=2, keepdim=True)
+    # In units of its own spread, so that a pattern counts alike in loud recordings and in quiet ones.
+    pattern = (phases - level) / (phases.std(dim=2, keepdim=True) + _FAINT)
+    features: Features = torch.cat([pattern, level], dim=2).flatten(1).numpy()
+    return features
+
+
+def frame_features(pictures: torch.Tensor) -> Features:
+    """uint8 (N, side, side, 3) → float32 (N, 275): a small grey picture, mean colours, and edges by phase of 8 pixels.
+
+    The last show how strongly, and how finely, a picture was coded.
+    """
+    x = pictures.permute(0, 3, 1, 2).float() / 255
+    grey = x.mean(dim=1, keepdim=True)
+    small = F.adaptive_avg_pool2d(grey, _SIDE).flatten(1)
+    edges = []
+    for dimension in (2, 3):
+        steps = grey.diff(dim=dimension).abs().mean(dim=(1, 5 - dimension))
+        whole = steps.shape[1] // _BLOCK * _BLOCK
+        edges.append(torch.log(steps[:, :whole].reshape(len(x), -1, _BLOCK).mean(dim=1) + 1e-4))
+    features: Features = torch.cat([small, x.mean(dim=(2, 3)), *edges], dim=1).numpy()
+    return features
+
+
+def _probe(
+    modality: Modality, fitted: Features, label: Integers, held_out: Features, truth: Integers, clip: Integers
+) -> Probe:
+    # Not each half in turn: what is alike by chance in both would count twice, and the interval would be too short.
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_STRENGTH, max_iter=1000))
+    right = probe.fit(fitted, label).predict(held_out) == truth
+    clips = len(np.unique(clip))
+    return Probe(modality, len(right), clips, float(right.mean()), clustered_interval(right, clip))
