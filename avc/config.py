@@ -69,9 +69,10 @@ class NegativeSettings(Section):
 
 
 class ModelSettings(Section):
-    name: Literal["l3", "ave", "ave_mf", "avol", "supervised"] = "ave"
-    """l3: L3-Net (Look, Listen and Learn). ave: AVE-Net, ave_mf: AVE+MF, which sees 25 frames, avol: AVOL-Net (all
-    Objects that Sound). supervised: L3-Net's trunks trained on labels, its baseline."""
+    name: Literal["l3", "ave", "ave_mf", "ave_of", "avol", "supervised"] = "ave"
+    """l3: L3-Net (Look, Listen and Learn); supervised: its trunks trained on labels, its baseline. ave: AVE-Net;
+    ave_mf: AVE+MF, which sees 25 frames; ave_of: AVE+OF, which sees a frame and optical flow; avol: AVOL-Net (all
+    Objects that Sound)."""
     width: float = Field(default=1.0, gt=0, le=4)
     """Multiplies the trunks' 64, 128, 256 and 512 channels; 1 is the papers' size."""
     stride: bool = True

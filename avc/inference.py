@@ -39,14 +39,14 @@ class Network:
     def embed_image(self, pictures: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) RGB pictures of any size → float32 (N, D) on the CPU; (N, D, H', W') with AVOL-Net.
 
-        AVE+MF takes (N, 25, H, W, 3), frames 0.04 s apart. As in validation: the smallest side is scaled to 8/7 of the
-        network's size, the middle is cropped.
+        AVE+MF takes (N, 25, H, W, 3), frames 0.04 s apart; AVE+OF (N, H, W, 23), a frame and 10 steps of flow as
+        `shards.read.Shards.flow` gives them. As in validation: the smallest side is scaled to 8/7 of the network's
+        size, the middle is cropped.
         """
-        frames = self.model.sight.frames
-        if frames == 1:
-            _expect(pictures, torch.uint8, 4, "pictures must be uint8 (N, H, W, 3)", last=3)
-        else:
-            _expect(pictures, torch.uint8, 5, f"pictures must be uint8 (N, {frames}, H, W, 3)", last=3)
+        sight = self.model.sight
+        wish = f"(N, {'' if sight.frames == 1 else f'{sight.frames}, '}H, W, {sight.channels})"
+        dimensions = 4 if sight.frames == 1 else 5
+        _expect(pictures, torch.uint8, dimensions, f"pictures must be uint8 {wish}", last=sight.channels)
         size = self.config.data.image_size
         x = pictures.to(self.device).flatten(0, -4).permute(0, 3, 1, 2).float()
         scale = size / CROP / min(x.shape[2:])

@@ -31,6 +31,7 @@ SplitList = Annotated[
         "The others are shared out among the splits without a list. May be given for each split.",
     ),
 ]
+Flow = Annotated[bool, typer.Option("--flow", help="Store the optical flow as well, for AVE+OF; takes much longer.")]
 KeepSilent = Annotated[bool, typer.Option("--keep-silent", help="Pack silent videos too.")]
 KeepStill = Annotated[bool, typer.Option("--keep-still", help="Pack still pictures too.")]
 TimeLimit = Annotated[float, typer.Option(help="Seconds after which a video is given up.")]
@@ -48,6 +49,7 @@ def pack(
     sound: Sound = "wav",
     split: Split = "0.8,0.1,0.1",
     split_list: SplitList = None,
+    flow: Flow = False,
     keep_silent: KeepSilent = False,
     keep_still: KeepStill = False,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="the number of cores")] = None,
@@ -88,6 +90,7 @@ def pack(
         jpeg_quality=jpeg_quality,
         every=every,
         sound=sound,
+        flow=flow,
         keep_silent=keep_silent,
         keep_still=keep_still,
         split=parse_shares(split),
@@ -127,6 +130,7 @@ def submit_pack(
     sound: Sound = "wav",
     split: Split = "0.8,0.1,0.1",
     split_list: SplitList = None,
+    flow: Flow = False,
     keep_silent: KeepSilent = False,
     keep_still: KeepStill = False,
     time_limit: TimeLimit = 120.0,
@@ -153,6 +157,7 @@ def submit_pack(
         jpeg_quality=jpeg_quality,
         every=every,
         sound=sound,
+        flow=flow,
         keep_silent=keep_silent,
         keep_still=keep_still,
         split=parse_shares(split),

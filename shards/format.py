@@ -5,6 +5,7 @@ A packed folder holds::
     manifest.json       what is here: format version, packing settings, shards with sizes and checksums, counts
     clips.npy           the index: one CLIP row per record, sorted by key
     pictures.npy        where each picture starts inside its `.mjpeg` member (uint32)
+    flow.npy            the same of `.flow.mjpeg`, where optical flow was packed
     journal.jsonl       one line per input: packed under which key, or rejected for which reason
     rejected.tsv        the rejected inputs with reason and detail, for people
     train-000000.tar    ordinary WebDataset shards, one series per split
@@ -13,7 +14,8 @@ A packed folder holds::
 A folder that was packed as several tasks (shards/tasks.py) has the shards and the journals in one folder a task, and
 the other files over all of them.
 
-A record is three members: ``KEY.json``, ``KEY.mjpeg`` and ``KEY.wav`` (or ``KEY.flac``).
+A record is three members: ``KEY.json``, ``KEY.mjpeg`` and ``KEY.wav`` (or ``KEY.flac``); with optical flow a fourth,
+``KEY.flow.mjpeg`` (shards/flow.py).
 
 Time is an integer. One tick is 0.04 s: one picture at 25 frames per second, 1,920 samples at 48 kHz (Objects that
 Sound, section 3.3). Tick 0 is the first picture of the clip.
@@ -22,8 +24,9 @@ Sound, section 3.3). Tick 0 is the first picture of the clip.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +40,7 @@ HALF_SECOND_SAMPLES = SAMPLE_RATE_HZ // 2
 MANIFEST = "manifest.json"
 CLIPS = "clips.npy"
 PICTURES = "pictures.npy"
+FLOW = "flow.npy"
 JOURNAL = "journal.jsonl"
 
 SPLITS = ("train", "validation", "test")
@@ -62,6 +66,16 @@ CLIP = np.dtype(
         ("json_offset", "u8"),
         ("json_size", "u8"),
         ("json_crc", "u4"),
+    ]
+)
+
+CLIP_WITH_FLOW = np.dtype(
+    [
+        *CLIP.descr,
+        ("first_flow", "u8"),  # row of flow.npy; the clip owns `ticks` rows there, for ticks - 1 steps
+        ("flow_offset", "u8"),
+        ("flow_size", "u8"),
+        ("flow_crc", "u4"),
     ]
 )
 
@@ -97,6 +111,19 @@ class PackSettings:
     keep_silent: bool = False
     keep_still: bool = False
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # train, validation, test: Flickr-SoundNet's 400k/50k/50k
+    flow: bool = False  # store the optical flow from each picture to the next as well
+
+    def written(self) -> dict[str, Any]:
+        """The settings for a file, without `flow` where it is off, as they were before there was any."""
+        values = asdict(self)
+        if not self.flow:
+            del values["flow"]
+        return values
+
+    @property
+    def clip_type(self) -> np.dtype:
+        """The type of the index's rows."""
+        return CLIP_WITH_FLOW if self.flow else CLIP
 
 
 def check_settings(settings: PackSettings) -> None:
@@ -107,6 +134,11 @@ def check_settings(settings: PackSettings) -> None:
         ("side", 16 <= settings.side <= 4096, "16 to 4096 pixels"),
         ("jpeg_quality", 1 <= settings.jpeg_quality <= 100, "1 to 100"),
         ("every", settings.every >= 1, "1 or more: keep the picture of every n-th tick"),
+        (
+            "flow",
+            not settings.flow or settings.every == 1,
+            "off unless every picture is kept: it leads from each to the next",
+        ),
         ("sound", settings.sound in ("wav", "flac"), "wav or flac"),
         (
             "split",

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydantic
 
-from shards.format import CLIP, CLIPS, FORMAT_VERSION, JOURNAL, MANIFEST, PICTURES, PackSettings, picture_count
+from shards.format import CLIPS, FLOW, FORMAT_VERSION, JOURNAL, MANIFEST, PICTURES, PackSettings, picture_count
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class Index:
     """The opened tables of a packed folder, memory-mapped."""
 
     manifest: Manifest
-    clips: np.ndarray  # CLIP rows, sorted by key
+    clips: np.ndarray  # CLIP rows, or CLIP_WITH_FLOW, sorted by key
     pictures: np.ndarray  # uint32: where each picture starts inside its member, and where the last one ends
+    flow: np.ndarray | None  # likewise of the steps of optical flow
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -99,8 +100,9 @@ def open_index(folder: Path) -> Index:
     Raises ValueError as `read_manifest` does, and when a table is missing, of another type or of another length.
     """
     manifest = read_manifest(folder)
-    clips = _map(folder, CLIPS, CLIP)
+    clips = _map(folder, CLIPS, manifest.settings.clip_type)
     pictures = _map(folder, PICTURES, np.dtype(np.uint32))
+    flow = _map(folder, FLOW, np.dtype(np.uint32)) if manifest.settings.flow else None
     if len(clips) != sum(shard.records for shard in manifest.shards):
         listed = sum(shard.records for shard in manifest.shards)
         raise _unlike(folder, f"{CLIPS} has {len(clips)} rows and {MANIFEST} lists {listed} records")
@@ -109,9 +111,14 @@ def open_index(folder: Path) -> Index:
         rows = int(last["first_picture"]) + picture_count(int(last["ticks"]), int(last["every"])) + 1
         if len(pictures) != rows:
             raise _unlike(folder, f"{PICTURES} has {len(pictures)} rows and {CLIPS} needs {rows}")
+        if flow is not None:
+            last = clips[int(np.argmax(clips["first_flow"]))]
+            rows = int(last["first_flow"]) + int(last["ticks"])
+            if len(flow) != rows:
+                raise _unlike(folder, f"{FLOW} has {len(flow)} rows and {CLIPS} needs {rows}")
         if int(clips["shard"].max()) >= len(manifest.shards):
             raise _unlike(folder, f"{CLIPS} names shard {clips['shard'].max()} of {len(manifest.shards)}")
-    return Index(manifest, clips, pictures)
+    return Index(manifest, clips, pictures, flow)
 
 
 def check_shards(folder: Path, manifest: Manifest) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from shards.durable import sync_folder, written_aside
-from shards.format import CLIP, CLIPS, FORMAT_VERSION, MANIFEST, PICTURES, SPLITS, PackSettings, Reason
+from shards.format import CLIPS, FLOW, FORMAT_VERSION, MANIFEST, PICTURES, SPLITS, PackSettings, Reason
 from shards.index import Manifest, ShardFile, StoredFile
 from shards.journal import Event, Packed, Rejection
 
@@ -20,15 +20,16 @@ REJECTED = "rejected.tsv"  # name, reason and detail of every input that is not 
 
 
 def write_index(folder: Path, settings: PackSettings, events: Iterable[Event]) -> Manifest:
-    """Write clips.npy, pictures.npy, rejected.tsv and then manifest.json from a journal's events.
+    """Write clips.npy, pictures.npy, perhaps flow.npy, rejected.tsv and then manifest.json from a journal's events.
 
     Every shard must be complete. Raises ValueError when a key is there twice: one packing cannot do that, tasks that
     packed changing files can.
     """
     shards: dict[str, ShardFile] = {}
     shard_rows: dict[str, int] = {}  # in the order of their first records, which is the same for every run
-    packed = bytearray()  # CLIP rows
+    packed = bytearray()  # of the index's rows
     starts: list[np.ndarray] = []  # of each row's pictures
+    flow_starts: list[np.ndarray] = []
     names: set[tuple[str, int | None]] = set()
     rejected: dict[tuple[str, int | None], Rejection] = {}
     for event in events:
@@ -42,25 +43,25 @@ def write_index(folder: Path, settings: PackSettings, events: Iterable[Event]) -
         names.add(name)
         shard_row = shard_rows.setdefault(event.shard, len(shard_rows))
         # Python's objects would take ten times the memory: a large set has millions of clips.
-        packed += np.array(_row(event, shard_row=shard_row, every=settings.every), dtype=CLIP).tobytes()
+        packed += _row(event, shard_row=shard_row, settings=settings).tobytes()
         starts.append(np.cumsum([0, *event.picture_sizes], dtype=np.uint32))
-    clips = np.frombuffer(packed, dtype=CLIP)
+        if settings.flow:
+            flow_starts.append(np.cumsum([0, *event.flow_sizes], dtype=np.uint32))
+    clips = np.frombuffer(packed, dtype=settings.clip_type)
     order = np.argsort(clips["key"], kind="stable")
     clips = clips[order]
     _check_that_keys_differ(folder, clips, [*shard_rows])
-    owned = np.array([len(starts[place]) for place in order], dtype=np.uint64)
-    clips["first_picture"] = np.cumsum(owned) - owned
+    clips["first_picture"] = _firsts(starts, order)
+    if settings.flow:
+        clips["first_flow"] = _firsts(flow_starts, order)
     # It was tried again and packed, by this task or, when its size was first unknown, by another one.
     left = [rejection for name, rejection in rejected.items() if name not in names]
 
     with written_aside(folder / CLIPS) as file:
         np.save(file, clips, allow_pickle=False)
-    with written_aside(folder / PICTURES) as file:
-        # Row by row, and not by np.save: half a million clips' table need not be in memory twice.
-        header = {"descr": "<u4", "fortran_order": False, "shape": (int(owned.sum()),)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for place in order:
-            file.write(starts[place].astype("<u4").tobytes())
+    _write_starts(folder / PICTURES, starts, order)
+    if settings.flow:
+        _write_starts(folder / FLOW, flow_starts, order)
     with written_aside(folder / REJECTED) as file:
         file.writelines(sorted(map(_line, left)))
 
@@ -70,12 +71,13 @@ def write_index(folder: Path, settings: PackSettings, events: Iterable[Event]) -
         format=FORMAT_VERSION,
         settings=settings,
         shards=tuple(shards[name] for name in shard_rows),
-        tables=tuple(_stored(folder, name) for name in (CLIPS, PICTURES)),
+        tables=tuple(_stored(folder, name) for name in (CLIPS, PICTURES, *([FLOW] if settings.flow else []))),
         packed={split: splits[code] for code, split in enumerate(SPLITS)},
         rejected={reason.value: reasons[reason] for reason in Reason if reasons[reason]},
     )
     with written_aside(folder / MANIFEST) as file:
-        file.write(json.dumps(asdict(manifest), indent=1).encode("ascii") + b"\n")
+        content = asdict(manifest) | {"settings": settings.written()}
+        file.write(json.dumps(content, indent=1).encode("ascii") + b"\n")
     return manifest
 
 
@@ -96,24 +98,47 @@ def _check_that_keys_differ(folder: Path, clips: np.ndarray, shards: Sequence[st
         )
 
 
-def _row(event: Packed, *, shard_row: int, every: int) -> tuple[object, ...]:
-    sound = event.members["wav"] if "wav" in event.members else event.members["flac"]
+def _firsts(starts: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:
+    """Where each clip's starts begin when they follow each other in this order."""
+    owned = np.array([len(starts[place]) for place in order], dtype=np.uint64)
+    firsts: np.ndarray = np.cumsum(owned) - owned
+    return firsts
+
+
+def _write_starts(path: Path, starts: Sequence[np.ndarray], order: np.ndarray) -> None:
+    with written_aside(path) as file:
+        # Row by row, and not by np.save: half a million clips' table need not be in memory twice.
+        header = {"descr": "<u4", "fortran_order": False, "shape": (sum(map(len, starts)),)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for place in order:
+            file.write(starts[place].astype("<u4").tobytes())
+
+
+def _row(event: Packed, *, shard_row: int, settings: PackSettings) -> np.ndarray:
+    members = {
+        "mjpeg": event.members["mjpeg"],
+        "sound": event.members[settings.sound],
+        "json": event.members["json"],
+    }
+    if settings.flow:
+        members["flow"] = event.members["flow.mjpeg"]
     values = {
         "key": event.key.encode("ascii"),
         "split": SPLITS.index(event.split),
         "shard": shard_row,
         "ticks": event.ticks,
-        "every": every,
+        "every": settings.every,
         "width": event.width,
         "height": event.height,
         "first_picture": 0,
+        "first_flow": 0,
         "sound_from": event.sound_from,
         "sound_to": event.sound_to,
     }
-    for name, member in (("mjpeg", event.members["mjpeg"]), ("sound", sound), ("json", event.members["json"])):
+    for name, member in members.items():
         values |= {f"{name}_offset": member.offset, f"{name}_size": member.size, f"{name}_crc": member.crc}
-    assert CLIP.names is not None
-    return tuple(values[name] for name in CLIP.names)
+    assert settings.clip_type.names is not None
+    return np.array(tuple(values[name] for name in settings.clip_type.names), dtype=settings.clip_type)
 
 
 def _stored(folder: Path, name: str) -> StoredFile:

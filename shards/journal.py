@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -46,6 +46,7 @@ class Packed:
     sound_to: int
     members: dict[str, Member]  # by extension
     picture_sizes: list[int]  # bytes, in the order of time
+    flow_sizes: list[int] = field(default_factory=list)  # likewise; none where no optical flow was packed
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Journal:
         self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115 - closed by `close`
         try:
             _lock(self._file, folder)
-            header = _line({"format": FORMAT_VERSION, "settings": asdict(settings), "shard_bytes": shard_bytes})
+            header = _line({"format": FORMAT_VERSION, "settings": settings.written(), "shard_bytes": shard_bytes})
             sizes = [len(line) for line in _lines(self._path)]
             if len(sizes) > 1:
                 self._check_header(header)
@@ -113,7 +114,10 @@ class Journal:
 
     def append(self, event: Event) -> None:
         """Keep an event for the next `flush`."""
-        self._waiting.append(_line({type(event).__name__.lower(): asdict(event)}))
+        fields = asdict(event)
+        if not fields.get("flow_sizes", True):
+            del fields["flow_sizes"]  # a line without flow stays what it was before there was any
+        self._waiting.append(_line({type(event).__name__.lower(): fields}))
 
     def flush(self) -> None:
         """Write what waits. The caller has brought the shards to the disk before."""

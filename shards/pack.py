@@ -260,6 +260,7 @@ class _Packing:
             sound_to=record.sound_to,
             members=members,
             picture_sizes=record.picture_sizes,
+            flow_sizes=record.flow_sizes,
         )
 
     def sync(self) -> None:

@@ -25,11 +25,14 @@ import numpy as np
 import simplejpeg
 import soundfile
 
+from shards.flow import decode_flow
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, SPLITS
 from shards.index import check_shards, open_index
 from shards.window import Descriptor, Window
 
 LARGEST_LIMIT = 2**20  # of open files, where a process has none
+
+COLUMNS = {"json": "json", "mjpeg": "mjpeg", "flow.mjpeg": "flow", "wav": "sound", "flac": "sound"}  # of the index
 
 WAV_HEADER_BYTES = 44  # RIFF, fmt and data headers of the PCM files that the packer writes, and nothing else
 
@@ -65,6 +68,7 @@ class Shards:
         self.manifest = index.manifest
         self.index = index.clips
         self.pictures = index.pictures
+        self._flow = index.flow
         paths = [folder / shard.name for shard in self.manifest.shards]
         # Threads hold the Descriptor while they read, so that one that falls out of the cache closes after them. The
         # cache does not refer to this object, so that both go when the last reference to it does.
@@ -122,9 +126,7 @@ class Shards:
                     f"{'tick' if every == 1 else f'{every}th tick'} of 0 to {ticks - 1}"
                 )
         place = int(row["first_picture"]) + first_tick // every
-        bounds = self.pictures[place : place + count + 1].tolist()
-        data = self._read(clip, "mjpeg", offset=bounds[0], size=bounds[-1] - bounds[0])
-        return [data[start - bounds[0] : end - bounds[0]] for start, end in itertools.pairwise(bounds)]
+        return self._images(clip, "mjpeg", self.pictures[place : place + count + 1])
 
     def picture(self, clip: int, tick: int, *, reduce: int = 1) -> np.ndarray:
         """The picture shown at `tick`: uint8, height x width x 3, RGB.
@@ -146,6 +148,30 @@ class Shards:
                 tick = first_tick + place * every
                 raise self._bad(clip, "mjpeg", f"the picture at tick {tick} does not decode: {error}") from None
         return film
+
+    def flow(self, clip: int, first_tick: int, *, count: int, reduce: int = 1) -> list[np.ndarray]:
+        """`count` steps of optical flow in a row, the first from `first_tick` to the tick after it.
+
+        Each is uint8, height x width x 2 with sides reduced as in `picture`: motion to the right and down, in levels
+        (shards/flow.py). Raises ValueError where the folder has none or the clip no such ticks, BadRecord as `picture`.
+        """
+        if self._flow is None:
+            raise ValueError(f"{self.folder} holds no optical flow: pack the videos again with `avc pack --flow`")
+        row = self.index[clip]
+        if first_tick < 0 or first_tick + count >= int(row["ticks"]):
+            raise ValueError(
+                f"clip {self.key(clip)} has no motion from tick {first_tick} to {first_tick + count}: it has ticks 0 "
+                f"to {int(row['ticks']) - 1}"
+            )
+        place = int(row["first_flow"]) + first_tick
+        steps = []
+        for step, data in enumerate(self._images(clip, "flow.mjpeg", self._flow[place : place + count + 1])):
+            try:
+                steps.append(decode_flow(data, width=int(row["width"]), height=int(row["height"]), reduce=reduce))
+            except ValueError as error:
+                why = f"the step at tick {first_tick + step} does not decode: {error}"
+                raise self._bad(clip, "flow.mjpeg", why) from None
+        return steps
 
     def sound(self, clip: int, first_sample: int, samples: int = SAMPLE_RATE_HZ) -> np.ndarray:
         """Samples [first_sample, first_sample + samples) of the clip's sound: int16, mono, 48 kHz.
@@ -173,9 +199,14 @@ class Shards:
             raise self._bad(clip, "flac", f"{len(sound)} samples came back instead of {samples}")
         return sound
 
+    def _images(self, clip: int, member: str, starts: np.ndarray) -> list[bytes]:
+        bounds = starts.tolist()
+        data = self._read(clip, member, offset=bounds[0], size=bounds[-1] - bounds[0])
+        return [data[start - bounds[0] : end - bounds[0]] for start, end in itertools.pairwise(bounds)]
+
     def _place(self, clip: int, member: str) -> tuple[int, int]:
         row = self.index[clip]
-        column = "sound" if member in ("wav", "flac") else member
+        column = COLUMNS[member]
         return int(row[f"{column}_offset"]), int(row[f"{column}_size"])
 
     def _window(self, clip: int, member: str) -> io.BufferedReader:

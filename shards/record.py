@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 
 from shards import media
+from shards.flow import LEVELS_PER_PIXEL, METHOD, ZERO
 from shards.format import SAMPLE_RATE_HZ, PackSettings, Reason
 from shards.journal import Rejection
 from shards.sources import Source
@@ -40,6 +41,7 @@ class Record:
     members: dict[str, bytes]  # by extension
     crcs: dict[str, int]
     picture_sizes: list[int]
+    flow_sizes: list[int]
 
 
 def make_record(source: Source, settings: PackSettings) -> Record | Rejection:
@@ -58,14 +60,16 @@ def make_record(source: Source, settings: PackSettings) -> Record | Rejection:
     except Exception as error:  # whatever a broken file provokes costs that file only; the list names it
         return Rejection(source, Reason.UNDECODABLE, f"{type(error).__name__}: {error}")
 
-    picture_sizes = [len(picture) for picture in clip.pictures]
-    if sum(picture_sizes) > LARGEST_MJPEG:
+    picture_sizes, flow_sizes = list(map(len, clip.pictures)), list(map(len, clip.flow))
+    if max(sum(picture_sizes), sum(flow_sizes)) > LARGEST_MJPEG:
         return Rejection(source, Reason.TOO_LARGE, f"its pictures take {sum(picture_sizes):,} bytes")
     members = {
         "json": _facts(source, key, clip, settings),
         "mjpeg": b"".join(clip.pictures),
         settings.sound: encode_sound(clip.sound, settings.sound),
     }
+    if settings.flow:
+        members["flow.mjpeg"] = b"".join(clip.flow)
     return Record(
         source=source,
         key=key,
@@ -77,6 +81,7 @@ def make_record(source: Source, settings: PackSettings) -> Record | Rejection:
         members=members,
         crcs={extension: zlib.crc32(content) for extension, content in members.items()},
         picture_sizes=picture_sizes,
+        flow_sizes=flow_sizes,
     )
 
 
@@ -112,6 +117,8 @@ def _facts(source: Source, key: str, clip: media.Clip, settings: PackSettings) -
         },
         "source": clip.source,
     }
+    if settings.flow:
+        content["flow"] = {"method": METHOD, "zero": ZERO, "levels_per_pixel": LEVELS_PER_PIXEL}
     return json.dumps(content, indent=1, sort_keys=True).encode("ascii") + b"\n"
 
 

@@ -100,6 +100,8 @@ def _member_problems(folder: Path, shard: ShardFile, row: int, index: Index) -> 
     end = 0  # of what the index accounts for
     clips = index.clips[index.clips["shard"] == row]
     columns = {"json": "json", "mjpeg": "mjpeg", sound: "sound"}
+    if index.flow is not None:
+        columns["flow.mjpeg"] = "flow"
     for clip in clips[np.argsort(clips["json_offset"])]:
         key = str(clip["key"], "ascii")
         for extension in sorted(columns):
@@ -122,7 +124,7 @@ def _member_problems(folder: Path, shard: ShardFile, row: int, index: Index) -> 
                 yield Problem(shard.name, name, "altered", "its tar header is not the one that was written")
             if zlib.crc32(content) != crc:
                 yield Problem(shard.name, name, "altered", "its CRC-32 is not the one in the index")
-            elif wrong := _content_problem(extension, content, clip, index.pictures):
+            elif wrong := _content_problem(extension, content, clip, index):
                 yield Problem(shard.name, name, "inconsistent", wrong)
 
 
@@ -134,7 +136,7 @@ def _is_header_of(header: bytes, name: str, size: int) -> bool:
     return member.name == name and member.size == size and member.isreg()
 
 
-def _content_problem(extension: str, content: bytes, clip: np.void, pictures: np.ndarray) -> str:
+def _content_problem(extension: str, content: bytes, clip: np.void, index: Index) -> str:
     """What is wrong with a member whose checksum holds: the packer's mistake then, and not the disk's."""
     ticks = int(clip["ticks"])
     if extension == "json":
@@ -146,13 +148,11 @@ def _content_problem(extension: str, content: bytes, clip: np.void, pictures: np
         return f"its {', '.join(wrong)} is not what the index says" if wrong else ""
     if extension == "mjpeg":
         first = int(clip["first_picture"])
-        starts = pictures[first : first + picture_count(ticks, int(clip["every"])) + 1].astype(np.int64)
-        if starts[0] != 0 or starts[-1] != len(content) or (np.diff(starts) < 4).any():
-            return "the table of pictures does not divide it into pictures"
-        for place, (start, end) in enumerate(itertools.pairwise(starts.tolist())):
-            if content[start : start + 2] != b"\xff\xd8" or content[end - 2 : end] != b"\xff\xd9":
-                return f"picture {place} does not start and end as a JPEG file"
-        return ""
+        return _images_problem(content, index.pictures[first : first + picture_count(ticks, int(clip["every"])) + 1])
+    if extension == "flow.mjpeg":
+        assert index.flow is not None
+        first = int(clip["first_flow"])
+        return _images_problem(content, index.flow[first : first + ticks])
     wanted = ticks * SAMPLES_PER_TICK
     if extension == "wav" and len(content) != WAV_HEADER_BYTES + 2 * wanted:
         return f"{len(content):,} bytes for {wanted:,} samples"
@@ -161,6 +161,16 @@ def _content_problem(extension: str, content: bytes, clip: np.void, pictures: np
     except soundfile.SoundFileError as error:
         return str(error)
     return "" if sound.frames == wanted else f"{sound.frames:,} samples instead of {wanted:,}"
+
+
+def _images_problem(content: bytes, table: np.ndarray) -> str:
+    starts = table.astype(np.int64)
+    if starts[0] != 0 or starts[-1] != len(content) or (np.diff(starts) < 4).any():
+        return "the table of pictures does not divide it into pictures"
+    for place, (start, end) in enumerate(itertools.pairwise(starts.tolist())):
+        if content[start : start + 2] != b"\xff\xd8" or content[end - 2 : end] != b"\xff\xd9":
+            return f"picture {place} does not start and end as a JPEG file"
+    return ""
 
 
 def _count_problems(manifest: Manifest, index: Index) -> Iterator[Problem]:

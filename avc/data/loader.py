@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -133,6 +134,10 @@ class PairReader:
                 f"the network sees {self.sight.frames} frames in a row, but {shards.folder} has every {every}th alone: "
                 "pack with --every 1"
             )
+        if self.sight.flow_frames and not shards.manifest.settings.flow:
+            raise ValueError(
+                f"the network sees optical flow, and {shards.folder} holds none: pack the videos again with --flow"
+            )
         sides = np.minimum(shards.index["width"], shards.index["height"])[plan.clips]
         side = int(sides.min())
         scales = [reduce for reduce in (8, 4, 2, 1) if round(side * CROP) // reduce >= image_size]
@@ -169,13 +174,23 @@ class PairReader:
         parts = rows.frame_numbers[:, :2].tolist() if self.augment else [(0.5, 0.5)] * len(rows.frame_clip)
         frames = zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), parts, strict=True)
         for i, (clip, tick, (down, right)) in enumerate(frames):
-            film = self.shards.film(clip, self.sight.first_tick(tick), count=self.sight.frames, reduce=self.reduce)
-            height, width = film[0].shape[:2]
-            top, left = int(down * (height - self.crop + 1)), int(right * (width - self.crop + 1))
-            for room_for_one, picture in zip(pictures[i].reshape(-1, self.crop, self.crop, 3), film, strict=True):
-                room_for_one[:] = picture[top : top + self.crop, left : left + self.crop]
+            self._see(pictures[i], clip, tick, down=down, right=right)
         for i, (clip, centre) in enumerate(zip(rows.sound_clip.tolist(), rows.sound_centre.tolist(), strict=True)):
             sounds[i] = self.shards.sound(clip, centre - HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ)
+
+    def _see(self, seen: NDArray[np.uint8], clip: int, tick: int, *, down: float, right: float) -> None:
+        """Fill `seen`, of the shape that `sight` has, with one crop of all that is around the tick."""
+        sight, side = self.sight, self.crop
+        film = self.shards.film(clip, sight.first_frame(tick), count=sight.frames, reduce=self.reduce)
+        height, width = film[0].shape[:2]
+        top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
+        crop = slice(top, top + side), slice(left, left + side)
+        for frame, picture in zip(seen.reshape(-1, side, side, sight.channels), film, strict=True):
+            frame[..., :3] = picture[crop]
+        if sight.flow_frames:
+            flow = self.shards.flow(clip, sight.first_flow(tick), count=sight.flow_frames, reduce=self.reduce)
+            for channel, step in zip(range(3, sight.channels, 2), flow, strict=True):
+                seen[..., channel : channel + 2] = step[crop]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avc.config import DataSettings
+from shards.flow import ZERO
 
 # Look, Listen and Learn, section 3: a window of 0.01 s at 48 kHz, hop of half of it, log of the spectrogram.
 # A 512-point transform gives 257 bins.
@@ -24,18 +25,20 @@ def pictures_to_input(pictures: Tensor, numbers: Tensor | None, settings: DataSe
 
     numbers: float32 (N, 5) in [0, 1) from the plan, or None for no augmentation; columns 2, 3 and 4 decide flip,
     brightness and saturation (Objects that Sound 3.3). Columns 0 and 1 were the crop, which the loader has made.
-    Frames in a row, (N, T, H, W, 3), all have their row's numbers and give (N, 3, T, image_size, image_size).
+    Frames in a row, (N, T, H, W, 3), all have their row's numbers and give (N, 3, T, image_size, image_size). Channels
+    past the third are optical flow (`shards.flow`), brought from ±20 pixels to ±2, and only flipped.
     """
+    if pictures.shape[-1] > 3:
+        frame = pictures_to_input(pictures[..., :3], numbers, settings)
+        x = torch.cat([frame, _flow_to_input(pictures[..., 3:], numbers, settings)], dim=1)
+        return x.contiguous(memory_format=torch.channels_last)
     if pictures.dim() == 5:
         frames = pictures.shape[1]
         repeated = None if numbers is None else numbers.repeat_interleave(frames, dim=0)
         rows = pictures_to_input(pictures.flatten(0, 1), repeated, settings)
         film = rows.reshape(-1, frames, *rows.shape[1:]).transpose(1, 2)
         return film.contiguous(memory_format=torch.channels_last_3d)
-    x = pictures.permute(0, 3, 1, 2).to(torch.float32) / 255
-    if x.shape[-1] != settings.image_size:
-        size = (settings.image_size, settings.image_size)
-        x = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+    x = _scaled(pictures.permute(0, 3, 1, 2).to(torch.float32) / 255, settings)
     if numbers is not None:
         flip, brightness, saturation = numbers[:, 2:5, None, None, None].unbind(dim=1)
         x = torch.where(flip < 0.5, x, x.flip(-1))
@@ -43,6 +46,23 @@ def pictures_to_input(pictures: Tensor, numbers: Tensor | None, settings: DataSe
         grey = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
         x = (grey + (x - grey) * (1 + settings.saturation * (2 * saturation - 1))).clamp(0, 1)
     return normalised(x)
+
+
+def _flow_to_input(flow: Tensor, numbers: Tensor | None, settings: DataSettings) -> Tensor:
+    """uint8 (N, H, W, 2 * steps), x and y of each step → float32 (N, 2 * steps, image_size, image_size)."""
+    x = _scaled((flow.permute(0, 3, 1, 2).to(torch.float32) - ZERO) / 64, settings)
+    if numbers is None:
+        return x
+    mirrored = x.flip(-1)
+    mirrored[:, ::2] *= -1  # what moved to the right moves to the left
+    return torch.where(numbers[:, 2, None, None, None] < 0.5, x, mirrored)
+
+
+def _scaled(x: Tensor, settings: DataSettings) -> Tensor:
+    if x.shape[-1] == settings.image_size:
+        return x
+    size = (settings.image_size, settings.image_size)
+    return F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
 
 
 def normalised(x: Tensor) -> Tensor:

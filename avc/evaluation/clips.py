@@ -20,7 +20,7 @@ from avc.data.loader import CROP
 from avc.data.transforms import pictures_to_input, sound_to_input
 from avc.evaluation.classifiers import Integers
 from avc.evaluation.extraction import Extractor, Identity, Unreadable
-from avc.evaluation.image import pooled_sight
+from avc.evaluation.image import pooled_sight, refuse_motion
 from avc.evaluation.labels import labelled, read_labels
 from avc.evaluation.linear import Features
 from avc.evaluation.sound import pooled_sound
@@ -86,6 +86,7 @@ def heard(model: CorrespondenceNet, shards: Shards, data: DataSettings, *, name:
 
 def seen(model: CorrespondenceNet, shards: Shards, data: DataSettings, *, name: str) -> Extractor[int]:
     """conv4_2 of the vision trunk after its ReLU, max-pooled to 4×4, for the picture in the middle of each second."""
+    refuse_motion(model)
     size = data.image_size
 
     def load(clip: int) -> list[Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from avc.config import DataSettings
 from avc.data.loader import CROP
+from avc.data.sight import Sight
 from avc.data.transforms import pictures_to_input
 from avc.evaluation.extraction import Extractor, Unreadable
 from avc.models import CorrespondenceNet
@@ -42,10 +43,15 @@ def pooled_sight(trunk: nn.Module, pictures: Tensor) -> Tensor:
     return F.adaptive_max_pool2d(trunk(pictures), (4, 4)).flatten(1)
 
 
+def refuse_motion(model: CorrespondenceNet) -> None:
+    """Raise ValueError for a network that sees more than one picture."""
+    if model.sight != Sight():
+        raise ValueError("AVE+MF and AVE+OF see motion and have no features of single pictures; give another run")
+
+
 def picture_features(model: CorrespondenceNet, data: DataSettings, *, name: str) -> Extractor[Path]:
     """conv4_2 of the vision trunk after ReLU, max-pooled to 4×4: 8192 numbers at full width, one row a picture."""
-    if model.sight.frames > 1:
-        raise ValueError(f"the network sees {model.sight.frames} frames at once and has no features of single pictures")
+    refuse_motion(model)
     size = data.image_size
 
     def load(path: Path) -> tuple[Tensor, bool]:

@@ -8,6 +8,7 @@ from torch import nn
 from avc.config import ModelSettings
 from avc.models.ave import AVENet
 from avc.models.ave_mf import AVEMFNet
+from avc.models.ave_of import AVEOFNet
 from avc.models.avol import AVOLNet
 from avc.models.l3 import L3Net
 from avc.models.supervised import SupervisedNet
@@ -18,11 +19,19 @@ MODELS: dict[str, type[L3Net] | type[AVENet] | type[AVOLNet] | type[SupervisedNe
     "l3": L3Net,
     "ave": AVENet,
     "ave_mf": AVEMFNet,
+    "ave_of": AVEOFNet,
     "avol": AVOLNet,
     "supervised": SupervisedNet,
 }
 
-TITLES = {"l3": "L3-Net", "ave": "AVE-Net", "ave_mf": "AVE+MF", "avol": "AVOL-Net", "supervised": "supervised"}
+TITLES = {
+    "l3": "L3-Net",
+    "ave": "AVE-Net",
+    "ave_mf": "AVE+MF",
+    "ave_of": "AVE+OF",
+    "avol": "AVOL-Net",
+    "supervised": "supervised",
+}
 
 
 def build(settings: ModelSettings) -> CorrespondenceNet:

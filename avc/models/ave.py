@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avc.data.sight import Sight
-from avc.models.trunks import Trunk, global_max_pool
+from avc.models.trunks import Trunk, TwoStreams, global_max_pool
 
 EMBEDDING = 128
 
@@ -36,7 +36,7 @@ class AVENet(nn.Module):
             self.fc3.weight.copy_(torch.tensor([[3.0], [-3.0]]))
             self.fc3.bias.copy_(torch.tensor([-3.0, 3.0]))
 
-    def _vision(self, *, width: float, stride: bool) -> Trunk:
+    def _vision(self, *, width: float, stride: bool) -> Trunk | TwoStreams:
         return Trunk(3, width=width, stride=stride)
 
     def embed_image(self, pictures: Tensor) -> Tensor:

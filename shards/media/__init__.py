@@ -77,6 +77,7 @@ def _read(file: File, settings: PackSettings) -> Clip:
         sound_from=heard.begins,
         sound_to=heard.ends,
         source=declared.container | {"video": declared.video | shown.facts, "audio": declared.audio | heard.facts},
+        flow=shown.flow,
     )
     refuse_useless(clip, settings, difference=shown.difference)
     return clip

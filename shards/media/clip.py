@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Clip:
     sound_from: int  # samples before this one are padding: the sound had not begun
     sound_to: int  # samples from this one on are padding: the sound had ended
     source: dict[str, Any]  # what the container says and what decoding found; plain values for JSON
+    flow: list[bytes] = field(default_factory=list)  # where wanted, for each step to the next tick (shards/flow.py)
 
 
 def refuse_useless(clip: Clip, settings: PackSettings, *, difference: float) -> None:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from av.container import InputContainer
@@ -18,6 +18,9 @@ from shards.media import jpeg, timeline
 from shards.media.clip import STILL_GREY_LEVELS, Rejected
 from shards.media.container import SIZED, Declared, File, bound_picture
 from shards.media.decoding import Record, decoded_frames, frames_into
+
+if TYPE_CHECKING:
+    from shards.media.flow import Flow
 
 UNTURNED = (1, 0, 0, 0, 1)  # the first five of a display matrix that changes nothing
 
@@ -36,6 +39,7 @@ class Shown:
     width: int
     height: int
     difference: float  # the furthest that a picture is from the first, grey levels
+    flow: list[bytes]
     facts: dict[str, Any]
 
 
@@ -88,6 +92,7 @@ def read_pictures(
         width=camera.width,
         height=camera.height,
         difference=camera.difference,
+        flow=camera.flow,
         facts=camera.facts
         | {
             "decoded": decoded,
@@ -131,10 +136,12 @@ def _timed(frames: Iterable[Any]) -> Iterator[_Timed]:
 
 
 class _Camera:
-    """Scales, turns and encodes the pictures that ticks show, each once."""
+    """Scales, turns and encodes the pictures that ticks show, each once, and the motion from each to the next."""
 
     def __init__(self, settings: PackSettings, opening: VideoFrame, pixel_aspect: Fraction) -> None:
         self.pictures: list[bytes] = []
+        self.flow: list[bytes] = []
+        self._motion = _motion(settings)
         self.difference = 0.0
         self._settings = settings
         self._scaler = VideoReformatter()
@@ -166,6 +173,8 @@ class _Camera:
             self.difference = max(self.difference, float(np.abs(grey - self._first).max()))
         upright = jpeg.upright(planes, self._orientation)
         self.pictures += [jpeg.encode(upright, quality=self._settings.jpeg_quality)] * copies
+        if self._motion is not None:
+            self.flow += self._motion.show(upright[0], ticks=copies)
 
     def _planes(self, frame: VideoFrame) -> jpeg.Planes:
         width, height = self._scaled
@@ -192,3 +201,11 @@ class _Camera:
         if matrix not in self._recolourings:
             self._recolourings[matrix] = jpeg.Recolouring(matrix, width=width, height=height)
         return self._recolourings[matrix]((luma, blue, red))
+
+
+def _motion(settings: PackSettings) -> Flow | None:
+    if not settings.flow:
+        return None
+    from shards.media.flow import Flow  # OpenCV, which takes a while to load and which few packings need
+
+    return Flow(quality=settings.jpeg_quality)

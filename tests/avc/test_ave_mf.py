@@ -12,6 +12,7 @@ from avc.data.loader import PairReader, load, share
 from avc.data.plan import Plan
 from avc.data.sight import Sight
 from avc.data.transforms import pictures_to_input
+from avc.evaluation.clips import seen
 from avc.evaluation.correspondence import judge
 from avc.evaluation.image import picture_features
 from avc.inference import load as load_run
@@ -75,7 +76,7 @@ def test_every_tick_that_is_drawn_has_its_25_frames(make_index) -> None:
     first = rows.frame_tick - 12
     assert first.min() >= 0
     assert (rows.frame_tick + 12 < index["ticks"][rows.frame_clip]).all()
-    assert Sight(frames=25).first_tick(12) == 0
+    assert Sight(frames=25).first_frame(12) == 0
 
 
 def test_a_batch_holds_the_frames_around_the_tick_under_one_crop(shards) -> None:
@@ -165,8 +166,10 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_bits_of_the_uninterrupt
     assert network.embed_image(torch.zeros(2, 25, 50, 70, 3, dtype=torch.uint8)).shape == (2, 128)
     with pytest.raises(ValueError, match=r"uint8 \(N, 25, H, W, 3\)"):
         network.embed_image(torch.zeros(2, 50, 70, 3, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="25 frames at once"):
+    with pytest.raises(ValueError, match="see motion"):
         picture_features(network.model, network.config.data, name="AVE+MF")
+    with pytest.raises(ValueError, match="see motion"):
+        seen(network.model, shards, network.config.data, name="AVE+MF")
 
 
 def test_the_shipped_settings_are_ave_nets_but_for_the_network() -> None:
