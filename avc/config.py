@@ -66,6 +66,9 @@ class NegativeSettings(Section):
     rule of which Objects that Sound 3.3 warns, kept as an ablation."""
     block: int = Field(default=16, ge=4)
     """Clips in one block of `source: shared`; negatives are drawn inside a block."""
+    hard_from_step: int = Field(default=0, ge=0)
+    """From this step on, each frame's negative is the sound of its block that its embedding finds nearest, other than
+    its own, as far as each sound serves one frame; 0 never. Needs `source: shared` and a network of the AVE family."""
 
 
 class ModelSettings(Section):
@@ -165,9 +168,23 @@ class Config(Section):
                 "negatives.grid: free needs negatives.source: independent, because with `shared` the same second of "
                 "sound serves a positive, which is on the grid, and a negative, which would not be"
             )
+        if self.negatives.hard_from_step:
+            self._refuse_hard_negatives()
         if self.optim.batch_pairs % 2 or self.validation.batch_pairs % 2:
             raise ValueError("batch_pairs must be even: half of the pairs are positives")
         return self
+
+    def _refuse_hard_negatives(self) -> None:
+        wanted = "negatives.hard_from_step needs"
+        if self.negatives.source != "shared":
+            raise ValueError(f"{wanted} negatives.source: shared, for a frame chooses among the sounds of its block")
+        if self.model.name not in ("ave", "ave_mf", "ave_of"):
+            raise ValueError(
+                f"{wanted} frames and sounds that are embedded in one space, as by model.name: ave, ave_mf or ave_of; "
+                f"{self.model.name} does not"
+            )
+        if self.data.shuffle_sound:
+            raise ValueError(f"{wanted} data.shuffle_sound: false: that control draws its negatives at random")
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avc.config import Config
+from avc.data.hard import hard_negatives
 from avc.data.loader import Batch, PairReader, load
 from avc.data.plan import Plan
 from avc.data.transforms import pictures_to_input, sound_to_input
@@ -93,18 +95,22 @@ def evaluate(
     )
 
 
-def judge(model: nn.Module, batch: Batch, config: Config, *, augment: bool) -> Tensor:
-    """float32 (P, 2) logits for the pairs of a batch that is on the network's device."""
-    return answer(model, batch, config, augment=augment).float()  # type: ignore[no-any-return]
+def judge(model: nn.Module, batch: Batch, config: Config, *, augment: bool, hard: bool = False) -> Tensor:
+    """float32 (P, 2) logits for the pairs of a batch that is on the network's device.
+
+    hard: the network chooses the sounds of the negatives (`avc.data.hard`).
+    """
+    choose = (partial(hard_negatives, batch=batch, block=config.negatives.block),) if hard else ()
+    return answer(model, batch, config, *choose, augment=augment).float()  # type: ignore[no-any-return]
 
 
-def answer(model: nn.Module, batch: Batch, config: Config, *, augment: bool) -> Any:
-    """What the network makes of a batch that is on its device: logits, as a rule (P, 2)."""
+def answer(model: nn.Module, batch: Batch, config: Config, *more: object, augment: bool) -> Any:
+    """What the network makes of a batch that is on its device, and of `more`: logits, as a rule (P, 2)."""
     autocast = torch.autocast(batch.label.device.type, torch.bfloat16, enabled=config.training.precision == "bf16")
     pictures = pictures_to_input(batch.pictures, batch.frame_numbers if augment else None, config.data)
     spectrograms = sound_to_input(batch.sounds, batch.sound_numbers if augment else None, config.data)
     with autocast:
-        return model(pictures, spectrograms, batch.pair_frame, batch.pair_sound)
+        return model(pictures, spectrograms, batch.pair_frame, batch.pair_sound, *more)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -51,12 +52,23 @@ class AVENet(nn.Module):
         """Embeddings of P pictures and P sounds, row by row → (P, 2) logits of "no" and "yes"."""
         return self.fc3(euclidean_distance(image, audio)[:, None])  # type: ignore[no-any-return]
 
-    def forward(self, pictures: Tensor, spectrograms: Tensor, pair_frame: Tensor, pair_sound: Tensor) -> Tensor:
+    def forward(
+        self,
+        pictures: Tensor,
+        spectrograms: Tensor,
+        pair_frame: Tensor,
+        pair_sound: Tensor,
+        choose: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Embed each picture and each sound once, then compare the pairs: (P, 2) logits.
 
-        pair_frame, pair_sound: int64 (P,), rows of `pictures` and of `spectrograms`.
+        pair_frame, pair_sound: int64 (P,), rows of `pictures` and of `spectrograms`. choose, if given, makes another
+        pair_sound of the embeddings.
         """
-        return self.compare(self.embed_image(pictures)[pair_frame], self.embed_audio(spectrograms)[pair_sound])
+        image, audio = self.embed_image(pictures), self.embed_audio(spectrograms)
+        if choose is not None:
+            pair_sound = choose(image, audio)
+        return self.compare(image[pair_frame], audio[pair_sound])
 
 
 def euclidean_distance(a: Tensor, b: Tensor) -> Tensor:

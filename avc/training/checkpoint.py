@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from avc.config import Config
+from avc.config import Config, parse_config
 from avc.training.attempt import CHECKPOINTS, WEIGHTS, Attempt, newest_folder
 
 FORMAT_VERSION = 2
@@ -70,7 +70,8 @@ def refuse_other_run(config: Config) -> None:
     complete = _complete(folder) if folder is not None else []
     if not complete:
         return
-    before = _content(complete[-1], mapped=True)["config"]
+    # Parsed, so that a setting which came after that run has its default there.
+    before = parse_config(_content(complete[-1], mapped=True)["config"]).model_dump(mode="json")
     free = {"data": {"shards", "num_workers"}, "optim": {"micro_batch_pairs"}}
     now = config.model_dump(mode="json")
     changed = [

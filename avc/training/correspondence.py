@@ -49,7 +49,8 @@ class AudioVisualCorrespondence:
 
     def loss(self, network: nn.Module, batch: Batch, *, step: int) -> tuple[Tensor, Tensor]:
         """The loss, summed over the pairs, and how many were judged rightly (1,)."""
-        logits = judge(network, batch, self.config, augment=True)
+        hard = 0 < self.config.negatives.hard_from_step <= step
+        logits = judge(network, batch, self.config, augment=True, hard=hard)
         loss = F.cross_entropy(logits, batch.label, reduction="sum")
         return loss, (logits.detach().argmax(dim=1) == batch.label).sum()[None]
 
