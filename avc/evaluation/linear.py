@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from avc.evaluation.classifiers import Classifier, Floats, Integers
 
-STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 @dataclass(frozen=True)
