@@ -73,12 +73,14 @@ def refuse_other_run(config: Config) -> None:
     # Parsed, so that a setting which came after that run has its default there.
     before = parse_config(_content(complete[-1], mapped=True)["config"]).model_dump(mode="json")
     free = {"data": {"shards", "num_workers"}, "optim": {"micro_batch_pairs"}}
-    now = config.model_dump(mode="json")
+    now, default = config.model_dump(mode="json"), Config().model_dump(mode="json")
+    # A setting that was not there when the run began had what is now its default.
     changed = [
-        f"{section}.{name} was {before[section].get(name)!r} and is now {value!r}"
+        f"{section}.{name} was {was!r} and is now {value!r}"
         for section in ("data", "negatives", "model", "optim")
         for name, value in now[section].items()
-        if name not in free.get(section, set()) and before[section].get(name) != value
+        if name not in free.get(section, set())
+        and (was := before.get(section, {}).get(name, default[section][name])) != value
     ]
     if now["run"]["seed"] != before["run"]["seed"]:
         changed.append(f"run.seed was {before['run']['seed']} and is now {now['run']['seed']}")

@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from avc.config import load_config
+from avc.config import load_config, parse_config
 from avc.inference import load
-from avc.training.attempt import history
-from avc.training.checkpoint import load_newest
+from avc.training.attempt import history, sign_in
+from avc.training.checkpoint import Checkpoint, load_newest, refuse_other_run, save
 from avc.training.distributed import World
 from avc.training.loop import train
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
@@ -132,6 +132,17 @@ def test_a_run_is_not_resumed_under_other_settings(small_world, tmp_path) -> Non
     output = Training(config, tmp_path / "run", "model.width=0.125", "training.steps=2").finish(status=2)
     assert "model.width was 0.0625 and is now 0.125" in output
     assert "Traceback" not in output
+
+
+def test_a_run_from_before_a_setting_existed_had_its_default(tmp_path) -> None:
+    config = parse_config({"run": {"dir": str(tmp_path)}})
+    known = config.model_dump(mode="json")
+    del known["model"]["stride"]
+    attempt = sign_in(tmp_path, world_size=1, micro_batch_pairs=2)
+    save(attempt, Checkpoint(step=1, model={}, optimiser={}, config=known, best_accuracy=0.0), keep=1)
+    refuse_other_run(config)
+    with pytest.raises(ValueError, match=r"model.stride was True and is now False"):
+        refuse_other_run(parse_config({"run": {"dir": str(tmp_path)}, "model": {"stride": False}}))
 
 
 def test_a_run_leaves_its_settings_and_its_best_weights(small_world, tmp_path) -> None:
