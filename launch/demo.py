@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from avc.training.attempt import METRICS
 from launch.evaluate import as_json, correspondence, write_json
 from launch.progress import progress
 from launch.train import run as train
-from launch.world.labels import ceiling
+from launch.world.labels import Label, ceiling
 from launch.world.render import VIDEOS, render
 from launch.world.sheet import contact_sheet
 from shards.format import PackSettings
@@ -32,6 +32,7 @@ CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 # Pictures of 128 pixels are enough for the demo's network, and every other one of them.
 PACKING = PackSettings(side=128, every=2, split=(0.75, 0.25, 0.0))
 SECONDS, KINDS = 2.6, 8  # of a clip; in the world
+WORLD, SHARDS = "world", "shards"  # in the demo's folder
 PASSES = 4  # each held-out clip is judged so often in each role
 
 
@@ -56,22 +57,8 @@ def demo(folder: Path, *, clips: int, seed: int, workers: int, say: Callable[[st
     Started again in the same folder, it goes on where it was. Raises ValueError where the folder holds something else.
     """
     begun = time.monotonic()
-    world, packed, runs = folder / "world", folder / "shards", folder / "runs"
-    say(f"rendering {clips} videos of sounding objects into {world}")
-    with progress("rendering", unit="videos") as report:
-        labels = render(
-            world,
-            clips=clips,
-            seed=seed,
-            seconds=SECONDS,
-            kinds=KINDS,
-            workers=workers,
-            progress=lambda n, of: report(n, of, ""),
-        )
-    contact_sheet(world, folder / "world.png")
-    say(f"{folder / 'world.png'} shows them. Packing into {packed}: avc pack {world / VIDEOS} --out {packed}")
-    with progress("packing", unit="videos") as report:
-        pack([world / VIDEOS], packed, PACKING, workers=workers, progress=report)
+    packed, runs = folder / SHARDS, folder / "runs"
+    labels = prepare(folder, clips=clips, seed=seed, workers=workers, say=say)
     rows = []
     for candidate in CANDIDATES:
         run = runs / candidate.settings[-1].replace("=", "-")
@@ -81,7 +68,7 @@ def demo(folder: Path, *, clips: int, seed: int, workers: int, say: Callable[[st
         with progress("judging", unit="pairs") as report:
             result = correspondence(run, passes=PASSES, report=report)
         rows.append({"name": candidate.name, "run": str(run)} | as_json(result))
-    limit = _ceiling(packed, seed=seed, labels=labels)
+    limit = ceiling_of_split(packed, seed=seed, labels=labels)
     results = {
         "ceiling": limit,
         "rows": [row | {"share_of_ceiling": row["accuracy"] / limit} for row in rows],
@@ -94,8 +81,35 @@ def demo(folder: Path, *, clips: int, seed: int, workers: int, say: Callable[[st
     return results
 
 
-def _ceiling(packed: Path, *, seed: int, labels: Any) -> float:
-    """The best accuracy possible on the very negatives that the networks were judged on."""
+def prepare(
+    folder: Path, *, clips: int, seed: int, workers: int, say: Callable[[str], None], ticking: bool = False
+) -> dict[str, Label]:
+    """Render a world into `folder` and pack it there; returns its labels by file name. What is done is left as it is.
+
+    `ticking` is `launch.world.render.render`'s.
+    """
+    world, packed = folder / WORLD, folder / SHARDS
+    say(f"rendering {clips} videos of sounding objects into {world}")
+    with progress("rendering", unit="videos") as report:
+        labels = render(
+            world,
+            clips=clips,
+            seed=seed,
+            seconds=SECONDS,
+            kinds=KINDS,
+            workers=workers,
+            ticking=ticking,
+            progress=lambda n, of: report(n, of, ""),
+        )
+    contact_sheet(world, folder / "world.png")
+    say(f"{folder / 'world.png'} shows them. Packing into {packed}: avc pack {world / VIDEOS} --out {packed}")
+    with progress("packing", unit="videos") as report:
+        pack([world / VIDEOS], packed, PACKING, workers=workers, progress=report)
+    return labels
+
+
+def ceiling_of_split(packed: Path, *, seed: int, labels: Mapping[str, Label]) -> float:
+    """The best accuracy possible on the very negatives that the networks are judged on."""
     shards = Shards(packed)
     plan = evaluation_plan(load_config(CONFIG, [f"run.seed={seed}"]), shards, split="validation")
     rows = plan.rows(0, PASSES * plan.rows_per_epoch)

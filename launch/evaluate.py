@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from avc.evaluation.correspondence import Correspondence, evaluate
 from avc.inference import load
@@ -20,18 +20,20 @@ def correspondence(
     shards: Path | None = None,
     split: str = "validation",
     passes: int = 10,
+    grid: Literal["frame", "free"] = "frame",
     report: Callable[[int, int, str], None] | None = None,
 ) -> Correspondence:
     """AVC accuracy of a run's best weights on a split of its own shards, or of others.
 
-    Raises ValueError where the folder is no run, the split has too few clips, or the pictures are too small.
+    `grid` is that of `avc.evaluation.correspondence.evaluation_plan`. Raises ValueError where the folder is no run, the
+    split has too few clips, or the pictures are too small.
     """
     network = load(run)
     config = network.config
     with join(config.training) as world:
         network.model.to(world.device)
         data = Shards(shards or config.data.shards)
-        return evaluate(network.model, data, config, world, split=split, passes=passes, report=report)
+        return evaluate(network.model, data, config, world, split=split, passes=passes, grid=grid, report=report)
 
 
 def as_json(result: Correspondence) -> dict[str, Any]:

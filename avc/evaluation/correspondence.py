@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -45,9 +45,10 @@ def wilson_interval(share: float, count: float, z: float = 1.959964) -> tuple[fl
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def evaluation_plan(config: Config, shards: Shards, *, split: str) -> Plan:
+def evaluation_plan(config: Config, shards: Shards, *, split: str, grid: Literal["frame", "free"] = "frame") -> Plan:
     """The fixed plan of a split: the papers' independent pairs on the grid, centred, whatever the training drew.
 
+    `grid="free"` takes negatives off it, as Objects that Sound 3.3 did when it measured what the shortcut is worth.
     Raises ValueError where the split has too few clips.
     """
     clips = shards.clips(split)
@@ -56,7 +57,7 @@ def evaluation_plan(config: Config, shards: Shards, *, split: str) -> Plan:
             f"{shards.folder} has {len(clips)} clips in its {split} split, and pairs need at least 2; "
             "choose another split or pack with other shares (`avc pack --split`)"
         )
-    return Plan(shards.index, clips, seed=config.run.seed, max_misalignment_ticks=0)
+    return Plan(shards.index, clips, seed=config.run.seed, grid=grid, max_misalignment_ticks=0)
 
 
 def evaluate(
@@ -67,6 +68,7 @@ def evaluate(
     *,
     split: str,
     passes: int,
+    grid: Literal["frame", "free"] = "frame",
     report: Callable[[int, int, str], None] | None = None,
 ) -> Correspondence:
     """Judge every clip of the split `passes` times in each role, once over all ranks. Every rank must call it.
@@ -74,7 +76,7 @@ def evaluate(
     The network is put into evaluation mode for the while, so its batch statistics stay as they are. `report`, if
     given, is told how many pairs of this rank are done, of how many.
     """
-    plan = evaluation_plan(config, shards, split=split)
+    plan = evaluation_plan(config, shards, split=split, grid=grid)
     sight = MODELS[config.model.name].sight
     reader = PairReader(shards, plan, image_size=config.data.image_size, augment=False, sight=sight)
     stretches = list(_stretches(passes * plan.rows_per_epoch, config.validation.batch_pairs, world))

@@ -1,0 +1,119 @@
+"""`avc demo --study`: what its findings say, that nothing is computed twice, and its page."""
+
+import json
+import math
+import re
+from dataclasses import dataclass, replace
+
+import pytest
+
+import avc.evaluation.shortcut
+import launch.study.runs
+import launch.study.study
+from avc.evaluation.localization import Hits, Localization, Sanity
+from avc.evaluation.retrieval import Row, Score
+from avc.evaluation.shortcut import Audit, Law, Probe
+from launch.study.estimates import Estimate, over_seeds, worst
+from launch.study.findings import Audits, findings
+from launch.study.parts import once
+from launch.study.runs import RUNS, Measured
+from launch.study.study import AUDITS, PAGE, PARTS, RESULTS, study
+
+L3 = {"L3-Net": (0.6, 0.16, 0.15, 0.7), "L3-Net + CCA (30 components, all there are)": (0.5, 0.3, 0.3, 0.6)}
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    one = over_seeds([1.0, 2.0, 6.0])
+    half = 4.303 * math.sqrt(7 / 3)
+    assert one.mean == 3
+    assert one.interval_95 == pytest.approx((3 - half, 3 + half))
+    assert over_seeds([0.5]).interval_95 is None
+
+
+def test_a_claim_agrees_by_its_interval_on_average_by_its_mean() -> None:
+    assert Estimate(0.2, (0.16, 0.24)).within(0.15, 1.0) == "agrees"
+    assert Estimate(0.2, (0.1, 0.3)).within(0.15, 1.0) == "agrees on average"
+    assert Estimate(0.2, None).within(0.15, 1.0) == "agrees on average"
+    assert Estimate(0.1, (0.0, 0.2)).within(0.15, 1.0) == "not here"
+    assert worst(["agrees", "not here", "agrees on average"]) == "not here"
+
+
+def measured(accuracy: float, rows: dict[str, tuple[float, ...]]) -> Measured:
+    scores = {name: [Score(value, value, value, 9) for value in values] for name, values in rows.items()}
+    table = tuple(Row(name, *four) for name, four in scores.items())
+    return Measured(accuracy=accuracy, ceiling=0.9, pairs=100, retrieval=table, localization=None)
+
+
+def localized(maximum: float) -> Measured:
+    hits = Hits(100, maximum, (0.0, 1.0), centre=0.2, random=0.1)
+    found = Localization(hits, hits, (), 0.7, (Sanity("silence", falls=0.9, auc=0.8, mean=0.3),), unknown=0)
+    return replace(measured(0.8, {}), localization=found)
+
+
+def audits(sound: float) -> Audits:
+    def one(accuracy: float, difference: float) -> Audit:
+        interval = (accuracy - 0.01, accuracy + 0.01)
+        probes = (Probe("sound", 100, 10, accuracy, interval), Probe("frame", 100, 10, 0.5, (0.49, 0.51)))
+        return Audit("frame", (Law("the sound's offset from the grid", difference),), 10, probes)
+
+    return {
+        ("ticking", "free"): one(sound, 0.9),
+        ("ticking", "frame"): one(0.5, 0.0),
+        ("plain", "frame"): one(0.5, 0.0),
+    }
+
+
+def verdicts(*, ave: float, hits: float, free: float, sound: float) -> list[str]:
+    random = {"random": (0.15, 0.15, 0.15, 0.15)}
+    by_run = {
+        "l3": [measured(0.8, L3 | random)] * 3,
+        "ave": [measured(0.8, {"AVE-Net": (0.7, ave, ave, 0.8)} | random)] * 3,
+        "avol": [localized(hits)] * 3,
+        "ave_mf": [measured(0.82, {})] * 3,
+        "frame": [measured(0.75, {"AVE-Net": (0.5, 0.4, 0.4, 0.5)})] * 3,
+        "free": [measured(free, {"AVE-Net": (0.5, 0.3, 0.3, 0.5)})] * 3,
+    }
+    return [one.verdict for one in findings(by_run, audits(sound))]
+
+
+def test_findings_follow_the_figures() -> None:
+    good = verdicts(ave=0.6, hits=0.6, free=0.95, sound=0.95)
+    assert set(good) == {"agrees"}
+    bad = verdicts(ave=0.25, hits=0.4, free=0.76, sound=0.6)
+    changed = [number for number, (a, b) in enumerate(zip(good, bad, strict=True)) if a != b]
+    assert [bad[number] for number in changed] == ["not here"] * 5  # above L3-Net, above CCA, hits, false gain, probe
+
+
+@dataclass(frozen=True)
+class Figure:
+    value: float
+    pair: tuple[int, int]
+
+
+def test_a_finished_part_is_read_and_not_made_again(tmp_path) -> None:
+    file = tmp_path / "parts" / "one.json"
+    made = once(file, Figure, {"steps": 3}, lambda: Figure(0.1, (1, 2)))
+    assert once(file, Figure, {"steps": 3}, lambda: pytest.fail("made again")) == made == Figure(0.1, (1, 2))
+    with pytest.raises(ValueError, match=r"one.json was measured with another steps"):
+        once(file, Figure, {"steps": 4}, lambda: Figure(0.2, (1, 2)))
+
+
+def test_the_study_measures_every_row_once_and_writes_one_page_that_loads_nothing(tmp_path, monkeypatch) -> None:
+    quick = ("training.steps=2", "model.width=0.0625", "data.image_size=28", "data.num_workers=0")
+    runs = tuple(replace(run, settings=(*run.settings, *quick)) for run in RUNS)
+    monkeypatch.setattr(launch.study.study, "RUNS", runs)
+    monkeypatch.setattr(launch.study.runs, "FRAMES", 1)
+    monkeypatch.setattr(avc.evaluation.shortcut, "PROBE_PAIRS", 64)
+    said: list[str] = []
+    results = study(tmp_path, clips=80, seed=1, seeds=1, workers=2, say=said.append)
+    assert len(list((tmp_path / PARTS).iterdir())) == len(RUNS) + len(AUDITS)
+    assert json.loads((tmp_path / RESULTS).read_text())["findings"] == results["findings"]
+    assert all(results["runs"][run.key] for run in RUNS)
+    html = (tmp_path / PAGE).read_text()
+    assert html.count("<img ") == 5
+    assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', html) == []
+    assert "http" not in html
+
+    monkeypatch.setattr(launch.study.study, "train_and_measure", lambda *_, **__: pytest.fail("trained again"))
+    again = study(tmp_path, clips=80, seed=1, seeds=1, workers=2, say=said.append)
+    assert again["findings"] == results["findings"]
