@@ -39,7 +39,7 @@ def curves(folders: Mapping[str, Sequence[Path]]) -> bytes:
     for axes, title in zip(panels, ("the plain world", "the world with the artefact"), strict=True):
         axes.axhline(np.log(2), color="grey", linestyle=":", linewidth=1)
         axes.set(title=title, xlabel="step", ylim=(0, 1))
-        axes.legend(loc="lower left", fontsize="small")
+        axes.legend(loc="upper right", fontsize="small")
     panels[0].set_ylabel("loss (dotted: chance)")
     return _png(figure)
 
