@@ -49,6 +49,10 @@ class DataSettings(Section):
     """Brightness is multiplied by 1 ± this (jitter as in Objects that Sound 3.3, which gives no amount)."""
     saturation: float = Field(default=0.2, ge=0, lt=1)
     """Saturation is multiplied by 1 ± this (amount not published either)."""
+    teachers: FilePath | None = None
+    """SoundNet: folder that `avc teach` wrote; null is `teachers` in the folder of the shards."""
+    sound_seconds: float = Field(default=20.0, gt=0)
+    """SoundNet: length of the sound in a row, 20 s in the paper; from a longer clip a stretch is drawn."""
     volume: float = Field(default=0.1, ge=0, lt=1)
     """The second's volume is multiplied by 1 ± this (up to 10 %, Objects that Sound 3.3)."""
     shuffle_sound: bool = False
@@ -72,23 +76,27 @@ class NegativeSettings(Section):
 
 
 class ModelSettings(Section):
-    name: Literal["l3", "ave", "ave_mf", "ave_of", "avol", "supervised"] = "ave"
+    name: Literal["l3", "ave", "ave_mf", "ave_of", "avol", "supervised", "soundnet8", "soundnet5"] = "ave"
     """l3: L3-Net (Look, Listen and Learn); supervised: its trunks trained on labels, its baseline. ave: AVE-Net;
     ave_mf: AVE+MF, which sees 25 frames; ave_of: AVE+OF, which sees a frame and optical flow; avol: AVOL-Net (all
-    Objects that Sound)."""
+    Objects that Sound). soundnet8, soundnet5: SoundNet's students, which hear and learn from what teachers saw."""
     width: float = Field(default=1.0, gt=0, le=4)
-    """Multiplies the trunks' 64, 128, 256 and 512 channels; 1 is the papers' size."""
+    """Multiplies the trunks' 64, 128, 256 and 512 channels, or those of SoundNet's hidden layers; 1 is the papers'."""
     stride: bool = True
     """conv1_1 with stride 2 (Objects that Sound, 4 times faster); false is L3-Net as of 2017."""
     kinds: int = Field(default=34, ge=2)
     """Of `supervised`: how many different labels there are (34 in Look, Listen and Learn)."""
     trunks: FilePath | None = None
     """Folder of a run whose trunks are taken and stay as they are, so that only what is on top of them is trained."""
+    objects: int = Field(default=1000, ge=2)
+    """SoundNet: classes of the teacher `objects` (ImageNet's 1000 in the paper)."""
+    scenes: int = Field(default=401, ge=2)
+    """SoundNet: classes of the teacher `scenes` (401 of Places in the paper, 365 of Places365)."""
 
 
 class OptimSettings(Section):
     batch_pairs: int = Field(default=256, ge=2)
-    """Pairs in one optimiser step over all ranks; half are positives."""
+    """Pairs in one optimiser step over all ranks; half are positives. SoundNet: clips."""
     micro_batch_pairs: int = Field(default=64, ge=2)
     """Most pairs that one rank takes through the network at once; the rest of its share is accumulated."""
     lr: float = Field(default=1e-4, gt=0)
@@ -170,7 +178,8 @@ class Config(Section):
             )
         if self.negatives.hard_from_step:
             self._refuse_hard_negatives()
-        if self.optim.batch_pairs % 2 or self.validation.batch_pairs % 2:
+        pairs_have_labels = not self.model.name.startswith("soundnet")
+        if pairs_have_labels and (self.optim.batch_pairs % 2 or self.validation.batch_pairs % 2):
             raise ValueError("batch_pairs must be even: half of the pairs are positives")
         return self
 

@@ -24,6 +24,8 @@ from avc.data.loader import CROP
 from avc.data.transforms import normalised, pictures_to_input, sound_to_input
 from avc.models import CorrespondenceNet, build
 from avc.models.avol import AVOLNet
+from avc.models.released import load_soundnet
+from avc.models.soundnet import SOUNDNETS, SoundNet
 from avc.training.attempt import CONFIG, WEIGHTS
 
 
@@ -99,25 +101,41 @@ class Network:
         return self.model
 
 
-def load(run: str | Path, *, device: str = "cpu") -> Network:
-    """The best weights of a run's folder.
-
-    Raises ValueError where the folder holds no finished weights, or weights that do not fit its configuration. Nothing
-    in the folder is executed.
-    """
+def read_run(run: str | Path) -> tuple[Config, Path]:
+    """The settings of a run and the file of its best weights. Raises ValueError where the folder holds none."""
     folder = Path(run).expanduser()
     if not (folder / CONFIG).is_file():
         raise ValueError(f"{folder} is not the folder of a run: it has no {CONFIG}. Give the run.dir of `avc train`")
     if not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder} has no {WEIGHTS} yet: its first validation is still to come")
-    config = load_config(folder / CONFIG)
+    return load_config(folder / CONFIG), folder / WEIGHTS
+
+
+def load(run: str | Path, *, device: str = "cpu") -> Network:
+    """The best weights of a run's folder.
+
+    Raises ValueError where the folder holds no finished weights, weights that do not fit its configuration, or those of
+    a SoundNet, which `load_student` loads. Nothing in the folder is executed.
+    """
+    config, weights = read_run(run)
     model = build(config.model)
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{folder / WEIGHTS} does not hold the weights of {config.model.name}: {error}") from None
+        raise ValueError(f"{weights} does not hold the weights of {config.model.name}: {error}") from None
     model.eval().to(device)
     return Network(model, config, torch.device(device))
+
+
+def load_student(run: str | Path, *, device: str = "cpu") -> tuple[SoundNet, Config]:
+    """The best weights of a SoundNet's run, in evaluation mode, and its settings.
+
+    Raises ValueError where the folder holds no finished weights or those of another network.
+    """
+    config, weights = read_run(run)
+    if config.model.name not in SOUNDNETS:
+        raise ValueError(f"{run} trained model.name={config.model.name}, which had no teachers; give a SoundNet's run")
+    return load_soundnet(weights).to(device), config
 
 
 def _expect(x: Tensor, dtype: torch.dtype, dimensions: int, wish: str, *, last: int) -> None:

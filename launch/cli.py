@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from launch import packing, remote, transfer
+from launch import packing, remote, teaching, transfer, visualize
 from launch.bench.commands import app as bench
 from launch.kinds import kinds
 from launch.measure import audit, localization, localize, retrieval
@@ -103,16 +103,22 @@ def verify(
     """Check a packed folder, after copying it for example.
 
     Every shard is held against its checksum, every record's picture and sound files against theirs and against the
-    index. What is missing, truncated or altered is named. Exit status 0: all is well; 1: something is wrong.
+    index. What is missing, truncated or altered is named. Exit status 0: all is well; 1: something is wrong. A folder
+    that **avc teach** wrote is held against its checksums.
 
-    **Example**
+    **Examples**
 
         avc verify ~/shards
+        avc verify ~/shards/teachers
     """
     from launch.progress import progress
     from shards.index import read_manifest
+    from shards.posteriors import POSTERIORS
     from shards.verify import verify as verify_folder
 
+    if (folder.expanduser() / POSTERIORS).is_file():
+        teaching.verify(folder.expanduser())
+        return
     manifest = read_manifest(folder.expanduser())
     with progress("verifying", unit="MB") as report:
         problems = verify_folder(
@@ -157,6 +163,8 @@ def train(
 app.command()(remote.submit)
 app.command()(remote.status)
 app.command("import")(transfer.import_weights)
+app.command()(teaching.teach)
+app.command()(visualize.visualize)
 
 
 @measure.command()
@@ -198,6 +206,7 @@ measure.command()(transfer.sound)
 measure.command()(transfer.image)
 measure.command()(kinds)
 measure.command()(localization)
+measure.command()(teaching.agreement)
 app.command()(localize)
 
 

@@ -33,7 +33,7 @@ def make_records(
     # Spawned, not forked: the caller may have threads, and a fork would copy their locks as they happen to be.
     pool = ProcessPool(
         max_workers=min(workers, max(1, len(sources))),
-        initializer=_follow_parent,
+        initializer=follow_parent,
         context=multiprocessing.get_context("spawn"),
     )
     waiting: deque[tuple[Source, ProcessFuture]] = deque()
@@ -65,7 +65,7 @@ def _result(source: Source, future: ProcessFuture, time_limit_seconds: float) ->
     return result
 
 
-def _follow_parent() -> None:
+def follow_parent() -> None:
     """Let this process end with the one that started it, also when that one is killed, and not before."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a scheduler's warning reaches every process, and is for that one
     parent = parent_process()

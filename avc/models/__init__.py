@@ -35,7 +35,12 @@ TITLES = {
 
 
 def build(settings: ModelSettings) -> CorrespondenceNet:
-    """The network that the settings name, with fresh weights from torch's global generator."""
+    """The network that the settings name, with fresh weights from torch's global generator.
+
+    Raises ValueError for SoundNet, which compares nothing: it hears alone.
+    """
+    if settings.name not in MODELS:
+        raise ValueError(f"{settings.name} only hears; what is asked for needs one of {', '.join(MODELS)}")
     more = {"kinds": settings.kinds} if settings.name == "supervised" else {}
     return MODELS[settings.name](width=settings.width, stride=settings.stride, **more)
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from avc.models.soundnet import SOUNDNETS, SoundNet
 
+WEIGHTS = "model.safetensors"  # in the folder of a run
 MODEL = "model"  # the key of the network's name in the metadata of a .safetensors file
 NUMBERS = ("f4", "f8")
 
@@ -43,20 +44,27 @@ def import_soundnet8(source: Path, out: Path) -> SoundNet:
 
 
 def load_soundnet(path: Path) -> SoundNet:
-    """The network that `import_soundnet8` wrote, in evaluation mode.
+    """The network that `import_soundnet8` wrote, or that was trained in the folder of a run, in evaluation mode.
 
     Raises ValueError for any other file.
     """
+    path = path / WEIGHTS if path.is_dir() else path
     try:
         with safe_open(path, framework="pt") as file:
             name = (file.metadata() or {}).get(MODEL)
             if name not in SOUNDNETS:
                 raise ValueError(f"{path} does not say which SoundNet it holds; make it by `avc import soundnet8`")
-            model = SoundNet(name)
-            model.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 — no mapping
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 — no mapping
+            model = SoundNet(
+                name,
+                width=len(weights["layers.conv1.weight"]) / SOUNDNETS[name][0].filters,
+                objects=len(weights["objects.bias"]),
+                scenes=len(weights["scenes.bias"]),
+            )
+            model.load_state_dict(weights)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         raise ValueError(f"{path} does not hold the weights of a SoundNet: {error}") from None
     return model.eval()
 

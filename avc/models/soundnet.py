@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 SAMPLE_RATE = 22_050
@@ -58,20 +60,31 @@ SOUNDNET5 = (
 SOUNDNETS = {"soundnet8": SOUNDNET8, "soundnet5": SOUNDNET5}
 
 
+def steps_of(table: tuple[Layer, ...], samples: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Output steps for so many samples at 22,050 Hz, 0 where they are too few; both int64 (N,)."""
+    lengths, where = np.unique(samples, return_inverse=True)
+    for layer in table:
+        lengths = np.array([layer.output_length(int(length)) for length in lengths], dtype=np.int64)
+    return lengths[where]
+
+
 class SoundNet(nn.Module):
     """A fully convolutional student of two vision networks, on the raw waveform (the paper's tables 1 and 2).
 
-    name: soundnet8 or soundnet5. Every hidden convolution is followed by batch norm, ReLU and, where the table has one,
-    a max pool. Two convolutions end it, one for each teacher. Weights start from N(0, 0.01), biases from 0.
+    name: soundnet8 or soundnet5. width: multiplies the hidden layers' filters. objects, scenes: classes of the two
+    teachers, the paper's by default. Every hidden convolution is followed by batch norm, ReLU and, where the table has
+    one, a max pool. Two convolutions end it, one for each teacher. Weights start from N(0, 0.01), biases from 0.
 
     The waveform is float32 (N, samples), mono at 22,050 Hz in [-256, 256], of any length that reaches the layer asked
     for.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, width: float = 1.0, objects: int = OBJECTS, scenes: int = SCENES) -> None:
         super().__init__()
         self.name = name
-        self.table = SOUNDNETS[name]
+        *hidden, last = SOUNDNETS[name]
+        narrowed = (replace(layer, filters=max(1, round(layer.filters * width))) for layer in hidden)
+        self.table = (*narrowed, replace(last, filters=objects + scenes))
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 1
         for layer in self.table[:-1]:
@@ -83,9 +96,8 @@ class SoundNet(nn.Module):
                 layers[f"pool{number}"] = nn.MaxPool1d(layer.pool)
             channels = layer.filters
         self.layers = nn.Sequential(layers)
-        last = self.table[-1]
-        self.objects = nn.Conv1d(channels, OBJECTS, last.kernel, last.stride, last.padding)
-        self.scenes = nn.Conv1d(channels, SCENES, last.kernel, last.stride, last.padding)
+        self.objects = nn.Conv1d(channels, objects, last.kernel, last.stride, last.padding)
+        self.scenes = nn.Conv1d(channels, scenes, last.kernel, last.stride, last.padding)
         for module in self.modules():
             if isinstance(module, nn.Conv1d):
                 nn.init.normal_(module.weight, std=0.01)
@@ -98,7 +110,9 @@ class SoundNet(nn.Module):
         return tuple(name for name, _ in self.layers.named_children() if name.startswith(("conv", "pool")))
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, 1000, steps) for the objects' teacher and (N, 401, steps) for the scenes'; 20 s give 4 steps.
+        """Logits (N, objects, steps) for the objects' teacher and (N, scenes, steps) for the scenes'.
+
+        20 s give 4 steps.
 
         Raises ValueError for a waveform too short for one step.
         """

@@ -48,10 +48,10 @@ def save(attempt: Attempt, checkpoint: Checkpoint, *, keep: int) -> Path:
     return path
 
 
-def export(attempt: Attempt, model: nn.Module, *, step: int, accuracy: float) -> None:
-    """Write the network's weights for those who use it. One rank calls it. Raises Superseded."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    about = {"step": str(step), "validation_accuracy": f"{accuracy:.6f}"}
+def export(attempt: Attempt, model: nn.Module, *, name: str, step: int, accuracy: float) -> None:
+    """Write the weights of the network of that name for those who use it. One rank calls it. Raises Superseded."""
+    weights = {part: tensor.detach().cpu().contiguous() for part, tensor in model.state_dict().items()}
+    about = {"step": str(step), "validation_accuracy": f"{accuracy:.6f}", "model": name}
     attempt.write(WEIGHTS, lambda aside: save_file(weights, aside, metadata=about))
 
 
@@ -72,7 +72,7 @@ def refuse_other_run(config: Config) -> None:
         return
     # Parsed, so that a setting which came after that run has its default there.
     before = parse_config(_content(complete[-1], mapped=True)["config"]).model_dump(mode="json")
-    free = {"data": {"shards", "num_workers"}, "optim": {"micro_batch_pairs"}}
+    free = {"data": {"shards", "teachers", "num_workers"}, "optim": {"micro_batch_pairs"}}
     now, default = config.model_dump(mode="json"), Config().model_dump(mode="json")
     # A setting that was not there when the run began had what is now its default.
     changed = [

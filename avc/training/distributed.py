@@ -136,7 +136,7 @@ def synchronise_batchnorm(model: nn.Module, world: World) -> nn.Module:
     if world.device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
     for name, child in model.named_children():
-        if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d):
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             setattr(model, name, _SyncBatchNormOnCPU(child))
         else:
             synchronise_batchnorm(child, world)
@@ -146,12 +146,12 @@ def synchronise_batchnorm(model: nn.Module, world: World) -> nn.Module:
 class _SyncBatchNormOnCPU(_BatchNorm):
     """torch's SyncBatchNorm refuses the CPU; this one is for gloo ranks. Same parameters, same running statistics."""
 
-    def __init__(self, plain: nn.BatchNorm2d | nn.BatchNorm3d) -> None:
+    def __init__(self, plain: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
         super().__init__(plain.num_features, eps=plain.eps, momentum=plain.momentum)
         self.load_state_dict(plain.state_dict())
 
     def _check_input_dim(self, x: Tensor) -> None:
-        assert x.dim() in (4, 5), x.shape
+        assert x.dim() in (3, 4, 5), x.shape
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:

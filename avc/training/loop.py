@@ -150,7 +150,7 @@ def train(
             if log is not None:
                 log.write("validation", step, result.figures | {"best_accuracy": best})
         if world.is_main and improved:
-            export(attempt, model, step=step, accuracy=best)
+            export(attempt, model, name=config.model.name, step=step, accuracy=best)
         if world.is_main and saved:
             save(
                 attempt,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from avc.config import Config
 from avc.data.reading import AnyPlan, B, Reader
+from avc.models.soundnet import SOUNDNETS
 from avc.training.distributed import World
 from shards.read import Shards
 
@@ -55,8 +56,11 @@ class Objective(Protocol[B]):
 
 def objective_of(config: Config, shards: Shards) -> Objective[Any]:
     """What `config.model.name` is trained to do on these shards. Raises ValueError where they do not fit."""
-    # Imported here: it imports this module's Validation.
+    # Imported here: they import this module's Validation.
     from avc.training.correspondence import AudioVisualCorrespondence
+    from avc.training.distillation import Distillation
     from avc.training.supervision import Supervision
 
+    if config.model.name in SOUNDNETS:
+        return Distillation(config, shards)
     return (Supervision if config.model.name == "supervised" else AudioVisualCorrespondence)(config, shards)

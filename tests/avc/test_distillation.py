@@ -1,0 +1,154 @@
+"""SoundNet trains by the same loop, with the same guarantees, and learns what its teachers saw."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avc.config import load_config
+from avc.data.excerpts import ExcerptReader
+from avc.data.loader import load as load_batches
+from avc.data.teachers import parse_source
+from avc.data.teaching import teach
+from avc.evaluation.agreement import divergences, student_plan, teachers_of
+from avc.inference import load, load_student
+from avc.models.soundnet import SoundNet
+from shards.read import Shards
+from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
+from tests.teaching import TinyTeacher, export_teacher, long_clips
+
+CPU = torch.device("cpu")
+LENGTHS = (8.0, 3.0, 8.0, 7.5, 3.2, 8.0, 8.0, 2.8, 2.0, 7.2)
+STUDENT = {
+    "model": {"name": "soundnet5", "width": 0.0625, "objects": 6, "scenes": 4},
+    "negatives": {},
+    "optim": {"batch_pairs": 4, "micro_batch_pairs": 2, "lr": 1e-3, "weight_decay": 0.0},
+    "training": {"steps": 6},
+    "validation": {"every_steps": 3},
+    "checkpoint": {"every_steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of clips of 2 to 8 s, whose teachers are two tiny networks."""
+    folder = tmp_path_factory.mktemp("taught")
+    shards = long_clips(folder, seconds=LENGTHS)
+    programs = [
+        export_teacher(folder / "objects.pt2", TinyTeacher(6, seed=1)),
+        export_teacher(folder / "scenes.pt2", TinyTeacher(4, seed=2)),
+    ]
+    sources = [parse_source(str(path)) for path in programs]
+    teach(shards, shards / "teachers", sources, spacing_ticks=25, devices=[CPU])
+    return shards
+
+
+def config_of(taught: Path, folder: Path, **changes: dict[str, object]):
+    return load_config(write_config(folder, taught, **{**STUDENT, **changes}))
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_killed_student_ends_with_the_bits_of_the_uninterrupted_one(taught, tmp_path, world_size) -> None:
+    config = write_config(tmp_path, taught, **STUDENT)
+    Training(config, tmp_path / "whole", world_size=world_size).finish()
+    killed = Training(config, tmp_path / "killed", world_size=world_size)
+    killed.wait_for_step(random.randrange(1, 6))
+    killed.kill()
+    output = Training(config, tmp_path / "killed", world_size=world_size).finish()
+    assert "teachers objects (6 classes) and scenes (4 classes), up to 2 output steps" in output
+    assert "1 clips are too short for one output step and are left out" in output
+    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "killed"))
+    for kind in ("train", "validation"):
+        lines = [[line for line in metrics(tmp_path / run) if line["kind"] == kind] for run in ("whole", "killed")]
+        figures = [[(line["step"], line["loss"], line["kl_objects"]) for line in one] for one in lines]
+        assert figures[0] == figures[1] and figures[0]
+
+
+def test_the_clips_that_are_used_do_not_depend_on_the_number_of_ranks(taught, tmp_path) -> None:
+    config = write_config(tmp_path, taught, **STUDENT)
+    digests = []
+    for world_size in (1, 2):
+        run = tmp_path / f"ranks-{world_size}"
+        Training(config, run, "training.steps=4", world_size=world_size).finish()
+        digests.append([line["data/pairs_digest"] for line in metrics(run) if line["kind"] == "train"])
+    assert digests[0] == digests[1] and len(digests[0]) == 4
+
+
+def test_a_batch_has_the_sound_and_the_mean_posterior_of_each_steps_frames(taught, tmp_path) -> None:
+    config = config_of(taught, tmp_path)
+    shards = Shards(taught)
+    plan, posteriors = student_plan(config, shards, split="train"), teachers_of(config, shards)
+    reader = ExcerptReader(shards, posteriors, plan)
+    rows = plan.rows(0, 4)
+    for workers in (0, 2):
+        [batch] = load_batches(reader, iter([(0, 4)]), num_workers=workers, pin=False)
+        assert batch.steps.tolist() == rows.steps.tolist()
+        for i, (clip, first, ticks, steps) in enumerate(
+            zip(*(getattr(rows, name).tolist() for name in ("clip", "first_tick", "ticks", "steps")), strict=True)
+        ):
+            assert not batch.sounds[i, ticks * 882 :].any() and batch.sounds[i, : ticks * 882].any()
+            seen, at = posteriors.read(clip, 0).astype(np.float64), posteriors.ticks(clip)
+            for step in range(steps):
+                low, high = first + ticks * step / steps, first + ticks * (step + 1) / steps
+                expected = seen[(at >= low) & (at < high)].mean(axis=0)
+                np.testing.assert_allclose(batch.objects[i, step], expected, atol=1e-3)
+            assert not batch.objects[i, steps:].any()
+
+
+def test_the_divergence_is_kl_of_the_student_from_the_teacher_at_the_clips_own_steps(taught, tmp_path) -> None:
+    config = config_of(taught, tmp_path)
+    shards = Shards(taught)
+    plan, posteriors = student_plan(config, shards, split="train"), teachers_of(config, shards)
+    [batch] = load_batches(ExcerptReader(shards, posteriors, plan), iter([(0, 4)]), num_workers=0, pin=False)
+    assert len(set(batch.steps.tolist())) == 2, "rows of equal length would not show the mask"
+    torch.manual_seed(0)
+    student = SoundNet("soundnet5", width=0.0625, objects=6, scenes=4).eval()
+    with torch.no_grad():
+        divergence, _ = divergences(student, batch, config)
+        logits = student(batch.sounds.float() / 128)[0]
+    for i, steps in enumerate(batch.steps.tolist()):
+        assert not divergence[:, i, steps:].any()
+        for step in range(steps):
+            teacher = batch.objects[i, step].double()
+            teacher = torch.distributions.Categorical(probs=teacher)
+            own = torch.distributions.Categorical(logits=logits[i, :, step].double())
+            expected = torch.distributions.kl_divergence(teacher, own)
+            assert divergence[0, i, step].item() == pytest.approx(expected.item(), abs=1e-4)
+
+
+def test_the_students_weights_are_those_that_it_ended_with_and_nothing_else_is_taken_for_one(taught, tmp_path) -> None:
+    config = write_config(tmp_path, taught, **STUDENT, run={"seed": 4})
+    run = tmp_path / "run"
+    Training(config, run, "validation.every_steps=0", "training.steps=2").finish()
+    student, settings = load_student(run)
+    assert settings.model.objects == 6
+    assert student(torch.zeros(1, 8 * 22_050))[0].shape == (1, 6, 2)
+    state = final_state(run)
+    for name, tensor in student.state_dict().items():
+        assert torch.equal(tensor, state[f"model.{name}"])
+    with pytest.raises(ValueError, match="soundnet5 only hears"):
+        load(run)
+
+
+def test_other_teachers_than_the_student_learns_from_are_refused(taught, tmp_path) -> None:
+    config = config_of(taught, tmp_path, model={"name": "soundnet5"})
+    with pytest.raises(ValueError, match=r"has the teachers objects \(6 classes\) and scenes \(4 classes\), and sou"):
+        teachers_of(config, Shards(taught))
+
+
+def test_agreement_is_measured_beside_what_needs_no_hearing(taught, tmp_path, capsys) -> None:
+    from launch.teaching import agreement
+
+    run = tmp_path / "run"
+    Training(write_config(tmp_path, taught, **STUDENT), run, "training.steps=1").finish()
+    agreement(run, split="validation", passes=1, json=tmp_path / "agreement.json")
+    objects, scenes = json.loads((tmp_path / "agreement.json").read_text())["teachers"]
+    assert "output steps of the validation split" in capsys.readouterr().out
+    assert objects["chance"] == pytest.approx(1 / 6) and scenes["chance"] == 0.25
+    lengths = LENGTHS[1::2]
+    assert objects["steps"] == sum(2 if length > 7.1 else 1 if length > 2.7 else 0 for length in lengths)
+    for row in (objects, scenes):
+        assert 0 <= row["top1"] <= 1 and row["constant"] >= 1 / row["classes"] and row["kl"] >= 0

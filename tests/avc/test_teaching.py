@@ -1,0 +1,153 @@
+"""`avc teach` stores what the teachers see, whatever happens to it on the way."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avc.data.teachers import Source, parse_source, to_teacher
+from avc.data.teaching import teach
+from shards.posteriors import POSTERIORS, Posteriors
+from shards.read import Shards
+from tests.teaching import TinyTeacher, export_teacher, long_clips
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packed")
+    return long_clips(folder, seconds=(2.0, 1.4, 3.0, 2.2, 1.2, 2.6, 1.8, 2.4), shard_bytes=700_000)
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("programs")
+    return (
+        export_teacher(folder / "objects.pt2", TinyTeacher(6, seed=1)),
+        export_teacher(folder / "scenes.pt2", TinyTeacher(4, seed=2, posteriors=True), batch=3),
+    )
+
+
+def sources(programs: tuple[Path, ...]) -> list[Source]:
+    return [parse_source(str(path)) for path in programs]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_the_stored_posteriors_are_those_of_each_frame(packed, programs, tmp_path) -> None:
+    assert teach(packed, tmp_path, sources(programs), spacing_ticks=25, devices=[CPU]) is not None
+    shards = Shards(packed)
+    posteriors = Posteriors(tmp_path, shards)
+    assert [(teacher.name, teacher.classes) for teacher in posteriors.teachers] == [("objects", 6), ("scenes", 4)]
+    for number, model in enumerate((TinyTeacher(6, seed=1), TinyTeacher(4, seed=2, posteriors=True))):
+        for clip in range(len(shards)):
+            ticks = posteriors.ticks(clip).tolist()
+            pictures = torch.from_numpy(np.stack([shards.picture(clip, tick) for tick in ticks]))
+            with torch.no_grad():
+                expected = model.eval()(to_teacher(pictures, 32))
+            expected = expected if number else expected.softmax(dim=1)
+            np.testing.assert_allclose(posteriors.read(clip, number), expected.numpy(), atol=2e-3)
+
+
+def test_a_killed_teaching_goes_on_and_ends_with_the_same_bytes(packed, programs, tmp_path) -> None:
+    shards = len(Shards(packed).manifest.shards)
+    assert shards >= 4, "too few to be killed between"
+    teach(packed, tmp_path / "whole", sources(programs), spacing_ticks=5, devices=[CPU])
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "launch.cli", "teach", str(packed), "--out", str(out), "--every", "0.2"]
+    for program in programs:
+        command += ["--teacher", str(program)]
+    process = subprocess.Popen(
+        [*command, "--workers", "1", "--device", "cpu"], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while not list(out.glob("*.tar")):
+        assert process.poll() is None
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    written = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+    assert len(written) < shards and not (out / POSTERIORS).exists(), "it was killed too late to show anything"
+    subprocess.run([*command, "--workers", "2", "--device", "cpu"], check=True, capture_output=True)
+    assert digests(out) == digests(tmp_path / "whole")
+    assert {name: (out / name).stat().st_mtime_ns for name in written} == written, "what was written is not done again"
+
+
+def test_machines_that_each_take_a_share_end_with_the_same_bytes(packed, programs, tmp_path) -> None:
+    for share in ((2, 2), (1, 2)):
+        done = teach(packed, tmp_path / "two", sources(programs), spacing_ticks=25, devices=[CPU], share=share)
+        assert (done is None) == (share == (2, 2))
+    teach(packed, tmp_path / "one", sources(programs), spacing_ticks=25, devices=[CPU])
+    assert digests(tmp_path / "two") == digests(tmp_path / "one")
+
+
+def test_probabilities_from_elsewhere_are_taken_by_the_rows_of_the_index(packed, programs, tmp_path) -> None:
+    shards = Shards(packed)
+    given = np.random.default_rng(0).dirichlet(np.ones(9), size=len(shards)).astype(np.float32)
+    np.save(tmp_path / "places.npy", given)
+    both = [parse_source(str(programs[0])), parse_source(f"scenes={tmp_path / 'places.npy'}")]
+    teach(packed, tmp_path / "out", both, spacing_ticks=25, devices=[CPU])
+    posteriors = Posteriors(tmp_path / "out", shards)
+    for clip in range(len(shards)):
+        read = posteriors.read(clip, 1)
+        assert read.shape == (len(posteriors.ticks(clip)), 9)
+        np.testing.assert_allclose(read, np.broadcast_to(given[clip], read.shape), atol=1e-3)
+    np.save(tmp_path / "logits.npy", 5 * given - 1)
+    np.save(tmp_path / "short.npy", given[:-1])
+    for name, message in (
+        ("logits", r"row \d+ of .*logits\.npy is no posterior for the clip"),
+        ("short", "wanted are floating-point numbers of shape"),
+    ):
+        source = parse_source(str(tmp_path / f"{name}.npy"))
+        with pytest.raises(ValueError, match=message):
+            teach(packed, tmp_path / name, [source], spacing_ticks=25, devices=[CPU])
+
+
+def test_another_teacher_of_the_same_name_does_not_go_on_with_the_first_ones_work(packed, programs, tmp_path) -> None:
+    teach(packed, tmp_path / "out", sources(programs[:1]), spacing_ticks=25, devices=[CPU])
+    other = export_teacher(tmp_path / "objects.pt2", TinyTeacher(6, seed=9))
+    with pytest.raises(ValueError, match="was begun with other teachers"):
+        teach(packed, tmp_path / "out", sources((other,)), spacing_ticks=25, devices=[CPU])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("teacher.onnx", "is no teacher: give a .pt2 program"),
+        ("ob jects=x.pt2", "must be of a-z, 0-9"),
+        ("absent.pt2", "there is no file absent.pt2"),
+    ],
+)
+def test_what_is_no_teacher_is_refused_in_words(packed, tmp_path, text, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        teach(packed, tmp_path / "out", [parse_source(text)], spacing_ticks=25, devices=[CPU])
+
+
+def test_two_teachers_of_one_name_are_refused(packed, programs, tmp_path) -> None:
+    with pytest.raises(ValueError, match="two teachers are called the same"):
+        teach(packed, tmp_path, sources((programs[0], programs[0])), spacing_ticks=25, devices=[CPU])
+
+
+def test_a_torchvision_network_is_read_from_its_weights_alone(packed, tmp_path) -> None:
+    source = parse_source(f"objects=torchvision:resnet18:{tmp_path / 'weights.pth'}")
+    assert (source.name, source.architecture) == ("objects", "resnet18")
+    try:
+        from torchvision.models import resnet18
+    except ImportError:
+        with pytest.raises(ValueError, match="torchvision is not installed"):
+            teach(packed, tmp_path / "out", [source], spacing_ticks=25, devices=[CPU])
+        pytest.skip("torchvision is not installed: that it is asked for in words was tested")
+    torch.manual_seed(0)
+    weights = {f"module.{name}": value for name, value in resnet18(num_classes=11).state_dict().items()}
+    torch.save({"state_dict": weights}, source.path)
+    teach(packed, tmp_path / "out", [source], spacing_ticks=100, devices=[CPU])
+    assert Posteriors(tmp_path / "out", Shards(packed)).teachers[0].classes == 11

@@ -1,0 +1,94 @@
+"""The page shows what excites units, and needs nothing but itself."""
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from avc.evaluation.units import choose, first_filters, trunk_units
+from avc.inference import load
+from avc.models.soundnet import SoundNet
+from launch.page import filter_picture
+from launch.visualize import visualize
+from shards.read import Shards
+from tests.avc.launching import Training, write_config
+
+OUTSIDE = re.compile(r"""(?:src|href|url|@import)\s*[=(]\s*["']?(?!data:)[\w/.]""")
+
+
+@pytest.fixture(scope="module")
+def run(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    config = write_config(folder, small_world, model={"name": "l3", "width": 0.0625})
+    Training(config, folder / "run", "training.steps=2", "validation.every_steps=0").finish()
+    return folder / "run"
+
+
+def test_the_page_of_a_run_has_its_pictures_and_sounds_inside(run, tmp_path, capsys) -> None:
+    visualize(run, out=tmp_path, units="3,17", top=2, clips=8)
+    assert "4 units" in capsys.readouterr().out
+    page = (tmp_path / "index.html").read_text()
+    assert not OUTSIDE.search(page) and "http" not in page.replace("http-equiv", "")
+    assert re.findall(r"<h3>(.*?)</h3>", page) == ["vision 3", "vision 17", "audio 3", "audio 17"]
+    sounds = re.findall(r'<audio controls src="data:audio/flac;base64,([^"]+)"', page)
+    assert len(sounds) == 4 * 2
+    for sound in sounds:
+        samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sound)))
+        assert (len(samples), rate) == (48_000, 48_000)
+    pictures = re.findall(r'src="data:image/\w+;base64,([^"]+)"', page)
+    assert len(pictures) == 2 + 8
+    for picture in pictures:
+        Image.open(io.BytesIO(base64.b64decode(picture))).verify()
+
+
+def test_the_moments_of_a_unit_are_those_of_its_largest_values_and_their_heat_is_its_channel(run, small_world) -> None:
+    network, shards = load(run), Shards(small_world)
+    clips = shards.clips("validation")
+    seen, heard = trunk_units(network, shards, clips, units=[5], count=1, top=len(clips))
+    for [unit] in (seen, heard):
+        values = [moment.value for moment in unit.moments]
+        assert unit.number == 5 and values == sorted(values, reverse=True)
+        assert sorted(moment.clip for moment in unit.moments) == clips.tolist()
+        for moment in unit.moments:
+            assert moment.heat.max() == pytest.approx(moment.value) and (moment.heat >= 0).all()
+
+
+def test_units_that_stand_out_are_chosen_and_silent_ones_are_not() -> None:
+    values = np.random.default_rng(0).random((50, 4)).astype(np.float32)
+    values[7, 2] = 30
+    values[:, 3] = 0
+    assert choose(values, 1, 1) == [2]
+    assert 3 not in choose(values, 3, 5)
+
+
+def test_a_unit_that_there_is_not_is_refused(run, tmp_path) -> None:
+    with pytest.raises(ValueError, match="there is no unit 32: the layer has 32, from 0 to 31"):
+        visualize(run, out=tmp_path, units="32", clips=4)
+    with pytest.raises(ValueError, match="must be numbers with commas"):
+        visualize(run, out=tmp_path, units="a", clips=4)
+
+
+def test_names_of_files_cannot_write_into_the_page(run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Shards, "info", lambda self, clip: {"name": "<script>alert(1)</script>"})
+    visualize(run, out=tmp_path, units="0", top=1, clips=4)
+    page = (tmp_path / "index.html").read_text()
+    assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_first_filters_are_pictures_in_colour_or_waves(run) -> None:
+    filters = first_filters(load(run).model)
+    assert filters["vision"].shape == (4, 3, 3, 3) and filters["audio"].shape == (4, 1, 3, 3)
+    waves = first_filters(SoundNet("soundnet8"))["sound"]
+    assert waves.shape == (16, 64)
+    for weights in (*filters.values(), waves):
+        picture = filter_picture(weights)
+        assert picture.dtype == np.uint8 and picture.shape[2] == 3
+    red = torch.zeros(1, 3, 3, 3)
+    red[0, 0] = 1
+    assert (filter_picture(red.numpy())[8, 8] == [255, 0, 0]).all()
