@@ -73,14 +73,14 @@ def stretches(shards: Shards, units: Sequence[Unit], layer: str, ticks_of: Mappi
         sound = shards.sound(excitation.clip, first * SAMPLES_PER_TICK, shown * SAMPLES_PER_TICK)
         plain = spectrogram(sound)
         picture = fitted(_picture(shards, excitation.clip, excitation.tick + peak), height=len(plain))
-        both = beside(picture, heated(plain, heat[None, start : start + shown]))
+        both = beside(picture, plain, heated(plain, heat[None, start : start + shown]))
         at = replace(excitation, tick=excitation.tick + peak)
         return Moment(both, _caption(shards, at), sound, SAMPLE_RATE_HZ)
 
     return Section(
         f"What units of {layer} hear",
         "The frame at the peak, which the unit does not see; the spectrogram of the seconds around it, low pitches "
-        "below, under the unit's heat over time.",
+        "below; the same under the unit's heat over time.",
         [(f"{layer} {unit.number}", [moment(one) for one in unit.moments]) for unit in units],
     )
 

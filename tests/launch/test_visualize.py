@@ -10,14 +10,18 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+from avc.config import dump_config, load_config
 from avc.evaluation.units import choose, first_filters, trunk_units
 from avc.inference import load
 from avc.models.soundnet import SoundNet
+from avc.training.attempt import CONFIG, WEIGHTS
 from launch.page import filter_picture
 from launch.visualize import visualize
 from shards.read import Shards
 from tests.avc.launching import Training, write_config
+from tests.teaching import long_clips
 
 OUTSIDE = re.compile(r"""(?:src|href|url|@import)\s*[=(]\s*["']?(?!data:)[\w/.]""")
 
@@ -79,6 +83,22 @@ def test_names_of_files_cannot_write_into_the_page(run, tmp_path, monkeypatch) -
     visualize(run, out=tmp_path, units="0", top=1, clips=4)
     page = (tmp_path / "index.html").read_text()
     assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_the_page_of_a_soundnet_has_its_stretches_of_sound(tmp_path) -> None:
+    packed = long_clips(tmp_path, seconds=(3.0, 2.8, 3.2, 3.1))
+    student = {"name": "soundnet5", "width": 0.0625, "objects": 6, "scenes": 4}
+    config = load_config(write_config(tmp_path, packed, model=student))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / CONFIG).write_text(dump_config(config))
+    network = SoundNet("soundnet5", width=0.0625, objects=6, scenes=4)
+    save_file(network.state_dict(), tmp_path / "run" / WEIGHTS, metadata={"model": "soundnet5"})
+    visualize(tmp_path / "run", out=tmp_path, units="3,9", top=2)
+    page = (tmp_path / "index.html").read_text()
+    assert re.findall(r"<h3>(.*?)</h3>", page) == ["conv4 3", "conv4 9"]
+    sounds = re.findall(r'src="data:audio/flac;base64,([^"]+)"', page)
+    lengths = [soundfile.info(io.BytesIO(base64.b64decode(sound))).frames for sound in sounds]
+    assert len(lengths) == 4 and all(2.7 * 48_000 < length < 3.2 * 48_000 for length in lengths)
 
 
 def test_first_filters_are_pictures_in_colour_or_waves(run) -> None:
