@@ -131,8 +131,8 @@ class PairReader:
         every = int(shards.index["every"][plan.clips].max())
         if self.sight.frames > 1 and every > 1:
             raise ValueError(
-                f"the network sees {self.sight.frames} frames in a row, but {shards.folder} has every {every}th alone: "
-                "pack with --every 1"
+                f"the network sees {self.sight.frames} frames in a row, but {shards.folder} keeps one picture in "
+                f"{every}: pack with --every 1"
             )
         if self.sight.flow_frames and not shards.manifest.settings.flow:
             raise ValueError(
