@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from avc.config import Config, parse_config
+from avc.config import Config
 from avc.training.attempt import CHECKPOINTS, WEIGHTS, Attempt, newest_folder
 
 FORMAT_VERSION = 2
@@ -70,8 +70,7 @@ def refuse_other_run(config: Config) -> None:
     complete = _complete(folder) if folder is not None else []
     if not complete:
         return
-    # Parsed, so that a setting which came after that run has its default there.
-    before = parse_config(_content(complete[-1], mapped=True)["config"]).model_dump(mode="json")
+    before = _content(complete[-1], mapped=True)["config"]
     free = {"data": {"shards", "teachers", "num_workers"}, "optim": {"micro_batch_pairs"}}
     now, default = config.model_dump(mode="json"), Config().model_dump(mode="json")
     # A setting that was not there when the run began had what is now its default.
