@@ -38,16 +38,17 @@ PASSES = 4  # each held-out clip is judged so often in each role
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to train: its name in the table and the settings that differ from configs/demo.yaml."""
+    """A network to train: its name in the table, its run's folder, the settings that differ from configs/demo.yaml."""
 
     name: str
+    run: str
     settings: tuple[str, ...]
 
 
 CANDIDATES = (
-    Candidate("AVE-Net", ("model.name=ave",)),
-    Candidate("L3-Net", ("training.steps=600", "model.name=l3")),
-    Candidate("AVE-Net, sound shuffled between videos", ("training.steps=200", "data.shuffle_sound=true")),
+    Candidate("AVE-Net", "ave", ("model.name=ave",)),
+    Candidate("L3-Net", "l3", ("model.name=l3", "training.steps=600")),
+    Candidate("AVE-Net, sound shuffled between videos", "shuffled", ("training.steps=200", "data.shuffle_sound=true")),
 )
 
 
@@ -61,7 +62,7 @@ def demo(folder: Path, *, clips: int, seed: int, workers: int, say: Callable[[st
     labels = prepare(folder, clips=clips, seed=seed, workers=workers, say=say)
     rows = []
     for candidate in CANDIDATES:
-        run = runs / candidate.settings[-1].replace("=", "-")
+        run = runs / candidate.run
         settings = [f"data.shards={packed}", f"run.dir={run}", f"run.seed={seed}", *candidate.settings]
         say(f"training {candidate.name}: avc train {CONFIG.name} {' '.join(settings)}")
         train(str(CONFIG), settings)

@@ -38,7 +38,7 @@ def kinds(
 
     **Example**
 
-        avc eval kinds demo-world/runs/model.name-l3 --labels demo-world/world/labels.jsonl --tsne l3.png
+        avc eval kinds demo-world/runs/l3 --labels demo-world/world/labels.jsonl --tsne l3.png
     """
     from avc.evaluation.classifiers import svm
     from avc.evaluation.clips import known_clips

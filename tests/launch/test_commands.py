@@ -65,7 +65,7 @@ def test_a_users_mistake_ends_in_one_paragraph_and_status_2(trained, small_world
 
 def test_the_demo_ends_with_every_row_its_ceiling_and_its_pictures(tmp_path, monkeypatch) -> None:
     quick = ("training.steps=2", "model.width=0.0625", "data.image_size=28")
-    candidates = tuple(replace(one, settings=(*quick, *one.settings)) for one in CANDIDATES)
+    candidates = tuple(replace(one, settings=(*one.settings, *quick)) for one in CANDIDATES)
     monkeypatch.setattr(launch.demo, "CANDIDATES", candidates)
     said: list[str] = []
     results = demo(tmp_path / "demo", clips=40, seed=1, workers=2, say=said.append)
