@@ -76,10 +76,13 @@ class NegativeSettings(Section):
 
 
 class ModelSettings(Section):
-    name: Literal["l3", "ave", "ave_mf", "ave_of", "avol", "supervised", "soundnet8", "soundnet5"] = "ave"
+    name: Literal["l3", "ave", "ave_mf", "ave_of", "avol", "supervised", "soundnet8", "soundnet5", "autoencoder"] = (
+        "ave"
+    )
     """l3: L3-Net (Look, Listen and Learn); supervised: its trunks trained on labels, its baseline. ave: AVE-Net;
     ave_mf: AVE+MF, which sees 25 frames; ave_of: AVE+OF, which sees a frame and optical flow; avol: AVOL-Net (all
-    Objects that Sound). soundnet8, soundnet5: SoundNet's students, which hear and learn from what teachers saw."""
+    Objects that Sound). soundnet8, soundnet5: SoundNet's students, which hear and learn from what teachers saw;
+    autoencoder: their baseline, which learns to give back what it hears."""
     width: float = Field(default=1.0, gt=0, le=4)
     """Multiplies the trunks' 64, 128, 256 and 512 channels, or those of SoundNet's hidden layers; 1 is the papers'."""
     stride: bool = True
@@ -178,7 +181,7 @@ class Config(Section):
             )
         if self.negatives.hard_from_step:
             self._refuse_hard_negatives()
-        pairs_have_labels = not self.model.name.startswith("soundnet")
+        pairs_have_labels = not self.model.name.startswith(("soundnet", "autoencoder"))
         if pairs_have_labels and (self.optim.batch_pairs % 2 or self.validation.batch_pairs % 2):
             raise ValueError("batch_pairs must be even: half of the pairs are positives")
         return self

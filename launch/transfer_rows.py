@@ -8,18 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
-from avc.config import Config, load_config
+from avc.config import Config, ModelSettings, load_config
 from avc.data.labelled import LabelledSet
 from avc.evaluation.classifiers import Classifier, Integers, softmax_layer, svm
 from avc.evaluation.extraction import Extraction, Extractor, Identity, Item, extract, file_identity
 from avc.evaluation.image import picture_features
 from avc.evaluation.linear import STRENGTHS, Features, LinearResult, cross_validate
-from avc.evaluation.sound import embedding_features, mfcc_features, soundnet_features, trunk_features
-from avc.inference import load
+from avc.evaluation.sound import (
+    autoencoder_features,
+    embedding_features,
+    mfcc_features,
+    soundnet_features,
+    trunk_features,
+)
+from avc.inference import load, read_run
 from avc.models import CorrespondenceNet, build
+from avc.models.autoencoder import Autoencoder
 from avc.models.released import load_soundnet
-from avc.models.soundnet import SoundNet
+from avc.models.soundnet import SOUNDNETS, SoundNet
 from launch.linear_table import Row
 from launch.progress import progress
 
@@ -47,8 +55,9 @@ def sound_candidates(
         raise ValueError(f"--window is {seconds:g} s and must be more than 0 and at most 60")
     candidates: dict[str, Candidate] = {}
     for path in paths:
-        if path.suffix == ".safetensors":
-            found = _soundnet(path, layer=layer or "pool5", seconds=seconds, seed=seed)
+        settings = None if path.suffix == ".safetensors" else settings_of(path)
+        if settings is None or settings.name in (*SOUNDNETS, "autoencoder"):
+            found = _waveform(path, settings, layer=layer, seconds=seconds, seed=seed)
         else:
             found = _trunk(path, layer=layer or "conv4_2", window=window, seed=seed)
         candidates |= {candidate.extractor.name: candidate for candidate in found}
@@ -67,14 +76,39 @@ def image_candidates(paths: Sequence[Path], *, seed: int) -> list[Candidate]:
     return list(candidates.values())
 
 
-def _soundnet(path: Path, *, layer: str, seconds: float, seed: int) -> list[Candidate]:
-    model = load_soundnet(path)
+def _waveform(
+    path: Path, settings: ModelSettings | None, *, layer: str | None, seconds: float, seed: int
+) -> list[Candidate]:
+    trained: list[tuple[str, SoundNet | Autoencoder]] = []
+    released = settings is None
+    if settings is None:
+        soundnet = load_soundnet(path)
+        trained = [(soundnet.name, soundnet)]
+        settings = ModelSettings.model_validate({"name": soundnet.name})
+    elif path.is_dir():
+        network = _listener(settings)
+        network.load_state_dict(load_file(read_run(path)[1]))
+        trained = [(f"{settings.name} of {path.resolve().name}", network)]
     torch.manual_seed(seed)
-    fresh = SoundNet(model.name).eval()
-    trained = soundnet_features(model, name=model.name, layer=layer, seconds=seconds)
-    untrained = soundnet_features(fresh, name=f"{model.name} untrained, seed {seed}", layer=layer, seconds=seconds)
-    # The released code takes pool5 as it is. Untrained batch norms scale nothing, and C would meet any scale.
-    return [Candidate(trained, svm(standardise=False)), Candidate(untrained, svm(standardise=True))]
+    fresh = (f"{settings.name} untrained, width {settings.width:g}, seed {seed}", _listener(settings))
+    found: list[Candidate] = []
+    for name, network in [*trained, fresh]:
+        if isinstance(network, Autoencoder):
+            if layer is not None:
+                raise ValueError(f"--layer is {layer!r}, but of {path} there is conv4 alone; leave --layer out")
+            extractor = autoencoder_features(network, name=name, seconds=seconds)
+        else:
+            extractor = soundnet_features(network, name=name, layer=layer or "pool5", seconds=seconds)
+        # The released code takes the released network's features as they are. Others' have no scale that would fit C.
+        as_it_is = released and not found
+        found.append(Candidate(extractor, svm(standardise=not as_it_is)))
+    return found
+
+
+def _listener(settings: ModelSettings) -> SoundNet | Autoencoder:
+    if settings.name == "autoencoder":
+        return Autoencoder(width=settings.width)
+    return SoundNet(settings.name, width=settings.width, objects=settings.objects, scenes=settings.scenes)
 
 
 def _trunk(path: Path, *, layer: str, window: float | None, seed: int) -> list[Candidate]:
@@ -149,6 +183,11 @@ def classify(
             strengths=STRENGTHS if strength is None else (strength,),
             report=report,
         )
+
+
+def settings_of(path: Path) -> ModelSettings:
+    """What the network of a run, or of a file of settings, is."""
+    return (load_config(path) if path.suffix in (".yaml", ".yml") else read_run(path)[0]).model
 
 
 def networks(path: Path, seed: int) -> list[tuple[str, CorrespondenceNet, Config]]:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from avc.models.autoencoder import ENCODER
 from avc.models.soundnet import SAMPLE_RATE, SOUNDNETS, steps_of
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND
 from shards.posteriors import Posteriors
@@ -23,6 +24,7 @@ from shards.read import Shards
 
 Integers = NDArray[np.int64]
 
+LISTENERS = SOUNDNETS | {"autoencoder": ENCODER}
 STUDENT_SAMPLES_PER_TICK = SAMPLE_RATE // TICKS_PER_SECOND  # 882, exactly
 _ORDER, _START = range(2)  # streams of the generator, so that no two uses share a word
 
@@ -50,7 +52,7 @@ class ExcerptPlan:
 
     The sound of a row lasts `sound_seconds`, or as long as the clip's if that is less; where it is more, the stretch
     begins at a random tick. Clips whose sound is too short for one output step of the student are left out.
-    student: soundnet8 or soundnet5. index: rows of `shards.format.CLIP`; clips: rows of it to draw from.
+    student: one of LISTENERS. index: rows of `shards.format.CLIP`; clips: rows of it to draw from.
     Raises ValueError where no clip is long enough.
     """
 
@@ -66,7 +68,7 @@ class ExcerptPlan:
         begin = rows["sound_from"].astype(np.int64) // SAMPLES_PER_TICK
         end = np.minimum(rows["ticks"].astype(np.int64), -(-rows["sound_to"].astype(np.int64) // SAMPLES_PER_TICK))
         ticks = np.minimum(end - begin, round(sound_seconds * TICKS_PER_SECOND))
-        steps = steps_of(SOUNDNETS[student], np.maximum(ticks, 0) * STUDENT_SAMPLES_PER_TICK)
+        steps = steps_of(LISTENERS[student], np.maximum(ticks, 0) * STUDENT_SAMPLES_PER_TICK)
         usable = steps > 0
         self.too_short = int((~usable).sum())
         if not usable.any():
@@ -202,6 +204,32 @@ class ExcerptReader:
                 target[i, steps:] = 0
                 for step, frames in enumerate(parts):
                     target[i, step] = seen[frames].mean(axis=0)
+
+
+class SoundReader(ExcerptReader):
+    """Reads the stretches' sound alone: what teachers saw has no classes in its batches."""
+
+    def __init__(self, shards: Shards, plan: ExcerptPlan) -> None:
+        self.shards, self.plan = shards, plan
+
+    def room(self, *, places: int, rows: int, shared: bool = False) -> ExcerptRoom:
+        """As in ExcerptReader, without room for posteriors."""
+        samples = self.plan.longest_ticks * STUDENT_SAMPLES_PER_TICK
+        sounds = torch.empty((places, rows, samples), dtype=torch.int16)
+        if shared:
+            sounds.share_memory_()  # type: ignore[no-untyped-call]
+        nothing = torch.empty((places, rows, self.plan.most_steps, 0), dtype=torch.float16)
+        return ExcerptRoom(sounds, nothing, nothing)
+
+    def fill(self, room: ExcerptRoom, place: int, rows: Excerpts) -> None:
+        """Read what the rows name into a place of `room`. Raises shards.read.BadRecord where files are damaged."""
+        sounds = room.sounds[place].numpy()
+        for i, (clip, first, ticks) in enumerate(
+            zip(rows.clip.tolist(), rows.first_tick.tolist(), rows.ticks.tolist(), strict=True)
+        ):
+            samples = ticks * STUDENT_SAMPLES_PER_TICK
+            sounds[i, :samples] = student_sound(self.shards, clip, first, ticks)
+            sounds[i, samples:] = 0
 
 
 def student_sound(shards: Shards, clip: int, first_tick: int, ticks: int) -> NDArray[np.int16]:

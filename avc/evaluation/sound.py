@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from avc.data.transforms import log_spectrogram
 from avc.evaluation.extraction import Extractor, Unreadable
 from avc.models import CorrespondenceNet
+from avc.models.autoencoder import Autoencoder
 from avc.models.soundnet import SAMPLE_RATE, SoundNet, to_waveform
 from avc.models.trunks import Trunk
 from shards.format import SAMPLE_RATE_HZ
@@ -102,6 +103,17 @@ def soundnet_features(model: SoundNet, *, name: str, layer: str, seconds: float)
         return network.features(to_waveform(sound), layer).flatten(1)
 
     return _extractor(f"{name}, {layer}, windows of {seconds:g} s", model, compute, rate=SAMPLE_RATE, seconds=seconds)
+
+
+def autoencoder_features(model: Autoencoder, *, name: str, seconds: float) -> Extractor[Path]:
+    """conv4 of the autoencoder, all its steps side by side. Raises ValueError for windows too short for one."""
+    model.features(torch.zeros(1, round(seconds * SAMPLE_RATE)))
+
+    def compute(network: nn.Module, sound: Tensor) -> Tensor:
+        assert isinstance(network, Autoencoder)
+        return network.features(to_waveform(sound)).flatten(1)
+
+    return _extractor(f"{name}, conv4, windows of {seconds:g} s", model, compute, rate=SAMPLE_RATE, seconds=seconds)
 
 
 def mfcc_features(*, seconds: float) -> Extractor[Path]:

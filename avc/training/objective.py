@@ -57,10 +57,13 @@ class Objective(Protocol[B]):
 def objective_of(config: Config, shards: Shards) -> Objective[Any]:
     """What `config.model.name` is trained to do on these shards. Raises ValueError where they do not fit."""
     # Imported here: they import this module's Validation.
+    from avc.training.autoencoding import Autoencoding
     from avc.training.correspondence import AudioVisualCorrespondence
     from avc.training.distillation import Distillation
     from avc.training.supervision import Supervision
 
     if config.model.name in SOUNDNETS:
         return Distillation(config, shards)
+    if config.model.name == "autoencoder":
+        return Autoencoding(config, shards)
     return (Supervision if config.model.name == "supervised" else AudioVisualCorrespondence)(config, shards)

@@ -1,0 +1,82 @@
+"""The autoencoder learns to give back what it hears, SoundNet's baseline (Aytar, Vondrick and Torralba 2016)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from avc.config import Config
+from avc.data.excerpts import ExcerptBatch, ExcerptPlan, SoundReader
+from avc.data.loader import load
+from avc.models.autoencoder import Autoencoder
+from avc.models.soundnet import to_waveform
+from avc.training.distributed import World
+from avc.training.objective import Validation
+from shards.format import TICKS_PER_SECOND
+from shards.read import Shards
+
+
+class Autoencoding:
+    """Mean squared error of the waveform, which lies in [-256, 256]; an `avc.training.objective.Objective`.
+
+    Figure: power, the waveform's mean square, which is the error of giving back nothing. A row that is shorter than its
+    batch is followed by silence, which it gives back as well.
+    """
+
+    figures: tuple[str, ...] = ("power",)
+
+    def __init__(self, config: Config, shards: Shards) -> None:
+        self.config, self.shards = config, shards
+        self.plan = _plan(config, shards, split="train")
+        self.reader = SoundReader(shards, self.plan)
+        self.about = f"{self.plan.longest_ticks / TICKS_PER_SECOND:g} s of sound a row"
+        self.remarks: tuple[str, ...] = ()
+
+    def network(self) -> nn.Module:
+        """The autoencoder with fresh weights from torch's global generator."""
+        return Autoencoder(width=self.config.model.width)
+
+    def loss(self, network: nn.Module, batch: ExcerptBatch, *, step: int) -> tuple[Tensor, Tensor]:
+        """The errors and, in one place, the powers of the rows, summed: () and (1,)."""
+        error, power = _error_and_power(network, batch, self.config)
+        return error, power[None]
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, world: World) -> Validation:
+        """The score is the share of the power that comes back right, 1 - error / power, on the validation split."""
+        settings = self.config.validation
+        plan = _plan(self.config, self.shards, split=settings.split)
+        total = settings.passes * plan.rows_per_epoch
+        size = settings.batch_pairs
+        stretches = [(row, min(row + size, total)) for row in range(world.rank * size, total, world.world_size * size)]
+        pin = world.device.type == "cuda"
+        batches = load(
+            SoundReader(self.shards, plan), iter(stretches), num_workers=self.config.data.num_workers, pin=pin
+        )
+        sums = torch.zeros(2, dtype=torch.float64, device=world.device)
+        model.eval()
+        for batch in batches:
+            sums += torch.stack(_error_and_power(model, batch.to(world.device), self.config))
+        model.train()
+        error, power = world.sum(sums)
+        score = max(0.0, 1 - error / power) if power > 0 else 0.0
+        return Validation(score, {"score": score, "loss": error / total, "power": power / total})
+
+
+def _plan(config: Config, shards: Shards, *, split: str) -> ExcerptPlan:
+    return ExcerptPlan(
+        shards.index,
+        shards.clips(split),
+        student=config.model.name,
+        sound_seconds=config.data.sound_seconds,
+        seed=config.run.seed,
+    )
+
+
+def _error_and_power(network: nn.Module, batch: ExcerptBatch, config: Config) -> tuple[Tensor, Tensor]:
+    autocast = torch.autocast(batch.steps.device.type, torch.bfloat16, enabled=config.training.precision == "bf16")
+    waveform = to_waveform(batch.sounds.to(torch.float32) / 32768)
+    with autocast:
+        given_back = network(waveform)
+    error = (given_back.float() - waveform).square().mean(dim=1).sum()
+    return error, waveform.square().mean(dim=1).sum()
