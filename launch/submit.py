@@ -80,7 +80,7 @@ def _refuse_impossible(config: Config, cluster: Cluster) -> None:
     """What the ranks would find out at their start, found out here."""
     from avc.data.loader import share
     from avc.training.checkpoint import refuse_other_run
-    from avc.training.objective import objective_of
+    from avc.training.families import objective_of
     from shards.read import Shards
 
     share(

@@ -11,16 +11,16 @@ from __future__ import annotations
 import numpy as np
 import simplejpeg
 
+from shards.format import FLOW_LEVELS_PER_PIXEL, FLOW_ZERO
+
 METHOD = "DIS, medium"  # of shards/media/flow.py
-ZERO = 128
-LEVELS_PER_PIXEL = 127 / 20
 _BLOCK = 8  # rows and columns of a JPEG's blocks, and the strongest reduction at which one decodes
 
 
 def encode_flow(flow: np.ndarray, *, quality: int) -> bytes:
     """One step: float32 (height, width, 2), x to the right and y down in pixels, to a JPEG file."""
     height, width, _ = flow.shape
-    levels = np.clip(np.rint(flow * LEVELS_PER_PIXEL), -127, 127).astype(np.int16) + ZERO
+    levels = np.clip(np.rint(flow * FLOW_LEVELS_PER_PIXEL), -127, 127).astype(np.int16) + FLOW_ZERO
     filled = _filled(height)
     image = np.empty((2, filled, width), np.uint8)
     image[:, :height] = levels.transpose(2, 0, 1)

@@ -37,6 +37,10 @@ SAMPLE_RATE_HZ = 48_000
 SAMPLES_PER_TICK = SAMPLE_RATE_HZ // TICKS_PER_SECOND  # 1,920, exactly
 HALF_SECOND_SAMPLES = SAMPLE_RATE_HZ // 2
 
+# Optical flow is stored in levels of 8 bits: no motion, and so many to a pixel of the stored picture.
+FLOW_ZERO = 128
+FLOW_LEVELS_PER_PIXEL = 127 / 20
+
 MANIFEST = "manifest.json"
 CLIPS = "clips.npy"
 PICTURES = "pictures.npy"

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from avc.config import DataSettings
-from shards.flow import ZERO
+from shards.format import FLOW_ZERO
 
 # Look, Listen and Learn, section 3: a window of 0.01 s at 48 kHz, hop of half of it, log of the spectrogram.
 # A 512-point transform gives 257 bins.
@@ -50,7 +50,7 @@ def pictures_to_input(pictures: Tensor, numbers: Tensor | None, settings: DataSe
 
 def _flow_to_input(flow: Tensor, numbers: Tensor | None, settings: DataSettings) -> Tensor:
     """uint8 (N, H, W, 2 * steps), x and y of each step → float32 (N, 2 * steps, image_size, image_size)."""
-    x = _scaled((flow.permute(0, 3, 1, 2).to(torch.float32) - ZERO) / 64, settings)
+    x = _scaled((flow.permute(0, 3, 1, 2).to(torch.float32) - FLOW_ZERO) / 64, settings)
     if numbers is None:
         return x
     mirrored = x.flip(-1)

@@ -91,7 +91,10 @@ class Attempt:
 
     def check(self) -> None:
         """Raise Superseded where a later attempt has signed in."""
-        newest = _numbers(self.run)[-1]
+        numbers = _numbers(self.run)
+        if not numbers:
+            raise FileNotFoundError(errno.ENOENT, "the run's folder is gone", str(self.run))
+        newest = numbers[-1]
         if newest != self.record.number:
             later = _read(_folder(self.run, newest))
             raise Superseded(

@@ -18,8 +18,8 @@ from avc.models import to_channels_last
 from avc.training.attempt import CONFIG, Attempt, sign_in
 from avc.training.checkpoint import Checkpoint, export, load_newest, refuse_other_run, save
 from avc.training.distributed import World, share_statistics, synchronise_batchnorm
+from avc.training.families import objective_of
 from avc.training.log import RunLog, opening
-from avc.training.objective import objective_of
 from avc.training.optim import build_optimiser, learning_rate
 from avc.training.window import Window
 from shards.read import Shards

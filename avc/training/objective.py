@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
-from avc.config import Config
 from avc.data.reading import AnyPlan, B, Reader
-from avc.models.soundnet import SOUNDNETS
 from avc.training.distributed import World
-from shards.read import Shards
 
 
 @dataclass(frozen=True)
@@ -52,18 +49,3 @@ class Objective(Protocol[B]):
 
     def validate(self, model: nn.Module, world: World) -> Validation:
         """Measure `model` on the validation split and leave it as it was; every rank must call it."""
-
-
-def objective_of(config: Config, shards: Shards) -> Objective[Any]:
-    """What `config.model.name` is trained to do on these shards. Raises ValueError where they do not fit."""
-    # Imported here: they import this module's Validation.
-    from avc.training.autoencoding import Autoencoding
-    from avc.training.correspondence import AudioVisualCorrespondence
-    from avc.training.distillation import Distillation
-    from avc.training.supervision import Supervision
-
-    if config.model.name in SOUNDNETS:
-        return Distillation(config, shards)
-    if config.model.name == "autoencoder":
-        return Autoencoding(config, shards)
-    return (Supervision if config.model.name == "supervised" else AudioVisualCorrespondence)(config, shards)

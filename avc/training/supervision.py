@@ -23,7 +23,7 @@ class Supervision(AudioVisualCorrespondence):
     Raises ValueError where there are no labels, or not of so many kinds as the settings say.
     """
 
-    figures = ("accuracy", "sight", "hearing")
+    figures: tuple[str, ...] = ("accuracy", "sight", "hearing")
 
     def __init__(self, config: Config, shards: Shards) -> None:
         if config.data.labels is None:

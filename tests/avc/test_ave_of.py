@@ -18,8 +18,7 @@ from avc.models import build, parameter_count, to_channels_last
 from avc.models.ave_of import AVEOFNet
 from avc.training.distributed import World
 from avc.training.loop import train
-from shards.flow import ZERO
-from shards.format import PackSettings
+from shards.format import FLOW_ZERO, PackSettings
 from shards.pack import pack
 from shards.read import Shards
 from tests.avc.launching import assert_same_bits, final_state, write_config
@@ -106,9 +105,9 @@ def test_batches_with_flow_do_not_depend_on_the_number_of_workers(shards, num_wo
 
 
 def test_a_flip_mirrors_the_flow_and_turns_its_horizontal_part_round() -> None:
-    seen = torch.full((2, 32, 32, 23), ZERO, dtype=torch.uint8)
-    seen[:, :, :10, 3::2] = ZERO + 32  # to the right, on the left side
-    seen[:, :, :10, 4::2] = ZERO + 16  # and down
+    seen = torch.full((2, 32, 32, 23), FLOW_ZERO, dtype=torch.uint8)
+    seen[:, :, :10, 3::2] = FLOW_ZERO + 32  # to the right, on the left side
+    seen[:, :, :10, 4::2] = FLOW_ZERO + 16  # and down
     numbers = torch.full((2, 5), 0.5)
     numbers[0, 2] = 0.4
     plain, flipped = pictures_to_input(seen, numbers, DataSettings(image_size=32))[:, 3:]

@@ -13,8 +13,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from shards.flow import LEVELS_PER_PIXEL, ZERO, decode_flow, encode_flow
-from shards.format import CLIP, CLIP_WITH_FLOW, FLOW, PackSettings
+from shards.flow import decode_flow, encode_flow
+from shards.format import CLIP, CLIP_WITH_FLOW, FLOW, FLOW_LEVELS_PER_PIXEL, FLOW_ZERO, PackSettings
 from shards.index import read_manifest
 from shards.merge import merge
 from shards.pack import pack
@@ -65,7 +65,7 @@ def smooth_video(path: Path, *, right: int, down: int, rate: int = 25) -> Path:
 def median_motion(shards: Shards, first_tick: int, count: int) -> np.ndarray:
     """Pixels to the right and down, of the middle of the picture, for each step."""
     steps = [step[30:-30, 30:-30] for step in shards.flow(0, first_tick, count=count)]
-    return np.array([(np.median(step, axis=(0, 1)) - ZERO) / LEVELS_PER_PIXEL for step in steps])
+    return np.array([(np.median(step, axis=(0, 1)) - FLOW_ZERO) / FLOW_LEVELS_PER_PIXEL for step in steps])
 
 
 @pytest.mark.parametrize(("right", "down"), [(3, 0), (-2, 1), (0, -4)])
@@ -90,13 +90,13 @@ def test_flow_comes_back_as_it_was_stored_within_a_fifth_of_a_pixel_and_is_cut_a
     y, x = np.mgrid[:57, :70].astype(np.float32)
     flow = np.stack([(x - 35) / 10, (y - 28) / 7], axis=2)
     data = encode_flow(flow, quality=90)
-    back = (decode_flow(data, width=70, height=57).astype(float) - ZERO) / LEVELS_PER_PIXEL
+    back = (decode_flow(data, width=70, height=57).astype(float) - FLOW_ZERO) / FLOW_LEVELS_PER_PIXEL
     assert np.abs(back - flow).mean() < 0.1
     assert np.abs(back - flow).max() < 0.5
     fast = decode_flow(encode_flow(np.full((16, 16, 2), -90, np.float32), quality=90), width=16, height=16)
     assert (fast <= 2).all()
     still = decode_flow(encode_flow(np.zeros((57, 70, 2), np.float32), quality=90), width=70, height=57)
-    assert (still == ZERO).all()
+    assert (still == FLOW_ZERO).all()
 
 
 @pytest.mark.parametrize("reduce", [1, 2, 4, 8])
@@ -108,7 +108,7 @@ def test_flow_is_decoded_at_a_part_of_its_size_without_one_direction_reaching_in
     flow[..., 0], flow[..., 1] = 10, -10
     step = decode_flow(encode_flow(flow, quality=90), width=width, height=height, reduce=reduce)
     assert step.shape == (-(-height // reduce), -(-width // reduce), 2)
-    expected = ZERO + round(10 * LEVELS_PER_PIXEL) * np.array([1, -1])
+    expected = FLOW_ZERO + round(10 * FLOW_LEVELS_PER_PIXEL) * np.array([1, -1])
     assert np.abs(step - expected).max() <= 2
     with pytest.raises(ValueError, match=r"\w"):
         decode_flow(encode_flow(flow, quality=90)[:-60], width=width, height=height, reduce=reduce)
