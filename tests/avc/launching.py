@@ -20,7 +20,7 @@ from avc.training.checkpoint import load_newest
 
 SETTINGS = {
     "model": {"name": "ave", "width": 0.0625},
-    "data": {"image_size": 28, "num_workers": 1},
+    "data": {"image_size": 28, "num_workers": 0},  # a worker takes as long to start as a rank
     "negatives": {"source": "shared", "block": 4},
     "optim": {"batch_pairs": 32, "micro_batch_pairs": 8, "lr": 1e-3},
     "training": {"steps": 8, "device": "cpu", "process_group_timeout_seconds": 60},

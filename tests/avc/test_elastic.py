@@ -54,7 +54,7 @@ def test_other_micro_batches_are_said_to_change_the_batch_statistics(small_world
 
 
 def test_a_straggler_shows_in_the_log_by_its_rank(small_world, tmp_path) -> None:
-    changes = {"data": {"num_workers": 0}, "training": {"steps": 100_000}, "log": {"every_steps": 5}}
+    changes = {"training": {"steps": 100_000}, "log": {"every_steps": 5}}
     ranks = Ranks(write_config(tmp_path, small_world, **CHANGES | changes), tmp_path / "run", world_size=2)
     try:
         ranks.wait_for_step(5)

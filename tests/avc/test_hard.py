@@ -148,7 +148,7 @@ def test_a_batch_is_judged_on_the_pairs_that_the_network_chose(small_world, tmp_
 
 def test_the_run_is_the_random_one_until_the_step_and_resumes_to_the_same_bits_after_it(small_world, tmp_path) -> None:
     world = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
-    path = write_config(tmp_path, small_world, data={"num_workers": 0}, **HARD)
+    path = write_config(tmp_path, small_world, **HARD)
     names = ("once", "twice", "random")
     once, twice, random = (load_config(path, [f"run.dir={tmp_path / name}"]) for name in names)
     random = random.model_copy(update={"negatives": random.negatives.model_copy(update={"hard_from_step": 0})})
@@ -178,7 +178,7 @@ def test_two_ranks_choose_as_one_does(small_world, tmp_path) -> None:
 
 def test_a_run_from_before_there_was_this_setting_goes_on(small_world, tmp_path) -> None:
     world = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
-    path = write_config(tmp_path, small_world, data={"num_workers": 0}, validation={"every_steps": 0})
+    path = write_config(tmp_path, small_world, validation={"every_steps": 0})
     run = tmp_path / "run"
     assert train(load_config(path, [f"run.dir={run}", "training.steps=1"]), world)
     checkpoint = next((run / "checkpoints").glob("*.pt"))

@@ -17,7 +17,6 @@ from tests.avc.launching import assert_same_bits, final_state, metrics, write_co
 ROOT = Path(__file__).resolve().parents[2]
 HOSTS = {"avct1": "10.98.7.1", "avct2": "10.98.7.2"}
 CHANGES = {
-    "data": {"num_workers": 0},
     "training": {"steps": 20, "process_group_timeout_seconds": 30},
     "validation": {"every_steps": 0},
     "checkpoint": {"every_steps": 4},

@@ -10,7 +10,6 @@ from tests.avc.launching import Ranks, write_config
 
 TIMEOUT_SECONDS = 12
 ENDLESS = {
-    "data": {"num_workers": 0},
     "training": {"steps": 100_000, "process_group_timeout_seconds": TIMEOUT_SECONDS},
     "validation": {"every_steps": 0},
 }

@@ -23,7 +23,7 @@ def losses(run) -> list[float]:
 def test_a_run_killed_at_a_random_step_ends_with_the_bits_of_the_uninterrupted_one(
     small_world, tmp_path, world_size
 ) -> None:
-    config = write_config(tmp_path, small_world)
+    config = write_config(tmp_path, small_world, data={"num_workers": 1 if world_size < 4 else 0})
     Training(config, tmp_path / "whole", world_size=world_size).finish()
     step = random.randrange(1, 8)
     killed = Training(config, tmp_path / "killed", world_size=world_size)
@@ -45,7 +45,7 @@ def test_a_finished_run_that_is_started_again_changes_nothing(small_world, tmp_p
     assert [line["step"] for line in metrics(tmp_path / "run") if line["kind"] == "train"] == [1, 2]
 
 
-def test_two_ranks_with_synchronised_batch_norm_follow_the_single_process(small_world, tmp_path) -> None:
+def test_two_ranks_follow_the_single_process_with_synchronised_batch_norm_alone(small_world, tmp_path) -> None:
     # One micro-batch per rank and step against one of the whole batch: the statistics are over the same samples. At the
     # papers' learning rate: Adam turns the sign of a gradient near zero into a whole step of that size.
     changes = {"optim": {"lr": 1e-4}, "validation": {"every_steps": 0}, "training": {"steps": 6}}
@@ -56,13 +56,8 @@ def test_two_ranks_with_synchronised_batch_norm_follow_the_single_process(small_
     one, two_losses = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 6
     assert max(abs(a - b) for a, b in zip(one, two_losses, strict=True)) < 1e-4
-
-
-def test_without_synchronised_batch_norm_two_ranks_differ_from_the_single_process(small_world, tmp_path) -> None:
-    config = write_config(tmp_path, small_world, validation={"every_steps": 0}, training={"steps": 3})
-    Training(config, tmp_path / "one", "optim.micro_batch_pairs=32").finish()
-    Training(config, tmp_path / "two", "optim.micro_batch_pairs=16", world_size=2).finish()
-    assert max(abs(a - b) for a, b in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True)) > 1e-4
+    Training(config, tmp_path / "each alone", "optim.micro_batch_pairs=16", world_size=2).finish()
+    assert max(abs(a - b) for a, b in zip(one, losses(tmp_path / "each alone"), strict=True)) > 1e-4
 
 
 def test_validation_counts_every_pair_once_whatever_the_number_of_ranks(small_world, tmp_path) -> None:
@@ -74,12 +69,11 @@ def test_validation_counts_every_pair_once_whatever_the_number_of_ranks(small_wo
     }
     config = write_config(tmp_path, small_world, **changes)
     seen = []
-    for world_size in (1, 2, 4):
+    for world_size in (1, 4):
         Training(config, tmp_path / str(world_size), world_size=world_size).finish()
         seen += [line for line in metrics(tmp_path / str(world_size)) if line["kind"] == "validation"]
-    assert [line["pairs"] for line in seen] == [96, 96, 96]
+    assert [line["pairs"] for line in seen] == [96, 96]
     assert seen[1]["loss"] == pytest.approx(seen[0]["loss"], abs=1e-4)
-    assert seen[2]["loss"] == pytest.approx(seen[0]["loss"], abs=1e-4)
 
 
 def test_a_loss_that_is_not_finite_on_one_rank_stops_all_before_the_step(small_world, tmp_path) -> None:
@@ -166,7 +160,7 @@ def test_micro_batches_fall_so_that_the_same_samples_are_consumed(small_world, t
 
 def test_a_run_that_is_asked_to_stop_saves_at_that_step_and_goes_on_to_the_same_bits(small_world, tmp_path) -> None:
     world = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
-    path = write_config(tmp_path, small_world, data={"num_workers": 0})
+    path = write_config(tmp_path, small_world)
     once, twice = (load_config(path, [f"run.dir={tmp_path / name}"]) for name in ("once", "twice"))
     assert train(once, world)
     asked = iter(range(1, 100))

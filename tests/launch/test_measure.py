@@ -63,7 +63,10 @@ def test_localize_writes_the_video(runs, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["eval", "retrieval", "{avol}", "--labels", "{world}/labels.jsonl"], "retrieval needs an l3 or ave run"),
+        (
+            ["eval", "retrieval", "{avol}", "--labels", "{world}/labels.jsonl"],
+            "retrieval needs a run of another",
+        ),
         (["eval", "retrieval", "{l3}", "--labels", "/nowhere.csv"], "/nowhere.csv cannot be read"),
         (["eval", "retrieval", "{l3}", "--labels", "{world}/labels.jsonl", "--gain", "log"], "--gain is 'log'"),
         (["eval", "localization", "{l3}", "--boxes", "{world}/labels.jsonl"], "only avol says where sound is"),

@@ -51,7 +51,6 @@ class Jobs:
         self.config = write_config(
             folder,
             shards,
-            data={"num_workers": 0},
             negatives={"source": "independent"},
             training={"steps": STEPS, "process_group_timeout_seconds": 240},
             validation={"every_steps": 0},
