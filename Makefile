@@ -1,8 +1,8 @@
 # From nothing: `make demo` or `make test` builds the environment first. Needs Python 3.11 or newer with venv, make, git.
 
 PYTHON ?= python3
-# Test files run side by side in this many processes: more than cores, as tests of clusters mostly wait.
-JOBS ?= 3
+# Test files run side by side in this many processes.
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -53,7 +53,7 @@ def test_a_cluster_that_cannot_start_leaves_nothing_either(tmp_path, monkeypatch
     try:
         with pytest.raises(AssertionError):
             cluster.start()
-        assert len(processes_with(str(tmp_path))) >= 4
+        wait_until(lambda: len(processes_with(str(tmp_path))) >= 4, seconds=10, what="what was started shows")
     finally:
         cluster.stop()
     assert not processes_with(str(tmp_path))
