@@ -180,6 +180,17 @@ class Cluster:
                     found.append(process)
         return found
 
+    def task(self, **environment: object) -> int | None:
+        """The process, of all nodes', that submitit runs as the task of a job with such an environment."""
+        wanted = [f"\0{name}={value}\0".encode() for name, value in environment.items()]
+        for process in (one for node in NODES for one in self.processes(node, "-m submitit.core._submit")):
+            with suppress(OSError):
+                holds = Path(f"/proc/{process}/environ").read_bytes()
+                is_task = b"srun" not in Path(f"/proc/{process}/cmdline").read_bytes()
+                if is_task and all(words in holds for words in wanted):
+                    return process
+        return None
+
     def log(self) -> str:
         """The ends of the daemons' logs, for a message."""
         logs = [self.folder / "log" / f"{name}.log" for name in ("slurmctld", *(f"slurmd.{node}" for node in NODES))]

@@ -88,13 +88,8 @@ class Jobs:
     def hold(self, rank: int, *, step: int) -> int:
         """Stop a rank after a step, so that the run cannot finish before what is to happen; its process."""
         self.reach(step)
-        node = starts(self.run)[-1].words["started"]["nodes"][rank // 2]
-        [process] = [
-            process
-            for process in self.cluster.processes(node, "-m submitit.core._submit")
-            if f"\0SLURM_PROCID={rank}\0".encode() in Path(f"/proc/{process}/environ").read_bytes()
-            and b"srun" not in Path(f"/proc/{process}/cmdline").read_bytes()
-        ]
+        process = self.cluster.task(SLURM_JOB_ID=self.job, SLURM_PROCID=rank)
+        assert process is not None, self.told()
         os.kill(process, signal.SIGSTOP)
         return process
 

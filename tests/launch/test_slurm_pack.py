@@ -15,7 +15,7 @@ from shards.format import PackSettings
 from shards.merge import merge
 from shards.pack import pack
 from shards.verify import verify
-from tests.cluster import NODES, Cluster, wait_until
+from tests.cluster import Cluster, wait_until
 from tests.shards.test_tasks import records
 from tests.small_videos import render_folder, render_video
 
@@ -148,23 +148,30 @@ def test_a_task_that_fails_leaves_no_merge_waiting_and_the_same_command_goes_on(
 def test_real_videos_packed_as_1_3_and_8_tasks_one_of_them_killed_are_the_same_records(
     cluster: Cluster, shared_data: Path, tmp_path: Path
 ) -> None:
-    def submit_as(tasks: int) -> str:
+    def submit_as(tasks: int) -> tuple[str, str]:
         words = command(shared_data / "videos", tmp_path / str(tasks), tmp_path, tasks=tasks, side=64)
-        return submit(cluster, words)[1]
+        return submit(cluster, words)
 
     def in_work() -> list[Path]:
         journals = [path for path in eight.glob("task-*/journal.jsonl") if path.read_bytes().count(b"\n") > 2]
         return [path.parent for path in journals if not (path.parent / "manifest.json").exists()]
 
-    def is_of(process: int, task: Path) -> bool:
-        return f"\0SLURM_ARRAY_TASK_ID={array_index(task)}\0".encode() in Path(f"/proc/{process}/environ").read_bytes()
+    def one_is_killed_midway() -> bool:
+        for task in in_work():
+            process = cluster.task(SLURM_ARRAY_JOB_ID=arrays[8], SLURM_ARRAY_TASK_ID=array_index(task))
+            if process is not None:
+                os.kill(process, signal.SIGSTOP)  # so that it cannot end between the look and the blow
+                midway = task in in_work()
+                os.kill(process, signal.SIGKILL if midway else signal.SIGCONT)
+                if midway:
+                    return True
+        return False
 
     eight = tmp_path / "8"
-    merges = {tasks: submit_as(tasks) for tasks in (8, 3, 1)}
-    wait_until(in_work, seconds=300, what="a task is midway")
-    task = in_work()[-1]
-    ranks = [process for node in NODES for process in cluster.processes(node, f"submitit.core._submit {eight}/")]
-    os.kill(next(process for process in ranks if is_of(process, task)), signal.SIGKILL)
+    arrays, merges = {}, {}
+    for tasks in (8, 3, 1):
+        arrays[tasks], merges[tasks] = submit_as(tasks)
+    wait_until(one_is_killed_midway, seconds=300, what="a task is midway")
     assert [wait_for(cluster, merges[tasks], seconds=500) for tasks in (8, 3, 1)] == [
         "CANCELLED",
         "COMPLETED",
@@ -172,7 +179,7 @@ def test_real_videos_packed_as_1_3_and_8_tasks_one_of_them_killed_are_the_same_r
     ]
     with pytest.raises(ValueError, match=r"1 of the 8 tasks in .* have not finished"):
         merge(eight)
-    assert wait_for(cluster, submit_as(8)) == "COMPLETED"
+    assert wait_for(cluster, submit_as(8)[1]) == "COMPLETED"
     assert len(records(eight)) == 113
     for tasks in (3, 1):
         assert records(tmp_path / str(tasks)) == records(eight)
