@@ -22,6 +22,11 @@ def kinds(
     labels: Annotated[Path, typer.Option(help="Labels: .csv or .tsv rows of file name and label, or .jsonl.")],
     shards: Annotated[Path | None, typer.Option(help="Packed videos.", show_default="the first run's own")] = None,
     split: Annotated[str, typer.Option(help="Tested on: validation or test.")] = "validation",
+    layer: Annotated[str, typer.Option(help="conv4_2, or embedding: what each tower ends in.")] = "conv4_2",
+    few: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train on so many clips of each kind, drawn ten times.", show_default="all"),
+    ] = None,
     strength: Strength = None,
     seed: Seed = 0,
     devices: Devices = "auto",
@@ -36,54 +41,69 @@ def kinds(
     the mean of its seconds'. C is chosen on folds of the training clips. Beside each network stands the same one
     untrained. Clips without a label, or with several, are counted and left out.
 
-    **Example**
+    Where labels abound, untrained features may do. With --few the classifiers are trained on a few labelled clips of
+    each kind, as one has who labels by hand; C is then 0.01, or --strength.
+
+    **Examples**
 
         avc eval kinds demo-world/runs/l3 --labels demo-world/world/labels.jsonl --tsne l3.png
+        avc eval kinds demo-world/runs/l3 --labels demo-world/world/labels.jsonl --layer embedding --few 2
     """
     from avc.evaluation.classifiers import svm
-    from avc.evaluation.clips import known_clips
+    from avc.evaluation.clips import LAYERS, known_clips
     from avc.inference import load
     from launch.linear_table import Row, show
-    from launch.transfer_rows import classify, networks
+    from launch.transfer_rows import classify, classify_from_few, networks
     from launch.tsne import draw_tsne
     from shards.read import Shards
 
     if split not in ("validation", "test"):
         raise ValueError(f"--split is {split!r} and must be validation or test")
+    if layer not in LAYERS:
+        raise ValueError(f"--layer is {layer!r} and must be {' or '.join(LAYERS)}")
     paths = [model.expanduser() for model in models]
     data = Shards(shards or load(paths[0]).config.data.shards)
     known = known_clips(data, labels, split=split)
+    machines = svm(standardise=True)
     rows: list[Row] = []
     for name, (model, config) in {
         name: (one, own) for path in paths for name, one, own in networks(path, seed)
     }.items():
-        found = _features(model, data, config, known, name=name, devices=devices, cache=cache.expanduser())
+        found = _features(model, data, config, known, name=name, layer=layer, devices=devices, cache=cache.expanduser())
         if tsne is not None and not rows:
             draw_tsne(found, known, tsne.expanduser())
         for what, one in found.items():
-            result = classify(
-                one.features,
-                known.label,
-                known.fold,
-                tested_folds=[0],
-                classifier=svm(standardise=True),
-                strength=strength,
-            )
+            if few is None:
+                result = classify(
+                    one.features, known.label, known.fold, tested_folds=[0], classifier=machines, strength=strength
+                )
+            else:
+                result = classify_from_few(
+                    one.features, known.label, known.fold, per_class=few, classifier=machines, strength=strength
+                )
             rows.append(Row(what, result, one.unreadable, one.padded))
-    show(rows, known.classes, what="clips", confusion=confusion, json=json)
+    show(rows, known.classes, what="clips", tried="folds" if few is None else "draws", confusion=confusion, json=json)
     if known.left_out:
         print(f"{known.left_out:,} clips have no label in {labels}, or several, and were left out")
 
 
 def _features(
-    model: CorrespondenceNet, shards: Shards, config: Config, known: KnownClips, *, name: str, devices: str, cache: Path
+    model: CorrespondenceNet,
+    shards: Shards,
+    config: Config,
+    known: KnownClips,
+    *,
+    name: str,
+    layer: str,
+    devices: str,
+    cache: Path,
 ) -> dict[str, Extraction]:
     """Sound, frames and both side by side, under their names."""
     from avc.evaluation.clips import clip_identity, heard, seen, together
     from avc.evaluation.extraction import Extraction
     from launch.transfer_rows import features_of
 
-    extractors = [sense(model, shards, config.data, name=name) for sense in (heard, seen)]
+    extractors = [sense(model, shards, config.data, name=name, layer=layer) for sense in (heard, seen)]
     sound, frames = (
         features_of(one, known.clips.tolist(), identify=clip_identity(shards), devices=devices, cache=cache)
         for one in extractors

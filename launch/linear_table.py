@@ -26,9 +26,21 @@ class Row:
     padded: int
 
 
-def show(rows: list[Row], classes: tuple[str, ...], *, what: str, confusion: Path | None, json: Path | None) -> None:
-    """Print the table and what took no part; `what` is counted, in the plural. Draw and write what is asked for."""
-    table = Table("features", "accuracy", "± over folds", "each fold", "C of each fold")
+def show(
+    rows: list[Row],
+    classes: tuple[str, ...],
+    *,
+    what: str,
+    confusion: Path | None,
+    json: Path | None,
+    tried: str = "folds",
+) -> None:
+    """Print the table and what took no part; `what` was classified, in as many `tried`, both in the plural.
+
+    Draws and writes what is asked for.
+    """
+    one = tried.removesuffix("s")
+    table = Table("features", "accuracy", f"± over {tried}", f"each {one}", f"C of each {one}")
     for row in rows:
         folds = row.result.folds
         table.add_row(
@@ -40,7 +52,8 @@ def show(rows: list[Row], classes: tuple[str, ...], *, what: str, confusion: Pat
         )
     Console().print(table)
     first = rows[0]
-    print(f"{sum(fold.items for fold in first.result.folds):,} {what}; chance {1 / len(classes):.1%}")
+    tested = [fold.items for fold in first.result.folds]
+    print(f"{tested[0] if tried == 'draws' else sum(tested):,} {what}; chance {1 / len(classes):.1%}")
     if first.padded:
         print(f"{first.padded:,} {what} are shorter than one window and were padded with silence")
     if first.unreadable:

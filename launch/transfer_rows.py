@@ -15,7 +15,7 @@ from avc.data.labelled import LabelledSet
 from avc.evaluation.classifiers import Classifier, Integers, softmax_layer, svm
 from avc.evaluation.extraction import Extraction, Extractor, Identity, Item, extract, file_identity
 from avc.evaluation.image import picture_features
-from avc.evaluation.linear import STRENGTHS, Features, LinearResult, cross_validate
+from avc.evaluation.linear import STRENGTHS, Features, LinearResult, cross_validate, learn_from_few
 from avc.evaluation.sound import (
     autoencoder_features,
     embedding_features,
@@ -31,6 +31,8 @@ from avc.models.soundnet import SOUNDNETS, SoundNet
 from launch.linear_table import Row
 from launch.progress import progress
 
+DRAWS = 10  # of few labelled items
+FEW_STRENGTH = 0.01  # as in SoundNet's released code
 TRUNK_LAYERS = {"conv4_2": trunk_features, "embedding": embedding_features}
 
 
@@ -171,8 +173,7 @@ def classify(
 
     strength: the C of every fold; None has it chosen on training folds. Raises ValueError for one that is not above 0.
     """
-    if strength is not None and not strength > 0:
-        raise ValueError(f"--strength is {strength:g} and must be more than 0")
+    _refuse(strength)
     with progress("classifying", unit="trainings") as report:
         return cross_validate(
             features,
@@ -183,6 +184,34 @@ def classify(
             strengths=STRENGTHS if strength is None else (strength,),
             report=report,
         )
+
+
+def classify_from_few(
+    features: Features,
+    labels: Integers,
+    folds: Integers,
+    *,
+    per_class: int,
+    classifier: Classifier,
+    strength: float | None,
+) -> LinearResult:
+    """`avc.evaluation.linear.learn_from_few` in DRAWS draws; strength: None is FEW_STRENGTH, for there are no folds to
+    choose it on. Raises ValueError for one that is not above 0."""
+    _refuse(strength)
+    return learn_from_few(
+        features,
+        labels,
+        folds,
+        per_class=per_class,
+        draws=DRAWS,
+        classifier=classifier,
+        strength=FEW_STRENGTH if strength is None else strength,
+    )
+
+
+def _refuse(strength: float | None) -> None:
+    if strength is not None and not strength > 0:
+        raise ValueError(f"--strength is {strength:g} and must be more than 0")
 
 
 def settings_of(path: Path) -> ModelSettings:

@@ -29,6 +29,7 @@ from shards.format import HALF_SECOND_SAMPLES, SAMPLES_PER_TICK, centres
 from shards.read import BadRecord, Shards
 
 SPACING_TICKS = 12
+LAYERS = ("conv4_2", "embedding")
 FOLDS = 5  # of the training clips, to choose the classifier's C on
 
 
@@ -71,21 +72,33 @@ def middles(row: np.void) -> range:
     return range(-(-possible.start // every) * every, possible.stop, max(1, SPACING_TICKS // every) * every)
 
 
-def heard(model: CorrespondenceNet, shards: Shards, data: DataSettings, *, name: str) -> Extractor[int]:
-    """conv4_2 of the audio trunk before its ReLU, max-pooled to 4×3, for each second of a clip."""
+def heard(
+    model: CorrespondenceNet, shards: Shards, data: DataSettings, *, name: str, layer: str = "conv4_2"
+) -> Extractor[int]:
+    """What is heard of each second of a clip; layer: conv4_2 of the audio trunk before its ReLU, max-pooled to 4×3, or
+    the embedding that the audio tower ends in."""
 
     def load(clip: int) -> list[Tensor]:
         first = [tick * SAMPLES_PER_TICK - HALF_SECOND_SAMPLES for tick in middles(shards.index[clip])]
         return [torch.from_numpy(shards.sound(clip, sample)) for sample in first]
 
-    def compute(trunk: nn.Module, sound: Tensor) -> Tensor:
+    def pooled(trunk: nn.Module, sound: Tensor) -> Tensor:
         return pooled_sound(trunk, sound_to_input(sound, None, data))
 
-    return Extractor(f"{name}, sound", model.audio.eval(), _rows(load), compute)
+    def embedded(network: nn.Module, sound: Tensor) -> Tensor:
+        assert isinstance(network, CorrespondenceNet)
+        return network.embed_audio(sound_to_input(sound, None, data))
+
+    if layer == "conv4_2":
+        return Extractor(f"{name}, sound", model.audio.eval(), _rows(load), pooled)
+    return Extractor(f"{name}, embedding, sound", model.eval(), _rows(load), embedded)
 
 
-def seen(model: CorrespondenceNet, shards: Shards, data: DataSettings, *, name: str) -> Extractor[int]:
-    """conv4_2 of the vision trunk after its ReLU, max-pooled to 4×4, for the picture in the middle of each second."""
+def seen(
+    model: CorrespondenceNet, shards: Shards, data: DataSettings, *, name: str, layer: str = "conv4_2"
+) -> Extractor[int]:
+    """What is seen in the middle of each second; layer: conv4_2 of the vision trunk after its ReLU, max-pooled to 4×4,
+    or the embedding that the vision tower ends in."""
     refuse_motion(model)
     size = data.image_size
 
@@ -95,10 +108,16 @@ def seen(model: CorrespondenceNet, shards: Shards, data: DataSettings, *, name: 
         pictures = [shards.picture(clip, tick, reduce=reduce) for tick in middles(shards.index[clip])]
         return [_middle(torch.from_numpy(picture), size) for picture in pictures]
 
-    def compute(trunk: nn.Module, pictures: Tensor) -> Tensor:
+    def pooled(trunk: nn.Module, pictures: Tensor) -> Tensor:
         return pooled_sight(trunk, pictures_to_input(pictures, None, data))
 
-    return Extractor(f"{name}, frames of {size} pixels", model.vision.eval(), _rows(load), compute)
+    def embedded(network: nn.Module, pictures: Tensor) -> Tensor:
+        assert isinstance(network, CorrespondenceNet)
+        return network.embed_image(pictures_to_input(pictures, None, data))
+
+    if layer == "conv4_2":
+        return Extractor(f"{name}, frames of {size} pixels", model.vision.eval(), _rows(load), pooled)
+    return Extractor(f"{name}, embedding, frames of {size} pixels", model.eval(), _rows(load), embedded)
 
 
 def together(sound: Features, frames: Features) -> Features:

@@ -7,7 +7,7 @@ right most often there is taken to the tested fold.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ class Features:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """fold: the one tested on. strength: the C chosen on the others. right: share of its items, 0 to 1."""
+    """fold: the one tested on, or the draw. strength: the C that was taken. right: share of its items, 0 to 1."""
 
     fold: int
     strength: float
@@ -112,6 +112,37 @@ def cross_validate(
         np.add.at(confusion, (labels[items], chosen), 1)
         results.append(FoldResult(fold, strength, float((chosen == labels[items]).mean()), len(items)))
     return LinearResult(tuple(results), tuple(tuple(map(int, row)) for row in confusion))
+
+
+def learn_from_few(
+    features: Features,
+    labels: Integers,
+    folds: Integers,
+    *,
+    per_class: int,
+    draws: int,
+    classifier: Classifier,
+    strength: float,
+) -> LinearResult:
+    """Test on fold 0, trained on `per_class` items of each class out of the other folds: as a fold each draw of them.
+
+    labels, folds: int64 (items,). The draws are the same for all features of the same items. Raises ValueError where a
+    class has fewer training items.
+    """
+    tested = np.flatnonzero(folds == 0)
+    own = [np.flatnonzero((labels == kind) & (folds != 0)) for kind in range(int(labels.max()) + 1)]
+    if min(map(len, own)) < per_class:
+        raise ValueError(f"{per_class} of each class were to train on, but one class has {min(map(len, own))}")
+    found = []
+    for draw in range(draws):
+        random = np.random.default_rng(draw)
+        drawn = np.concatenate([random.permutation(items)[:per_class] for items in own])
+        kept = np.isin(features.item, np.concatenate([tested, drawn]))
+        few = Features(features.rows[kept], features.item[kept])
+        found.append(cross_validate(few, labels, folds, tested_folds=[0], classifier=classifier, strengths=[strength]))
+    confusion = np.sum([one.confusion for one in found], axis=0)
+    results = tuple(replace(one.folds[0], fold=draw) for draw, one in enumerate(found))
+    return LinearResult(results, tuple(tuple(map(int, row)) for row in confusion))
 
 
 def _means(scores: NDArray[Any], item: Integers, items: int) -> NDArray[Any]:

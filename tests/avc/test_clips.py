@@ -38,8 +38,13 @@ def test_every_second_of_a_clip_has_its_sound_and_a_picture(small_world) -> None
 def test_sound_and_frames_have_a_row_for_each_second(network, small_world) -> None:
     shards = Shards(small_world)
     seconds = len(middles(shards.index[0]))
-    for sense, size in ((heard, 4 * 3 * 32), (seen, 4 * 4 * 32)):
-        extractor = sense(network, shards, DATA, name="l3")
+    for sense, layer, size in (
+        (heard, "conv4_2", 4 * 3 * 32),
+        (seen, "conv4_2", 4 * 4 * 32),
+        (heard, "embedding", 32),
+        (seen, "embedding", 32),
+    ):
+        extractor = sense(network, shards, DATA, name="l3", layer=layer)
         rows, padded = extractor.load(0)
         with torch.inference_mode():
             assert extractor.compute(extractor.model, rows).shape == (seconds, size) and not padded

@@ -5,7 +5,7 @@ import pytest
 from sklearn.svm import LinearSVC
 
 from avc.evaluation.classifiers import softmax_layer, standardised, svm
-from avc.evaluation.linear import Features, cross_validate
+from avc.evaluation.linear import Features, cross_validate, learn_from_few
 
 CLASSIFIERS = {"svm": svm(standardise=False), "svm on z-scores": svm(standardise=True), "softmax": softmax_layer}
 
@@ -99,3 +99,27 @@ def test_a_class_that_nothing_is_left_to_train_on_is_an_error() -> None:
         cross_validate(features, labels, folds, tested_folds=[1], classifier=svm(standardise=False))
     with pytest.raises(ValueError, match="choosing C on training folds needs 3"):
         cross_validate(features, labels, 1 + folds % 2, tested_folds=[1], classifier=svm(standardise=False))
+
+
+def test_from_few_the_same_few_are_drawn_for_all_features_and_more_of_them_tell_more() -> None:
+    features, labels, folds = clouds(items=300, apart=2)
+    folds = folds % 5  # fold 0 is the tested one
+    seen: list[set[int]] = []
+
+    def watched(train, truth, test, strengths):
+        seen.append({int(value) for value in train[:, -1]})
+        assert np.bincount(truth).tolist() == [3 * few] * 3  # three rows an item
+        return svm(standardise=True)(train[:, :-1], truth, test[:, :-1], strengths)
+
+    marked = Features(np.column_stack([features.rows, features.item]).astype(np.float32), features.item)
+    accuracies = []
+    for few in (1, 20):
+        for _ in range(2):
+            result = learn_from_few(marked, labels, folds, per_class=few, draws=4, classifier=watched, strength=0.01)
+        assert seen[-8:-4] == seen[-4:] and len({frozenset(items) for items in seen[-4:]}) == 4
+        assert all(folds[item] != 0 for items in seen for item in items)
+        assert [fold.items for fold in result.folds] == [60] * 4 and sum(map(sum, result.confusion)) == 240
+        accuracies.append(result.accuracy)
+    assert accuracies[0] < accuracies[1]
+    with pytest.raises(ValueError, match=r"81 of each class were to train on, but one class has 80"):
+        learn_from_few(marked, labels, folds, per_class=81, draws=1, classifier=watched, strength=0.01)

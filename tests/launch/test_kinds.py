@@ -42,7 +42,25 @@ def test_sound_frames_and_both_have_a_row_and_a_panel(command, tmp_path) -> None
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_few_labelled_clips_are_drawn_ten_times_for_what_the_towers_end_in(command, tmp_path) -> None:
+    done = avc(*command, "--layer", "embedding", "--few", 2, "--json", tmp_path / "r.json")
+    assert done.returncode == 0, done.stderr
+    assert "16 clips; chance 50.0%" in done.stdout and "draw" in done.stdout
+    rows = json.loads((tmp_path / "r.json").read_text())["rows"]
+    assert [row["name"].removeprefix("l3 untrained, width 0.0625, seed 0, ") for row in rows] == [
+        "embedding, sound",
+        "embedding, frames of 28 pixels",
+        "both together",
+    ]
+    assert all([fold["strength"] for fold in row["result"]["folds"]] == [0.01] * 10 for row in rows)
+
+
 def test_mistakes_are_answered_in_words(command) -> None:
-    for more, words in ((["--split", "train"], "must be validation or test"), (["--strength", "0"], "more than 0")):
+    for more, words in (
+        (["--split", "train"], "must be validation or test"),
+        (["--strength", "0"], "more than 0"),
+        (["--layer", "conv1"], "must be conv4_2 or embedding"),
+        (["--few", "400"], "400 of each class were to train on"),
+    ):
         done = avc(*command, *more)
         assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
