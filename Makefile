@@ -1,8 +1,8 @@
 # From nothing: `make demo` or `make test` builds the environment first. Needs Python 3.11 or newer with venv, make, git.
 
 PYTHON ?= python3
-# Test files run side by side in this many processes.
-JOBS ?= 2
+# Test files run side by side in this many processes: some wait more than they compute.
+JOBS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -11,6 +11,11 @@ from shards.pack import pack
 from tests.cluster import Cluster, missing
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with a cluster first: they take longest, for the most part waiting, while others compute."""
+    items.sort(key=lambda item: "cluster" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real videos and recordings beside the checkout; tests that need it skip where it is absent."""

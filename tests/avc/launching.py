@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -10,12 +11,13 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import launch.train
 from avc.training.checkpoint import load_newest
 
 SETTINGS = {
@@ -39,6 +41,16 @@ def write_config(folder: Path, shards: Path, **changes: dict[str, Any]) -> Path:
     path = folder / f"{uuid.uuid4().hex}.yaml"
     path.write_text(json.dumps(sections))  # JSON is YAML
     return path
+
+
+def train_here(config: Path, run: Path, *overrides: str) -> str:
+    """Train to the end in this very process, where torch is imported already; what was printed.
+
+    Raises ValueError for what a user would be told as a mistake.
+    """
+    with redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
+        assert launch.train.run(str(config), [f"run.dir={run}", *overrides])
+    return said.getvalue()
 
 
 class Training:

@@ -17,7 +17,7 @@ from avc.evaluation.agreement import divergences, student_plan, teachers_of
 from avc.inference import load, load_student
 from avc.models.soundnet import SoundNet
 from shards.read import Shards
-from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
+from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, write_config
 from tests.teaching import TinyTeacher, export_teacher, long_clips
 
 CPU = torch.device("cpu")
@@ -121,7 +121,7 @@ def test_the_divergence_is_kl_of_the_student_from_the_teacher_at_the_clips_own_s
 def test_the_students_weights_are_those_that_it_ended_with_and_nothing_else_is_taken_for_one(taught, tmp_path) -> None:
     config = write_config(tmp_path, taught, **STUDENT, run={"seed": 4})
     run = tmp_path / "run"
-    Training(config, run, "validation.every_steps=0", "training.steps=2").finish()
+    train_here(config, run, "validation.every_steps=0", "training.steps=2")
     student, settings = load_student(run)
     assert settings.model.objects == 6
     assert student(torch.zeros(1, 8 * 22_050))[0].shape == (1, 6, 2)
@@ -142,7 +142,7 @@ def test_agreement_is_measured_beside_what_needs_no_hearing(taught, tmp_path, ca
     from launch.teaching import agreement
 
     run = tmp_path / "run"
-    Training(write_config(tmp_path, taught, **STUDENT), run, "training.steps=1").finish()
+    train_here(write_config(tmp_path, taught, **STUDENT), run, "training.steps=1")
     agreement(run, split="validation", passes=1, json=tmp_path / "agreement.json")
     objects, scenes = json.loads((tmp_path / "agreement.json").read_text())["teachers"]
     assert "output steps of the validation split" in capsys.readouterr().out

@@ -6,7 +6,7 @@ import time
 from avc.config import load_config
 from avc.training.correspondence import training_plan
 from shards.read import Shards
-from tests.avc.launching import Ranks, Training, metrics, write_config
+from tests.avc.launching import Ranks, Training, metrics, train_here, write_config
 
 STEPS = 9
 CHANGES = {
@@ -48,7 +48,7 @@ def test_four_ranks_then_two_then_one_leave_no_pair_out_and_take_none_twice(smal
 
 def test_other_micro_batches_are_said_to_change_the_batch_statistics(small_world, tmp_path) -> None:
     path = write_config(tmp_path, small_world, **CHANGES)
-    Training(path, tmp_path / "run", "training.steps=1").finish()
+    train_here(path, tmp_path / "run", "training.steps=1")
     output = Training(path, tmp_path / "run", "training.steps=2", "optim.micro_batch_pairs=16", world_size=2).finish()
     assert "batch statistics are over 16 pairs instead of 8" in output
 

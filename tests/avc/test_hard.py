@@ -13,7 +13,7 @@ from avc.models import build
 from avc.training.distributed import World
 from avc.training.loop import train
 from shards.read import Shards
-from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
+from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, write_config
 
 BLOCK = 8
 HARD = {"negatives": {"source": "shared", "block": 4, "hard_from_step": 3}, "validation": {"every_steps": 0}}
@@ -169,7 +169,7 @@ def test_two_ranks_choose_as_one_does(small_world, tmp_path) -> None:
     changes = HARD | {"optim": {"lr": 1e-4}, "training": {"steps": 5}}
     changes["negatives"] = changes["negatives"] | {"hard_from_step": 1}
     config = write_config(tmp_path, small_world, **changes)
-    Training(config, tmp_path / "one").finish()
+    train_here(config, tmp_path / "one")
     Training(config, tmp_path / "two", world_size=2).finish()
     one, two = ([line["loss"] for line in metrics(tmp_path / name)] for name in ("one", "two"))
     assert len(one) == 5

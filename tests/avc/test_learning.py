@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.avc.launching import Training, metrics, write_config
+from tests.avc.launching import metrics, train_here, write_config
 
 LEARNING = {
     "model": {"width": 0.125},
@@ -25,12 +25,12 @@ def test_a_network_tells_which_sound_belongs_to_which_picture_after_a_short_trai
     small_world, tmp_path, name
 ) -> None:
     config = write_config(tmp_path, small_world, **LEARNING)
-    Training(config, tmp_path / "run", f"model.name={name}").finish()
+    train_here(config, tmp_path / "run", f"model.name={name}")
     # The last 50 steps judged 2400 pairs; six standard errors above chance are 56 %.
     assert running_accuracy(tmp_path / "run")[-1] > 0.65
 
 
 def test_a_network_stays_at_chance_when_sound_is_shuffled_between_the_clips(small_world, tmp_path) -> None:
     config = write_config(tmp_path, small_world, **LEARNING)
-    Training(config, tmp_path / "run", "data.shuffle_sound=true").finish()
+    train_here(config, tmp_path / "run", "data.shuffle_sound=true")
     assert running_accuracy(tmp_path / "run")[-1] == pytest.approx(0.5, abs=0.05)

@@ -12,7 +12,7 @@ from avc.training.attempt import history, sign_in
 from avc.training.checkpoint import Checkpoint, load_newest, refuse_other_run, save
 from avc.training.distributed import World
 from avc.training.loop import train
-from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
+from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, write_config
 
 
 def losses(run) -> list[float]:
@@ -38,9 +38,9 @@ def test_a_run_killed_at_a_random_step_ends_with_the_bits_of_the_uninterrupted_o
 
 def test_a_finished_run_that_is_started_again_changes_nothing(small_world, tmp_path) -> None:
     config = write_config(tmp_path, small_world, training={"steps": 2})
-    Training(config, tmp_path / "run").finish()
+    train_here(config, tmp_path / "run")
     before = final_state(tmp_path / "run")
-    Training(config, tmp_path / "run").finish()
+    train_here(config, tmp_path / "run")
     assert_same_bits(before, final_state(tmp_path / "run"))
     assert [line["step"] for line in metrics(tmp_path / "run") if line["kind"] == "train"] == [1, 2]
 
@@ -50,7 +50,7 @@ def test_two_ranks_follow_the_single_process_with_synchronised_batch_norm_alone(
     # papers' learning rate: Adam turns the sign of a gradient near zero into a whole step of that size.
     changes = {"optim": {"lr": 1e-4}, "validation": {"every_steps": 0}, "training": {"steps": 6}}
     config = write_config(tmp_path, small_world, **changes)
-    Training(config, tmp_path / "one", "optim.micro_batch_pairs=32").finish()
+    train_here(config, tmp_path / "one", "optim.micro_batch_pairs=32")
     two = Training(config, tmp_path / "two", "optim.micro_batch_pairs=16", "training.sync_batchnorm=true", world_size=2)
     assert "2 ranks on cpu" in two.finish()
     one, two_losses = losses(tmp_path / "one"), losses(tmp_path / "two")
@@ -69,9 +69,10 @@ def test_validation_counts_every_pair_once_whatever_the_number_of_ranks(small_wo
     }
     config = write_config(tmp_path, small_world, **changes)
     seen = []
-    for world_size in (1, 4):
-        Training(config, tmp_path / str(world_size), world_size=world_size).finish()
-        seen += [line for line in metrics(tmp_path / str(world_size)) if line["kind"] == "validation"]
+    train_here(config, tmp_path / "1")
+    Training(config, tmp_path / "4", world_size=4).finish()
+    for name in ("1", "4"):
+        seen += [line for line in metrics(tmp_path / name) if line["kind"] == "validation"]
     assert [line["pairs"] for line in seen] == [96, 96]
     assert seen[1]["loss"] == pytest.approx(seen[0]["loss"], abs=1e-4)
 
@@ -122,7 +123,7 @@ def test_wandb_without_a_network_does_not_stop_the_training(small_world, tmp_pat
 
 def test_a_run_is_not_resumed_under_other_settings(small_world, tmp_path) -> None:
     config = write_config(tmp_path, small_world, training={"steps": 1}, validation={"every_steps": 0})
-    Training(config, tmp_path / "run").finish()
+    train_here(config, tmp_path / "run")
     output = Training(config, tmp_path / "run", "model.width=0.125", "training.steps=2").finish(status=2)
     assert "model.width was 0.0625 and is now 0.125" in output
     assert "Traceback" not in output
@@ -141,7 +142,7 @@ def test_a_run_from_before_a_setting_existed_had_its_default(tmp_path) -> None:
 
 def test_a_run_leaves_its_settings_and_its_best_weights(small_world, tmp_path) -> None:
     config = write_config(tmp_path, small_world, validation={"every_steps": 2})
-    Training(config, tmp_path / "run").finish()
+    train_here(config, tmp_path / "run")
     assert load_config(tmp_path / "run" / "config.yaml").model.width == 0.0625
     validations = [line for line in metrics(tmp_path / "run") if line["kind"] == "validation"]
     best = max(validations, key=lambda line: (line["accuracy"], -line["step"]))
@@ -154,8 +155,7 @@ def test_a_run_leaves_its_settings_and_its_best_weights(small_world, tmp_path) -
 
 def test_micro_batches_fall_so_that_the_same_samples_are_consumed(small_world, tmp_path) -> None:
     config = write_config(tmp_path, small_world, training={"steps": 1}, validation={"every_steps": 0})
-    output = Training(config, tmp_path / "run").finish()
-    assert "4 micro-batches" in output
+    assert "4 micro-batches" in train_here(config, tmp_path / "run")
 
 
 def test_a_run_that_is_asked_to_stop_saves_at_that_step_and_goes_on_to_the_same_bits(small_world, tmp_path) -> None:

@@ -1,8 +1,6 @@
 """`avc train`, `avc eval` and `avc demo`, as a user calls them."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -10,11 +8,7 @@ import pytest
 import launch.demo
 from launch.demo import CANDIDATES, PASSES, demo
 from tests.avc.launching import write_config
-
-
-def avc(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "launch.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+from tests.command_line import avc
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,11 @@
 """`avc eval kinds`, as a user calls it."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-
-def avc(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "launch.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+from tests.command_line import avc
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """`avc eval retrieval`, `avc eval localization`, `avc localize` and `avc audit`, as a user calls them."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -10,12 +8,8 @@ from safetensors.torch import save_file
 
 from avc.config import dump_config, parse_config
 from avc.models import build
+from tests.command_line import avc
 from tests.small_videos import render_video
-
-
-def avc(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "launch.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 @pytest.fixture(scope="module")

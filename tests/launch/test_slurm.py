@@ -15,7 +15,7 @@ from avc.config import load_config
 from avc.training.correspondence import training_plan
 from launch.starts import starts
 from shards.read import Shards
-from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
+from tests.avc.launching import assert_same_bits, final_state, metrics, train_here, write_config
 from tests.cluster import Cluster, wait_until
 
 PATIENCE = 240.0  # seconds, on a machine that does other work as well
@@ -34,7 +34,7 @@ def jobs(cluster, tmp_path, small_world) -> Iterator["Jobs"]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(cluster, tmp_path_factory, small_world) -> dict:
-    """The last state of the run that nothing happens to: 2 nodes of 2 ranks."""
+    """The last state of the run that nothing happens to."""
     made = Jobs(cluster, tmp_path_factory.mktemp("uninterrupted"), small_world)
     made.submit()
     made.finish()
@@ -52,6 +52,7 @@ class Jobs:
             folder,
             shards,
             negatives={"source": "independent"},
+            optim={"batch_pairs": 48, "micro_batch_pairs": 4},  # for 1, 2, 3 and 4 ranks
             training={"steps": STEPS, "process_group_timeout_seconds": 240},
             validation={"every_steps": 0},
             checkpoint={"every_steps": 5},
@@ -62,7 +63,7 @@ class Jobs:
 
     def submit(self, *overrides: str, **cluster: object) -> None:
         """Submit the run; `cluster` replaces settings of the cluster file."""
-        settings = {"nodes": 2, "ranks_per_node": 2, "gpus": False, "time_limit_minutes": LIMIT_MINUTES}
+        settings = {"nodes": 3, "ranks_per_node": 1, "gpus": False, "time_limit_minutes": LIMIT_MINUTES}
         path = self.folder / "cluster.yaml"
         path.write_text(json.dumps(settings | {"warning_seconds": 10} | cluster))
         done = self.avc("submit", self.config, "--cluster", path, f"run.dir={self.run}", *overrides)
@@ -128,9 +129,9 @@ class Jobs:
         wait_until(lambda: len(self.cluster.idle()) == 4, seconds=60, what="the nodes are idle again")
 
 
-def assert_log_is_the_plan(jobs: Jobs) -> None:
+def assert_log_is_the_plan(jobs: Jobs, *overrides: str) -> None:
     """Each step stands in the log once, and its pairs are those of the plan."""
-    config = load_config(jobs.config, [f"run.dir={jobs.run}"])
+    config = load_config(jobs.config, [f"run.dir={jobs.run}", *overrides])
     plan = training_plan(config, Shards(config.data.shards))
     rows = config.optim.batch_pairs // plan.pairs_per_row
     logged = [(line["step"], line["data/pairs_digest"]) for line in metrics(jobs.run) if line["kind"] == "train"]
@@ -139,13 +140,12 @@ def assert_log_is_the_plan(jobs: Jobs) -> None:
 
 
 def test_four_nodes_of_four_ranks_consume_the_pairs_of_a_single_process(jobs, cluster) -> None:
-    overrides = ["training.steps=3", "optim.micro_batch_pairs=2"]
-    jobs.config.write_text(jobs.config.read_text().replace(f'"steps": {STEPS}', '"steps": 3'))
+    overrides = ["training.steps=3", "optim.batch_pairs=32", "optim.micro_batch_pairs=2"]
     jobs.submit(*overrides, nodes=4, ranks_per_node=4)
     jobs.finish()
-    assert_log_is_the_plan(jobs)
+    assert_log_is_the_plan(jobs, *overrides)
     alone = jobs.folder / "alone"
-    Training(jobs.config, alone, *overrides).finish()
+    train_here(jobs.config, alone, *overrides)
     digests = [[line["data/pairs_digest"] for line in metrics(run)] for run in (jobs.run, alone)]
     assert digests[0] == digests[1] and len(set(digests[0])) == 3
     assert "16 ranks on n1,n2,n3,n4 from step 0; finished" in jobs.status()
@@ -153,12 +153,13 @@ def test_four_nodes_of_four_ranks_consume_the_pairs_of_a_single_process(jobs, cl
 
 def test_at_its_time_limit_a_run_saves_and_goes_on_at_the_same_step(jobs, uninterrupted, cluster) -> None:
     jobs.submit(time_limit_minutes=1)
-    held = jobs.hold(3, step=2)
+    held = jobs.hold(2, step=2)
     jobs.release_when_told(held)
-    jobs.restarted()
+    jobs.wait(lambda: "stopped" in starts(jobs.run)[0].words, "the run has saved")
+    jobs.wait(lambda: cluster.state(jobs.job) == "PENDING", "the job is queued again")
     cluster.ask("scontrol", "update", f"JobId={jobs.job}", f"TimeLimit={LIMIT_MINUTES}")
     jobs.finish()
-    first, second = starts(jobs.run)[:2]
+    first, second = starts(jobs.run)
     assert first.words["stopped"]["why"] == "time limit"
     assert first.words["stopped"]["step"] == second.words["started"]["step"] < STEPS
     assert_log_is_the_plan(jobs)
@@ -168,7 +169,7 @@ def test_at_its_time_limit_a_run_saves_and_goes_on_at_the_same_step(jobs, uninte
 def test_preempted_a_run_saves_and_goes_on_when_the_nodes_are_free(jobs, uninterrupted, cluster) -> None:
     # With a process that reads: SLURM signals it too.
     jobs.submit("data.num_workers=1", partition="low")
-    held = jobs.hold(3, step=7)
+    held = jobs.hold(2, step=7)
     cluster.ask("sbatch", "-p", "high", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
     jobs.release_when_told(held)
     jobs.restarted()
@@ -186,7 +187,7 @@ def test_preempted_a_run_saves_and_goes_on_when_the_nodes_are_free(jobs, uninter
 
 def test_after_a_bare_requeue_a_run_goes_on_from_its_newest_checkpoint(jobs, uninterrupted, cluster) -> None:
     jobs.submit()
-    jobs.hold(3, step=7)
+    jobs.hold(2, step=7)
     cluster.ask("scontrol", "requeue", jobs.job)
     jobs.restarted()
     jobs.finish()
@@ -198,7 +199,7 @@ def test_after_a_bare_requeue_a_run_goes_on_from_its_newest_checkpoint(jobs, uni
 
 def test_a_rank_that_is_killed_has_the_job_queued_again(jobs, uninterrupted) -> None:
     jobs.submit()
-    os.kill(jobs.hold(3, step=7), signal.SIGKILL)
+    os.kill(jobs.hold(2, step=7), signal.SIGKILL)
     jobs.restarted()
     jobs.finish()
     assert "lost" in starts(jobs.run)[0].words
@@ -209,7 +210,7 @@ def test_a_rank_that_is_killed_has_the_job_queued_again(jobs, uninterrupted) -> 
 
 def test_without_one_of_its_nodes_a_run_goes_on_on_others(jobs, uninterrupted, cluster) -> None:
     jobs.submit()
-    jobs.hold(3, step=7)
+    jobs.hold(2, step=7)
     lost = starts(jobs.run)[0].words["started"]["nodes"][1]
     cluster.kill_node(lost)
     try:
@@ -225,7 +226,7 @@ def test_without_one_of_its_nodes_a_run_goes_on_on_others(jobs, uninterrupted, c
 def test_a_link_that_is_cut_and_healed_leaves_one_run(jobs, uninterrupted, cluster) -> None:
     timeout = 25
     jobs.submit(f"training.process_group_timeout_seconds={timeout}")
-    jobs.hold(3, step=7)
+    jobs.hold(2, step=7)
     lost = starts(jobs.run)[0].words["started"]["nodes"][0]  # of the main rank, which writes the checkpoints
     cluster.cut(lost)
     began = time.monotonic()

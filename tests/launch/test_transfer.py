@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from PIL import Image
 
-
-def avc(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "launch.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+from tests.command_line import avc
 
 
 class Harmful:

@@ -20,7 +20,7 @@ from avc.training.attempt import CONFIG, WEIGHTS
 from launch.page import filter_picture
 from launch.visualize import visualize
 from shards.read import Shards
-from tests.avc.launching import Training, write_config
+from tests.avc.launching import train_here, write_config
 from tests.teaching import long_clips
 
 OUTSIDE = re.compile(r"""(?:src|href|url|@import)\s*[=(]\s*["']?(?!data:)[\w/.]""")
@@ -30,7 +30,7 @@ OUTSIDE = re.compile(r"""(?:src|href|url|@import)\s*[=(]\s*["']?(?!data:)[\w/.]"
 def run(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     config = write_config(folder, small_world, model={"name": "l3", "width": 0.0625})
-    Training(config, folder / "run", "training.steps=2", "validation.every_steps=0").finish()
+    train_here(config, folder / "run", "training.steps=2", "validation.every_steps=0")
     return folder / "run"
 
 
