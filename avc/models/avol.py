@@ -35,15 +35,19 @@ class AVOLNet(nn.Module):
         self.conv7_weight = nn.Parameter(torch.tensor(EMBEDDING**-0.5))
         self.conv7_bias = nn.Parameter(torch.tensor(0.0))
         # The paper does not publish how it starts. A large product must mean "corresponds", and products must differ
-        # from one another by about 1: with torch's own start they all begin near 0, where neither tower moves the
-        # other. Hence He et al. 2015 for layers before and after a ReLU, and conv7 the inverse of a product's spread.
+        # from one another: with torch's own start they all begin near 0, where neither tower moves the other. Hence
+        # He et al. 2015 for layers before and after a ReLU, and conv7 the inverse of a product's spread. What a ReLU
+        # leaves is positive, so all embeddings would begin much alike and the products say nothing of what differs:
+        # weights that sum to 0 take that common part away. One of three seeds stayed near chance for long without it.
         for layer in (self.conv5, self.fc1):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         for layer in (self.conv6, self.fc2):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
         for layer in (self.conv5, self.conv6, self.fc1, self.fc2):
             assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
+            with torch.no_grad():
+                layer.weight -= layer.weight.mean(dim=1, keepdim=True)
+                layer.bias.zero_()
 
     def embed_image(self, pictures: Tensor) -> Tensor:
         """(N, 3, H, W) normalised pictures → (N, 128, H', W'), an embedding of each place: 14×14 for 224×224."""

@@ -35,6 +35,14 @@ def test_the_parameters_are_two_trunks_and_the_papers_layers() -> None:
         assert parameter_count(AVOLNet(width=1.0, stride=True)) == trunks + 2 * head + 2
 
 
+def test_what_all_pictures_and_sounds_share_gives_no_product_at_the_start(network) -> None:
+    for layer in (network.conv5, network.conv6, network.fc1, network.fc2):
+        assert layer.weight.flatten(1).sum(dim=1).abs().max() < 1e-4 and not layer.bias.any()
+    shared = torch.full((1, 32, 2, 2), 7.0)
+    image = network.conv6(torch.relu(network.conv5(shared)))
+    assert image.abs().max() < 1e-4
+
+
 def test_label_1_pulls_the_best_place_up_and_label_0_pushes_it_down(network) -> None:
     image = torch.randn(1, 128, 3, 3, requires_grad=True)
     audio = torch.randn(1, 128)
