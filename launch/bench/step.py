@@ -82,10 +82,12 @@ def measure(
     """Measure the step in every precision and layout, and compiled where that is worth trying.
 
     seconds: for each way's steps, over all rounds; every round takes a step at least.
-    Raises ValueError for a device that is not there.
+    Raises ValueError for a device that is not there, and for a network that learns labels.
     """
     if not seconds > 0:
         raise ValueError(f"--seconds is {seconds} and must be more than 0")
+    if config.model.name == "supervised":
+        raise ValueError("model.name: supervised learns labels, which noise has not; its trunks are those of l3")
     device = _device(config)
     pairs = min(config.optim.micro_batch_pairs, config.optim.batch_pairs) // 2 * 2
     flop_per_pair = flop_of(config, pairs) / pairs

@@ -208,6 +208,12 @@ def test_a_wrong_setting_ends_the_step_with_a_sentence() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_network_that_learns_labels_is_refused_in_words() -> None:
+    config = step.settings(None, ["model.name=supervised", "model.width=0.0625"])
+    with pytest.raises(ValueError, match=r"its trunks are those of l3"):
+        step.measure(config)
+
+
 def test_the_command_prints_and_writes_what_it_measured(small_world, tmp_path) -> None:
     path = tmp_path / "loader.json"
     arguments = ["bench", "loader", str(small_world), "--seconds", "0.2", "--image-size", "56", "--json", str(path)]
