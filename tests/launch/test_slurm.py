@@ -159,7 +159,7 @@ def test_at_its_time_limit_a_run_saves_and_goes_on_at_the_same_step(jobs, uninte
     jobs.wait(lambda: cluster.state(jobs.job) == "PENDING", "the job is queued again")
     cluster.ask("scontrol", "update", f"JobId={jobs.job}", f"TimeLimit={LIMIT_MINUTES}")
     jobs.finish()
-    first, second = starts(jobs.run)
+    first, second = starts(jobs.run)[:2]
     assert first.words["stopped"]["why"] == "time limit"
     assert first.words["stopped"]["step"] == second.words["started"]["step"] < STEPS
     assert_log_is_the_plan(jobs)

@@ -208,6 +208,11 @@ def _command(videos: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "launch.cli", "pack", str(videos), "--out", str(out), *options]
 
 
+def _hear_interrupts() -> None:
+    """For a process to come: what a shell starts in the background ignores interrupts, and its children inherit it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _descendants(process: int) -> set[int]:
     found = set()
     for task in Path(f"/proc/{process}/task").glob("*/children"):
@@ -266,7 +271,8 @@ def test_interrupted_from_the_keyboard_it_ends_at_once_and_keeps_what_it_has(
 ) -> None:
     for attempt in range(20):  # on a busy machine it may have ended before it is seen at work
         out = tmp_path / str(attempt)
-        process = subprocess.Popen(_command(videos, out), stderr=subprocess.PIPE, text=True)
+        command = _command(videos, out)
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts)
         while process.poll() is None and _lines(out / "journal.jsonl") < 3:
             time.sleep(0.01)
         workers = _descendants(process.pid)
