@@ -36,9 +36,10 @@ class AVOLNet(nn.Module):
         self.conv7_bias = nn.Parameter(torch.tensor(0.0))
         # The paper does not publish how it starts. A large product must mean "corresponds", and products must differ
         # from one another: with torch's own start they all begin near 0, where neither tower moves the other. Hence
-        # He et al. 2015 for layers before and after a ReLU, and conv7 the inverse of a product's spread. What a ReLU
-        # leaves is positive, so all embeddings would begin much alike and the products say nothing of what differs:
-        # weights that sum to 0 take that common part away. One of three seeds stayed near chance for long without it.
+        # He et al. 2015 for layers before and after a ReLU, and conv7 the inverse of the spread that numbers of
+        # variance 1 would give a product. What a ReLU leaves is positive, so all embeddings would begin much alike and
+        # the products say nothing of what differs: weights that sum to 0 take that common part away. One of three
+        # seeds stayed near chance for long without it.
         for layer in (self.conv5, self.fc1):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         for layer in (self.conv6, self.fc2):
