@@ -144,8 +144,8 @@ def train(
     """Train a network on packed videos, in this process.
 
     The run's folder (run.dir) receives the settings, a line of metrics every few steps, checkpoints, and
-    model.safetensors, the best weights so far. Started again with the same folder, the run goes on from its newest
-    checkpoint and ends with the weights that it would have had without the stop.
+    model.safetensors, the best weights so far. Ctrl-C saves a checkpoint first. Started again with the same folder, the
+    run goes on from its newest checkpoint and ends with the weights that it would have had without the stop.
 
     On several GPUs or nodes, let torchrun start one process for each:
     `torchrun --nproc-per-node 4 -m launch.train CONFIG SECTION.NAME=VALUE ...`
@@ -155,9 +155,9 @@ def train(
         avc train configs/ave.yaml data.shards=~/shards run.dir=runs/ave
         avc train configs/ave.yaml data.shards=~/shards run.dir=runs/small model.width=0.25 optim.lr=1e-3
     """
-    from launch.train import run
+    from launch.train import run_here
 
-    run(str(config), overrides or [])
+    run_here(str(config), overrides or [])
 
 
 app.command()(remote.submit)

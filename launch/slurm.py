@@ -27,6 +27,7 @@ from typing import Any
 
 import submitit
 
+from launch.asked import Asked
 from launch.cluster import Cluster
 from launch.starts import FOLDER, Start, newest_step, say, starts
 
@@ -103,7 +104,7 @@ class TrainingJob:
     cluster: Cluster
 
     def __call__(self) -> None:
-        asked = Asked()  # before anything that takes time: SLURM may ask early
+        asked = Asked(signal.SIGUSR2, signal.SIGTERM)  # before anything that takes time: SLURM may ask early
         job, restart = this_start()
         environment = submitit.JobEnvironment()
         rank = environment.global_rank
@@ -151,30 +152,6 @@ class TrainingJob:
         # SLURM may send the signal up to a minute early, and the job began before the process did.
         left = 60 * self.cluster.time_limit_minutes - ran_seconds - self.cluster.warning_seconds
         return "time limit" if left < 90 else "preempted"
-
-
-class Asked:
-    """Whether SLURM has asked this process to stop: true from USR2 (save, queue again) or TERM on.
-
-    The handlers only take note. Nothing may be sent between ranks in a handler, as each rank is interrupted at another
-    place; the loop asks once in each step, and the ranks agree in the sum that they form there anyway.
-    """
-
-    def __init__(self) -> None:
-        self._noted: set[int] = set()
-        for number in (signal.SIGUSR2, signal.SIGTERM):
-            signal.signal(number, lambda seen, _frame: self._noted.add(seen))
-        # Blocked as well, which processes inherit: SLURM signals the loader's workers too, and they would die of it.
-        # A thread that numpy has begun before may still take the signal, and then the handler above sees it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2, signal.SIGTERM})
-
-    def __call__(self) -> bool:
-        return bool(self.signals())
-
-    def signals(self) -> set[int]:
-        """Those that have come."""
-        pending: set[int] = signal.sigpending() & {signal.SIGUSR2, signal.SIGTERM}
-        return self._noted | pending
 
 
 def this_start() -> tuple[int, int]:

@@ -6,6 +6,7 @@ torchrun --nproc-per-node 4 -m launch.train configs/ave.yaml data.shards=~/shard
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -14,8 +15,22 @@ from avc.training.attempt import Superseded
 from avc.training.distributed import join
 from avc.training.loop import NonFiniteLoss, train
 from avc.training.watch import PeerLost
+from launch.asked import Asked
 from launch.progress import progress
 from shards.read import BadRecord
+
+
+def run_here(path: str, overrides: Sequence[str]) -> None:
+    """`run` under a terminal or torchrun: on SIGINT (Ctrl-C) or SIGTERM all ranks save at the same step and leave.
+
+    The exit status is then 128 plus the signal's number. A second Ctrl-C interrupts at once.
+    """
+    with Asked(signal.SIGINT, signal.SIGTERM) as asked:
+        if run(path, overrides, stop=asked):
+            return
+    if os.environ.get("RANK", "0") == "0":
+        _say("stopped and saved; the same command goes on from this step")
+    sys.exit(128 + min(asked.signals()))
 
 
 def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None = None) -> bool:
@@ -53,7 +68,7 @@ if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python -m launch.train CONFIG.yaml [section.name=value ...]")
     try:
-        run(sys.argv[1], sys.argv[2:])
+        run_here(sys.argv[1], sys.argv[2:])
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)

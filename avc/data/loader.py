@@ -12,6 +12,7 @@ The bytes stay small until they are on the device; `avc.data.transforms` does th
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -246,6 +247,7 @@ def load(reader: Reader[B], stretches: Iterator[tuple[int, int]], *, num_workers
             num_workers=num_workers,
             multiprocessing_context=context,
             prefetch_factor=PREFETCHED_BATCHES,
+            worker_init_fn=_ignore_interrupts,
         )
     )
     device = torch.device("cuda", torch.cuda.current_device()) if pin else None
@@ -280,6 +282,11 @@ class _Filler(Dataset[_Delivery]):
         except BadRecord as error:
             return _Delivery(place, rows, error)  # raised by `_collect`: torch would wrap it in the worker's traceback
         return _Delivery(place, rows)
+
+
+def _ignore_interrupts(_worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal: what follows from it, the training process decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _collect(deliveries: Iterator[_Delivery], room: Any, pin_for: torch.device | None) -> Any:

@@ -1,5 +1,9 @@
 """What the plan names is what the network gets, whoever reads it."""
 
+import multiprocessing
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +35,17 @@ def test_batches_do_not_depend_on_the_number_of_workers(shards, source, num_work
     for batch, stretch in zip(batches, stretches, strict=True):
         for got, expected in zip(batch, reader[stretch], strict=True):
             torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+def test_an_interrupt_that_reaches_the_workers_too_costs_no_batch(shards) -> None:
+    batches = load(reader_of(shards), ((start, start + 2) for start in range(0, 40, 2)), num_workers=2, pin=False)
+    next(batches)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGINT)
+    assert sum(1 for _ in batches) == 19
 
 
 def test_a_batch_holds_the_pictures_and_sounds_that_its_rows_name(shards) -> None:
