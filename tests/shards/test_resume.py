@@ -26,7 +26,7 @@ from shards.pack import pack
 from shards.record import Record, make_record
 from shards.sources import Source, list_sources
 from shards.verify import verify
-from tests.shards.test_pack import SETTINGS, SHARD_BYTES, content
+from tests.shards.packing import SETTINGS, SHARD_BYTES, content
 from tests.small_videos import render_folder
 
 Result = Record | Rejection

@@ -22,7 +22,7 @@ from shards.read import Shards
 from shards.sources import Source
 from shards.tasks import Task, find_tasks, parse_task, task_of
 from shards.verify import verify
-from tests.shards.test_pack import SETTINGS, SHARD_BYTES
+from tests.shards.packing import SETTINGS, SHARD_BYTES
 from tests.small_videos import render_folder, render_video
 
 
