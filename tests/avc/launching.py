@@ -16,9 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 import launch.train
+from avc.config import Config, load_config
+from avc.data.loader import Batch
+from avc.evaluation.correspondence import judge
+from avc.models import to_channels_last
 from avc.training.checkpoint import load_newest
+from avc.training.distributed import World
+from avc.training.loop import train
 
 SETTINGS = {
     "model": {"name": "ave", "width": 0.0625},
@@ -51,6 +59,42 @@ def train_here(config: Path, run: Path, *overrides: str) -> str:
     with redirect_stdout(io.StringIO()) as said, redirect_stderr(said):
         assert launch.train.run(str(config), [f"run.dir={run}", *overrides])
     return said.getvalue()
+
+
+def train_in_two(config: Path, folder: Path, *, stop_at: int) -> Path:
+    """Train whole, and asked to stop after a step and gone on with; the first run's folder.
+
+    Both took the same pairs in each step and end with the same bits, or this fails.
+    """
+    alone = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
+    whole, halves = (load_config(config, [f"run.dir={folder / name}"]) for name in ("whole", "halves"))
+    assert train(whole, alone)
+    asked = iter(range(1, 1000))
+    assert not train(halves, alone, stop=lambda: next(asked) == stop_at)
+    stopped = load_newest(halves.run.dir / "latest")
+    assert stopped is not None and stopped.step == stop_at
+    assert train(halves, alone, stop=lambda: False)
+    assert_same_bits(final_state(whole.run.dir), final_state(halves.run.dir))
+    digests = [
+        [line["data/pairs_digest"] for line in metrics(run.run.dir) if line["kind"] == "train"]
+        for run in (whole, halves)
+    ]
+    assert digests[0] == digests[1] and len(set(digests[0])) == whole.training.steps
+    return whole.run.dir
+
+
+def memorise(model: nn.Module, batch: Batch, config: Config) -> list[float]:
+    """The losses of 25 steps on one batch."""
+    to_channels_last(model.train())
+    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(25):
+        loss = F.cross_entropy(judge(model, batch, config, augment=False), batch.label)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
 
 
 class Training:

@@ -5,23 +5,19 @@ import itertools
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from avc.config import DataSettings, ModelSettings, load_config
 from avc.data.loader import PairReader, load, share
 from avc.data.plan import Plan
 from avc.data.sight import Sight
 from avc.data.transforms import pictures_to_input
-from avc.evaluation.correspondence import judge
 from avc.inference import load as load_run
-from avc.models import build, parameter_count, to_channels_last
+from avc.models import build, parameter_count
 from avc.models.ave_of import AVEOFNet
-from avc.training.distributed import World
-from avc.training.loop import train
 from shards.format import FLOW_ZERO, PackSettings
 from shards.pack import pack
 from shards.read import Shards
-from tests.avc.launching import assert_same_bits, final_state, write_config
+from tests.avc.launching import memorise, train_in_two, write_config
 from tests.small_videos import render_folder
 from tests.test_project import ROOT
 
@@ -141,29 +137,12 @@ def test_the_loss_falls_on_a_batch_that_is_seen_again_and_again(shards, tmp_path
     config = load_config(write_config(tmp_path, shards.folder, **SMALL))
     batch = reader_of(shards, augment=False)[0, 8]
     torch.manual_seed(0)
-    model = build(config.model).train()
-    to_channels_last(model)
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
-    losses = []
-    for _ in range(25):
-        loss = F.cross_entropy(judge(model, batch, config, augment=False), batch.label)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
+    losses = memorise(build(config.model), batch, config)
     assert losses[-1] < 0.5 * losses[0]
 
 
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_bits_of_the_uninterrupted_one(shards, tmp_path) -> None:
-    world = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
-    path = write_config(tmp_path, shards.folder, **SMALL)
-    once, twice = (load_config(path, [f"run.dir={tmp_path / name}"]) for name in ("once", "twice"))
-    assert train(once, world)
-    asked = iter(range(1, 100))
-    assert not train(twice, world, stop=lambda: next(asked) == 4)
-    assert train(twice, world)
-    assert_same_bits(final_state(tmp_path / "once"), final_state(tmp_path / "twice"))
-    network = load_run(tmp_path / "once")
+    network = load_run(train_in_two(write_config(tmp_path, shards.folder, **SMALL), tmp_path, stop_at=4))
     assert network.embed_image(torch.zeros(2, 50, 70, 23, dtype=torch.uint8)).shape == (2, 128)
     with pytest.raises(ValueError, match=r"uint8 \(N, H, W, 23\)"):
         network.embed_image(torch.zeros(2, 50, 70, 3, dtype=torch.uint8))

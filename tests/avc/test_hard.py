@@ -13,7 +13,7 @@ from avc.models import build
 from avc.training.distributed import World
 from avc.training.loop import train
 from shards.read import Shards
-from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, write_config
+from tests.avc.launching import Training, metrics, train_here, train_in_two, write_config
 
 BLOCK = 8
 HARD = {"negatives": {"source": "shared", "block": 4, "hard_from_step": 3}, "validation": {"every_steps": 0}}
@@ -147,18 +147,10 @@ def test_a_batch_is_judged_on_the_pairs_that_the_network_chose(small_world, tmp_
 
 
 def test_the_run_is_the_random_one_until_the_step_and_resumes_to_the_same_bits_after_it(small_world, tmp_path) -> None:
-    world = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
     path = write_config(tmp_path, small_world, **HARD)
-    names = ("once", "twice", "random")
-    once, twice, random = (load_config(path, [f"run.dir={tmp_path / name}"]) for name in names)
-    random = random.model_copy(update={"negatives": random.negatives.model_copy(update={"hard_from_step": 0})})
-    assert train(once, world)
-    asked = iter(range(1, 100))
-    assert not train(twice, world, stop=lambda: next(asked) == 5)
-    assert train(twice, world)
-    assert train(random, world)
-    assert_same_bits(final_state(tmp_path / "once"), final_state(tmp_path / "twice"))
-    hard, plain = ([line["loss"] for line in metrics(tmp_path / name)] for name in ("once", "random"))
+    chosen = train_in_two(path, tmp_path, stop_at=5)
+    train_here(path, tmp_path / "random", "negatives.hard_from_step=0")
+    hard, plain = ([line["loss"] for line in metrics(run)] for run in (chosen, tmp_path / "random"))
     assert hard[:3] == plain[:3]
     assert all(one != other for one, other in zip(hard[3:], plain[3:], strict=True))
 

@@ -9,10 +9,8 @@ from safetensors import safe_open
 from avc.config import load_config, parse_config
 from avc.inference import load
 from avc.training.attempt import history, sign_in
-from avc.training.checkpoint import Checkpoint, load_newest, refuse_other_run, save
-from avc.training.distributed import World
-from avc.training.loop import train
-from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, write_config
+from avc.training.checkpoint import Checkpoint, refuse_other_run, save
+from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, train_in_two, write_config
 
 
 def losses(run) -> list[float]:
@@ -159,18 +157,4 @@ def test_micro_batches_fall_so_that_the_same_samples_are_consumed(small_world, t
 
 
 def test_a_run_that_is_asked_to_stop_saves_at_that_step_and_goes_on_to_the_same_bits(small_world, tmp_path) -> None:
-    world = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
-    path = write_config(tmp_path, small_world)
-    once, twice = (load_config(path, [f"run.dir={tmp_path / name}"]) for name in ("once", "twice"))
-    assert train(once, world)
-    asked = iter(range(1, 100))
-    assert not train(twice, world, stop=lambda: next(asked) == 5)  # checkpoints are due at 3 and 6
-    stopped = load_newest(tmp_path / "twice" / "latest")
-    assert stopped is not None and stopped.step == 5
-    assert train(twice, world, stop=lambda: False)
-    assert_same_bits(final_state(tmp_path / "once"), final_state(tmp_path / "twice"))
-    digests = [
-        [line["data/pairs_digest"] for line in metrics(tmp_path / name) if line["kind"] == "train"]
-        for name in ("once", "twice")
-    ]
-    assert digests[0] == digests[1] and len(set(digests[0])) == 8
+    train_in_two(write_config(tmp_path, small_world), tmp_path, stop_at=5)  # checkpoints are due at 3 and 6
