@@ -7,7 +7,6 @@ place that turns it into a paragraph and exit status 2.
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +17,7 @@ from launch import packing, remote, teaching, transfer, visualize
 from launch.bench.commands import app as bench
 from launch.kinds import kinds
 from launch.measure import audit, localization, localize, retrieval
+from launch.mistakes import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,38 +36,16 @@ app.add_typer(measure, name="eval", help="Measure what a trained network knows."
 app.add_typer(audit, name="audit")
 app.add_typer(bench, name="bench", help="Measure speed, each figure beside its own limit in the same run.")
 
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PROBLEMS_SHOWN = 50
 
 
 def main() -> None:
-    """Run the command line; exit status 0, 1 (the work found something wrong) or 2 (the user's mistake)."""
-    try:
+    """Run the command line; exit status 0, 1 (something is wrong with the data or the machine) or 2 (a mistake).
+
+    A training that was asked to stop ends with 128 and the signal's number.
+    """
+    with in_words(" ".join(["avc", *[word for word in sys.argv[1:2] if not word.startswith("-")]])):
         app()
-    except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        _fail(_paragraph(error), status=2)
-    except OSError as error:
-        if error.errno not in FULL_DISK:
-            raise
-        _fail(_paragraph(error), status=1)
-
-
-def _fail(message: str, *, status: int) -> None:
-    from launch.progress import printable
-
-    command = " ".join(["avc", *[word for word in sys.argv[1:2] if not word.startswith("-")]])
-    print(f"{command}: {printable(message)}", file=sys.stderr)
-    sys.exit(status)
-
-
-def _paragraph(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    pydantic = sys.modules.get("pydantic")
-    if pydantic is not None and isinstance(error, pydantic.ValidationError):
-        found = [f"{'.'.join(map(str, one['loc']))} is {one['input']!r}: {one['msg']}" for one in error.errors()]
-        return "; ".join(found)
-    return " ".join(str(error).split("\n"))
 
 
 def _version(asked: bool) -> None:
@@ -117,6 +95,8 @@ def verify(
     from shards.verify import verify as verify_folder
 
     if (folder.expanduser() / POSTERIORS).is_file():
+        if quick:
+            raise ValueError(f"--quick is for packed videos, and {folder} holds what teachers saw; leave it out")
         teaching.verify(folder.expanduser())
         return
     manifest = read_manifest(folder.expanduser())
@@ -215,12 +195,14 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo-world"),
     clips: Annotated[int, typer.Option(min=40, help="Videos to render.")] = 960,
     seed: Annotated[int, typer.Option(min=0, help="Of the world and of the training.")] = 1,
-    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="the number of cores")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="the number of cores")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the results to this file as well.")] = None,
     study: Annotated[
         bool, typer.Option("--study", help="Measure the paper's findings instead, in 40 minutes.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="With --study: trainings of each network.")] = 3,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="With --study: trainings of each network.", show_default="3")
+    ] = None,
 ) -> None:
     """See the whole idea at work in minutes: render a small world, pack it, train on it, measure.
 
@@ -239,6 +221,9 @@ def demo(
 
     from launch.evaluate import write_json
 
+    if seeds is not None and not study:
+        raise ValueError("--seeds belongs to --study; for another seed of the demo, take --seed")
+    folder = folder.expanduser()
     processes = workers or len(os.sched_getaffinity(0))
 
     def say(line: str) -> None:
@@ -247,7 +232,7 @@ def demo(
     if study:
         from launch.study.study import study as run_study
 
-        results = run_study(folder, clips=clips, seed=seed, seeds=seeds, workers=processes, say=say)
+        results = run_study(folder, clips=clips, seed=seed, seeds=seeds or 3, workers=processes, say=say)
         _show_study(results, folder)
     else:
         from launch.demo import demo as run_demo

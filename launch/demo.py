@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from launch.evaluate import as_json, correspondence, write_json
 from launch.progress import progress
 from launch.train import run as train
 from launch.world.labels import Label, ceiling
-from launch.world.render import VIDEOS, render
+from launch.world.render import VIDEOS, held_in, render
 from launch.world.sheet import contact_sheet
 from shards.format import PackSettings
 from shards.pack import pack
@@ -63,8 +64,8 @@ def demo(folder: Path, *, clips: int, seed: int, workers: int, say: Callable[[st
     rows = []
     for candidate in CANDIDATES:
         run = runs / candidate.run
-        settings = [f"data.shards={packed}", f"run.dir={run}", f"run.seed={seed}", *candidate.settings]
-        say(f"training {candidate.name}: avc train {CONFIG.name} {' '.join(settings)}")
+        settings = [*places(packed, run), f"run.seed={seed}", *candidate.settings]
+        say(f"training {candidate.name}: {shlex.join(['avc', 'train', str(CONFIG), *settings])}")
         train(str(CONFIG), settings)
         with progress("judging", unit="pairs") as report:
             result = correspondence(run, passes=PASSES, report=report)
@@ -87,9 +88,14 @@ def prepare(
 ) -> dict[str, Label]:
     """Render a world into `folder` and pack it there; returns its labels by file name. What is done is left as it is.
 
-    `ticking` is `launch.world.render.render`'s.
+    `ticking` is `launch.world.render.render`'s. Raises ValueError where the folder holds another world.
     """
     world, packed = folder / WORLD, folder / SHARDS
+    held = held_in(world)
+    wanted = {"clips": clips, "seed": seed, "ticking": ticking}
+    other = [f"{name} {held[name]} and not {value}" for name, value in wanted.items() if held and held[name] != value]
+    if other:
+        raise ValueError(f"{folder} holds another world, of {', '.join(other)}; give another --folder")
     say(f"rendering {clips} videos of sounding objects into {world}")
     with progress("rendering", unit="videos") as report:
         labels = render(
@@ -103,10 +109,19 @@ def prepare(
             progress=lambda n, of: report(n, of, ""),
         )
     contact_sheet(world, folder / "world.png")
-    say(f"{folder / 'world.png'} shows them. Packing into {packed}: avc pack {world / VIDEOS} --out {packed}")
+    options = (
+        f"--side {PACKING.side} --every {PACKING.every} --split {','.join(f'{share:g}' for share in PACKING.split)}"
+    )
+    command = f"{shlex.join(['avc', 'pack', str(world / VIDEOS), '--out', str(packed)])} {options}"
+    say(f"{folder / 'world.png'} shows them. Packing: {command}")
     with progress("packing", unit="videos") as report:
         pack([world / VIDEOS], packed, PACKING, workers=workers, progress=report)
     return labels
+
+
+def places(packed: Path, run: Path) -> list[str]:
+    """The settings that name a training's shards and its run's folder, whatever characters are in the names."""
+    return [f"data.shards={json.dumps(str(packed))}", f"run.dir={json.dumps(str(run))}"]
 
 
 def ceiling_of_split(packed: Path, *, seed: int, labels: Mapping[str, Label]) -> float:

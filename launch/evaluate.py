@@ -11,6 +11,7 @@ from typing import Any, Literal
 from avc.evaluation.correspondence import Correspondence, evaluate
 from avc.inference import load
 from avc.training.distributed import join
+from shards.durable import written_aside
 from shards.read import Shards
 
 
@@ -45,6 +46,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write results for machines. Raises ValueError where the file cannot be written."""
     path = path.expanduser()
     try:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        with written_aside(path) as file:
+            file.write((json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}") from None

@@ -50,10 +50,10 @@ def kinds(
         avc eval kinds demo-world/runs/l3 --labels demo-world/world/labels.jsonl --layer embedding --few 2
     """
     from avc.evaluation.classifiers import svm
-    from avc.evaluation.clips import LAYERS, known_clips
+    from avc.evaluation.clips import FOLDS, LAYERS, known_clips
     from avc.inference import load
     from launch.linear_table import Row, show
-    from launch.transfer_rows import classify, classify_from_few, networks
+    from launch.transfer_rows import classify, classify_from_few, networks, titles
     from launch.tsne import draw_tsne
     from shards.read import Shards
 
@@ -62,13 +62,17 @@ def kinds(
     if layer not in LAYERS:
         raise ValueError(f"--layer is {layer!r} and must be {' or '.join(LAYERS)}")
     paths = [model.expanduser() for model in models]
-    data = Shards(shards or load(paths[0]).config.data.shards)
-    known = known_clips(data, labels, split=split)
+    folder = shards or next((load(path).config.data.shards for path in paths if path.is_dir()), None)
+    if folder is None:
+        raise ValueError("none of the networks is a run, which would have its shards: give --shards")
+    data = Shards(folder)
+    least = few or (FOLDS if strength is None else 1)  # choosing C takes a clip of each kind in every fold
+    known = known_clips(data, labels, split=split, least=least)
     machines = svm(standardise=True)
     rows: list[Row] = []
-    for name, (model, config) in {
-        name: (one, own) for path in paths for name, one, own in networks(path, seed)
-    }.items():
+    found_networks = (one for path, title in titles(paths).items() for one in networks(path, title, seed))
+    apart = {(name, config.data.image_size): (model, config) for name, model, config in found_networks}
+    for (name, _), (model, config) in apart.items():
         found = _features(model, data, config, known, name=name, layer=layer, devices=devices, cache=cache.expanduser())
         if tsne is not None and not rows:
             draw_tsne(found, known, tsne.expanduser())

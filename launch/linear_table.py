@@ -34,10 +34,11 @@ def show(
     confusion: Path | None,
     json: Path | None,
     tried: str = "folds",
+    other: int = 0,
 ) -> None:
     """Print the table and what took no part; `what` was classified, in as many `tried`, both in the plural.
 
-    Draws and writes what is asked for.
+    other: files beside them that are of no form that is read. Draws and writes what is asked for.
     """
     one = tried.removesuffix("s")
     table = Table("features", "accuracy", f"± over {tried}", f"each {one}", f"C of each {one}")
@@ -51,17 +52,20 @@ def show(
             " ".join(f"{fold.strength:g}" for fold in folds),
         )
     Console().print(table)
-    first = rows[0]
-    tested = [fold.items for fold in first.result.folds]
+    tested = [fold.items for fold in rows[0].result.folds]
     print(f"{tested[0] if tried == 'draws' else sum(tested):,} {what}; chance {1 / len(classes):.1%}")
-    if first.padded:
-        print(f"{first.padded:,} {what} are shorter than one window and were padded with silence")
-    if first.unreadable:
-        print(f"{len(first.unreadable):,} {what} cannot be read and took no part:")
-        for name, reason in first.unreadable:
+    padded = max(row.padded for row in rows)
+    if padded:
+        print(f"{padded:,} {what} are shorter than one window and were padded with silence")
+    unreadable = dict.fromkeys(one for row in rows for one in row.unreadable)
+    if unreadable:
+        print(f"{len({name for name, _ in unreadable}):,} {what} cannot be read and took no part:")
+        for name, reason in unreadable:
             print(f"  {printable(name)}: {printable(reason)}")
+    if other:
+        print(f"{other:,} other files in the classes' folders are no {what} by their endings and were left out")
     if confusion is not None:
-        draw_confusion(first, classes, confusion.expanduser())
+        draw_confusion(rows[0], classes, confusion.expanduser())
     if json is not None:
         write_json(json, as_json(rows, classes))
 

@@ -71,7 +71,7 @@ def retrieval(
     print(f"nDCG@30 on {len(known.clips):,} clips of the {split} split, {len(known.classes)} classes; {kind}")
     if known.unlabelled:
         print(f"{known.unlabelled:,} clips of the split have no label in {labels} and were left out")
-    _show(rows)
+    _show(rows, clips=len(known.clips))
     if json is not None:
         about = {"run": str(run), "split": split, "gain": gain, "ontology": str(ontology) if ontology else None}
         write_json(
@@ -238,7 +238,7 @@ def _show_localization(result: Localization) -> None:
     Console().print(table)
 
 
-def _show(rows: Sequence[Row]) -> None:
+def _show(rows: Sequence[Row], *, clips: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -248,15 +248,21 @@ def _show(rows: Sequence[Row]) -> None:
         table.add_row(row.name, *(f"{s.mean:.3f} ± {s.high - s.mean:.3f}" if s else "" for s in scores))
     Console().print(table)
     print("± is half of the 95 % interval over queries")
+    alone = [one.queries for row in rows for one in (row.im_im, row.aud_aud) if one]
+    if alone and min(alone) < clips:
+        print(f"im-im and aud-aud leave out {clips - min(alone):,} clips that share no class with another")
 
 
 def _array(path: Path) -> Features:
     import numpy as np
 
     try:
-        features: Features = np.load(path.expanduser(), allow_pickle=False).astype(np.float32)
+        array = np.load(path.expanduser(), allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it holds several arrays")
+        features: Features = array.astype(np.float32)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise ValueError(f"{path} is not a .npy file of numbers: {error}") from None
     return features

@@ -44,18 +44,22 @@ def overlay_video(network: Network, video: Path, out: Path, *, report: Callable[
     """
     if out.suffix != ".mp4":
         raise ValueError(f"--out is {out} and must end in .mp4")
+    if out.exists() and video.exists() and out.samefile(video):
+        raise ValueError(f"--out is {out}, the video itself; name another file")
     try:
         clip = read(video, READING)
     except Rejected as error:
         raise ValueError(f"{video} cannot be used: {error}") from None
+    aside = out.with_name(f"{out.stem}.part.mp4")
     write_video(
-        out,
+        aside,
         _overlaid(network, clip, report),
         frame_rate=Fraction(TICKS_PER_SECOND),
         size=(clip.width // 2 * 2, clip.height // 2 * 2),
         sound=clip.sound.astype(np.float32) / np.float32(32768),
         sample_rate_hz=SAMPLE_RATE_HZ,
     )
+    aside.replace(out)
     return clip.ticks
 
 

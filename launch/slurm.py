@@ -240,12 +240,15 @@ def requeue(job: int, restart: int) -> None:
 def queue_state(job: int) -> tuple[str, str] | None:
     """The queue's word for a job (RUNNING, PENDING, COMPLETED ...) and its nodes, or why it waits.
 
-    None where the queue does not know the job, or where there is no queue here.
+    None where the queue does not know the job, or where there is no queue here. Raises ValueError where it does not
+    answer.
     """
     if shutil.which("squeue") is None:
         return None
     command = ["squeue", "-h", "-t", "all", "-j", str(job), "-o", "%T|%R"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode and "Invalid job id" not in answer.stderr:
+        raise ValueError(f"squeue does not tell of job {job}: {' '.join(answer.stderr.split())}")
     state, bar, reason = answer.stdout.strip().partition("|")
     return (state, reason.strip("()")) if bar else None
 

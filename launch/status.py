@@ -55,7 +55,7 @@ def status(run: Path) -> Status:
     return Status(
         run=run,
         job=job,
-        queue=queue_state(job) if job is not None else None,
+        queue=_queued(job) if job is not None else None,
         steps=load_config(settings).training.steps if settings else None,
         step=line.get("step"),
         loss=line.get("loss"),
@@ -65,6 +65,13 @@ def status(run: Path) -> Status:
         starts=starts(run),
         by_hand=history(run) if job is None else [],
     )
+
+
+def _queued(job: int) -> tuple[str, str] | None:
+    try:
+        return queue_state(job)
+    except ValueError as error:
+        return "not known", str(error)
 
 
 def in_words(found: Status) -> list[tuple[str, str]]:
@@ -112,13 +119,16 @@ def _history(found: Status) -> list[tuple[str, str]]:
     for start, later in zip(found.starts, [*found.starts, None][1:], strict=True):
         why = why_it_ended(start)
         if not why and later is not None:
-            gone = set(start.words["started"]["nodes"]) - set(later.words.get("started", {}).get("nodes", []))
+            before, after = (set(one.words.get("started", {}).get("nodes", [])) for one in (start, later))
+            gone = before - after
             why = "ended by SLURM without a word: scontrol requeue, or a node that failed"
             why += f" (its successor does without {', '.join(sorted(gone))})" if gone else ""
         begun = start.words.get("started")
         where = f"{begun['ranks']} ranks on {','.join(begun['nodes'])} from step {begun['step']:,}" if begun else "?"
         name = f"job {start.job}" + (f", restart {start.restart}" if start.restart else "")
-        lines.append((name, f"{where}; {why or 'running'}"))
+        if not why:
+            why = "running" if found.queue is not None and found.queue[0] == "RUNNING" else "running, or killed"
+        lines.append((name, f"{where}; {why}"))
     return lines
 
 

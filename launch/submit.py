@@ -24,7 +24,10 @@ from launch.starts import FOLDER, JOB, submitted_job
 from shards.durable import written_aside
 from shards.format import MANIFEST
 
-OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
+OVER = (
+    *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"),
+    "PREEMPTED",
+)
 
 
 def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -> tuple[str, Config, Cluster]:

@@ -114,7 +114,7 @@ def agreement(
     """
     from dataclasses import asdict
 
-    from avc.evaluation.agreement import evaluate_agreement
+    from avc.evaluation.agreement import evaluate_agreement, student_plan
     from avc.inference import load_student
     from avc.training.distributed import join
     from launch.evaluate import write_json
@@ -127,10 +127,12 @@ def agreement(
     own = config.data
     folders = {"shards": shards or own.shards, "teachers": teachers or (None if shards else own.teachers)}
     config = config.model_copy(update={"data": own.model_copy(update=folders)})
+    data = Shards(config.data.shards)
+    too_short = student_plan(config, data, split=split).too_short
     with join(config.training) as world, progress("listening", unit="clips") as report:
         results = evaluate_agreement(
             model.to(world.device),
-            Shards(config.data.shards),
+            data,
             config,
             world,
             split=split,
@@ -138,8 +140,11 @@ def agreement(
             report=report,
         )
     _show(results, split)
+    if too_short:
+        print(f"{too_short:,} clips of the split are too short for one output step and took no part")
     if json is not None:
-        write_json(json, {"run": str(run), "split": split, "teachers": [asdict(one) for one in results]})
+        about = {"run": str(run), "split": split, "too_short": too_short}
+        write_json(json, about | {"teachers": [asdict(one) for one in results]})
 
 
 def _show(results: tuple[Agreement, ...], split: str) -> None:

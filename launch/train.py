@@ -16,6 +16,7 @@ from avc.training.distributed import join
 from avc.training.loop import NonFiniteLoss, train
 from avc.training.watch import PeerLost
 from launch.asked import Asked
+from launch.mistakes import in_words
 from launch.progress import progress
 from shards.read import BadRecord
 
@@ -67,8 +68,5 @@ def _say(message: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python -m launch.train CONFIG.yaml [section.name=value ...]")
-    try:
+    with in_words("launch.train"):
         run_here(sys.argv[1], sys.argv[2:])
-    except ValueError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)

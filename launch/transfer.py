@@ -9,6 +9,10 @@ import typer
 
 Models = Annotated[
     list[Path],
+    typer.Argument(metavar="MODEL...", help="Folders of runs, or .yaml of settings (the untrained network)."),
+]
+Listeners = Annotated[
+    list[Path],
     typer.Argument(
         metavar="MODEL...",
         help="Folders of runs, .safetensors of `avc import`, .yaml of settings (the untrained network).",
@@ -52,7 +56,7 @@ def import_weights(
 
 
 def sound(
-    models: Models,
+    models: Listeners,
     root: Annotated[Path, typer.Option(help="The data set's folder.")],
     dataset: Annotated[str, typer.Option(help="esc10, esc50, dcase2013, or folder: a folder for each class.")],
     layer: Annotated[
@@ -92,7 +96,7 @@ def sound(
     paths = [model.expanduser() for model in models]
     candidates = sound_candidates(paths, layer=layer, window=window, usual_window=usual, seed=seed)
     rows = measure(candidates, labelled, devices=devices, strength=strength, cache=cache.expanduser())
-    show(rows, labelled.classes, what="recordings", confusion=confusion, json=json)
+    show(rows, labelled.classes, what="recordings", confusion=confusion, json=json, other=labelled.other)
 
 
 def image(
@@ -122,4 +126,4 @@ def image(
     labelled = labelled_folder(root.expanduser(), PICTURES)
     candidates = image_candidates([model.expanduser() for model in models], seed=seed)
     rows = measure(candidates, labelled, devices=devices, strength=strength, cache=cache.expanduser())
-    show(rows, labelled.classes, what="pictures", confusion=confusion, json=json)
+    show(rows, labelled.classes, what="pictures", confusion=confusion, json=json, other=labelled.other)

@@ -55,42 +55,56 @@ def sound_candidates(
     seconds = usual_window if window is None else window
     if not 0 < seconds <= 60:
         raise ValueError(f"--window is {seconds:g} s and must be more than 0 and at most 60")
-    candidates: dict[str, Candidate] = {}
-    for path in paths:
+    candidates: list[Candidate] = []
+    for path, title in titles(paths).items():
         settings = None if path.suffix == ".safetensors" else settings_of(path)
         if settings is None or settings.name in (*SOUNDNETS, "autoencoder"):
-            found = _waveform(path, settings, layer=layer, seconds=seconds, seed=seed)
+            found = _waveform(path, title, settings, layer=layer, seconds=seconds, seed=seed)
         else:
-            found = _trunk(path, layer=layer or "conv4_2", window=window, seed=seed)
-        candidates |= {candidate.extractor.name: candidate for candidate in found}
-    return [*candidates.values(), Candidate(mfcc_features(seconds=seconds), svm(standardise=True))]
+            found = _trunk(path, title, layer=layer or "conv4_2", window=window, seed=seed)
+        candidates += found
+    return [*_once(candidates), Candidate(mfcc_features(seconds=seconds), svm(standardise=True))]
 
 
 def image_candidates(paths: Sequence[Path], *, seed: int) -> list[Candidate]:
     """Each network and the same network untrained. Raises ValueError for one that sees no pictures."""
-    candidates: dict[str, Candidate] = {}
-    for path in paths:
+    candidates: list[Candidate] = []
+    for path, title in titles(paths).items():
         if path.suffix == ".safetensors":
             raise ValueError(f"{path} is a SoundNet, which sees no pictures; give the folder of a run")
-        for name, model, config in networks(path, seed):
-            extractor = picture_features(model, config.data, name=name)
-            candidates[extractor.name] = Candidate(extractor, softmax_layer)
-    return list(candidates.values())
+        for name, model, config in networks(path, title, seed):
+            candidates.append(Candidate(picture_features(model, config.data, name=name), softmax_layer))
+    return _once(candidates)
+
+
+def titles(paths: Sequence[Path]) -> dict[Path, str]:
+    """What each path is called: its last part, and as many before it as it takes to tell all of them apart."""
+    whole = {path: path.resolve().parts for path in paths}
+    for last in range(1, max(map(len, whole.values())) + 1):
+        found = {path: "/".join(parts[-last:]) for path, parts in whole.items()}
+        if len(set(found.values())) == len(set(whole.values())):
+            break
+    return found
+
+
+def _once(candidates: list[Candidate]) -> list[Candidate]:
+    """Without the untrained networks that several runs have in common."""
+    return list({(one.extractor.name, one.extractor.key): one for one in candidates}.values())
 
 
 def _waveform(
-    path: Path, settings: ModelSettings | None, *, layer: str | None, seconds: float, seed: int
+    path: Path, title: str, settings: ModelSettings | None, *, layer: str | None, seconds: float, seed: int
 ) -> list[Candidate]:
     trained: list[tuple[str, SoundNet | Autoencoder]] = []
     released = settings is None
     if settings is None:
         soundnet = load_soundnet(path)
-        trained = [(soundnet.name, soundnet)]
+        trained = [(f"{soundnet.name} of {title}", soundnet)]
         settings = ModelSettings.model_validate({"name": soundnet.name})
     elif path.is_dir():
         network = _listener(settings)
         network.load_state_dict(load_file(read_run(path)[1]))
-        trained = [(f"{settings.name} of {path.resolve().name}", network)]
+        trained = [(f"{settings.name} of {title}", network)]
     torch.manual_seed(seed)
     fresh = (f"{settings.name} untrained, width {settings.width:g}, seed {seed}", _listener(settings))
     found: list[Candidate] = []
@@ -113,14 +127,14 @@ def _listener(settings: ModelSettings) -> SoundNet | Autoencoder:
     return SoundNet(settings.name, width=settings.width, objects=settings.objects, scenes=settings.scenes)
 
 
-def _trunk(path: Path, *, layer: str, window: float | None, seed: int) -> list[Candidate]:
+def _trunk(path: Path, title: str, *, layer: str, window: float | None, seed: int) -> list[Candidate]:
     if layer not in TRUNK_LAYERS:
         raise ValueError(f"--layer is {layer!r} and must be one of {', '.join(TRUNK_LAYERS)} for {path}")
     if window not in (None, 1.0):
         raise ValueError(f"--window is {window:g}, but {path} hears 1 s at a time; leave --window out")
     return [
         Candidate(TRUNK_LAYERS[layer](model, name=name), svm(standardise=True))
-        for name, model, _ in networks(path, seed)
+        for name, model, _ in networks(path, title, seed)
     ]
 
 
@@ -219,15 +233,15 @@ def settings_of(path: Path) -> ModelSettings:
     return (load_config(path) if path.suffix in (".yaml", ".yml") else read_run(path)[0]).model
 
 
-def networks(path: Path, seed: int) -> list[tuple[str, CorrespondenceNet, Config]]:
-    """The run's network, if `path` is a run, and an untrained one of the same settings."""
+def networks(path: Path, title: str, seed: int) -> list[tuple[str, CorrespondenceNet, Config]]:
+    """The run's network, if `path` is a run, and an untrained one of the same settings, each with its name."""
     trained = []
     if path.suffix in (".yaml", ".yml"):
         config = load_config(path)
     else:
         network = load(path)
         config = network.config
-        trained = [(f"{config.model.name} of {path.resolve().name}", network.model, config)]
+        trained = [(f"{config.model.name} of {title}", network.model, config)]
     torch.manual_seed(seed)
     size = f"width {config.model.width:g}{'' if config.model.stride else ', no stride'}"
     return [*trained, (f"{config.model.name} untrained, {size}, seed {seed}", build(config.model).eval(), config)]
@@ -246,6 +260,8 @@ def named_devices(names: str) -> list[torch.device]:
     except RuntimeError:
         raise ValueError(f"--devices is {names!r} and must name devices, such as cpu or cuda:0,cuda:1") from None
     for device in devices:
+        if device.type not in ("cpu", "cuda"):
+            raise ValueError(f"--devices names {device}, and features are computed on cpu and cuda alone")
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise ValueError(f"--devices names {device}, and there are {torch.cuda.device_count()} GPUs here")
     return devices

@@ -62,6 +62,8 @@ def visualize(
             sections = [stretches(data, heard, layer, ticks_of)]
             filters = first_filters(model)
         else:
+            if layer:
+                raise ValueError(f"--layer is of SoundNet, and {run} is {config.model.name}: its units are pool4's")
             from avc.evaluation.units import trunk_units
 
             loaded = load(run)

@@ -26,12 +26,16 @@ class LabelledFile:
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Files with classes and folds. Each of `tested_folds` is tested on in turn, with all the others to train on."""
+    """Files with classes and folds. Each of `tested_folds` is tested on in turn, with all the others to train on.
+
+    other: how many files of the classes' folders are of no form that is read.
+    """
 
     name: str
     classes: tuple[str, ...]
     files: tuple[LabelledFile, ...]
     tested_folds: tuple[int, ...]
+    other: int = 0
 
 
 def esc10(root: Path) -> LabelledSet:
@@ -73,13 +77,14 @@ def labelled_folder(root: Path, suffixes: tuple[str, ...]) -> LabelledSet:
     if not root.is_dir():
         raise ValueError(f"there is no folder {root}")
     if (root / "train").is_dir() and (root / "val").is_dir():
-        train, test = _classes_in(root / "train", suffixes, least=FOLDS), _classes_in(root / "val", suffixes, least=1)
+        train, other = _classes_in(root / "train", suffixes, least=FOLDS)
+        test, other_test = _classes_in(root / "val", suffixes, least=1)
         if set(train) != set(test):
             raise ValueError(f"train/ and val/ in {root} differ in the classes {sorted(set(train) ^ set(test))[:5]}")
         rows = _dealt(train, root) + [(path, name, 0) for name, files in test.items() for path in files]
-        return _labelled(root.name, rows, tested_folds=(0,))
-    rows = _dealt(_classes_in(root, suffixes, least=FOLDS), root)
-    return _labelled(root.name, rows, tested_folds=tuple(range(1, FOLDS + 1)))
+        return _labelled(root.name, rows, tested_folds=(0,), other=other + other_test)
+    classes, other = _classes_in(root, suffixes, least=FOLDS)
+    return _labelled(root.name, _dealt(classes, root), tested_folds=tuple(range(1, FOLDS + 1)), other=other)
 
 
 DATASETS: dict[str, Callable[[Path], LabelledSet]] = {
@@ -93,9 +98,14 @@ DATASETS: dict[str, Callable[[Path], LabelledSet]] = {
 def _esc(root: Path, name: str, *, classes: int) -> LabelledSet:
     table = root / "meta" / "esc50.csv"
     if table.is_file():
-        with open(table, newline="", encoding="utf-8") as file:
-            lines = [line for line in csv.DictReader(file) if name == "esc50" or line["esc10"] == "True"]
-        rows = [(root / "audio" / line["filename"], line["category"], int(line["fold"])) for line in lines]
+        try:
+            with open(table, newline="", encoding="utf-8") as file:
+                lines = [line for line in csv.DictReader(file) if name == "esc50" or line["esc10"] == "True"]
+            rows = [(root / "audio" / line["filename"], line["category"], int(line["fold"])) for line in lines]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{table} is not ESC-50's table ({error!r}): columns filename, fold, category and esc10 are wanted"
+            ) from None
     else:
         rows = [(path, path.parent.name, _esc_fold(path)) for path in _files_under(root, SOUNDS)]
     labelled = _labelled(name, rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))
@@ -114,19 +124,26 @@ def _esc_fold(path: Path) -> int:
     return int(match[1])
 
 
-def _classes_in(root: Path, suffixes: tuple[str, ...], *, least: int) -> dict[str, list[Path]]:
+def _classes_in(root: Path, suffixes: tuple[str, ...], *, least: int) -> tuple[dict[str, list[Path]], int]:
+    """The files of each class, and how many others lie beside them."""
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     classes = {folder.name: _files_under(folder, suffixes) for folder in folders}
-    classes = {name: files for name, files in classes.items() if files}
-    if len(classes) < 2:
+    if sum(bool(files) for files in classes.values()) < 2:
         raise ValueError(
-            f"{root} has {len(classes)} folders with files that end in {', '.join(suffixes)}; there must be a folder "
-            "for each of two or more classes"
+            f"{root} has {sum(bool(files) for files in classes.values())} folders with files that end in "
+            f"{', '.join(suffixes)}; there must be a folder for each of two or more classes"
         )
+    other = 0
+    for folder in folders:
+        others = [path for path in folder.rglob("[!.]*") if path.is_file() and path.suffix.lower() not in suffixes]
+        if others and not classes[folder.name]:
+            raise ValueError(f"the files of {folder} end in none of {', '.join(suffixes)}, such as {others[0].name}")
+        other += len(others)
+    classes = {name: files for name, files in classes.items() if files}
     for name, files in classes.items():
         if len(files) < least:
             raise ValueError(f"class {name} in {root} has {len(files)} files; it needs {least}, one for each fold")
-    return classes
+    return classes, other
 
 
 def _dealt(classes: dict[str, list[Path]], root: Path) -> list[tuple[Path, str, int]]:
@@ -138,14 +155,16 @@ def _dealt(classes: dict[str, list[Path]], root: Path) -> list[tuple[Path, str, 
 
 
 def _files_under(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    return sorted(path for path in root.rglob("[!.]*") if path.suffix.lower() in suffixes and path.is_file())
 
 
-def _labelled(name: str, rows: list[tuple[Path, str, int]], *, tested_folds: tuple[int, ...]) -> LabelledSet:
+def _labelled(
+    name: str, rows: list[tuple[Path, str, int]], *, tested_folds: tuple[int, ...], other: int = 0
+) -> LabelledSet:
     classes = tuple(sorted({label for _, label, _ in rows}))
     number = {label: row for row, label in enumerate(classes)}
     twice = [path for path, count in Counter(path for path, *_ in rows).items() if count > 1]
     if twice:
         raise ValueError(f"{twice[0]} is listed twice")
     files = tuple(LabelledFile(path, number[label], fold) for path, label, fold in rows)
-    return LabelledSet(name, classes, files, tested_folds)
+    return LabelledSet(name, classes, files, tested_folds, other)

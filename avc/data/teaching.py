@@ -11,6 +11,7 @@ thread, so the bytes do not depend on how many processes there are or where the 
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -112,9 +113,10 @@ def _teach_all(
         for future in as_completed([pool.submit(_teach_shard, shard) for shard in todo]):
             yield future.result()
     except BrokenProcessPool:
-        raise RuntimeError(
+        raise ChildProcessError(
+            errno.ECHILD,
             "a teaching process ended by itself (out of memory, or killed from outside?). What was written is kept: "
-            "run the same command again, with fewer workers, and it goes on where it was"
+            "run the same command again, with fewer workers, and it goes on where it was",
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -18,9 +18,13 @@ Classifier = Callable[[Floats, Integers, Floats, Sequence[float]], Mapping[float
 
 
 def standardised(train: Floats, test: Floats) -> tuple[Floats, Floats]:
-    """z-score of each dimension by the training rows' mean and deviation; a constant dimension becomes 0."""
+    """z-score of each dimension by the training rows' mean and deviation; a constant dimension becomes 0.
+
+    Constant is what differs by no more than float32 rounds its mean.
+    """
     mean, deviation = train.mean(axis=0), train.std(axis=0)
-    scale = np.where(deviation > 0, 1 / np.maximum(deviation, 1e-12), 0).astype(np.float32)
+    varies = deviation > np.finfo(np.float32).eps * 8 * np.abs(mean)
+    scale = np.where(varies, 1 / np.maximum(deviation, 1e-12), 0).astype(np.float32)
     return (train - mean) * scale, (test - mean) * scale
 
 

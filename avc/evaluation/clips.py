@@ -44,25 +44,30 @@ class KnownClips:
     left_out: int
 
 
-def known_clips(shards: Shards, labels: Path, *, split: str) -> KnownClips:
-    """The labelled clips of the train split, dealt to folds within each class, and of `split`, which is tested on.
+def known_clips(shards: Shards, labels: Path, *, split: str, least: int = FOLDS) -> KnownClips:
+    """The clips of one label of the train split, dealt to folds within each class, and of `split`, which is tested on.
 
-    Raises ValueError where a class has too few training clips to choose C on.
+    Raises ValueError where a class has fewer training clips than `least` (FOLDS, to choose C on them), or there is
+    nothing to test on.
     """
     training = shards.clips("train")
     found = labelled(shards, np.concatenate([training, shards.clips(split)]), read_labels(labels))
     single = (found.sets == found.sets[:, :1]).all(axis=1)
-    clips, label = found.clips[single], found.sets[single, 0]
+    clips = found.clips[single]
+    occurring, label = np.unique(found.sets[single, 0], return_inverse=True)
+    classes = tuple(found.classes[number] for number in occurring)
+    in_training = np.isin(clips, training)
+    if in_training.all():
+        raise ValueError(f"no clip of the {split} split of {shards.folder} has a single label in {labels}")
     fold = np.zeros(len(clips), dtype=np.int64)
-    for number, name in enumerate(found.classes):
-        own = np.flatnonzero((label == number) & np.isin(clips, training))
-        if len(own) < FOLDS:
+    for number, name in enumerate(classes):
+        own = np.flatnonzero((label == number) & in_training)
+        if len(own) < least:
             raise ValueError(
-                f"class {name} of {labels} has {len(own)} training clips in {shards.folder}; choosing the classifier's "
-                f"C needs at least {FOLDS}"
+                f"class {name} of {labels} has {len(own)} training clips in {shards.folder} and needs at least {least}"
             )
         fold[own] = 1 + np.arange(len(own)) % FOLDS  # in the order of keys, which are hashes
-    return KnownClips(clips, label, fold, found.classes, found.unlabelled + int((~single).sum()))
+    return KnownClips(clips, label, fold, classes, found.unlabelled + int((~single).sum()))
 
 
 def middles(row: np.void) -> range:
@@ -90,8 +95,8 @@ def heard(
         return network.embed_audio(sound_to_input(sound, None, data))
 
     if layer == "conv4_2":
-        return Extractor(f"{name}, sound", model.audio.eval(), _rows(load), pooled)
-    return Extractor(f"{name}, embedding, sound", model.eval(), _rows(load), embedded)
+        return Extractor(name, "sound", model.audio.eval(), _rows(load), pooled)
+    return Extractor(name, "embedding, sound", model.eval(), _rows(load), embedded)
 
 
 def seen(
@@ -116,8 +121,8 @@ def seen(
         return network.embed_image(pictures_to_input(pictures, None, data))
 
     if layer == "conv4_2":
-        return Extractor(f"{name}, frames of {size} pixels", model.vision.eval(), _rows(load), pooled)
-    return Extractor(f"{name}, embedding, frames of {size} pixels", model.eval(), _rows(load), embedded)
+        return Extractor(name, f"frames of {size} pixels", model.vision.eval(), _rows(load), pooled)
+    return Extractor(name, f"embedding, frames of {size} pixels", model.eval(), _rows(load), embedded)
 
 
 def together(sound: Features, frames: Features) -> Features:

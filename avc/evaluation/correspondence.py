@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from avc.data.hard import hard_negatives
 from avc.data.loader import Batch, PairReader, load
 from avc.data.plan import Plan
 from avc.data.transforms import pictures_to_input, sound_to_input
+from avc.evaluation.intervals import wilson_interval
 from avc.models import MODELS
 from avc.training.distributed import World
 from shards.read import Shards
@@ -36,13 +36,6 @@ class Correspondence:
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of the accuracy, as if the pairs were independent."""
         return wilson_interval(self.accuracy, self.pairs)
-
-
-def wilson_interval(share: float, count: float, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a share seen in `count` independent trials; z = 1.96 gives 95 %."""
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def evaluation_plan(config: Config, shards: Shards, *, split: str, grid: Literal["frame", "free"] = "frame") -> Plan:

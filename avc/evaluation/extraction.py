@@ -8,6 +8,7 @@ import json
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from avc.evaluation.linear import Features
 from shards.durable import written_aside
 
-VERSION = "1"  # of what this code makes of an item; another number leaves old caches unread
+VERSION = "2"  # of what this code makes of an item; another number leaves old caches unread
 ITEMS_AT_ONCE = 8
 ROWS_AT_ONCE = 32
 UNREADABLE_SHARE = 0.05
@@ -38,20 +39,26 @@ class Unreadable(ValueError):
 class Extractor(Generic[Item]):
     """How an item, the path of a file or the number of a clip, becomes rows of features.
 
-    name: what the features are, in words; it must say everything but the weights that decides them. model: on the CPU
-    and in evaluation mode. load: item → rows for the network, (rows, ...), and whether they had to be padded; raises
-    Unreadable. compute: those rows on the network's device → (rows, D).
+    owner: whose features they are, for messages. what: which they are, in words; it must say everything but the network
+    that decides them. model: on the CPU and in evaluation mode. load: item → rows for the network, (rows, ...), and
+    whether they had to be padded; raises Unreadable. compute: those rows on the network's device → (rows, D).
     """
 
-    name: str
+    owner: str
+    what: str
     model: nn.Module
     load: Callable[[Item], tuple[Tensor, bool]]
     compute: Callable[[nn.Module, Tensor], Tensor]
 
     @property
+    def name(self) -> str:
+        """Whose and which."""
+        return f"{self.owner}, {self.what}"
+
+    @property
     def key(self) -> str:
-        """Digest of the name and of every weight."""
-        digest = hashlib.sha256(f"{VERSION}\0{self.name}".encode())
+        """Digest of what they are, of the network's layers and of every weight."""
+        digest = hashlib.sha256(f"{VERSION}\0{self.what}\0{self.model!r}".encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
             digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -96,7 +103,8 @@ def extract(
 ) -> Extraction:
     """The features of all items, computed on all devices at once, or read from `cache` if they were computed before.
 
-    Raises ValueError where more than 5 % of the items cannot be read.
+    What could not be read then is tried again: once any of it can be, all is computed anew. Raises ValueError where
+    more than 5 % of the items cannot be read; that is not kept.
     """
     identities = [identify(item) for item in items]
     digest = hashlib.sha256(extractor.key.encode())
@@ -104,14 +112,16 @@ def extract(
         digest.update(identity.digest)
     stored = cache / f"{digest.hexdigest()}.safetensors"
     extraction = _stored(stored)
-    if extraction is None:
+    if extraction is None or _mended(extraction, extractor, items):
         names = [identity.name for identity in identities]
         extraction = _compute(extractor, items, names=names, devices=devices, report=report)
+        if len(extraction.unreadable) > UNREADABLE_SHARE * len(items):
+            name, reason = extraction.unreadable[0]
+            raise ValueError(
+                f"{len(extraction.unreadable)} of {len(items)} items cannot be read, such as {name}: {reason}"
+            )
         cache.mkdir(parents=True, exist_ok=True)
         _store(extraction, stored)
-    if len(extraction.unreadable) > UNREADABLE_SHARE * len(items):
-        name, reason = extraction.unreadable[0]
-        raise ValueError(f"{len(extraction.unreadable)} of {len(items)} items cannot be read, such as {name}: {reason}")
     return extraction
 
 
@@ -168,6 +178,15 @@ def _compute(
         raise ValueError(f"none of the {len(items)} items can be read, such as {unreadable[0][0]}: {unreadable[0][1]}")
     features = Features(np.concatenate(rows), np.array(item, dtype=np.int64))
     return Extraction(features, tuple(unreadable), padded)
+
+
+def _mended(extraction: Extraction, extractor: Extractor[Item], items: Sequence[Item]) -> bool:
+    """Whether an item that could not be read can be now."""
+    for number in np.setdiff1d(np.arange(len(items)), extraction.features.item).tolist():
+        with suppress(Unreadable):
+            extractor.load(items[number])
+            return True
+    return False
 
 
 def _stored(path: Path) -> Extraction | None:

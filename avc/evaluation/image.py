@@ -60,4 +60,4 @@ def picture_features(model: CorrespondenceNet, data: DataSettings, *, name: str)
     def compute(trunk: nn.Module, pictures: Tensor) -> Tensor:
         return pooled_sight(trunk, pictures_to_input(pictures, None, data))
 
-    return Extractor(f"{name}, conv4_2 after ReLU, {size} pixels", model.vision.eval(), load, compute)
+    return Extractor(name, f"conv4_2 after ReLU, {size} pixels", model.vision.eval(), load, compute)

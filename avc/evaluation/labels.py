@@ -40,24 +40,37 @@ def read_labels(path: Path) -> dict[str, tuple[str, ...]]:
 
     A `.csv` or `.tsv` file has the file name in its first column and a label in its second, one row for each label that
     a video has (VGGSound's form); a `.jsonl` file has objects with `file` and `kind` (the demo world's) or `labels`.
-    Raises ValueError where the file is missing or of another form.
+    Raises ValueError where the file is missing or of another form, or names two files of one name in two folders.
     """
     labels: dict[str, list[str]] = {}
+    paths: dict[str, str] = {}
+
+    def add(file: str, own: Sequence[str]) -> None:
+        name = PurePosixPath(file.strip()).name
+        if paths.setdefault(name, file) != file:
+            raise ValueError(f"labels go by file names without their folders, and {paths[name]} and {file} share one")
+        labels.setdefault(name, []).extend(own)
+
     try:
         with path.expanduser().open(encoding="utf-8", newline="") as file:
             if path.suffix == ".jsonl":
                 for row in map(json.loads, file):
-                    labels[row["file"]] = row["labels"] if "labels" in row else [row["kind"]]
+                    own = row["labels"] if "labels" in row else [row["kind"]]
+                    if not isinstance(own, list) or not all(isinstance(label, str) for label in own):
+                        raise ValueError(f"{own!r} is no list of labels")
+                    add(row["file"], own)
             else:
-                for cells in csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","):
-                    if len(cells) > 1 and cells[1].strip():
-                        labels.setdefault(PurePosixPath(cells[0].strip()).name, []).append(cells[1].strip())
+                rows = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+                for number, cells in enumerate(rows, start=1):
+                    if len(cells) > 2:
+                        raise ValueError(f"row {number} has {len(cells)} columns")
+                    if len(cells) == 2 and cells[1].strip():
+                        add(cells[0], [cells[1].strip()])
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not a file of labels ({error!r}): rows of file name and label are wanted"
-        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = str(error) if type(error) is ValueError else repr(error)
+        raise ValueError(f"{path} is not a file of labels ({said}): rows of file name and label are wanted") from None
     return {name: tuple(dict.fromkeys(own)) for name, own in labels.items()}
 
 
@@ -72,7 +85,8 @@ def labelled(shards: Shards, clips: Integers, labels: Mapping[str, Sequence[str]
     Raises ValueError where fewer than two clips have a label.
     """
     names = names_of(shards, clips)
-    found = [labels.get(name) or labels.get(PurePosixPath(name).stem) or () for name in names]
+    # Sorted, so that equal sets are equal rows.
+    found = [sorted(labels.get(name) or labels.get(PurePosixPath(name).stem) or ()) for name in names]
     classes = tuple(sorted({label for own in found for label in own}))
     number = {label: i for i, label in enumerate(classes)}
     known = [i for i, own in enumerate(found) if own]
@@ -108,6 +122,9 @@ class Ontology:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not the AudioSet ontology: {error!r}") from None
+        unknown = sorted({child for own in children.values() for child in own} - children.keys())
+        if unknown:
+            raise ValueError(f"{path} is not the AudioSet ontology: {unknown[0]} is a child and no class of it")
         # The file has several trees; one root above them makes every two classes some distance apart.
         children["root"] = sorted(children.keys() - {child for own in children.values() for child in own})
         self._neighbours: dict[str, list[str]] = {name: [] for name in children}

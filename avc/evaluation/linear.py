@@ -67,19 +67,24 @@ def cross_validate(
     """Test on each of `tested_folds`, trained on all the other folds; an item's score is the mean of its rows'.
 
     labels, folds: int64 (items,); an item without rows takes no part. strengths: the values of C to choose from; one
-    value is taken as it is. Raises ValueError where a training set lacks a class or no fold is left to choose C on.
+    value is taken as it is. Raises ValueError where a training set lacks a class, a tested fold is empty, or no fold is
+    left to choose C on.
     """
     present = np.unique(features.item)
     everything = sorted(set(folds[present].tolist()))
     classes = int(labels.max()) + 1
-    known: dict[frozenset[int], Mapping[float, NDArray[Any]]] = {}
+    known: dict[frozenset[int], tuple[Integers, Mapping[float, Integers]]] = {}
     choosing = len(strengths) > 1
+    empty = sorted(set(tested_folds) - set(everything))
+    if empty:
+        raise ValueError(f"there is nothing to test on in fold {empty[0]}")
     if choosing and len(everything) < 3:
         raise ValueError(f"there are {len(everything)} folds; choosing C on training folds needs 3")
     pairs = {frozenset((t, o)) for t in tested_folds for o in everything if o != t} if choosing else set()
     total = len(pairs) + len(tested_folds)
 
-    def scores(held_out: frozenset[int], candidates: Sequence[float]) -> Mapping[float, NDArray[Any]]:
+    def choices(held_out: frozenset[int], candidates: Sequence[float]) -> tuple[Integers, Mapping[float, Integers]]:
+        # The items of the folds, and the class that each is given for each C.
         # What is held out for fold a when b is tested serves fold b when a is tested as well.
         if held_out not in known:
             out = np.isin(folds, list(held_out))
@@ -91,7 +96,8 @@ def cross_validate(
                     f"without the folds {sorted(held_out)} there is nothing to train class {missing[0]} on"
                 )
             rows = classifier(features.rows[train], truth, features.rows[test], candidates)
-            known[held_out] = {c: _means(score, features.item[test], len(labels)) for c, score in rows.items()}
+            items, of_row = np.unique(features.item[test], return_inverse=True)
+            known[held_out] = items, {c: _means(score, of_row).argmax(axis=1) for c, score in rows.items()}
             if report is not None:
                 report(len(known), total, "")
         return known[held_out]
@@ -103,14 +109,14 @@ def cross_validate(
             right = dict.fromkeys(strengths, 0)
             for other in everything:
                 if other != fold:
-                    items = present[folds[present] == other]
-                    for c, score in scores(frozenset((fold, other)), strengths).items():
-                        right[c] += int((score[items].argmax(axis=1) == labels[items]).sum())
+                    items, chosen = choices(frozenset((fold, other)), strengths)
+                    judged = folds[items] == other
+                    for c, given in chosen.items():
+                        right[c] += int((given == labels[items])[judged].sum())
             strength = max(strengths, key=lambda c: (right[c], -c))
-        items = present[folds[present] == fold]
-        chosen = scores(frozenset((fold,)), [strength])[strength][items].argmax(axis=1)
-        np.add.at(confusion, (labels[items], chosen), 1)
-        results.append(FoldResult(fold, strength, float((chosen == labels[items]).mean()), len(items)))
+        items, chosen = choices(frozenset((fold,)), [strength])
+        np.add.at(confusion, (labels[items], chosen[strength]), 1)
+        results.append(FoldResult(fold, strength, float((chosen[strength] == labels[items]).mean()), len(items)))
     return LinearResult(tuple(results), tuple(tuple(map(int, row)) for row in confusion))
 
 
@@ -126,11 +132,13 @@ def learn_from_few(
 ) -> LinearResult:
     """Test on fold 0, trained on `per_class` items of each class out of the other folds: as a fold each draw of them.
 
-    labels, folds: int64 (items,). The draws are the same for all features of the same items. Raises ValueError where a
-    class has fewer training items.
+    labels, folds: int64 (items,); an item without rows takes no part. The draws are the same for all features of the
+    same items. Raises ValueError where a class has fewer training items or fold 0 is empty.
     """
-    tested = np.flatnonzero(folds == 0)
-    own = [np.flatnonzero((labels == kind) & (folds != 0)) for kind in range(int(labels.max()) + 1)]
+    present = np.unique(features.item)
+    tested = present[folds[present] == 0]
+    training = present[folds[present] != 0]
+    own = [training[labels[training] == kind] for kind in range(int(labels.max()) + 1)]
     if min(map(len, own)) < per_class:
         raise ValueError(f"{per_class} of each class were to train on, but one class has {min(map(len, own))}")
     found = []
@@ -145,7 +153,8 @@ def learn_from_few(
     return LinearResult(results, tuple(tuple(map(int, row)) for row in confusion))
 
 
-def _means(scores: NDArray[Any], item: Integers, items: int) -> NDArray[Any]:
-    sums = np.zeros((items, scores.shape[1]))
+def _means(scores: NDArray[Any], item: Integers) -> NDArray[Any]:
+    """(rows, classes) and the item of each row, 0 to N - 1 → (N, classes)."""
+    sums = np.zeros((int(item.max()) + 1, scores.shape[1]))
     np.add.at(sums, item, scores)
-    return sums / np.maximum(np.bincount(item, minlength=items), 1)[:, None]
+    return sums / np.bincount(item)[:, None]

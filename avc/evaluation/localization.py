@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from avc.data.plan import Plan
-from avc.evaluation.boxes import RASTER, Truth, region
-from avc.evaluation.correspondence import wilson_interval
+from avc.evaluation.boxes import RASTER, Box, Truth, region
+from avc.evaluation.intervals import clustered_interval
 from avc.evaluation.labels import names_of
 from avc.evaluation.views import Integers, Report, views_of
 from avc.inference import Network
-from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, centres
+from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, centres
 from shards.read import Shards
 
 Map = NDArray[np.float64]
@@ -33,7 +33,10 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Hits:
-    """Share of frames with a point in the annotated region: the map's maximum, the centre, a random point (exactly)."""
+    """Share of frames with a point in the annotated region: the map's maximum, the centre, a random point (exactly).
+
+    interval_95: of the maximum's share, where the clips are a sample of more.
+    """
 
     frames: int
     maximum: float
@@ -87,12 +90,12 @@ class Localization:
 class _Frame:
     clip: int
     tick: int
+    boxes: tuple[Box, ...]
     truth: Truth
 
     @property
     def region(self) -> Map:
-        boxes = self.truth.moments[self.tick if len(self.truth.moments) > 1 else 0]
-        return region(boxes, annotators=self.truth.annotators)
+        return region(self.boxes, annotators=self.truth.annotators)
 
 
 def evaluate_localization(
@@ -106,7 +109,8 @@ def evaluate_localization(
 ) -> Localization:
     """Measure one frame of each clip, or `passes` where boxes are known for every tick; the run's seed draws them.
 
-    Raises ValueError where the network is not AVOL-Net, or fewer than two clips have boxes.
+    Raises ValueError where the network is not AVOL-Net, fewer than two clips have boxes, or a clip goes on where its
+    boxes have ended.
     """
     frames, unknown = _frames(network, shards, clips, truths, passes)
     rng = np.random.default_rng(network.config.run.seed)
@@ -128,11 +132,12 @@ def evaluate_localization(
         if report is not None:
             report(i + 1, len(frames), "")
     regions = [frame.region for frame in frames]
+    of_clip = np.array([frame.clip for frame in frames])
     two = [i for i, frame in enumerate(frames) if len(frame.truth.kinds) > 1]
     names = ("of another kind" if frames[0].truth.kinds else "of another clip", "silence", "white noise")
     return Localization(
-        all=hits(maps, regions),
-        with_silent_object=hits([maps[i] for i in two], [regions[i] for i in two]) if two else None,
+        all=hits(maps, regions, of_clip),
+        with_silent_object=hits([maps[i] for i in two], [regions[i] for i in two], of_clip[two]) if two else None,
         overlaps=tuple(overlap(rule, maps, regions) for rule in RULES),
         mean=float(maxima[:, 0].mean()),
         sanity=tuple(sanity(name, maxima[:, 0], wrong) for name, wrong in zip(names, maxima[:, 1:].T, strict=True)),
@@ -140,18 +145,17 @@ def evaluate_localization(
     )
 
 
-def hits(maps: list[Map], regions: list[Map]) -> Hits:
-    """How often the centre of the map's highest place lies in the region."""
+def hits(maps: list[Map], regions: list[Map], of_clip: Integers) -> Hits:
+    """How often the centre of the map's highest place lies in the region; of_clip: int64, the clip of each frame."""
     found = []
     for map_, wanted in zip(maps, regions, strict=True):
         row, column = np.unravel_index(map_.argmax(), map_.shape)
         y, x = (row + 0.5) / map_.shape[0], (column + 0.5) / map_.shape[1]
         found.append(wanted[int(y * RASTER), int(x * RASTER)] > 0)
-    share = float(np.mean(found))
     return Hits(
         frames=len(maps),
-        maximum=share,
-        interval_95=wilson_interval(share, len(maps)),
+        maximum=float(np.mean(found)),
+        interval_95=clustered_interval(np.array(found), of_clip),
         centre=float(np.mean([wanted[RASTER // 2, RASTER // 2] > 0 for wanted in regions])),
         random=float(np.mean([(wanted > 0).mean() for wanted in regions])),
     )
@@ -209,11 +213,19 @@ def _frames(
     truth_of = {int(clips[i]): truths[names[i]] for i in known}
     plan = Plan(shards.index, np.array(sorted(truth_of)), seed=network.config.run.seed, max_misalignment_ticks=0)
     rows = views_of(plan, 0, passes * len(known))
+    began = round(shards.manifest.settings.start_seconds * TICKS_PER_SECOND)  # boxes count from the video's beginning
     frames = {}
     for clip, drawn in sorted(zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), strict=True)):
         truth = truth_of[clip]
-        tick = drawn if len(truth.moments) > 1 else _middle(shards, clip)
-        frames[clip, tick] = _Frame(clip, tick, truth)
+        each_tick = len(truth.moments) > 1
+        tick = drawn if each_tick else _middle(shards, clip)
+        moment = began + tick if each_tick else 0
+        if moment >= len(truth.moments):
+            raise ValueError(
+                f"{shards.info(clip)['name']} has boxes for {len(truth.moments)} ticks of 0.04 s, and its clip goes on "
+                f"to tick {moment}"
+            )
+        frames[clip, tick] = _Frame(clip, tick, truth.moments[moment], truth)
     return list(frames.values()), len(names) - len(known)
 
 

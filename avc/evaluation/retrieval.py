@@ -63,18 +63,20 @@ def ndcg(
     gain: Gain = "exponential",
     depth: int = DEPTH,
     leave_self_out: bool = False,
+    ideal: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """nDCG@depth of each query, float64 (Q,); NaN where no item has any relevance.
 
     queries, items: float32 (Q, D), (N, D), normalised here. query_sets, item_sets: int64 (Q, M), (N, M'), classes of
     each, as in `Labelled`. relevance: float64 (C, C), greatest on its diagonal. A pair's relevance is the greatest over
     their pairs of classes. gain: exponential is 2**relevance − 1, linear the relevance. leave_self_out: query i is item
-    i and not to be found.
+    i and not to be found. ideal: what `ideal_dcg` gives for the rest, where that is known.
     """
-    depth = min(depth, len(items) - leave_self_out)
-    gains = np.exp2(relevance) - 1 if gain == "exponential" else relevance
-    discounts = 1 / np.log2(np.arange(2, depth + 2))
-    ideal = _ideal(query_sets, item_sets, gains, discounts, leave_self_out=leave_self_out)
+    if ideal is None:
+        ideal = ideal_dcg(query_sets, item_sets, relevance, gain=gain, depth=depth, leave_self_out=leave_self_out)
+    gains = _gains(relevance, gain)
+    discounts = _discounts(depth, items=len(items) - leave_self_out)
+    depth = len(discounts)
     scores = np.empty(len(queries))
     item_rows = _unit(items)
     step = max(1, _CHUNK_SCORES // len(items))
@@ -91,26 +93,40 @@ def ndcg(
     return share
 
 
-def four_directions(
-    name: str, image: Features, audio: Features, *, sets: Integers, relevance: Relevance, gain: Gain
-) -> Row:
-    """Score the features of N frames and of N sounds, (N, D) each, in all four directions."""
+class Judge:
+    """Scores features of the same N clips. sets: int64 (N, M), their classes; relevance and gain as in `ndcg`."""
 
-    def score(queries: Features, items: Features) -> Score:
+    def __init__(self, sets: Integers, *, relevance: Relevance, gain: Gain) -> None:
+        self._sets, self._relevance, self._gain = sets, relevance, gain
+        self._ideal: dict[bool, NDArray[np.float64]] = {}  # it is that of any features
+
+    def score(self, queries: Features, items: Features) -> Score:
+        """One direction, (N, D) each; within one array, no query finds itself."""
         same = queries is items
+        if same not in self._ideal:
+            self._ideal[same] = ideal_dcg(self._sets, self._sets, self._relevance, gain=self._gain, leave_self_out=same)
         return summary(
             ndcg(
                 queries,
                 items,
-                query_sets=sets,
-                item_sets=sets,
-                relevance=relevance,
-                gain=gain,
+                query_sets=self._sets,
+                item_sets=self._sets,
+                relevance=self._relevance,
+                gain=self._gain,
                 leave_self_out=same,
+                ideal=self._ideal[same],
             )
         )
 
-    return Row(name, score(image, image), score(image, audio), score(audio, image), score(audio, audio))
+    def four_directions(self, name: str, image: Features, audio: Features) -> Row:
+        """The features of N frames and of N sounds in all four directions."""
+        return Row(
+            name,
+            self.score(image, image),
+            self.score(image, audio),
+            self.score(audio, image),
+            self.score(audio, audio),
+        )
 
 
 def summary(scores: NDArray[np.float64]) -> Score:
@@ -147,6 +163,10 @@ def evaluate_retrieval(
         raise ValueError(
             f"the features are {features.shape}: wanted is a row for each of the {len(shards)} clips of {shards.folder}"
         )
+    if features is not None and not np.isfinite(features).all():
+        wrong = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+        raise ValueError(f"row {wrong} of the features holds what is not a finite number")
+    judge = Judge(known.sets, relevance=relevance, gain=gain)
     views = embed_views(network, shards, known.clips, report=report)
     pairs = [(TITLES[network.config.model.name], views.image, views.audio)]
     rows: list[Row] = []
@@ -158,21 +178,12 @@ def evaluate_retrieval(
         if features is not None:
             cca = fit_cca(features[fitting.clip], fitting.audio)
             own = features[views.clip]
-            scores = ndcg(
-                own,
-                own,
-                query_sets=known.sets,
-                item_sets=known.sets,
-                relevance=relevance,
-                gain=gain,
-                leave_self_out=True,
-            )
-            rows.append(Row("given features", summary(scores), None, None, None))
+            rows.append(Row("given features", judge.score(own, own), None, None, None))
             pairs.append((_with_cca("given features", cca), cca.of_x(own), cca.of_y(views.audio)))
     rng = np.random.default_rng(network.config.run.seed)
     chance = rng.standard_normal((2, len(known.clips), RANDOM_DIMENSIONS), dtype=np.float32)
     pairs.append(("random", chance[0], chance[1]))
-    rows += [four_directions(*pair, sets=known.sets, relevance=relevance, gain=gain) for pair in pairs]
+    rows += [judge.four_directions(*pair) for pair in pairs]
     return tuple(sorted(rows, key=lambda row: row.name == "random"))
 
 
@@ -202,17 +213,29 @@ def _pair_gains(query_sets: Integers, found_sets: Integers, gains: Relevance) ->
     return best
 
 
-def _ideal(
+def _gains(relevance: Relevance, gain: Gain) -> Relevance:
+    return np.exp2(relevance) - 1 if gain == "exponential" else relevance
+
+
+def _discounts(depth: int, *, items: int) -> NDArray[np.float64]:
+    return np.asarray(1 / np.log2(np.arange(2, min(depth, items) + 2)))
+
+
+def ideal_dcg(
     query_sets: Integers,
     item_sets: Integers,
-    gains: Relevance,
-    discounts: NDArray[np.float64],
+    relevance: Relevance,
     *,
-    leave_self_out: bool,
+    gain: Gain = "exponential",
+    depth: int = DEPTH,
+    leave_self_out: bool = False,
 ) -> NDArray[np.float64]:
-    """DCG of the best order of the items for each query, float64 (Q,)."""
+    """DCG@depth of the best order of the items for each query, float64 (Q,); the arguments are those of `ndcg`.
+
+    Its time grows with the square of the number of different sets of classes.
+    """
+    gains, discounts = _gains(relevance, gain), _discounts(depth, items=len(item_sets) - leave_self_out)
     wanted = len(discounts) + leave_self_out
-    # Only sets of classes count, and there are far fewer of these than of items.
     query_kinds, query_kind = np.unique(np.sort(query_sets, axis=1), axis=0, return_inverse=True)
     item_kinds, copies = np.unique(np.sort(item_sets, axis=1), axis=0, return_counts=True)
     ideal = np.empty(len(query_kinds))

@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 
 from avc.data.loader import CROP, PairReader
 from avc.data.plan import Plan
-from avc.evaluation.correspondence import wilson_interval
+from avc.evaluation.intervals import clustered_interval
 from avc.evaluation.views import Features, Integers, Report
 from shards.format import SAMPLES_PER_TICK
 from shards.read import Shards
@@ -192,24 +192,6 @@ def _words(views: Iterable[int], shifts: Iterable[int], offsets: Iterable[int] =
 
 def _distance(a: dict[int, float], b: dict[int, float]) -> float:
     return 0.5 * sum(abs(a.get(value, 0.0) - b.get(value, 0.0)) for value in a.keys() | b.keys())
-
-
-def clustered_interval(right: NDArray[np.bool_], clip: Integers) -> tuple[float, float]:
-    """95 % interval of the share of right guesses, whose clips are a sample of more: bool (N,), int64 (N,).
-
-    Guesses about one clip are not worth as many independent ones. Wilson's interval therefore counts N over the design
-    effect: how many times the share varies more, from clip to clip, than that of independent guesses would. Less
-    variation than that is not credited (Korn and Graubard, Survey Methodology 1998).
-    """
-    share, count = float(right.mean()), len(right)
-    _, which = np.unique(clip, return_inverse=True)
-    clips = int(which.max()) + 1
-    independent = share * (1 - share) / count
-    if clips < 2 or independent == 0:
-        return wilson_interval(share, clips)
-    excess = np.bincount(which, weights=right - share)
-    effect = clips / (clips - 1) * float((excess**2).sum()) / count**2 / independent
-    return wilson_interval(share, count / max(1.0, effect))
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,7 @@ def trunk_features(model: CorrespondenceNet, *, name: str) -> Extractor[Path]:
     def compute(trunk: nn.Module, sound: Tensor) -> Tensor:
         return pooled_sound(trunk, log_spectrogram(sound)[:, None])
 
-    return _extractor(
-        f"{name}, conv4_2 before ReLU, windows of 1 s", model.audio, compute, rate=SAMPLE_RATE_HZ, seconds=1.0
-    )
+    return _extractor(name, "conv4_2 before ReLU", model.audio, compute, rate=SAMPLE_RATE_HZ, seconds=1.0)
 
 
 def embedding_features(model: CorrespondenceNet, *, name: str) -> Extractor[Path]:
@@ -88,7 +86,7 @@ def embedding_features(model: CorrespondenceNet, *, name: str) -> Extractor[Path
         assert isinstance(network, CorrespondenceNet)
         return network.embed_audio(log_spectrogram(sound)[:, None])
 
-    return _extractor(f"{name}, embedding, windows of 1 s", model, compute, rate=SAMPLE_RATE_HZ, seconds=1.0)
+    return _extractor(name, "embedding", model, compute, rate=SAMPLE_RATE_HZ, seconds=1.0)
 
 
 def soundnet_features(model: SoundNet, *, name: str, layer: str, seconds: float) -> Extractor[Path]:
@@ -102,7 +100,7 @@ def soundnet_features(model: SoundNet, *, name: str, layer: str, seconds: float)
         assert isinstance(network, SoundNet)
         return network.features(to_waveform(sound), layer).flatten(1)
 
-    return _extractor(f"{name}, {layer}, windows of {seconds:g} s", model, compute, rate=SAMPLE_RATE, seconds=seconds)
+    return _extractor(name, layer, model, compute, rate=SAMPLE_RATE, seconds=seconds)
 
 
 def autoencoder_features(model: Autoencoder, *, name: str, seconds: float) -> Extractor[Path]:
@@ -113,7 +111,7 @@ def autoencoder_features(model: Autoencoder, *, name: str, seconds: float) -> Ex
         assert isinstance(network, Autoencoder)
         return network.features(to_waveform(sound)).flatten(1)
 
-    return _extractor(f"{name}, conv4, windows of {seconds:g} s", model, compute, rate=SAMPLE_RATE, seconds=seconds)
+    return _extractor(name, "conv4", model, compute, rate=SAMPLE_RATE, seconds=seconds)
 
 
 def mfcc_features(*, seconds: float) -> Extractor[Path]:
@@ -121,17 +119,24 @@ def mfcc_features(*, seconds: float) -> Extractor[Path]:
     import librosa
 
     def compute(_: nn.Module, sound: Tensor) -> Tensor:
-        mfcc = librosa.feature.mfcc(y=sound.cpu().numpy(), sr=SAMPLE_RATE, n_mfcc=MFCC_COEFFICIENTS)
+        # One by one: librosa cuts what is quieter than 80 dB below the loudest of all that it is given.
+        each = [librosa.feature.mfcc(y=one, sr=SAMPLE_RATE, n_mfcc=MFCC_COEFFICIENTS) for one in sound.cpu().numpy()]
+        mfcc = np.stack(each)
         return torch.from_numpy(np.concatenate([mfcc.mean(axis=2), mfcc.std(axis=2)], axis=1))
 
-    name = f"MFCC, mean and deviation, windows of {seconds:g} s"
-    return _extractor(name, nn.Identity(), compute, rate=SAMPLE_RATE, seconds=seconds)
+    return _extractor("MFCC", "mean and deviation", nn.Identity(), compute, rate=SAMPLE_RATE, seconds=seconds)
 
 
 def _extractor(
-    name: str, model: nn.Module, compute: Callable[[nn.Module, Tensor], Tensor], *, rate: int, seconds: float
+    owner: str,
+    layer: str,
+    model: nn.Module,
+    compute: Callable[[nn.Module, Tensor], Tensor],
+    *,
+    rate: int,
+    seconds: float,
 ) -> Extractor[Path]:
     def load(path: Path) -> tuple[Tensor, bool]:
         return windows(read_sound(path, rate), round(seconds * rate))
 
-    return Extractor(name, model.eval(), load, compute)
+    return Extractor(owner, f"{layer}, windows of {seconds:g} s", model.eval(), load, compute)

@@ -63,6 +63,12 @@ def figure(value: float) -> str:
 
 
 def write_json(path: Path, *, bench: str, machine: Machine, result: Any) -> None:
-    """Write what was measured, a dataclass, with the machine that it was measured on."""
+    """Write what was measured, a dataclass, with the machine that it was measured on.
+
+    Raises ValueError where the file cannot be written.
+    """
     content = {"bench": bench, "machine": asdict(machine), "result": asdict(result)}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    try:
+        path.expanduser().write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from None

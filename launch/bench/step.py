@@ -288,12 +288,12 @@ def main() -> None:
             raise ValueError(f"one configuration file, not {len(files)}: {', '.join(map(str, files))}")
         config = settings(files[0] if files else None, [word for word in arguments.words if "=" in word])
         result = measure(config, seconds=arguments.seconds)
+        sys.stdout.write(report(result).plain() + "\n")
+        if arguments.json is not None:
+            write_json(arguments.json, bench="step", machine=describe(gpu=gpu_of(result)), result=result)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
-    sys.stdout.write(report(result).plain() + "\n")
-    if arguments.json is not None:
-        write_json(arguments.json, bench="step", machine=describe(gpu=gpu_of(result)), result=result)
 
 
 def gpu_of(result: StepResult) -> str | None:

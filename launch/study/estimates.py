@@ -23,7 +23,7 @@ class Estimate:
     interval_95: tuple[float, float] | None
 
     def text(self, *, percent: bool = False, sign: bool = False) -> str:
-        """Such as "0.412 (0.350 to 0.474)"."""
+        """Such as "0.412 (0.350 to 0.474)". sign: of a difference; what has none is a share, from 0 to 1."""
         scale, digits = (100.0, 1) if percent else (1.0, 3)
 
         def number(value: float) -> str:
@@ -33,6 +33,8 @@ class Estimate:
         if self.interval_95 is None:
             return number(self.mean) + unit
         low, high = self.interval_95
+        if not sign:
+            low, high = max(low, 0.0), min(high, 1.0)
         return f"{number(self.mean)} ({number(low)} to {number(high)}){unit}"
 
     def within(self, low: float, high: float) -> Verdict:

@@ -67,7 +67,7 @@ class Retrieved:
 
 
 def scenes(run: Path, packed: Path, labels: Mapping[str, Label]) -> tuple[Scene, ...]:
-    """The first held-out clips with two objects, at most one for each kind that sounds, under five sounds each."""
+    """The first held-out clips with two objects, at most one for each kind that sounds, under four sounds each."""
     network, shards = load(run), Shards(packed)
     clips = shards.clips(SPLIT)
     truth = [labels[name] for name in names_of(shards, clips)]

@@ -93,7 +93,7 @@ def _correspondence(measured: Measurements) -> Iterable[Finding]:
             published=published,
             asked=f"a difference of at least {100 * least:+.0f} points" if least else "a difference above 0",
             measured=f"{means}; difference {difference.text(percent=True, sign=True)}",
-            verdict=difference.within(least, 1.0),
+            verdict=difference.within(least, math.inf),
         )
 
 
@@ -159,7 +159,7 @@ def _localization(found: Sequence[Localization]) -> Iterable[Finding]:
             for case, hits in cases.items()
         ),
         verdict=worst(
-            over_seeds(one.maximum - one.centre for one in hits).within(0.25, 1.0) for hits in cases.values()
+            over_seeds(one.maximum - one.centre for one in hits).within(0.25, math.inf) for hits in cases.values()
         ),
     )
     for number, sound in enumerate(one.sound for one in found[0].sanity):
@@ -170,7 +170,7 @@ def _localization(found: Sequence[Localization]) -> Iterable[Finding]:
             published="asked of such networks in arXiv 2410.01020",
             asked="the maximum falls for at least 85 % of the frames",
             measured=f"falls for {falls.text(percent=True)}; one threshold for all frames has AUC {area.text()}",
-            verdict=falls.within(0.85, 1.0),
+            verdict=falls.within(0.85, math.inf),
         )
 
 
@@ -202,7 +202,13 @@ def _audited(audits: Audits) -> Iterable[Finding]:
         return Estimate(sound.accuracy, sound.interval_95)
 
     cases: tuple[tuple[Grid, str, str, float, float], ...] = (
-        ("free", "With an artefact planted, negatives off the grid are told by the sound alone.", "90 %", 0.9, 1.0),
+        (
+            "free",
+            "With an artefact planted, negatives off the grid are told by the sound alone.",
+            "90 %",
+            0.9,
+            1.0,
+        ),
         ("frame", "On the grid the same artefact gives nothing away.", "50 ± 3 %", 0.47, 0.53),
     )
     for grid, claim, asked, low, high in cases:

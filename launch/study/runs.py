@@ -13,7 +13,7 @@ from avc.evaluation.localization import Localization, evaluate_localization
 from avc.evaluation.retrieval import Row, evaluate_retrieval
 from avc.evaluation.shortcut import Grid
 from avc.inference import load
-from launch.demo import CONFIG, PASSES, ceiling_of_split
+from launch.demo import CONFIG, PASSES, ceiling_of_split, places
 from launch.evaluate import correspondence
 from launch.progress import progress
 from launch.train import run as train
@@ -67,7 +67,7 @@ def train_and_measure(
 
     world: rendered videos with their labels, which `packed` holds as shards.
     """
-    train(str(CONFIG), [f"data.shards={packed}", f"run.dir={folder}", f"run.seed={seed}", *run.settings])
+    train(str(CONFIG), [*places(packed, folder), f"run.seed={seed}", *run.settings])
     with progress(f"judging {run.name}", unit="pairs") as report:
         judged = correspondence(folder, passes=PASSES, grid=run.grid, report=report)
     network = load(folder)

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.random import Generator, Philox
@@ -20,6 +20,7 @@ from launch.world.labels import LABELS, Label, read_labels, write_labels
 from launch.world.scene import Box, Picture, Scene, staged
 from launch.world.sounds import clicks, voiced
 from launch.world.video import write_video
+from shards.durable import PART, written_aside
 from shards.format import TICKS_PER_SECOND
 
 FRAME_RATES = (Fraction(25, 2), Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(30))
@@ -75,7 +76,7 @@ def render(
     _check(world, workers)
     description = {**asdict(world), "kinds": list(KINDS)[:kinds], "frame_rates": [str(rate) for rate in FRAME_RATES]}
     marker = folder / WORLD
-    if marker.is_file() and json.loads(marker.read_text()) == description:
+    if held_in(folder) == description:
         return read_labels(folder)
     _cleared(folder)
     labels = []
@@ -84,8 +85,18 @@ def render(
         if progress is not None:
             progress(len(labels), clips)
     write_labels(folder, labels)
-    marker.write_text(json.dumps(description, indent=1) + "\n")
+    with written_aside(marker) as file:
+        file.write((json.dumps(description, indent=1) + "\n").encode())
     return {label.file: label for label in labels}
+
+
+def held_in(folder: Path) -> dict[str, Any] | None:
+    """What decided the finished world in a folder: the fields of `World`, kinds by their names; None without one."""
+    try:
+        held = json.loads((folder / WORLD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return held if isinstance(held, dict) else None
 
 
 def _check(world: World, workers: int) -> None:
@@ -106,7 +117,7 @@ def _check(world: World, workers: int) -> None:
 def _cleared(folder: Path) -> None:
     """Make room for a world without removing anything that is not one."""
     videos = folder / VIDEOS
-    ours = [folder / WORLD, folder / LABELS, videos, *videos.glob("clip-*")]
+    ours = [folder / WORLD, folder / f"{WORLD}{PART}", folder / LABELS, videos, *videos.glob("clip-*")]
     foreign = sorted({*folder.glob("*"), *videos.glob("*")} - set(ours))
     if foreign:
         raise ValueError(f"{folder} holds {foreign[0].name}, which is no part of a world: name an empty folder")

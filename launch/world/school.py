@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from avc.data.teachers import to_teacher
 from avc.models.trunks import Trunk, global_max_pool
+from launch.mistakes import in_words
 from launch.progress import Report, progress
 from launch.world.labels import read_labels
 from shards.read import Shards
@@ -141,4 +142,7 @@ def _frames(shards: Shards, clips: NDArray[np.int64], where: NDArray[np.float64]
 
 
 if __name__ == "__main__":
-    typer.run(school)
+    with in_words("launch.world.school"):
+        app = typer.Typer(pretty_exceptions_enable=False)
+        app.command()(school)
+        app()

@@ -82,6 +82,14 @@ def test_training_clips_of_each_kind_are_dealt_to_folds(small_world) -> None:
     labels.write_text("\n".join(f"{name},{'rare' if clip < 4 else 'other'}" for clip, name in names.items()))
     with pytest.raises(ValueError, match=r"class rare of .* at least 5"):
         known_clips(shards, labels, split="validation")
+    assert known_clips(shards, labels, split="validation", least=1).classes == ("other", "rare")
+    both = [f"{name},{kind}" for clip, name in names.items() for kind in (("a", "b")[clip % 2],)]
+    labels.write_text("\n".join([*both, f"{names[0]},c"]))  # c is one label of several alone
+    assert known_clips(shards, labels, split="validation").classes == ("a", "b")
+    training = {names[clip] for clip in shards.clips("train").tolist()}
+    labels.write_text("\n".join(row for row in both if row.partition(",")[0] in training))
+    with pytest.raises(ValueError, match=r"no clip of the validation split .* has a single label"):
+        known_clips(shards, labels, split="validation")
 
 
 def test_rows_of_both_are_of_the_same_second() -> None:

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from avc.config import parse_config
-from avc.evaluation.correspondence import evaluate, evaluation_plan, wilson_interval
+from avc.evaluation.correspondence import evaluate, evaluation_plan
+from avc.evaluation.intervals import wilson_interval
 from avc.training.distributed import World
 from shards.read import Shards
 

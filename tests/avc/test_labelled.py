@@ -43,8 +43,12 @@ def test_dcase_is_trained_on_one_part_and_tested_on_the_other(tmp_path) -> None:
 
 
 def test_a_folder_of_classes_is_dealt_evenly_and_always_alike(tmp_path) -> None:
-    touch(tmp_path, *(f"{kind}/{number}.wav" for kind in ("a", "b") for number in range(10)), "a/notes.txt", "empty/x")
+    touch(
+        tmp_path, *(f"{kind}/{number}.wav" for kind in ("a", "b") for number in range(10)), "a/notes.txt", "a/._1.wav"
+    )
+    (tmp_path / "empty").mkdir()
     found = labelled_folder(tmp_path, SOUNDS)
+    assert found.other == 1
     assert found.classes == ("a", "b") and len(found.files) == 20
     assert set(Counter((file.label, file.fold) for file in found.files).values()) == {2}
     assert found == labelled_folder(tmp_path, SOUNDS)
@@ -71,6 +75,14 @@ def test_other_layouts_are_refused_in_words(tmp_path) -> None:
         labelled_folder(tmp_path / "absent", SOUNDS)
     with pytest.raises(ValueError, match=r"has 0 folders with files that end in \.jpg"):
         labelled_folder(tmp_path, PICTURES)
+    touch(tmp_path, "c/1.m4a")
+    with pytest.raises(ValueError, match=r"the files of .*c end in none of \.wav.*, such as 1\.m4a"):
+        labelled_folder(tmp_path, SOUNDS)
+    (tmp_path / "c" / "1.m4a").unlink()
+    touch(tmp_path, "meta/esc50.csv").joinpath("meta", "esc50.csv").write_text("file,fold\nx.wav,1\n")
+    with pytest.raises(ValueError, match=r"esc50\.csv is not ESC-50's table"):
+        esc50(tmp_path)
+    (tmp_path / "meta" / "esc50.csv").unlink()
     (tmp_path / "a" / "1-1-A.wav").rename(tmp_path / "a" / "dog.wav")
     with pytest.raises(ValueError, match="does not begin with its fold"):
         esc10(tmp_path)

@@ -80,6 +80,8 @@ def test_z_scores_come_from_the_training_rows() -> None:
     z, other = standardised(train, test)
     np.testing.assert_allclose(z, [[-1, 0], [1, 0]])
     np.testing.assert_allclose(other, [[3, 0]])
+    constant = np.full((20_000, 1), 0.1, np.float32)  # whose mean float32 rounds
+    assert standardised(constant, np.full((1, 1), 0.2, np.float32))[1] == 0
 
 
 def test_the_svms_are_those_of_liblinear() -> None:
@@ -99,6 +101,25 @@ def test_a_class_that_nothing_is_left_to_train_on_is_an_error() -> None:
         cross_validate(features, labels, folds, tested_folds=[1], classifier=svm(standardise=False))
     with pytest.raises(ValueError, match="choosing C on training folds needs 3"):
         cross_validate(features, labels, 1 + folds % 2, tested_folds=[1], classifier=svm(standardise=False))
+
+
+def test_a_fold_without_items_is_an_error_and_not_a_figure() -> None:
+    features, labels, folds = clouds(apart=1)
+    with pytest.raises(ValueError, match="nothing to test on in fold 9"):
+        cross_validate(features, labels, folds, tested_folds=[9], classifier=svm(standardise=False))
+
+
+def test_what_cannot_be_read_is_not_among_the_few() -> None:
+    features, labels, folds = clouds(items=300, apart=2)
+    kept = features.item % 7 != 0
+    readable = Features(features.rows[kept], features.item[kept])
+
+    def counted(train, truth, test, strengths):
+        assert np.bincount(truth).tolist() == [3 * 2] * 3  # three rows an item
+        return svm(standardise=True)(train, truth, test, strengths)
+
+    folds = folds % 5
+    learn_from_few(readable, labels, folds, per_class=2, draws=3, classifier=counted, strength=0.01)
 
 
 def test_from_few_the_same_few_are_drawn_for_all_features_and_more_of_them_tell_more() -> None:

@@ -1,6 +1,7 @@
 """Hits, overlaps and sanity by hand; the forms of boxes; the whole measurement on real clips."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from avc.evaluation.localization import (
 from avc.inference import Network
 from avc.models import build
 from shards.read import Shards
+
+ONE = np.zeros(1, dtype=np.int64)
 
 
 def network_of(name: str) -> Network:
@@ -41,15 +44,15 @@ def peak(row: int, column: int) -> np.ndarray:
 def test_a_hit_is_the_middle_of_the_highest_place_inside_a_box() -> None:
     # The middle of row 0, column 3 of four is at (0.875, 0.125).
     wide = region(((0.5, 0.0, 1.0, 0.25),), annotators=False)
-    assert hits([peak(0, 3)], [wide]).maximum == 1
-    assert hits([peak(1, 3)], [wide]).maximum == 0
+    assert hits([peak(0, 3)], [wide], ONE).maximum == 1
+    assert hits([peak(1, 3)], [wide], ONE).maximum == 0
     narrow = region(((0.9, 0.0, 1.0, 0.25),), annotators=False)
-    assert hits([peak(0, 3)], [narrow]).maximum == 0
+    assert hits([peak(0, 3)], [narrow], ONE).maximum == 0
 
 
 def test_the_baselines_are_the_centre_and_the_share_of_the_picture() -> None:
     middle, corner = (region((box,), annotators=False) for box in ((0.25, 0.25, 0.75, 0.75), (0.0, 0.0, 0.5, 0.25)))
-    result = hits([peak(0, 0), peak(0, 0)], [middle, corner])
+    result = hits([peak(0, 0), peak(0, 0)], [middle, corner], np.arange(2))
     assert (result.frames, result.maximum, result.centre) == (2, 0.5, 0.5)
     assert result.random == pytest.approx((0.25 + 0.125) / 2)
 
@@ -111,6 +114,17 @@ def test_the_world_is_measured_whole_and_foreign_sounds_are_of_kinds_that_are_no
     assert silent < result.with_silent_object.frames <= 2 * silent
     assert [one.sound for one in result.sanity] == ["of another kind", "silence", "white noise"]
     assert json.dumps([one.auc for one in result.sanity])
+
+
+def test_boxes_count_from_the_videos_beginning_wherever_the_clip_starts(shards, small_world, monkeypatch) -> None:
+    truths = read_boxes(small_world.parent / "world" / "labels.jsonl")
+    plain = evaluate_localization(network_of("avol"), shards, shards.clips("validation"), truths)
+    settings = replace(shards.manifest.settings, start_seconds=1.0)
+    monkeypatch.setattr(shards, "manifest", replace(shards.manifest, settings=settings))
+    with pytest.raises(ValueError, match=r"has boxes for \d+ ticks of 0\.04 s, and its clip goes on to tick \d+"):
+        evaluate_localization(network_of("avol"), shards, shards.clips("validation"), truths, passes=60)
+    longer = {name: replace(truth, moments=((),) * 25 + truth.moments) for name, truth in truths.items()}
+    assert evaluate_localization(network_of("avol"), shards, shards.clips("validation"), longer) == plain
 
 
 def test_only_avol_net_can_localize(shards, small_world) -> None:

@@ -14,7 +14,7 @@ from sklearn.metrics import ndcg_score
 from avc.config import parse_config
 from avc.evaluation.cca import fit_cca
 from avc.evaluation.labels import Ontology, flat_relevance, labelled, read_labels
-from avc.evaluation.retrieval import evaluate_retrieval, four_directions, ndcg, summary
+from avc.evaluation.retrieval import Judge, evaluate_retrieval, ndcg, summary
 from avc.evaluation.views import embed_views
 from avc.inference import Network
 from avc.models import build
@@ -92,11 +92,11 @@ def test_perfect_features_score_one_in_every_direction_and_random_ones_the_share
     rng = np.random.default_rng(1)
     kinds = rng.integers(0, 5, 400)
     perfect = np.eye(5, dtype=np.float32)[kinds]
-    arguments = {"sets": kinds[:, None], "relevance": flat_relevance(5), "gain": "exponential"}
-    row = four_directions("perfect", perfect, perfect.copy(), **arguments)
+    judge = Judge(kinds[:, None], relevance=flat_relevance(5), gain="exponential")
+    row = judge.four_directions("perfect", perfect, perfect.copy())
     assert [score.mean for score in (row.im_im, row.im_aud, row.aud_im, row.aud_aud)] == pytest.approx([1] * 4)
     noise = rng.standard_normal((2, 400, 64), dtype=np.float32)
-    row = four_directions("random", *noise, **arguments)
+    row = judge.four_directions("random", *noise)
     assert row.im_aud.mean == pytest.approx(0.2, abs=0.02)
     assert row.im_im.low < 0.2 < row.im_im.high
 
@@ -166,6 +166,9 @@ def test_given_features_are_scored_alone_and_with_the_networks_sounds(shards, la
     assert given.im_im.mean == pytest.approx(1)
     assert given.im_aud is None
     assert any(row.name.startswith("given features + CCA") and row.aud_im for row in rows)
+    features[3, 0] = np.nan
+    with pytest.raises(ValueError, match="row 3 of the features holds what is not a finite number"):
+        evaluate_retrieval(network_of("ave"), shards, known, relevance=relevance, gain="linear", features=features)
     with pytest.raises(ValueError, match="a row for each of the 40 clips"):
         evaluate_retrieval(network_of("ave"), shards, known, relevance=relevance, gain="linear", features=features[:7])
 
@@ -183,6 +186,30 @@ def test_labels_match_by_name_or_stem_and_what_has_none_is_counted(shards, tmp_p
     table.write_text("nothing,here\n")
     with pytest.raises(ValueError, match="0 of the 16 clips have a label"):
         labelled(shards, clips, read_labels(table))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "--PJHxphWEs,30.000,40.000,/m/09x0r\n", "row 1 has 4 columns"),
+        ("a.jsonl", '{"file": "a.mp4", "labels": "dog"}', "'dog' is no list of labels"),
+        ("a.csv", "dog/001.mp4,dog\ncat/001.mp4,cat\n", "dog/001.mp4 and cat/001.mp4 share one"),
+        ("a.jsonl", '{"name": "a.mp4"}', "KeyError"),
+    ],
+)
+def test_labels_of_another_form_are_refused_and_not_misread(tmp_path, name, text, words) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match="rows of file name and label are wanted") as refusal:
+        read_labels(tmp_path / name)
+    assert words in str(refusal.value)
+
+
+def test_the_order_of_a_clips_labels_does_not_matter(shards, tmp_path) -> None:
+    clips = shards.clips("validation")[:3]
+    names = [shards.info(clip)["name"] for clip in clips]
+    given = [("a", "b"), ("b", "a"), ("a", "b", "c")]
+    sets = labelled(shards, clips, dict(zip(names, given, strict=True))).sets
+    assert sets[0].tolist() == sets[1].tolist()
 
 
 def test_a_hundred_thousand_items_fit_in_3_gb() -> None:

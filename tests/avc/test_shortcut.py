@@ -8,11 +8,10 @@ import torch
 
 import avc.evaluation.shortcut
 from avc.data.plan import Plan
-from avc.evaluation.correspondence import wilson_interval
+from avc.evaluation.intervals import clustered_interval, wilson_interval
 from avc.evaluation.shortcut import (
     audit,
     clips_of_different_times,
-    clustered_interval,
     exact_laws,
     frame_features,
     laws_of_rows,

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from avc.config import DataSettings, ModelSettings
-from avc.evaluation.extraction import Extractor, Unreadable, extract, file_identity
+from avc.evaluation.extraction import Extractor, Identity, Unreadable, extract, file_identity
 from avc.evaluation.image import picture_features, read_picture
 from avc.evaluation.sound import (
     embedding_features,
@@ -90,7 +90,7 @@ def counting(calls: list[Path], *, seed: int = 0, name: str = "counting") -> Ext
         calls.append(path)
         return windows(read_sound(path, 22_050), 11_025)
 
-    return Extractor(name, torch.nn.Linear(11_025, 4).eval(), load, lambda model, sound: model(sound))
+    return Extractor("a network", name, torch.nn.Linear(11_025, 4).eval(), load, lambda model, sound: model(sound))
 
 
 def test_features_are_computed_once_for_the_same_network_and_files(recordings, tmp_path) -> None:
@@ -111,6 +111,40 @@ def test_features_are_computed_once_for_the_same_network_and_files(recordings, t
     damaged.write_bytes(damaged.read_bytes()[:100])
     for seed in (0, 1):
         extract_files(counting(calls, seed=seed), recordings, devices=CPU, cache=tmp_path / "cache")
+
+
+def test_two_networks_of_the_same_weights_and_other_layers_have_features_of_their_own(recordings) -> None:
+    torch.manual_seed(0)
+    strided, plain = (build(ModelSettings(name="l3", width=0.0625, stride=stride)).eval() for stride in (True, False))
+    plain.load_state_dict(strided.state_dict())
+    assert trunk_features(strided, name="l3").key != trunk_features(plain, name="l3").key
+    assert trunk_features(strided, name="l3").key == trunk_features(strided, name="moved").key
+
+
+def test_what_could_not_be_read_is_tried_again(recordings, tmp_path) -> None:
+    whole = recordings[2].read_bytes()
+    many, calls = recordings * 4, []
+
+    def extracted():
+        # An identity that does not change with the content, as that of a clip of shards that are copied once more.
+        return extract(
+            counting(calls), many, identify=lambda path: Identity(path.name, b""), devices=CPU, cache=tmp_path / "cache"
+        )
+
+    many.append(tmp_path / "late.ogg")
+    assert [name for name, _ in extracted().unreadable] == ["late.ogg"]
+    calls.clear()
+    assert len(extracted().unreadable) == 1 and calls == [tmp_path / "late.ogg"], "the others are remembered"
+    (tmp_path / "late.ogg").write_bytes(whole)
+    assert extracted().unreadable == () and 24 in extracted().features.item
+
+
+def test_a_recordings_mfcc_do_not_depend_on_what_is_heard_beside_it() -> None:
+    quiet = 1e-4 * torch.randn(1, 22_050, generator=torch.Generator().manual_seed(0))
+    loud = torch.ones(1, 22_050).cumsum(1).sin()
+    extractor = mfcc_features(seconds=1.0)
+    alone, beside = (extractor.compute(extractor.model, x)[0] for x in (quiet, torch.cat([quiet, loud])))
+    np.testing.assert_array_equal(alone, beside)
 
 
 def test_several_devices_give_the_features_of_one(recordings, tmp_path) -> None:

@@ -55,7 +55,7 @@ def test_mistakes_are_answered_in_words(command) -> None:
         (["--split", "train"], "must be validation or test"),
         (["--strength", "0"], "more than 0"),
         (["--layer", "conv1"], "must be conv4_2 or embedding"),
-        (["--few", "400"], "400 of each class were to train on"),
+        (["--few", "400"], "12 training clips"),
     ):
         done = avc(*command, *more)
         assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr

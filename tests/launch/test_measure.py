@@ -1,6 +1,7 @@
 """`avc eval retrieval`, `avc eval localization`, `avc localize` and `avc audit`, as a user calls them."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -47,11 +48,25 @@ def test_localization_prints_hits_overlaps_and_sanity(runs, small_world, tmp_pat
         assert words in done.stdout
 
 
-def test_localize_writes_the_video(runs, tmp_path) -> None:
+def test_a_damaged_record_is_named_in_one_paragraph_and_the_status_is_1(runs, small_world, tmp_path) -> None:
+    shutil.copytree(small_world, tmp_path / "shards")
+    for shard in (tmp_path / "shards").glob("*.tar"):
+        shard.write_bytes(bytes(shard.stat().st_size))
+    labels = small_world.parent / "world" / "labels.jsonl"
+    done = avc("eval", "retrieval", runs["l3"], "--labels", labels, "--shards", tmp_path / "shards")
+    assert done.returncode == 1
+    assert "`avc verify" in done.stderr.splitlines()[-1]
+
+
+def test_localize_writes_the_video_and_not_over_itself(runs, tmp_path) -> None:
     video = render_video(tmp_path / "in.mp4", seed=3)
     done = avc("localize", runs["avol"], video, "--out", tmp_path / "out.mp4")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{tmp_path / 'out.mp4'}: 50 frames\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+    before = video.read_bytes()
+    done = avc("localize", runs["avol"], video, "--out", video)
+    assert done.returncode == 2 and "the video itself" in done.stderr and video.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,16 @@ def test_the_status_tells_step_speed_loss_checkpoint_and_why_it_was_restarted(ru
         "job 12: 4 ranks on n1,n2 from step 0; stopped: preempted",
         "job 12, restart 1: 4 ranks on n1,n2 from step 40; ended by SLURM without a word: scontrol requeue, or a node "
         "that failed (its successor does without n2)",
-        "job 12, restart 2: 4 ranks on n1,n3 from step 50; running",
+        "job 12, restart 2: 4 ranks on n1,n3 from step 50; running, or killed",
     ]
+
+
+def test_a_start_that_left_no_word_and_one_that_may_be_dead_are_told_as_that(run) -> None:
+    (run / "slurm" / "12.2" / "started.json").unlink()
+    say(run, 12, 3, "started", nodes=["n1"], ranks=2, step=60)
+    told = dict(in_words(status(run)))
+    assert told["job 12, restart 2"].startswith("?; ended by SLURM without a word")
+    assert told["job 12, restart 3"] == "2 ranks on n1 from step 60; running, or killed"
 
 
 def test_the_words_of_a_failure_are_shown_with_where_it_was(run) -> None:

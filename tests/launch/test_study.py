@@ -35,6 +35,8 @@ def test_a_claim_agrees_by_its_interval_on_average_by_its_mean() -> None:
     assert Estimate(0.2, (0.1, 0.3)).within(0.15, 1.0) == "agrees on average"
     assert Estimate(0.2, None).within(0.15, 1.0) == "agrees on average"
     assert Estimate(0.1, (0.0, 0.2)).within(0.15, 1.0) == "not here"
+    assert Estimate(0.95, (0.87, 1.03)).text(percent=True) == "95.0 (87.0 to 100.0) %"
+    assert Estimate(0.5, (-0.1, 1.1)).text(sign=True) == "+0.500 (-0.100 to +1.100)"
     assert worst(["agrees", "not here", "agrees on average"]) == "not here"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
+from launch.transfer_rows import image_candidates, sound_candidates, titles
 from tests.command_line import avc
 
 
@@ -77,10 +78,29 @@ def test_eval_image_tells_colours_apart_by_an_untrained_network(tmp_path) -> Non
     assert untrained["accuracy"] > 0.9
 
 
+def test_runs_of_one_name_are_told_apart_and_an_untrained_network_in_common_stands_once(tmp_path) -> None:
+    paths = [tmp_path / seed / "l3" for seed in ("one", "two")]
+    assert titles(paths) == {paths[0]: "one/l3", paths[1]: "two/l3"}
+    assert titles(paths[:1]) == {paths[0]: "l3"}
+    assert titles([paths[0], paths[0]]) == {paths[0]: "l3"}
+    settings = [tmp_path / f"{number}.yaml" for number in (1, 2)]
+    for number, path in enumerate(settings):
+        path.write_text(f"model: {{name: l3, width: 0.0625}}\ndata: {{image_size: {64 + 32 * number}}}\n")
+    sounds = sound_candidates(settings, layer=None, window=None, usual_window=1.0, seed=0)
+    assert [one.extractor.owner.partition(",")[0] for one in sounds] == ["l3 untrained", "MFCC"]
+    assert len(image_candidates(settings, seed=0)) == 2
+
+
 def test_mistakes_are_answered_in_one_paragraph(tmp_path) -> None:
     settings = tmp_path / "l3.yaml"
     settings.write_text("model: {name: l3, width: 0.0625}\n")
     done = avc("eval", "sound", settings, "--dataset", "esc11", "--root", tmp_path)
     assert done.returncode == 2 and "must be one of esc10, esc50, dcase2013, folder" in done.stderr
+    for kind in ("a", "b"):
+        (tmp_path / kind).mkdir()
+        for number in range(5):
+            Image.new("RGB", (64, 64)).save(tmp_path / kind / f"{number}.png")
+    done = avc("eval", "image", settings, "--root", tmp_path, "--devices", "mps", "--cache", tmp_path / "cache")
+    assert done.returncode == 2 and "--devices names mps" in done.stderr
     done = avc("eval", "image", tmp_path / "absent.safetensors", "--root", tmp_path)
     assert done.returncode == 2 and "Traceback" not in done.stderr

@@ -15,6 +15,8 @@ from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 from PIL import Image
 
+from avc.config import load_config
+from launch.demo import CONFIG, places, prepare
 from launch.world import KINDS, Label, ceiling, contact_sheet, read_labels, render
 from launch.world.render import CONTAINERS, FRAME_RATES, World, cast
 from launch.world.sounds import voiced
@@ -221,11 +223,23 @@ def test_a_finished_world_is_kept_and_an_unfinished_or_other_one_is_rendered_ane
     assert done == [(1, 3), (2, 3), (3, 3)]
     assert again(3) == labels == read_labels(tmp_path)
     assert done == []
-    (tmp_path / "world.json").unlink()
+    (tmp_path / "world.json").write_text("")  # as a kill or a full disk may leave it
     assert again(3) == labels
     assert len(done) == 3
     assert len(again(2)) == 2
     assert len(list((tmp_path / "videos").iterdir())) == 2
+
+
+def test_the_demo_does_not_render_over_another_world_that_is_packed(tmp_path: Path) -> None:
+    said: list[str] = []
+    labels = prepare(tmp_path, clips=3, seed=1, workers=1, say=said.append)
+    assert prepare(tmp_path, clips=3, seed=1, workers=1, say=said.append) == labels
+    with pytest.raises(ValueError, match="holds another world, of clips 3 and not 4, seed 1 and not 2; give another"):
+        prepare(tmp_path, clips=4, seed=2, workers=1, say=said.append)
+    assert len(list((tmp_path / "world" / "videos").iterdir())) == 3
+    assert any("--side 128 --every 2 --split 0.75,0.25,0" in line for line in said)
+    run = tmp_path / "my #1: run"
+    assert load_config(CONFIG, places(tmp_path, run)).run.dir == run
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
