@@ -31,7 +31,7 @@ def run_here(path: str, overrides: Sequence[str]) -> None:
             return
     if os.environ.get("RANK", "0") == "0":
         _say("stopped and saved; the same command goes on from this step")
-    sys.exit(128 + min(asked.signals()))
+    sys.exit(128 + min(asked.signals(), default=signal.SIGTERM))  # where the signal is still on its way to this rank
 
 
 def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None = None) -> bool:
