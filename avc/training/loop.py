@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avc.config import Config, dump_config
-from avc.data.loader import load, share
+from avc.data.loader import share
+from avc.data.prefetch import load
 from avc.models import to_channels_last
 from avc.training.attempt import CONFIG, Attempt, sign_in
 from avc.training.checkpoint import Checkpoint, export, load_newest, refuse_other_run, save
