@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.durable import written_aside
+from avc.training.attempt import checkpoints, step_of
+from shards.durable import refuse_links, written_aside
 
 FOLDER = "slurm"
 JOB = "job.json"
@@ -37,30 +38,45 @@ class Start:
 
 
 def say(run: Path, job: int, restart: int, word: str, **details: Any) -> None:
-    """Leave a word of a job's start in the run's folder."""
+    """Leave a word of a job's start in the run's folder. Raises ValueError where a link would lead it elsewhere."""
     folder = run / FOLDER / f"{job}.{restart}"
+    refuse_links(path for path in (folder.parent, folder) if path.is_symlink())
     folder.mkdir(parents=True, exist_ok=True)
     with written_aside(folder / f"{word}.json") as file:
         file.write(json.dumps({"at": time.time()} | details).encode())
 
 
 def starts(run: Path) -> list[Start]:
-    """All starts that left word, the oldest first."""
+    """All starts that left word, the oldest first. Raises ValueError for words that nobody left in this way."""
     found = []
     for folder in (run / FOLDER).glob("*.*"):
         job, _, restart = folder.name.partition(".")
         if job.isdigit() and restart.isdigit():
-            words = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+            words = {path.stem: _read(path) for path in folder.glob("*.json")}
             found.append(Start(int(job), int(restart), words))
     return sorted(found, key=lambda start: start.order)
 
 
 def newest_step(run: Path) -> int:
     """The step of the newest checkpoint, by its name; 0 where there is none."""
-    return max((int(path.stem.partition("-")[2]) for path in (run / "checkpoints").glob("step-*.pt")), default=0)
+    return max(map(step_of, checkpoints(run)), default=0)
 
 
 def submitted_job(run: Path) -> int | None:
     """The job that the run was last submitted as; None where it never was."""
     path = run / FOLDER / JOB
-    return int(json.loads(path.read_text())["job"]) if path.exists() else None
+    job = _read(path).get("job") if path.exists() else None
+    if path.exists() and not isinstance(job, int):
+        raise ValueError(f"{path} names no job: remove it, and the run counts as never submitted")
+    return job
+
+
+def _read(path: Path) -> dict[str, Any]:
+    refuse_links([path])
+    try:
+        said = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise ValueError(f"{path} is not what a job left there: remove it")
+    return said

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avc.config import load_config
-from avc.training.attempt import CHECKPOINTS, CONFIG, METRICS, Record, history
+from avc.training.attempt import CONFIG, METRICS, Record, checkpoints, history, step_of
 from launch.slurm import SUBMITTED, queue_state
 from launch.starts import FOLDER, Start, starts, submitted_job
 
@@ -61,7 +61,7 @@ def status(run: Path) -> Status:
         loss=line.get("loss"),
         accuracy=line.get("accuracy"),
         pairs_per_second=line.get("speed/pairs_per_second"),
-        checkpoint=_newest(run / CHECKPOINTS),
+        checkpoint=_newest(run),
         starts=starts(run),
         by_hand=history(run) if job is None else [],
     )
@@ -143,9 +143,9 @@ def _by_hand(records: list[Record]) -> list[tuple[str, str]]:
     ]
 
 
-def _newest(folder: Path) -> Saved | None:
-    newest = max(folder.glob("step-*.pt"), key=lambda path: path.name, default=None)
-    return Saved(int(newest.stem.partition("-")[2]), newest.stat().st_mtime) if newest else None
+def _newest(run: Path) -> Saved | None:
+    saved = checkpoints(run)
+    return Saved(step_of(saved[-1]), saved[-1].stat().st_mtime) if saved else None
 
 
 def _last_line(path: Path) -> dict[str, Any]:

@@ -84,18 +84,19 @@ def _refuse_device(config: Config, cluster: Cluster) -> None:
 def _refuse_impossible(config: Config, cluster: Cluster) -> None:
     """What the ranks would find out at their start, found out here."""
     from avc.data.loader import share
-    from avc.training.checkpoint import refuse_other_run
     from avc.training.families import objective_of
+    from avc.training.resuming import digests, resume
     from shards.read import Shards
 
+    shards = Shards(config.data.shards)
     share(
-        objective_of(config, Shards(config.data.shards)).plan,
+        objective_of(config, shards).plan,
         batch_pairs=config.optim.batch_pairs,
         micro_batch_pairs=config.optim.micro_batch_pairs,
         rank=0,
         world_size=cluster.world_size,
     )
-    refuse_other_run(config)
+    resume(config, digests(config, shards))
 
 
 def _refuse_queued(run: Path) -> None:

@@ -1,25 +1,50 @@
-"""Files that are either wholly there or not there at all, whenever the machine stops."""
+"""Files that are either wholly there or not there at all, whenever the machine stops, and in no other folder."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 PART = ".part"  # a file carries this suffix until it is complete
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+}
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # which do not say in what file
 
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, that takes the place of `path` when all of it is on the disk."""
+    """A file to write to, that takes the place of `path` when all of it is on the disk.
+
+    A link of either name is replaced, and what it points to stays as it is. Raises ValueError where `path` is there
+    and is no file; OSError, for a full disk with the file's name.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is {kind_of(path)} and cannot be replaced by a file: give another name")
     aside = path.with_name(path.name + PART)
-    with open(aside, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    aside.unlink(missing_ok=True)  # left by a kill
+    try:
+        with open(aside, "xb") as file:  # x: a new file, through no link
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _OF_WRITING and error.filename is None:
+            error.filename = str(path)
+        raise
     sync_folder(path.parent)
 
 
@@ -30,3 +55,25 @@ def sync_folder(folder: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
+
+
+def refuse_links(paths: Iterable[Path]) -> None:
+    """Raise ValueError where one of the paths, or anything below them, is neither a folder nor a regular file.
+
+    For folders that this program writes to and clears, and in which it makes no links: one that somebody has put there
+    would lead it elsewhere.
+    """
+    for path in paths:
+        below = (Path(place, name) for place, folders, files in os.walk(path) for name in [*folders, *files])
+        for found in chain([path], below):
+            with contextlib.suppress(FileNotFoundError):  # another process clears up
+                if kind_of(found) not in ("a file", "a folder"):
+                    raise ValueError(
+                        f"{found} is {kind_of(found)}, and only files and folders belong there: remove it, or take "
+                        "another folder"
+                    )
+
+
+def kind_of(path: Path) -> str:
+    """What bears the name `path`, in words: a file, a folder, a symbolic link, a named pipe, a socket or a device."""
+    return _KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "a device")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +13,21 @@ import pydantic
 
 from shards.format import CLIPS, FLOW, FORMAT_VERSION, JOURNAL, MANIFEST, PICTURES, PackSettings, picture_count
 
+# Other folders than a task's are never named: whoever writes beside the shards takes their names.
+_NAME = re.compile(r"(task-[0-9]+-of-[0-9]+/)?[A-Za-z0-9_][A-Za-z0-9_.-]*\.(tar|npy)")
+
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of the packed folder and what it must be."""
+    """A file of the packed folder and what it must be. Raises ValueError for a name that leads elsewhere."""
 
     name: str  # relative to the folder: a shard that a task packed is `task-0001-of-0008/train-000000.tar`
     bytes: int
     sha256: str  # hexadecimal
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} is no name of a file in a packed folder, as train-000000.tar is")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
-from shards.durable import written_aside
+from shards.durable import refuse_links, written_aside
 from shards.format import MANIFEST
 from shards.index import StoredFile
 from shards.read import BadRecord, Shards, shards_kept_open
@@ -114,8 +114,12 @@ class Layout:
 
 
 def begin(folder: Path, teaching: Teaching) -> None:
-    """Note what the folder is for. Raises ValueError where it was begun with other shards, teachers or frames."""
+    """Note what the folder is for.
+
+    Raises ValueError where it was begun with other shards, teachers or frames, and where it holds links.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(folder.iterdir())
     before = _begun(folder)
     if before is None:
         with written_aside(folder / BEGUN) as file:

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from shards.durable import refuse_links
 from shards.format import JOURNAL
 from shards.sources import Source
 
@@ -88,7 +89,7 @@ def find_tasks(folder: Path) -> list[Task]:
 def make_folder(out: Path, task: Task | None) -> Path:
     """Make the folder to pack into and return it: the task's in `out`, or `out` itself.
 
-    Raises ValueError when `out` holds something else, or a packing that was shared out in another way.
+    Raises ValueError when `out` holds something else, a packing that was shared out in another way, or links.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: give a folder to pack into")
@@ -103,5 +104,7 @@ def make_folder(out: Path, task: Task | None) -> Path:
     if alone and task is not None:
         raise ValueError(f"{out} was begun without tasks: go on without them, or pack into a new folder")
     folder = out / task.name if task else out
+    refuse_links([folder] if task and folder.is_symlink() else [])
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(path for path in folder.iterdir() if path.suffix != ".tar" and not path.is_dir())
     return folder

@@ -28,6 +28,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -37,6 +38,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated, BinaryIO, TypeVar
+
+import pydantic
+
+from shards.durable import refuse_links, sync_folder, written_aside
 
 ATTEMPTS = "attempts"
 LATEST = "latest"
@@ -44,7 +50,11 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 WEIGHTS = "model.safetensors"
 CHECKPOINTS = "checkpoints"
+T = TypeVar("T")
 _RECORD, _END = "attempt.json", "ended.json"
+_NUMBERED = re.compile(r"[0-9]{5}|[1-9][0-9]{5,}")  # whatever else lies in `attempts` is none, and is left alone
+_BEING_BUILT = re.compile(r"\.([0-9]{5,})\.[0-9a-f]{32}")
+_SAVED = re.compile(r"step-[0-9]{8}\.pt")
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT)  # ENOENT: the winner has cleared away what we were building
 
 
@@ -69,7 +79,7 @@ class Record:
     """
 
     number: int
-    wandb_id: str
+    wandb_id: Annotated[str, pydantic.Field(pattern=r"^[0-9a-z]{1,64}$")]
     began: str
     host: str
     world_size: int
@@ -104,34 +114,37 @@ class Attempt:
         _point(self.run / LATEST, f"{ATTEMPTS}/{self.folder.name}")
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Check before what the block writes, and again where it fails: the folder may have been cleared away."""
+    def writing(self, name: str) -> Iterator[None]:
+        """Check before the block writes to the file `name`, and again where it fails: it may have been cleared away."""
         self.check()
         try:
             yield
-        except OSError:
+        except OSError as error:
             self.check()
-            raise
+            way_out = "What was saved before is whole: once this is mended, the same command goes on from there"
+            raise OSError(error.errno, f"{error.strerror}. {way_out}", str(self.folder / name)) from error
 
-    def write(self, name: str, write: Callable[[Path], object]) -> Path:
-        """Let `write(aside)` make the file `name` of this attempt. Raises Superseded."""
+    def write(self, name: str, write: Callable[[BinaryIO], object]) -> Path:
+        """Let `write(file)` make the file `name` of this attempt. Raises Superseded; OSError, with a way out."""
         path = self.folder / name
-        with self.writing():
-            write_aside(path, write)
+        with self.writing(name), written_aside(path) as file:
+            write(file)
         return path
 
     def ended(self, step: int, why: str) -> None:
         """Leave word of how the attempt ended; not fenced, as it stays in the attempt's own folder."""
         end = End(step, why, _now())
-        write_aside(self.folder / _END, lambda aside: aside.write_text(json.dumps(asdict(end))))
+        with written_aside(self.folder / _END) as file:
+            file.write(json.dumps(asdict(end)).encode())
 
 
 def sign_in(run: Path, *, world_size: int, micro_batch_pairs: int) -> Attempt:
     """Begin the next attempt at the run in `run`, which every earlier one yields to. One rank calls it.
 
-    Raises ValueError where the folder holds files that are not a run's.
+    Raises ValueError where the folder holds files that are not a run's, or links that a run does not make.
     """
     attempts = run / ATTEMPTS
+    refuse_foreign_links(run)
     attempts.mkdir(parents=True, exist_ok=True)
     for name in (CONFIG, METRICS, WEIGHTS, CHECKPOINTS):
         if (run / name).exists() and not (run / name).is_symlink():
@@ -160,7 +173,7 @@ def sign_in(run: Path, *, world_size: int, micro_batch_pairs: int) -> Attempt:
             if error.errno not in _TAKEN:
                 raise
             time.sleep(0.2)  # another process was first; a network file system may take a while to show it
-    _flush_names(attempts)
+    sync_folder(attempts)
     _point(run / LATEST, f"{ATTEMPTS}/{attempt.folder.name}")
     for name in (CONFIG, METRICS, WEIGHTS, CHECKPOINTS):
         _point(run / name, f"{LATEST}/{name}")
@@ -179,28 +192,32 @@ def newest_folder(run: Path) -> Path | None:
     return _folder(run, numbers[-1]) if numbers else None
 
 
-def write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write(aside)` make a file beside `path`, flush it to the disk and give it its name in one step."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(aside)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    _flush_names(path.parent)
+def refuse_foreign_links(run: Path) -> None:
+    """Raise ValueError where a link would lead what a run writes, copies or removes out of its folder."""
+    refuse_links([run / ATTEMPTS])
+    refuse_links(path for path in [run / "wandb"] if path.is_symlink())
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in the folder of an attempt, by their names, oldest first."""
+    return sorted(path for path in (folder / CHECKPOINTS).glob("step-*.pt") if _SAVED.fullmatch(path.name))
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step at which a checkpoint was saved, by its name."""
+    return int(checkpoint.stem.partition("-")[2])
 
 
 def _build(aside: Path, record: Record, before: Path | None) -> None:
     (aside / CHECKPOINTS).mkdir(parents=True)
     if before is not None:
-        for path in [*(before / CHECKPOINTS).glob("step-*.pt"), before / WEIGHTS]:
+        for path in [*checkpoints(before), before / WEIGHTS]:
             with suppress(FileNotFoundError):  # no weights yet, or a checkpoint that its attempt has just deleted
                 _link(path, aside / path.relative_to(before))
         with suppress(FileNotFoundError):
             shutil.copyfile(before / METRICS, aside / METRICS)  # not linked: its attempt may be writing at its end
-    write_aside(aside / _RECORD, lambda path: path.write_text(json.dumps(asdict(replace(record, end=None)))))
+    with written_aside(aside / _RECORD) as file:
+        file.write(json.dumps(asdict(replace(record, end=None))).encode())
 
 
 def _link(path: Path, to: Path) -> None:
@@ -215,10 +232,9 @@ def _link(path: Path, to: Path) -> None:
 def _clear_before(run: Path, number: int) -> None:
     """Remove what earlier attempts left, but for their records, and what was being built to become one of them."""
     for entry in (run / ATTEMPTS).iterdir():
-        if entry.name.startswith("."):
-            if int(entry.name.split(".")[1]) <= number:
-                shutil.rmtree(entry, ignore_errors=True)
-        elif int(entry.name) < number:
+        if (built := _BEING_BUILT.fullmatch(entry.name)) and int(built[1]) <= number:
+            shutil.rmtree(entry, ignore_errors=True)
+        elif _NUMBERED.fullmatch(entry.name) and int(entry.name) < number:
             for old in entry.iterdir():
                 if old.name not in (_RECORD, _END):
                     shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
@@ -234,7 +250,8 @@ def _point(link: Path, target: str) -> None:
 
 def _numbers(run: Path) -> list[int]:
     folder = run / ATTEMPTS
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()) if folder.is_dir() else []
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if _NUMBERED.fullmatch(name))
 
 
 def _folder(run: Path, number: int) -> Path:
@@ -242,19 +259,22 @@ def _folder(run: Path, number: int) -> Path:
 
 
 def _read(folder: Path) -> Record:
-    record = Record(**json.loads((folder / _RECORD).read_text()))
-    with suppress(FileNotFoundError):
-        return replace(record, end=End(**json.loads((folder / _END).read_text())))
-    return record
+    record = _parsed(folder / _RECORD, Record)
+    if f"{record.number:05d}" != folder.name:
+        raise ValueError(f"{folder / _RECORD} is of attempt {record.number}: it belongs into another folder")
+    return replace(record, end=_parsed(folder / _END, End) if (folder / _END).exists() else None)
+
+
+def _parsed(path: Path, kind: type[T]) -> T:
+    try:
+        return pydantic.TypeAdapter(kind).validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{path} is not there: {path.parent} is no attempt at a run; move it elsewhere") from None
+    except ValueError:
+        raise ValueError(
+            f"{path} is not what a training wrote: restore it, remove it if it is {_END}, or take another run.dir"
+        ) from None
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _flush_names(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,40 +1,50 @@
 """A checkpoint is everything that a run needs to go on as if it had never stopped.
 
 `checkpoints/step-00001000.pt` in an attempt's folder holds the step (and with it the position in the plan), the
-network, the optimiser, the configuration and the best validation so far. There are no generator states in it: the plan
-draws every sample from the row's number, and the loop seeds torch's generators from the step.
+network, the optimiser, the configuration, the digests of what was learnt from and the best validation so far. There are
+no generator states in it: the plan draws every sample from the row's number, and the loop seeds torch's generators from
+the step.
 
-A file is written aside, flushed to the disk and renamed, so whatever bears the name is complete. Loading runs no code
-from the file (`weights_only=True`).
+A file is written aside, flushed to the disk and renamed, so whatever bears the name is complete, unless the disk fails
+later. Loading runs no code from the file (`weights_only=True`).
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, fields
+import zipfile
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import pydantic
 import torch
-from safetensors.torch import save_file
+from pydantic import Field
+from safetensors.torch import save as as_safetensors
 from torch import nn
 
-from avc.config import Config
-from avc.training.attempt import CHECKPOINTS, WEIGHTS, Attempt, newest_folder
+from avc.training.attempt import CHECKPOINTS, WEIGHTS, Attempt, checkpoints, step_of
 
 FORMAT_VERSION = 2
-_NAME = re.compile(r"step-(\d{8})\.pt")
+
+
+class DamagedCheckpoint(ValueError):
+    """The file is no longer, or never was, what torch writes."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """step: optimiser steps done. model, optimiser: state dictionaries. config: as nested plain values."""
+    """step: optimiser steps done. model, optimiser: state dictionaries. config: as nested plain values.
 
-    step: int
+    inputs: SHA-256, hexadecimal, by name: of what was learnt from (`avc.training.resuming.digests`); what is not there
+    was not noted yet when the checkpoint was saved.
+    """
+
+    step: Annotated[int, Field(strict=True, ge=0)]
     model: dict[str, Any]
     optimiser: dict[str, Any]
-    config: dict[str, Any]
-    best_accuracy: float
+    config: dict[str, dict[str, Any]]
+    best_accuracy: Annotated[float, Field(strict=True, allow_inf_nan=False)]
+    inputs: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT_VERSION
 
 
@@ -42,8 +52,8 @@ def save(attempt: Attempt, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write a checkpoint of an attempt and delete all but its `keep` newest. One rank calls it. Raises Superseded."""
     content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     name = f"{CHECKPOINTS}/step-{checkpoint.step:08d}.pt"
-    path = attempt.write(name, lambda aside: torch.save(content, aside))
-    for old in _complete(attempt.folder)[:-keep]:
+    path = attempt.write(name, lambda file: torch.save(content, file))
+    for old in checkpoints(attempt.folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path
 
@@ -52,51 +62,69 @@ def export(attempt: Attempt, model: nn.Module, *, name: str, step: int, accuracy
     """Write the weights of the network of that name for those who use it. One rank calls it. Raises Superseded."""
     weights = {part: tensor.detach().cpu().contiguous() for part, tensor in model.state_dict().items()}
     about = {"step": str(step), "validation_accuracy": f"{accuracy:.6f}", "model": name}
-    attempt.write(WEIGHTS, lambda aside: save_file(weights, aside, metadata=about))
+    attempt.write(WEIGHTS, lambda file: file.write(as_safetensors(weights, metadata=about)))
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest complete checkpoint in an attempt's folder, tensors on the CPU; None where there is none.
+    """The newest checkpoint in an attempt's folder, tensors on the CPU; None where there is none.
 
-    Raises ValueError for a checkpoint of another format.
+    Raises ValueError as `read` does.
     """
-    complete = _complete(folder)
-    return Checkpoint(**_content(complete[-1], mapped=False)) if complete else None
+    saved = checkpoints(folder)
+    return read(saved[-1]) if saved else None
 
 
-def refuse_other_run(config: Config) -> None:
-    """Raise ValueError unless the run in `run.dir`, if any, has the settings that decide what is learnt."""
-    folder = newest_folder(config.run.dir)
-    complete = _complete(folder) if folder is not None else []
-    if not complete:
-        return
-    before = _content(complete[-1], mapped=True)["config"]
-    free = {"data": {"shards", "teachers", "num_workers"}, "optim": {"micro_batch_pairs"}}
-    now, default = config.model_dump(mode="json"), Config().model_dump(mode="json")
-    # A setting that was not there when the run began had what is now its default.
-    changed = [
-        f"{section}.{name} was {was!r} and is now {value!r}"
-        for section in ("data", "negatives", "model", "optim")
-        for name, value in now[section].items()
-        if name not in free.get(section, set())
-        and (was := before.get(section, {}).get(name, default[section][name])) != value
-    ]
-    if now["run"]["seed"] != before["run"]["seed"]:
-        changed.append(f"run.seed was {before['run']['seed']} and is now {now['run']['seed']}")
-    if changed:
-        raise ValueError(
-            f"{config.run.dir} holds a run with other settings: {'; '.join(changed)}. "
-            "Choose another run.dir, or give the old settings to go on with it"
-        )
+def read(path: Path, *, mapped: bool = False) -> Checkpoint:
+    """What a checkpoint holds; where it is `mapped`, tensors are only read when they are used.
+
+    Raises DamagedCheckpoint; ValueError for a file that cannot be read, of another format, or with other content than
+    `save` writes; FileNotFoundError.
+    """
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # torch raises what it meets in the file
+        raise DamagedCheckpoint(f"{path} is no whole checkpoint: {_short(error)}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path} has checkpoint format {found!r:.60}; this version reads {FORMAT_VERSION}")
+    try:
+        checkpoint = pydantic.TypeAdapter(Checkpoint).validate_python(content)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{path} does not hold what a checkpoint does: {place}: {first['msg']}") from None
+    if checkpoint.step != step_of(path):
+        raise ValueError(f"{path} was saved at step {checkpoint.step}, which is not in its name")
+    return checkpoint
 
 
-def _content(path: Path, *, mapped: bool) -> dict[str, Any]:
-    """What a checkpoint holds; where it is `mapped`, tensors are only read when they are used."""
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    if content.get("format") != FORMAT_VERSION:
-        raise ValueError(f"{path} has checkpoint format {content.get('format')}; this version reads {FORMAT_VERSION}")
-    return content
+def refuse_damaged(path: Path) -> None:
+    """Raise DamagedCheckpoint unless every byte is as it was written; torch itself compares no checksums.
+
+    Raises ValueError and FileNotFoundError as `read` does.
+    """
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            size = sum(entry.file_size for entry in entries)
+            # torch compresses nothing: parts that are larger than the file would fill memory, and are not its.
+            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            wrong = archive.testzip() if stored and size <= path.stat().st_size else "the list of its parts"
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception as error:  # zipfile raises what it meets in the file
+        raise DamagedCheckpoint(f"{path} is no whole checkpoint: {_short(error)}") from None
+    if wrong is not None:
+        raise DamagedCheckpoint(f"{path} is no whole checkpoint: {wrong} is altered")
 
 
-def _complete(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / CHECKPOINTS).glob("step-*.pt") if _NAME.fullmatch(path.name))
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -28,15 +28,16 @@ class RunLog:
     def __init__(self, config: Config, attempt: Attempt, *, first_step: int) -> None:
         self.attempt = attempt
         _forget_after(attempt, first_step)
-        self.file = (attempt.folder / METRICS).open("a", encoding="utf-8")
+        self.file = (attempt.folder / METRICS).open("ab", buffering=0)  # or closing would fail again on a full disk
         self.steps, self.first_step, self.started = config.training.steps, first_step, time.monotonic()
         self.wandb = _start_wandb(config, attempt.record.wandb_id)
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
         """Log `values` at the end of `step` (steps done so far) in all three places. Raises Superseded."""
-        with self.attempt.writing():
-            self.file.write(json.dumps({"kind": kind, "step": step} | values) + "\n")
-            self.file.flush()
+        line = json.dumps({"kind": kind, "step": step} | values).encode() + b"\n"
+        with self.attempt.writing(METRICS):
+            while line:
+                line = line[self.file.write(line) :]
         if self.wandb is not None:
             charts = {name if "/" in name else f"{kind}/{name}": value for name, value in values.items()}
             self.wandb.log(charts | {"step": step})
@@ -71,7 +72,8 @@ def opening(config: Config, world: World, attempt: Attempt, objective: Objective
         f"{config.optim.batch_pairs // (now.world_size * now.micro_batch_pairs)} micro-batches a rank; "
         f"{objective.about}; attempt {now.number}, from step {step}"
     ]
-    if before is not None and before.world_size != now.world_size and step:
+    spread = [(record.world_size, record.micro_batch_pairs) for record in (now, before or now)]
+    if before is not None and spread[0] != spread[1] and step:
         over, was_over = (
             record.micro_batch_pairs * (record.world_size if config.training.sync_batchnorm else 1)
             for record in (now, before)
@@ -93,9 +95,15 @@ def _in_words(name: str, value: float) -> str:
 def _forget_after(attempt: Attempt, step: int) -> None:
     path = attempt.folder / METRICS
     if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        attempt.write(METRICS, lambda aside: aside.write_text("".join(kept), encoding="utf-8"))
+        lines = path.read_bytes().splitlines(keepends=True)
+        try:
+            kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise ValueError(
+                f"{path} is not what a training wrote: not every line is metrics with their step. Restore it, or "
+                "remove it: the run goes on without the figures of its past"
+            ) from None
+        attempt.write(METRICS, lambda file: file.write(b"".join(kept)))
 
 
 def _start_wandb(config: Config, wandb_id: str) -> Any:

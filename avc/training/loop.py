@@ -17,11 +17,12 @@ from avc.data.loader import share
 from avc.data.prefetch import load
 from avc.models import to_channels_last
 from avc.training.attempt import CONFIG, Attempt, sign_in
-from avc.training.checkpoint import Checkpoint, export, load_newest, refuse_other_run, save
+from avc.training.checkpoint import Checkpoint, export, load_newest, save
 from avc.training.distributed import World, share_statistics, synchronise_batchnorm
 from avc.training.families import objective_of
 from avc.training.log import RunLog, opening
 from avc.training.optim import build_optimiser, learning_rate
+from avc.training.resuming import digests, refuse_unfit, resume, set_aside
 from avc.training.window import Window
 from shards.read import Shards
 
@@ -48,7 +49,8 @@ def train(
     """
     # Build.
     device = world.device
-    objective = objective_of(config, Shards(config.data.shards))
+    shards = Shards(config.data.shards)
+    objective = objective_of(config, shards)
     plan = objective.plan
     portion = share(
         plan,
@@ -67,13 +69,18 @@ def train(
     optimiser = build_optimiser(model, config.optim)
 
     # Resume.
+    inputs = digests(config, shards)
     micro_batch_pairs = portion.rows_per_micro_batch * plan.pairs_per_row
 
-    def begin() -> Attempt:  # on the main rank alone: signing in clears away what another rank might look at
-        refuse_other_run(config)
-        return sign_in(config.run.dir, world_size=world.world_size, micro_batch_pairs=micro_batch_pairs)
+    def begin() -> tuple[Attempt, tuple[str, ...]]:  # on the main rank alone: signing in clears away what others see
+        found = resume(config, inputs)
+        if found.path is not None and found.checkpoint is not None:
+            refuse_unfit(found.path, found.checkpoint, model, optimiser)
+        attempt = sign_in(config.run.dir, world_size=world.world_size, micro_batch_pairs=micro_batch_pairs)
+        set_aside(attempt.folder, found.damaged)
+        return attempt, found.remarks
 
-    attempt = world.from_main(begin)
+    attempt, remarks = world.from_main(begin)
     step, best = 0, -1.0  # scores begin at 0
     checkpoint = load_newest(attempt.folder)
     if checkpoint is not None:
@@ -82,9 +89,9 @@ def train(
         step, best = checkpoint.step, checkpoint.best_accuracy
     log = None
     if world.is_main:
-        attempt.write(CONFIG, lambda aside: aside.write_text(dump_config(config), encoding="utf-8"))
+        attempt.write(CONFIG, lambda file: file.write(dump_config(config).encode()))
         log = RunLog(config, attempt, first_step=step)
-        log.say(opening(config, world, attempt, objective, step=step))
+        log.say("\n".join([opening(config, world, attempt, objective, step=step), *remarks]))
     network = _wrap(model, config, world)
     model.train()
 
@@ -161,6 +168,7 @@ def train(
                     optimiser=optimiser.state_dict(),
                     config=config.model_dump(mode="json"),
                     best_accuracy=best,
+                    inputs=inputs,
                 ),
                 keep=config.checkpoint.keep,
             )

@@ -3,10 +3,11 @@
 import signal
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from avc.training.attempt import Superseded, history, sign_in, write_aside
+from avc.training.attempt import Superseded, history, sign_in
 from avc.training.checkpoint import Checkpoint, load_newest, save
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
 
@@ -47,8 +48,8 @@ def test_a_write_between_the_look_and_the_rename_lands_outside_of_the_run(tmp_pa
     stale = begin(tmp_path)
     save(stale, checkpoint_of(10), keep=2)
 
-    def slow(aside: Path) -> None:  # the check is done, and now another attempt signs in and goes further
-        aside.write_bytes(b"stale")
+    def slow(file: BinaryIO) -> None:  # the check is done, and now another attempt signs in and goes further
+        file.write(b"stale")
         later = begin(tmp_path)
         save(later, checkpoint_of(20), keep=2)
 
@@ -66,7 +67,7 @@ def test_a_stale_attempt_that_is_not_even_checked_cannot_reach_the_run(tmp_path)
     fresh = begin(tmp_path)
     (stale.folder / "checkpoints").mkdir(exist_ok=True)
     for name in ("step-00000010.pt", "step-00000099.pt"):
-        write_aside(stale.folder / "checkpoints" / name, lambda aside: aside.write_bytes(b"stale"))
+        (stale.folder / "checkpoints" / name).write_bytes(b"stale")
     for find in (lambda: fresh.folder, lambda: tmp_path / "latest", lambda: begin(tmp_path).folder):
         newest = load_newest(find())
         assert newest is not None and newest.step == 10

@@ -9,7 +9,8 @@ from safetensors import safe_open
 from avc.config import load_config, parse_config
 from avc.inference import load
 from avc.training.attempt import history, sign_in
-from avc.training.checkpoint import Checkpoint, refuse_other_run, save
+from avc.training.checkpoint import Checkpoint, save
+from avc.training.resuming import resume
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, train_in_two, write_config
 
 
@@ -133,9 +134,9 @@ def test_a_run_from_before_a_setting_existed_had_its_default(tmp_path) -> None:
     del known["model"]["stride"]
     attempt = sign_in(tmp_path, world_size=1, micro_batch_pairs=2)
     save(attempt, Checkpoint(step=1, model={}, optimiser={}, config=known, best_accuracy=0.0), keep=1)
-    refuse_other_run(config)
+    resume(config, {})
     with pytest.raises(ValueError, match=r"model.stride was True and is now False"):
-        refuse_other_run(parse_config({"run": {"dir": str(tmp_path)}, "model": {"stride": False}}))
+        resume(parse_config({"run": {"dir": str(tmp_path)}, "model": {"stride": False}}), {})
 
 
 def test_a_run_leaves_its_settings_and_its_best_weights(small_world, tmp_path) -> None:
