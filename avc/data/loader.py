@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avc.data.plan import Plan, Rows
+from avc.data.preprocessing import CROP, crop_origin
 from avc.data.reading import AnyPlan
 from avc.data.sight import Sight
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ
 from shards.read import Shards
-
-CROP = 7 / 8  # 224 of 256 pixels, Objects that Sound 3.3
 
 
 class Batch(NamedTuple):
@@ -174,7 +173,7 @@ class PairReader:
         sight, side = self.sight, self.crop
         film = self.shards.film(clip, sight.first_frame(tick), count=sight.frames, reduce=self.reduce)
         height, width = film[0].shape[:2]
-        top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
+        top, left = crop_origin(height, side, down), crop_origin(width, side, right)
         crop = slice(top, top + side), slice(left, left + side)
         for frame, picture in zip(seen.reshape(-1, side, side, sight.channels), film, strict=True):
             frame[..., :3] = picture[crop]
