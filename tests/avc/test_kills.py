@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
 
-KILLS = int(os.environ.get("AVC_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("AVC_TEST_KILLS", "3"))
 SEED = int(os.environ.get("AVC_TEST_SEED", "1"))
 GONE_SECONDS = 15
 PROCESSES = 9  # torchrun's agent; two ranks with a tracker, a server and a worker each; and one to go without
