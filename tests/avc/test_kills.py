@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
 
 KILLS = int(os.environ.get("AVC_TEST_KILLS", "3"))
@@ -48,6 +50,7 @@ def kill_one(training: Training, victim: str, rng: random.Random) -> str:
     return when
 
 
+@pytest.mark.timeout(300 + 120 * KILLS)
 def test_after_random_kills_nothing_of_a_run_is_left_and_it_ends_with_the_same_bits(small_world, tmp_path) -> None:
     config = write_config(tmp_path, small_world, **CHANGES)
     killed = tmp_path / "killed"
