@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import errno
 import multiprocessing
+import os
 import signal
 import traceback
 from collections import deque
@@ -124,6 +125,7 @@ def _started(reader: Reader[AnyBatch], count: int, *, rows: int) -> Iterator[tup
     # Not fork: the training process has threads (torch's, NCCL's, W&B's) whose locks a fork would copy. Workers are
     # forked from a server that has imported what they need and nothing else.
     context = multiprocessing.get_context("forkserver")
+    os.environ["AVC_PARENT"] = str(os.getpid())
     context.set_forkserver_preload(["avc.data.server", __name__, type(reader).__module__])
     workers: list[_Worker] = []
 

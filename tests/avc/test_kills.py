@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
 
-KILLS = int(os.environ.get("AVC_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("AVC_TEST_KILLS", "3"))
 SEED = int(os.environ.get("AVC_TEST_SEED", "1"))
 GONE_SECONDS = 15
 PROCESSES = 9  # torchrun's agent; two ranks with a tracker, a server and a worker each; and one to go without
@@ -48,6 +50,7 @@ def kill_one(training: Training, victim: str, rng: random.Random) -> str:
     return when
 
 
+@pytest.mark.timeout(300 + 120 * KILLS)
 def test_after_random_kills_nothing_of_a_run_is_left_and_it_ends_with_the_same_bits(small_world, tmp_path) -> None:
     config = write_config(tmp_path, small_world, **CHANGES)
     killed = tmp_path / "killed"

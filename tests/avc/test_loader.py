@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 
 from avc.data.loader import Batch, PairReader, share
 from avc.data.plan import Plan
-from avc.data.prefetch import load
+from avc.data.prefetch import WorkerLost, load
 from shards.format import MANIFEST
 from shards.read import BadRecord, Shards
 
@@ -47,6 +49,37 @@ def test_an_interrupt_that_reaches_the_workers_too_costs_no_batch(shards) -> Non
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGINT)
     assert sum(1 for _ in batches) == 19
+
+
+def test_a_worker_that_is_killed_is_an_error_with_its_signal(shards) -> None:
+    batches = load(reader_of(shards), ((start, start + 2) for start in range(0, 40, 2)), num_workers=2, pin=False)
+    next(batches)
+    os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+    with pytest.raises(WorkerLost, match="ended with signal 9"):
+        list(batches)
+    assert not multiprocessing.active_children()
+
+
+def test_an_error_where_rows_are_read_is_the_same_with_workers(shards) -> None:
+    reader = reader_of(shards)
+    reader.plan = None  # type: ignore[assignment]
+    for num_workers in (0, 1):
+        with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'rows'"):
+            next(load(reader, iter([(0, 2)]), num_workers=num_workers, pin=False))
+
+
+def test_a_program_that_ends_with_an_error_does_not_wait_for_its_workers(small_world) -> None:
+    program = f"""
+from avc.data.prefetch import WorkerLost, load
+from shards.read import Shards
+from tests.avc.test_loader import reader_of
+batches = load(reader_of(Shards({str(small_world)!r})), ((0, 2) for _ in range(100)), num_workers=1, pin=False)
+next(batches)
+raise RuntimeError("one of ours")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("RuntimeError: one of ours\n")
 
 
 def test_a_batch_holds_the_pictures_and_sounds_that_its_rows_name(shards) -> None:
