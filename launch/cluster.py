@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from avc.config import Section
+from avc.settings import read_settings, refusal
 
 
 class Cluster(Section):
@@ -57,25 +55,10 @@ class Cluster(Section):
 
 def load_cluster(path: Path) -> Cluster:
     """Read a cluster file. Raises ValueError for an unreadable file, an unknown name or a wrong value."""
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"there is no cluster file {path}; configs/cluster/slurm.yaml is one to begin with") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read as YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path} must hold settings such as `nodes: 4`, not a bare {type(tree).__name__}")
+    missing = f"there is no cluster file {path}; configs/cluster/slurm.yaml is one to begin with"
+    tree = read_settings(path, missing=missing, example="nodes: 4")
     try:
         return Cluster.model_validate(tree)
     except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(_in_words(problem) for problem in error.errors())) from None
-
-
-def _in_words(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(place, Cluster.model_fields, n=1, cutoff=0.5)
-        hint = f"; did you mean `{nearest[0]}`?" if nearest else "; settings of the run belong in its own file"
-        return f"there is no setting `{place}`{hint}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"`{place}` is {problem['input']!r}: {message}" if place else message
+        hint = "; settings of the run belong in its own file"
+        raise refusal(error, origin=str(path), names=[*Cluster.model_fields], hint=hint) from None

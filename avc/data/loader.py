@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from avc.data.limits import refuse_beyond_limits
 from avc.data.plan import Plan, Rows
 from avc.data.reading import AnyBatch, AnyPlan, B, Reader
 from avc.data.sight import Sight
@@ -217,23 +218,29 @@ class Room:
         )
 
 
+def places_for(num_workers: int) -> int:
+    """How many batches are in memory: those asked for and not copied yet, and the one being copied."""
+    return PREFETCHED_BATCHES * num_workers + 1
+
+
 def load(reader: Reader[B], stretches: Iterator[tuple[int, int]], *, num_workers: int, pin: bool) -> Iterator[B]:
     """The batches of the given stretches of rows, in that order whatever the number of workers.
 
     No stretch may be longer than the first. `pin` gives pinned memory, for a CUDA device.
-    Raises shards.read.BadRecord where the shards are damaged.
+    Raises shards.read.BadRecord where the shards are damaged, ValueError where the machine is too small.
     """
-    if not num_workers:
-        for stretch in stretches:
-            batch = reader[stretch]
-            yield batch.pinned() if pin else batch
-        return
     first = next(stretches, None)
     if first is None:
         return
+    places = places_for(num_workers)
+    refuse_beyond_limits(reader, places=places, rows=first[1] - first[0], num_workers=num_workers)
+    if not num_workers:
+        for stretch in chain([first], stretches):
+            batch = reader[stretch]
+            yield batch.pinned() if pin else batch
+        return
     # Workers fill places that stay where they are. Memory of its own for every batch, as torch would have it, costs a
     # page fault for each 4 KB of it, which on a virtual machine took half as long as decoding.
-    places = PREFETCHED_BATCHES * num_workers + 1  # asked for and not copied yet, and the one being copied
     room = reader.room(places=places, rows=first[1] - first[0], shared=True)
     # Not fork: the training process has threads (torch's, NCCL's, W&B's) whose locks a fork would copy. Workers are
     # forked from a server that has imported this module and nothing else.

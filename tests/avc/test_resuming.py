@@ -1,7 +1,6 @@
 """What must be as it was when a run goes on, and what is said when it is not."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
