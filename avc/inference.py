@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from avc.config import Config, load_config
-from avc.data.loader import CROP
+from avc.data.preprocessing import CROP, scaled_center
 from avc.data.transforms import normalised, pictures_to_input, sound_to_input
 from avc.models import CorrespondenceNet, build
 from avc.models.avol import AVOLNet
@@ -51,11 +51,7 @@ class Network:
         _expect(pictures, torch.uint8, dimensions, f"pictures must be uint8 {wish}", last=sight.channels)
         size = self.config.data.image_size
         x = pictures.to(self.device).flatten(0, -4).permute(0, 3, 1, 2).float()
-        scale = size / CROP / min(x.shape[2:])
-        shape = [max(size, round(side * scale)) for side in x.shape[2:]]
-        x = F.interpolate(x, shape, mode="bilinear", antialias=True, align_corners=False)
-        top, left = ((side - size) // 2 for side in shape)
-        x = x[:, :, top : top + size, left : left + size].round().clamp(0, 255).to(torch.uint8)
+        x = scaled_center(x, size).round().clamp(0, 255).to(torch.uint8)
         x = x.permute(0, 2, 3, 1).reshape(*pictures.shape[:-3], size, size, -1)
         x = pictures_to_input(x, None, self.config.data)
         return self.model.embed_image(x).float().cpu()

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from avc.config import Section
 from avc.settings import read_settings, refusal
+
+
+def check_for_script(text: str, name: str = "") -> str:
+    """The text, fit for one line of a batch script: a line break would let what follows it run as a command.
+
+    Raises ValueError for control characters and for what is not Unicode; name: what it is, for the message.
+    """
+    if re.search(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]", text):
+        what = f"{name} is {text!r} and" if name else "it"
+        raise ValueError(
+            f"{what} holds a line break, another control character or bytes that are not UTF-8, which cannot go into a "
+            "batch script: take them out"
+        )
+    return text
+
+
+def _check_lines(text: str) -> str:
+    for line in text.split("\n"):
+        check_for_script(line.replace("\t", " "))
+    return text
+
+
+Word = Annotated[str, AfterValidator(check_for_script)]
+Lines = Annotated[str, AfterValidator(_check_lines)]
+Option = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$")]
 
 
 class Cluster(Section):
@@ -23,19 +50,19 @@ class Cluster(Section):
     """Cores of each rank: its loader's workers and itself."""
     memory_gb_per_node: int | None = Field(default=None, ge=1)
     """Memory of each node; without it the cluster's default."""
-    partition: str | None = None
+    partition: Word | None = None
     """Without it the cluster's default."""
-    account: str | None = None
+    account: Word | None = None
     """Whom the time is charged to."""
     time_limit_minutes: int = Field(default=1440, ge=1)
     """Of one attempt; a run that is not done by then saves and queues again."""
     warning_seconds: int = Field(default=120, ge=1)
     """How long before the time limit a run is told to save. SLURM may tell it up to a minute earlier still."""
-    setup: list[str] = Field(default=[])
+    setup: list[Lines] = Field(default=[])
     """Shell lines that run on the job's first node before anything else, as `module load` or `export`."""
-    sbatch: dict[str, str | int | bool] = Field(default={})
+    sbatch: dict[Option, Word | int | bool] = Field(default={})
     """Further arguments of sbatch, without their dashes."""
-    srun: list[str] = Field(default=[])
+    srun: list[Word] = Field(default=[])
     """Further arguments of srun."""
 
     @property

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from avc.data.loader import CROP
+from avc.data.preprocessing import CROP
 from avc.data.transforms import log_spectrogram
 from avc.evaluation.units import Excitation, Heat, Unit, first_of_second, middle
 from launch.overlay import blend

@@ -28,7 +28,7 @@ from typing import Any
 import submitit
 
 from launch.asked import Asked
-from launch.cluster import Cluster
+from launch.cluster import Cluster, check_for_script
 from launch.starts import FOLDER, Start, newest_step, say, starts
 
 SUBMITTED = "submitted.yaml"  # the settings of the run as they were when it was submitted
@@ -63,8 +63,11 @@ def executor(
 ) -> submitit.AutoExecutor:
     """An executor of submitit for jobs of `nodes` nodes on the cluster; logs and pickles go to folder/JOB.
 
-    gpus: one for each task. beforehand, afterwards: shell lines of the batch script around its tasks.
+    gpus: one for each task. beforehand, afterwards: shell lines of the batch script around its tasks. Raises ValueError
+    where the folder's or the job's name cannot go into a batch script.
     """
+    check_for_script(str(folder), "the folder")
+    check_for_script(name, "the job's name")
     built = submitit.AutoExecutor(folder / "%j", cluster="slurm", slurm_max_num_timeout=1_000_000)
     settings: dict[str, Any] = {
         "name": name,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import submitit
 
-from launch.cluster import Cluster
+from launch.cluster import Cluster, check_for_script
 from launch.packed import show_packed
 from launch.progress import progress
 from launch.slurm import executor, require_slurm, submit_job
@@ -114,6 +114,7 @@ def submit_pack(
     if tasks < 1:
         raise ValueError(f"--tasks is {tasks} and must be at least 1")
     out = out.expanduser().resolve()
+    check_for_script(str(out), "--out")
     workers = cluster.ranks_per_node * cluster.cpus_per_rank
     node = cluster.model_copy(update={"ranks_per_node": 1, "cpus_per_rank": workers})
     everyone = [Task(number, tasks) for number in range(1, tasks + 1)]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avc.config import Config, dump_config, load_config
-from launch.cluster import Cluster, load_cluster
+from launch.cluster import Cluster, check_for_script, load_cluster
 from launch.slurm import (
     SUBMITTED,
     TrainingJob,
@@ -38,6 +38,8 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
     """
     cluster = load_cluster(cluster_path)
     config = _absolute(load_config(config_path, overrides))
+    for name, path in (("run.dir", config.run.dir), ("data.shards", config.data.shards)):
+        check_for_script(str(path), name)
     require_slurm()
     _refuse_device(config, cluster)
     _refuse_impossible(config, cluster)

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from avc.config import load_config
+from avc.data.prefetch import WorkerLost
 from avc.training.attempt import Superseded
 from avc.training.distributed import join
 from avc.training.loop import NonFiniteLoss, train
-from avc.training.watch import PeerLost
+from avc.training.watch import PeerLost, leave
 from launch.asked import Asked
 from launch.mistakes import in_words
 from launch.progress import progress
@@ -39,11 +40,12 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
 
     `stop` is `avc.training.loop.train`'s, and so is what is returned: whether the last step is done.
     Raises ValueError for the user's mistakes; exits with status 1, in words, for a damaged record, a loss that is
-    not finite, an attempt that a later one has superseded or a rank that is gone, and with 130 when interrupted.
+    not finite, an attempt that a later one has superseded, a rank or a worker that is gone, and with 130 when
+    interrupted.
     """
     config = load_config(path, overrides)
     try:
-        with join(config.training) as world:
+        with join(config.training, stop=stop) as world:
             if world.is_main and sys.stderr.isatty():
                 with progress("training", unit="steps") as report:
                     return train(config, world, report=report, stop=stop)
@@ -51,9 +53,8 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
     except (BadRecord, NonFiniteLoss, Superseded) as error:
         _say(str(error))
         sys.exit(1)
-    except PeerLost as error:
-        _say(str(error))
-        os._exit(1)  # not sys.exit: taking down what is connected to the lost rank could wait for it
+    except (PeerLost, WorkerLost) as error:
+        leave(str(error))  # not sys.exit: taking down what is connected to a lost rank could wait for it
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from the newest checkpoint")
         sys.exit(130)

@@ -16,9 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from shards.format import FORMAT_VERSION, JOURNAL, PackSettings, Reason
+from shards.durable import PART
+from shards.format import FORMAT_VERSION, JOURNAL, SPLITS, PackSettings, Reason
 from shards.index import ShardFile
 from shards.sources import Source
+from shards.writer import BLOCK
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Packed:
     picture_sizes: list[int]  # bytes, in the order of time
     flow_sizes: list[int] = field(default_factory=list)  # likewise; none where no optical flow was packed
 
+    @property
+    def start(self) -> int:
+        """Of the record in the shard, bytes."""
+        return min(member.offset for member in self.members.values()) - BLOCK
+
 
 @dataclass(frozen=True)
 class Rejection:
@@ -70,8 +77,8 @@ class Journal:
     def __init__(self, folder: Path, settings: PackSettings, *, shard_bytes: int) -> None:
         """Open or begin the journal of `folder`.
 
-        Raises ValueError when another packer has it open, when it was begun with other settings, or when it is
-        damaged elsewhere than in its last line, which a kill may have torn.
+        Raises ValueError when another packer has it open, when it was begun with other settings, when it is damaged
+        elsewhere than in its last line, which a kill may have torn, or when it knows nothing of shards that are there.
         """
         self._path = folder / JOURNAL
         self._waiting: list[bytes] = []
@@ -84,6 +91,10 @@ class Journal:
                 self._check_header(header)
                 self._file.truncate(sum(sizes))
             else:  # nothing was packed yet, so any settings will do
+                # The header is on the disk before a shard is begun, and records before their shard takes its name.
+                unknown = shards_in(folder) | (set() if sizes else {path.name for path in folder.glob(f"*{PART}")})
+                if unknown:
+                    raise lines_lost(self._path, min(unknown))
                 self._file.truncate(0)
                 self._waiting.append(header)
                 self.flush()
@@ -143,11 +154,37 @@ class Journal:
         self._file.close()
 
 
+def shards_in(folder: Path) -> set[str]:
+    """The names of the complete shards that are in a folder."""
+    return {path.name for split in SPLITS for path in folder.glob(f"{split}-*.tar")}
+
+
+def lines_lost(path: Path, shard: str) -> ValueError:
+    """The error of a journal that lacks lines about a shard which is there."""
+    return ValueError(
+        f"{path} does not tell all of {shard}, so lines of it are lost, and to go on would write over what was packed. "
+        "Restore that file, or pack into a new folder"
+    )
+
+
 def read_events(path: Path) -> Iterator[Event]:
-    """The events of the journal at `path`, in order, without a torn last line."""
+    """The events of the journal at `path`, in order, without a torn last line.
+
+    Raises ValueError where a line is damaged, or where one is lost: records follow each other without a gap.
+    """
+    extents: dict[str, tuple[int, int]] = {}  # end and records of each shard that is not complete
     for number, line in enumerate(_lines(path), start=1):
-        if number > 1:
-            yield _event(path, number, line)
+        if number == 1:
+            continue
+        event = _event(path, number, line)
+        if isinstance(event, Packed):
+            end, records = extents.get(event.shard, (0, 0))
+            if event.start != end:
+                raise lines_lost(path, event.shard)
+            extents[event.shard] = event.end, records + 1
+        elif isinstance(event, ShardFile) and extents.pop(event.name, (0, 0))[1] != event.records:
+            raise lines_lost(path, event.name)
+        yield event
 
 
 def read_finished(path: Path) -> Iterator[Event]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from shards.format import JOURNAL
+from shards.format import JOURNAL, MANIFEST
 from shards.index import Manifest, ShardFile, read_manifest
 from shards.indexing import remove_manifest, write_index
 from shards.journal import Event, Packed, read_finished
@@ -43,7 +43,7 @@ def merge(folder: str | os.PathLike[str]) -> Manifest:
                 "the folder of the one that is wrong and pack that task again"
             )
     remove_manifest(path)
-    return write_index(path, settings, _events(path, tasks))
+    return write_index(path, settings, _events(path, manifests))
 
 
 def _manifest_of(folder: Path) -> Manifest | None:
@@ -61,12 +61,22 @@ def _unfinished(folder: Path, missing: Sequence[int], task: Task) -> ValueError:
     )
 
 
-def _events(folder: Path, tasks: Sequence[Task]) -> Iterator[Event]:
-    for task in tasks:
+def _events(folder: Path, manifests: Mapping[Task, Manifest]) -> Iterator[Event]:
+    for task, manifest in manifests.items():
+        records, shards = 0, set()
         for event in read_finished(folder / task.name / JOURNAL):
             if isinstance(event, ShardFile):
+                shards.add(event)
                 yield replace(event, name=f"{task.name}/{event.name}")
             elif isinstance(event, Packed):
+                records += 1
                 yield replace(event, shard=f"{task.name}/{event.shard}")
             else:
                 yield event
+        if records != sum(manifest.packed.values()) or shards != set(manifest.shards):
+            listed = f"{sum(manifest.packed.values()):,} in {len(manifest.shards):,}"
+            raise ValueError(
+                f"{folder / task.name / JOURNAL} tells of {records:,} records in {len(shards):,} shards, and "
+                f"{MANIFEST} beside it of {listed}: one of the two is not what was written. Restore it, or remove that "
+                "folder and pack the task again"
+            )

@@ -23,7 +23,7 @@ from shards.durable import PART
 from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
 from shards.indexing import remove_manifest, write_index
-from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, read_events
+from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, lines_lost, read_events, shards_in
 from shards.record import Record
 from shards.sources import Source, list_sources
 from shards.split import Splitter
@@ -199,12 +199,15 @@ class _Packing:
                 self._names[event.key] = event.source.name
                 _, _, records = ends.get(event.shard, ("", 0, 0))
                 ends[event.shard] = (event.split, event.end, records + 1)
-        still_open = {shard + PART for shard in ends.keys() - complete}
+        still_open = {shard: extent for shard, extent in ends.items() if shard not in complete}
+        of_writers = {self._writers[split].shard for split, _, _ in still_open.values()}
+        if unknown := (shards_in(self._folder) - complete | still_open.keys()) - of_writers:
+            raise lines_lost(self._folder / JOURNAL, min(unknown))
         for path in self._folder.glob(f"*{PART}"):
-            if path.name not in still_open:  # begun, and killed before anything of it was on record
+            if path.name.removesuffix(PART) not in still_open:  # killed before anything of it was on record
                 path.unlink()
-        for shard, (split, end, records) in ends.items():
-            if shard not in complete and (file := self._writers[split].reopen(end=end, records=records)):
+        for split, end, records in still_open.values():
+            if file := self._writers[split].reopen(end=end, records=records):
                 self._journal.append(file)
 
     def _check_split(self, event: Packed) -> None:

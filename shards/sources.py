@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from shards.tar import BadTar, read_members
 
 # Members of a tar file are inputs by these endings: beside its video a WebDataset record holds captions, labels, ...
 VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"}
     | {".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
 )
+
+Identity = tuple[int, int]  # of a folder: device and number
+LONGEST_LINE = 65_536  # bytes of a list; Linux takes no path of more than 4,096
 
 
 @dataclass(frozen=True, slots=True)  # slots: a large set has millions of inputs
@@ -42,7 +46,7 @@ def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | No
     in the list too, with its `problem`. Raises ValueError when an input that the user named does not exist.
     """
     found: dict[tuple[str, int | None], Source] = {}
-    left_out = os.path.realpath(without) if without is not None else None
+    left_out = _identity(without) if without is not None else None
     for given in inputs:
         path = os.path.abspath(os.path.expanduser(given))
         if not os.path.lexists(path):
@@ -50,70 +54,81 @@ def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | No
         if path.lower().endswith(".txt") and os.path.isfile(path):
             sources = _from_list(path, left_out)
         else:
-            sources = _from_path(path, left_out, frozenset())
+            sources = _from_path(path, left_out)
         for source in sources:
             found.setdefault((source.name, source.offset), source)
     return sorted(found.values(), key=lambda source: (os.fsencode(source.name), source.offset or 0))
 
 
-def _from_list(path: str, left_out: str | None) -> Iterator[Source]:
+def _from_list(path: str, left_out: Identity | None) -> Iterator[Source]:
     with open(path, "rb") as file:
-        for line in file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
+            if len(line) > LONGEST_LINE:
+                raise ValueError(f"line {number} of {path} is longer than {LONGEST_LINE:,} bytes: it holds no paths")
             entry = os.fsdecode(line.rstrip(b"\r\n"))
             if entry.strip():
                 full = os.path.abspath(os.path.join(os.path.dirname(path), os.path.expanduser(entry)))
-                yield from _from_path(full, left_out, frozenset())
+                yield from _from_path(full, left_out)
 
 
-def _from_path(path: str, left_out: str | None, above: frozenset[str]) -> Iterator[Source]:
-    try:
-        facts = os.stat(path)
-    except OSError as error:
-        yield _unreadable(path, error.strerror or str(error))
-        return
-    if stat.S_ISDIR(facts.st_mode):
-        real = os.path.realpath(path)
-        if real == left_out or real in above:  # a link may lead back to a folder that it lies in
-            return
+def _from_path(path: str, left_out: Identity | None) -> Iterator[Source]:
+    # Not by recursion: folders may lie in each other a thousand deep.
+    waiting: list[tuple[str, frozenset[Identity]]] = [(path, frozenset())]  # with the folders above
+    while waiting:
+        path, above = waiting.pop()
         try:
-            names = sorted(os.listdir(path))
-        except OSError as error:
-            yield _unreadable(path, f"the folder cannot be listed: {error.strerror}")
-            return
-        for name in names:
-            if not name.startswith("."):
-                yield from _from_path(os.path.join(path, name), left_out, above | {real})
-    elif not stat.S_ISREG(facts.st_mode):
-        yield _unreadable(path, "not a regular file")
-    elif path.lower().endswith(".tar"):
-        yield from _from_tar(path, facts)
-    else:
-        yield Source(path, path, None, facts.st_size, facts.st_mtime_ns)
+            facts = os.stat(path)
+        except (OSError, ValueError) as error:  # ValueError: it holds a NUL
+            yield _unreadable(path, getattr(error, "strerror", None) or str(error))
+            continue
+        if stat.S_ISDIR(facts.st_mode):
+            folder = facts.st_dev, facts.st_ino
+            if folder == left_out or folder in above:  # a link may lead back to a folder that it lies in
+                continue
+            try:
+                names = os.listdir(path)
+            except OSError as error:
+                yield _unreadable(path, f"the folder cannot be listed: {error.strerror}")
+                continue
+            below = above | {folder}
+            waiting += [(os.path.join(path, name), below) for name in names if not name.startswith(".")]
+        elif not stat.S_ISREG(facts.st_mode):
+            yield _unreadable(path, "not a regular file")
+        elif path.lower().endswith(".tar"):
+            yield from _from_tar(path, facts)
+        else:
+            yield Source(path, path, None, facts.st_size, facts.st_mtime_ns)
 
 
 def _from_tar(path: str, facts: os.stat_result) -> Iterator[Source]:
     videos = 0
     problem = ""
     try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                if os.path.splitext(member.name)[1].lower() in VIDEO_SUFFIXES and not member.isdir():
-                    videos += 1
-                    plain = member.isreg() and not member.issparse()
-                    yield Source(
-                        f"{path}::{member.name}",
-                        path,
-                        member.offset_data,
-                        member.size,
-                        facts.st_mtime_ns,
-                        problem="" if plain else "a link or special member of the tar file",
-                    )
-    except (tarfile.TarError, OSError, ValueError) as error:
+        for member in read_members(path):
+            if os.path.splitext(member.name)[1].lower() in VIDEO_SUFFIXES and not member.folder:
+                videos += 1
+                yield Source(
+                    f"{path}::{member.name}",
+                    path,
+                    member.offset,
+                    member.size,
+                    facts.st_mtime_ns,
+                    problem="" if member.plain else "a link or special member of the tar file",
+                )
+    except (BadTar, OSError) as error:
         problem = f"the tar file cannot be read to its end: {error}"
     if not videos and not problem:
         problem = "the tar file holds no member whose name ends as a video's does"
     if problem:
         yield Source(path, path, None, facts.st_size, facts.st_mtime_ns, problem=problem)
+
+
+def _identity(path: Path) -> Identity | None:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _unreadable(path: str, problem: str) -> Source:

@@ -68,6 +68,10 @@ class ShardWriter:
             if complete.bytes == _complete_size(end):
                 self.closed(self.shard)
                 return complete
+            raise ValueError(
+                f"{self._folder / self.shard} has {complete.bytes:,} bytes and the journal beside it tells of {end:,}: "
+                "one of the two is not what was written. Restore it, or pack into a new folder"
+            )
         size = part.stat().st_size if part.exists() else 0
         if size < end:
             raise ValueError(

@@ -7,6 +7,7 @@ A row depends on its number alone, as in `avc.data.plan`. One tick is 882 sample
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -174,20 +175,16 @@ class ExcerptReader:
         self.fill(room, 0, rows)
         return room.batch(0, rows)
 
-    def room(self, *, places: int, rows: int, shared: bool = False) -> ExcerptRoom:
-        """Memory for batches of up to `rows` rows, one in each of `places` places; other processes may use it too."""
+    def room(self, *, places: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> ExcerptRoom:
+        """Memory for batches of up to `rows` rows, one in each of `places` places; from torch or as `empty` does."""
         samples = self.plan.longest_ticks * STUDENT_SAMPLES_PER_TICK
-        room = ExcerptRoom(
-            torch.empty((places, rows, samples), dtype=torch.int16),
+        return ExcerptRoom(
+            empty((places, rows, samples), dtype=torch.int16),
             *(
-                torch.empty((places, rows, self.plan.most_steps, teacher.classes), dtype=torch.float16)
+                empty((places, rows, self.plan.most_steps, teacher.classes), dtype=torch.float16)
                 for teacher in self.posteriors.teachers
             ),
         )
-        if shared:
-            for tensor in (room.sounds, room.objects, room.scenes):
-                tensor.share_memory_()  # type: ignore[no-untyped-call]
-        return room
 
     def fill(self, room: ExcerptRoom, place: int, rows: Excerpts) -> None:
         """Read what the rows name into a place of `room`. Raises shards.read.BadRecord where files are damaged."""
@@ -212,12 +209,10 @@ class SoundReader(ExcerptReader):
     def __init__(self, shards: Shards, plan: ExcerptPlan) -> None:
         self.shards, self.plan = shards, plan
 
-    def room(self, *, places: int, rows: int, shared: bool = False) -> ExcerptRoom:
+    def room(self, *, places: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> ExcerptRoom:
         """As in ExcerptReader, without room for posteriors."""
         samples = self.plan.longest_ticks * STUDENT_SAMPLES_PER_TICK
-        sounds = torch.empty((places, rows, samples), dtype=torch.int16)
-        if shared:
-            sounds.share_memory_()  # type: ignore[no-untyped-call]
+        sounds = empty((places, rows, samples), dtype=torch.int16)
         nothing = torch.empty((places, rows, self.plan.most_steps, 0), dtype=torch.float16)
         return ExcerptRoom(sounds, nothing, nothing)
 

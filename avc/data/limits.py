@@ -13,21 +13,20 @@ from avc.data.reading import Reader
 
 SHARE_OF_MEMORY = 0.5  # for batches; the network needs the rest
 FILES, FILES_PER_WORKER = 32, 16  # open at once: pipes, shared memory, shards
-SHARED_MEMORY = Path("/dev/shm")
 
 
-def refuse_beyond_limits(reader: Reader[Any], *, places: int, rows: int, num_workers: int) -> None:
-    """Raise ValueError where this machine cannot hold `places` batches of `rows` rows, or opens too few files.
+def refuse_beyond_limits(reader: Reader[Any], *, slots: int, rows: int, num_workers: int) -> None:
+    """Raise ValueError where this machine cannot hold `slots` batches of `rows` rows, or opens too few files.
 
     Ranks of one machine share its memory alike (LOCAL_WORLD_SIZE, which torchrun sets).
     """
     one = vars(reader.room(places=1, rows=1))
-    wanted = places * rows * sum(part.nbytes for part in one.values() if isinstance(part, Tensor))
+    wanted = slots * rows * sum(part.nbytes for part in one.values() if isinstance(part, Tensor))
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    free = int(SHARE_OF_MEMORY * _free_bytes(shared=num_workers > 0) / ranks)
+    free = int(SHARE_OF_MEMORY * _free_bytes() / ranks)
     if wanted > free:
         raise ValueError(
-            f"{places} batches of {rows:,} rows take {wanted / 1e9:,.1f} GB of memory, and half of what is free on "
+            f"{slots} batches of {rows:,} rows take {wanted / 1e9:,.1f} GB of memory, and half of what is free on "
             f"this machine is {free / 1e9:,.1f} GB for each of {ranks} ranks: lower data.num_workers (now "
             f"{num_workers}), optim.micro_batch_pairs or data.image_size; for validation, validation.batch_pairs"
         )
@@ -40,10 +39,6 @@ def refuse_beyond_limits(reader: Reader[Any], *, places: int, rows: int, num_wor
         )
 
 
-def _free_bytes(*, shared: bool) -> int:
+def _free_bytes() -> int:
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free = int(lines["MemAvailable"].split()[0]) * 1024
-    if not shared or not SHARED_MEMORY.is_dir():
-        return free
-    place = os.statvfs(SHARED_MEMORY)  # in a container often 64 MB, and writing beyond it kills the process
-    return min(free, place.f_bavail * place.f_frsize)
+    return int(lines["MemAvailable"].split()[0]) * 1024

@@ -1,39 +1,30 @@
 """Plan and shards → batches.
 
     1. steps of the run           which rows of the plan, cut into the micro-batches of this rank
-    2. a worker process           draws the rows, reads each one's JPEG (or as many as the network sees) and second of
-                                  sound, decodes, crops, and leaves uint8 pictures and int16 sound in memory that it
-                                  shares
-    3. the training process       copies them from there, in order, a batch ahead of the network
+    2. a reader                   draws the rows, reads each one's JPEG (or as many as the network sees) and second of
+                                  sound, decodes, crops, and leaves uint8 pictures and int16 sound in memory
+    3. avc.data.prefetch          has worker processes do so, a few batches ahead of the network
 
 The bytes stay small until they are on the device; `avc.data.transforms` does the rest there.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from avc.data.limits import refuse_beyond_limits
 from avc.data.plan import Plan, Rows
-from avc.data.reading import AnyBatch, AnyPlan, B, Reader
+from avc.data.preprocessing import CROP, crop_origin
+from avc.data.reading import AnyPlan
 from avc.data.sight import Sight
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ
-from shards.read import BadRecord, Shards
-
-PREFETCHED_BATCHES = 2  # that each worker reads ahead
-CROP = 7 / 8  # 224 of 256 pixels, Objects that Sound 3.3
+from shards.read import Shards
 
 
 class Batch(NamedTuple):
@@ -160,13 +151,10 @@ class PairReader:
         self.fill(room, 0, rows)
         return room.batch(0, rows)
 
-    def room(self, *, places: int, rows: int, shared: bool = False) -> Room:
-        """Memory for batches of up to `rows` rows, one in each of `places` places; other processes may use it too."""
-        pictures = torch.empty((places, rows, *self.sight.shape(self.crop)), dtype=torch.uint8)
-        sounds = torch.empty((places, rows, SAMPLE_RATE_HZ), dtype=torch.int16)
-        if shared:
-            pictures.share_memory_()  # type: ignore[no-untyped-call]
-            sounds.share_memory_()  # type: ignore[no-untyped-call]
+    def room(self, *, places: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> Room:
+        """Memory for batches of up to `rows` rows, one in each of `places` places; from torch or as `empty` does."""
+        pictures = empty((places, rows, *self.sight.shape(self.crop)), dtype=torch.uint8)
+        sounds = empty((places, rows, SAMPLE_RATE_HZ), dtype=torch.int16)
         return Room(pictures, sounds)
 
     def fill(self, room: Room, place: int, rows: Rows) -> None:
@@ -185,7 +173,7 @@ class PairReader:
         sight, side = self.sight, self.crop
         film = self.shards.film(clip, sight.first_frame(tick), count=sight.frames, reduce=self.reduce)
         height, width = film[0].shape[:2]
-        top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
+        top, left = crop_origin(height, side, down), crop_origin(width, side, right)
         crop = slice(top, top + side), slice(left, left + side)
         for frame, picture in zip(seen.reshape(-1, side, side, sight.channels), film, strict=True):
             frame[..., :3] = picture[crop]
@@ -216,109 +204,3 @@ class Room:
             torch.from_numpy(rows.label),
             torch.tensor(rows.digest()),
         )
-
-
-def places_for(num_workers: int) -> int:
-    """How many batches are in memory: those asked for and not copied yet, and the one being copied."""
-    return PREFETCHED_BATCHES * num_workers + 1
-
-
-def load(reader: Reader[B], stretches: Iterator[tuple[int, int]], *, num_workers: int, pin: bool) -> Iterator[B]:
-    """The batches of the given stretches of rows, in that order whatever the number of workers.
-
-    No stretch may be longer than the first. `pin` gives pinned memory, for a CUDA device.
-    Raises shards.read.BadRecord where the shards are damaged, ValueError where the machine is too small.
-    """
-    first = next(stretches, None)
-    if first is None:
-        return
-    places = places_for(num_workers)
-    refuse_beyond_limits(reader, places=places, rows=first[1] - first[0], num_workers=num_workers)
-    if not num_workers:
-        for stretch in chain([first], stretches):
-            batch = reader[stretch]
-            yield batch.pinned() if pin else batch
-        return
-    # Workers fill places that stay where they are. Memory of its own for every batch, as torch would have it, costs a
-    # page fault for each 4 KB of it, which on a virtual machine took half as long as decoding.
-    room = reader.room(places=places, rows=first[1] - first[0], shared=True)
-    # Not fork: the training process has threads (torch's, NCCL's, W&B's) whose locks a fork would copy. Workers are
-    # forked from a server that has imported this module and nothing else.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    deliveries = iter(
-        DataLoader(
-            _Filler(reader, room),
-            batch_size=None,
-            sampler=_Places(chain([first], stretches), places),
-            num_workers=num_workers,
-            multiprocessing_context=context,
-            prefetch_factor=PREFETCHED_BATCHES,
-            worker_init_fn=_ignore_interrupts,
-        )
-    )
-    device = torch.device("cuda", torch.cuda.current_device()) if pin else None
-    # A thread copies the next batch out of its place while the network is at work on this one.
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(_collect, deliveries, room, device)
-        while (collected := coming.result()) is not None:
-            coming = thread.submit(_collect, deliveries, room, device)
-            yield collected
-
-
-@dataclass(frozen=True)
-class _Delivery:
-    """A worker has read `rows` into a place of the room, or has found the record that cannot be read."""
-
-    place: int
-    rows: Any
-    bad: BadRecord | None = None
-
-
-class _Filler(Dataset[_Delivery]):
-    """Reads stretches into places of a room that it shares with the training process."""
-
-    def __init__(self, reader: Reader[AnyBatch], room: Any) -> None:
-        self.reader, self.room = reader, room
-
-    def __getitem__(self, task: tuple[int, int, int]) -> _Delivery:
-        start, stop, place = task
-        rows = self.reader.plan.rows(start, stop)
-        try:
-            self.reader.fill(self.room, place, rows)
-        except BadRecord as error:
-            return _Delivery(place, rows, error)  # raised by `_collect`: torch would wrap it in the worker's traceback
-        return _Delivery(place, rows)
-
-
-def _ignore_interrupts(_worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal: what follows from it, the training process decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _collect(deliveries: Iterator[_Delivery], room: Any, pin_for: torch.device | None) -> Any:
-    """The next batch in memory of its own, so that its place is free again; None after the last one."""
-    delivery = next(deliveries, None)
-    if delivery is None:
-        return None
-    if delivery.bad is not None:
-        raise delivery.bad
-    batch = room.batch(delivery.place, delivery.rows)
-    if pin_for is None:
-        return batch.copied()
-    torch.cuda.set_device(pin_for)  # a thread begins on the first GPU, and pinning would take memory there
-    return batch.pinned()
-
-
-class _Places:
-    """Stretches, each with its place, in the place of a sampler.
-
-    torch asks for the stretch after the next `places - 1` when it hands over a delivery; the one before that has been
-    copied by then, and its place comes round again.
-    """
-
-    def __init__(self, stretches: Iterator[tuple[int, int]], places: int) -> None:
-        self.stretches, self.places = stretches, places
-
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        return ((start, stop, number % self.places) for number, (start, stop) in enumerate(self.stretches))

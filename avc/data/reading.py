@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
@@ -60,8 +61,8 @@ class Reader(Protocol[B_co]):
     def __getitem__(self, stretch: tuple[int, int]) -> B_co:
         """The batch of rows [start, stop). Raises shards.read.BadRecord where the shards are damaged."""
 
-    def room(self, *, places: int, rows: int, shared: bool = False) -> Any:
-        """Memory for batches of up to `rows` rows, one in each of `places` places."""
+    def room(self, *, places: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> Any:
+        """Memory for batches of up to `rows` rows, one in each of `places` places; from torch or as `empty` does."""
 
     def fill(self, room: Any, place: int, rows: Any) -> None:
         """Read what the rows name into a place of `room`."""

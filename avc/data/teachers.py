@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from avc.data.preprocessing import scaled_center
 from avc.models.exported import USUAL_SIZE, Program, open_program
 from shards.posteriors import not_distributions
 from shards.read import Shards
 
 GROUP_FRAMES = 64  # that a network is given at once
-CROP = 7 / 8  # the middle 224 of 256 pixels, as ImageNet's and Places' networks are tested
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, which such networks subtract
 
 Posterior = NDArray[np.float16]
@@ -125,13 +124,7 @@ Eye = ProgramEye | ArrayEye
 
 def to_teacher(pictures: Tensor, size: int) -> Tensor:
     """uint8 (N, H, W, 3) → float32 (N, 3, size, size): smallest side to 8/7 of size, the middle, ImageNet's means."""
-    x = pictures.permute(0, 3, 1, 2).float() / 255
-    scale = size / CROP / min(x.shape[2:])
-    shape = [max(size, round(side * scale)) for side in x.shape[2:]]
-    if shape != list(x.shape[2:]):
-        x = F.interpolate(x, shape, mode="bilinear", antialias=True, align_corners=False)
-    top, left = ((side - size) // 2 for side in shape)
-    x = x[:, :, top : top + size, left : left + size]
+    x = scaled_center(pictures.permute(0, 3, 1, 2).float() / 255, size)
     mean, deviation = (x.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
     return ((x - mean) / deviation).contiguous()
 

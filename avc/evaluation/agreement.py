@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from avc.config import Config
 from avc.data.excerpts import ExcerptBatch, ExcerptPlan, ExcerptReader
-from avc.data.loader import load
+from avc.data.prefetch import load
 from avc.models.soundnet import to_waveform
 from avc.training.distributed import World
 from shards.posteriors import Posteriors

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avc.config import DataSettings
-from avc.data.loader import CROP
+from avc.data.preprocessing import CROP, crop_origin
 from avc.data.transforms import pictures_to_input, sound_to_input
 from avc.evaluation.classifiers import Integers
 from avc.evaluation.extraction import Extractor, Identity, Unreadable
@@ -154,7 +154,7 @@ def _middle(picture: Tensor, size: int) -> Tensor:
     """The middle 7/8 of a picture's smallest side, uint8 (size, size, 3), as the loader crops it in validation."""
     height, width = picture.shape[:2]
     crop = round(min(height, width) * CROP)
-    top, left = (height - crop) // 2, (width - crop) // 2
+    top, left = crop_origin(height, crop), crop_origin(width, crop)
     x = picture[top : top + crop, left : left + crop].permute(2, 0, 1)[None].float()
     x = F.interpolate(x, (size, size), mode="bilinear", antialias=True, align_corners=False)
     return x[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8)

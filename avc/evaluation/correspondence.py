@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from avc.config import Config
 from avc.data.hard import hard_negatives
-from avc.data.loader import Batch, PairReader, load
+from avc.data.loader import Batch, PairReader
 from avc.data.plan import Plan
+from avc.data.prefetch import load
 from avc.data.transforms import pictures_to_input, sound_to_input
 from avc.evaluation.intervals import wilson_interval
 from avc.models import MODELS

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from avc.evaluation.linear import Features
 from shards.durable import written_aside
 
-VERSION = "2"  # of what this code makes of an item; another number leaves old caches unread
+VERSION = "3"  # of what this code makes of an item; another number leaves old caches unread
 ITEMS_AT_ONCE = 8
 ROWS_AT_ONCE = 32
 UNREADABLE_SHARE = 0.05

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 from avc.config import DataSettings
-from avc.data.loader import CROP
+from avc.data.preprocessing import crop_origin, scaled_sides
 from avc.data.sight import Sight
 from avc.data.transforms import pictures_to_input
 from avc.evaluation.extraction import Extractor, Unreadable
@@ -31,10 +31,9 @@ def read_picture(path: Path, size: int) -> Tensor:
             rgb = picture.convert("RGB")
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise Unreadable(str(error)) from None
-    scale = size / CROP / min(rgb.size)
-    width, height = (max(size, round(side * scale)) for side in rgb.size)
+    height, width = scaled_sides(rgb.height, rgb.width, size)
     rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - size) // 2, (height - size) // 2
+    top, left = crop_origin(height, size), crop_origin(width, size)
     return torch.from_numpy(np.array(rgb.crop((left, top, left + size, top + size))))[None]
 
 

@@ -27,8 +27,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from avc.data.loader import CROP, PairReader
+from avc.data.loader import PairReader
 from avc.data.plan import Plan
+from avc.data.preprocessing import CROP
 from avc.evaluation.intervals import clustered_interval
 from avc.evaluation.views import Features, Integers, Report
 from shards.format import SAMPLES_PER_TICK

@@ -19,6 +19,7 @@ from avc.config import Config
 from avc.data.excerpts import ExcerptPlan, student_sound
 from avc.data.loader import PairReader
 from avc.data.plan import Plan
+from avc.data.preprocessing import crop_origin
 from avc.data.sight import Sight
 from avc.data.transforms import pictures_to_input, sound_to_input
 from avc.evaluation.views import views_of
@@ -178,7 +179,7 @@ def soundnet_units(
 
 def middle(picture: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
     """The middle of a picture, as the network is shown it in evaluation: uint8 (crop, crop, 3)."""
-    top, left = (picture.shape[0] - crop + 1) // 2, (picture.shape[1] - crop + 1) // 2  # as avc.data.loader crops
+    top, left = crop_origin(picture.shape[0], crop), crop_origin(picture.shape[1], crop)
     return np.ascontiguousarray(picture[top : top + crop, left : left + crop])
 
 

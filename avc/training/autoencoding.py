@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from avc.config import Config
 from avc.data.excerpts import ExcerptBatch, ExcerptPlan, SoundReader
-from avc.data.loader import load
+from avc.data.prefetch import load
 from avc.models.autoencoder import Autoencoder
 from avc.models.soundnet import to_waveform
 from avc.training.distributed import World

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,12 +15,13 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.nn.functional import all_reduce
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from avc.config import TrainingSettings
+from avc.training.agent import follow_agent
 from avc.training.watch import PeerLost, Watch
 
 T = TypeVar("T")
@@ -78,11 +82,13 @@ class World:
 
 
 @contextmanager
-def join(settings: TrainingSettings) -> Iterator[World]:
+def join(settings: TrainingSettings, *, stop: Callable[[], bool] | None = None) -> Iterator[World]:
     """The world that RANK, LOCAL_RANK and WORLD_SIZE describe (torchrun sets them), or a world of one.
 
-    nccl on CUDA, gloo on CPU. Raises ValueError where CUDA is asked for and absent, PeerLost where ranks do not come.
+    nccl on CUDA, gloo on CPU. stop: whether to wait no longer for the others. Raises ValueError where CUDA is asked for
+    and absent, PeerLost where ranks do not come.
     """
+    follow_agent()
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if settings.device == "cuda" and not torch.cuda.is_available():
@@ -98,11 +104,7 @@ def join(settings: TrainingSettings) -> Iterator[World]:
         yield World(rank, local_rank, world_size, device)
         return
     limit = settings.process_group_timeout_seconds
-    try:
-        store, _, _ = next(rendezvous("env://", rank, world_size, timeout=timedelta(seconds=START_SECONDS)))
-        watch = Watch(PrefixStore("watch", store), rank=rank, world_size=world_size, limit_seconds=float(limit))
-    except RuntimeError as error:
-        raise PeerLost(f"the {world_size} ranks do not meet: {' '.join(str(error).split())}") from error
+    store, watch = _meet(rank, world_size, limit_seconds=float(limit), stop=stop)
     try:
         with watch.waiting():
             dist.init_process_group(
@@ -119,6 +121,34 @@ def join(settings: TrainingSettings) -> Iterator[World]:
         raise  # and leave the process group as it is: taking it down may wait for a rank that is gone
     watch.close(None)
     dist.destroy_process_group()
+
+
+def _meet(rank: int, world_size: int, *, limit_seconds: float, stop: Callable[[], bool] | None) -> tuple[Store, Watch]:
+    """The store that the ranks have in common, and the watch over all of them."""
+    met: Future[tuple[Store, Watch]] = Future()
+
+    def meet() -> None:
+        try:
+            store, _, _ = next(rendezvous("env://", rank, world_size, timeout=timedelta(seconds=START_SECONDS)))
+            watches = PrefixStore("watch", store)
+            watch = Watch(watches, rank=rank, world_size=world_size, limit_seconds=limit_seconds, stop=stop)
+            met.set_result((store, watch))
+        except Exception as error:
+            met.set_exception(error)
+
+    # In a thread: torch's client takes 2.6 times as long as it may where nobody listens, and for ever where who listens
+    # does not answer.
+    threading.Thread(target=meet, daemon=True).start()
+    deadline = time.monotonic() + START_SECONDS
+    while not wait([met], timeout=0.2).done:
+        if time.monotonic() > deadline:
+            raise PeerLost(f"the {world_size} ranks do not meet within {START_SECONDS:g} s")
+        if stop is not None and stop():
+            raise PeerLost(f"asked to stop before the {world_size} ranks had met")
+    try:
+        return met.result()
+    except RuntimeError as error:
+        raise PeerLost(f"the {world_size} ranks do not meet: {' '.join(str(error).split())}") from error
 
 
 def share_statistics(model: nn.Module, world: World) -> None:

@@ -14,7 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from avc.config import Config, dump_config
 from avc.data.limits import refuse_beyond_limits
-from avc.data.loader import load, places_for, share
+from avc.data.loader import share
+from avc.data.prefetch import load, slots_for
 from avc.models import to_channels_last
 from avc.training.attempt import CONFIG, Attempt, sign_in
 from avc.training.checkpoint import Checkpoint, export, load_newest, save
@@ -60,7 +61,7 @@ def train(
         world_size=world.world_size,
     )
     rows, num_workers = portion.rows_per_micro_batch, config.data.num_workers
-    refuse_beyond_limits(objective.reader, places=places_for(num_workers), rows=rows, num_workers=num_workers)
+    refuse_beyond_limits(objective.reader, slots=slots_for(num_workers), rows=rows, num_workers=num_workers)
     torch.manual_seed(config.run.seed)
     model = objective.network()
     if config.training.sync_batchnorm:

@@ -11,18 +11,18 @@ still is gone or stopped; where all go on, one that is elsewhere than in the col
 the verdict; the first one in the store is everybody's. Where the store itself does not answer, rank 0 is gone.
 
 The process is ended by `os._exit`: what is left to clean up, the process group first of all, may wait for the peer that
-is missing.
+is missing. The processes that read its data end with it (avc.data.prefetch).
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from typing import NoReturn
 
 from torch.distributed.distributed_c10d import Store
 
@@ -38,12 +38,36 @@ class PeerLost(RuntimeError):
     """Another rank is gone, hangs, or has left with an error; says which, and in which step."""
 
 
-class Watch:
-    """This rank's part in it. limit_seconds: the longest that a collective may take."""
+def leave(text: str) -> NoReturn:
+    """End this process now with status 1, in a line of its own; what would be cleaned up may wait for what is gone."""
+    rank = os.environ.get("RANK")
+    try:
+        # Not by sys.stderr, whose lock another thread may hold; where nobody reads any more, the line is lost.
+        os.write(2, f"{text}\n".encode() if rank is None else f"rank {rank}: {text}\n".encode())
+    finally:
+        os._exit(1)
 
-    def __init__(self, store: Store, *, rank: int, world_size: int, limit_seconds: float) -> None:
+
+class Watch:
+    """This rank's part in it. limit_seconds: the longest that a collective may take.
+
+    stop: whether this rank has been asked to stop. Until its first step is done, which may take a while and has nothing
+    to save, that is a reason to look whether another rank is gone: torchrun then asks the others to stop.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        rank: int,
+        world_size: int,
+        limit_seconds: float,
+        stop: Callable[[], bool] | None = None,
+    ) -> None:
         self._store, self._rank, self._world_size, self._limit = store, rank, world_size, limit_seconds
         self._step, self._doing = 0, "starting"
+        self._first_step: int | None = None
+        self._starting, self._stop = True, stop
         self._since: float | None = None
         self._asked, self._found, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._verdict, self._nobody_gone = "", False
@@ -56,6 +80,8 @@ class Watch:
     def at(self, step: int, doing: str) -> None:
         """Note where the training is; other ranks can read it with the next beat."""
         self._step, self._doing = step, doing
+        self._first_step = step if self._first_step is None else self._first_step
+        self._starting = step == self._first_step
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -154,15 +180,13 @@ class Watch:
 
     def _watch_clock(self) -> None:
         while not self._closing.wait(BEAT_SECONDS):
-            if self._too_long():
+            if self._too_long() or (self._starting and self._stop is not None and self._stop()):
                 self._ask()
             elif self._found.is_set() and self._verdict:
                 self._closing.wait(2 * BEAT_SECONDS)  # the training may be about to fail by itself, in words of its own
             if self._verdict and not self._closing.is_set():
-                sys.stderr.write(f"rank {self._rank}: {self._verdict}\n")
-                sys.stderr.flush()
                 time.sleep(READ_SECONDS if self._rank == 0 else 0)
-                os._exit(1)
+                leave(self._verdict)
 
     def _store_is_gone(self) -> str:
         return (

@@ -22,8 +22,9 @@ import simplejpeg
 import soundfile
 
 from avc.config import Config
-from avc.data.loader import PREFETCHED_BATCHES, Batch, PairReader, load
+from avc.data.loader import Batch, PairReader
 from avc.data.plan import Plan, Rows
+from avc.data.prefetch import PREFETCHED_BATCHES, load
 from launch.bench.original import decode_pair
 from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, TICKS_PER_SECOND

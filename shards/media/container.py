@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -42,9 +43,26 @@ class _Bytes:
     """The one file that libav may read. It has no name, and closing a container does not close it."""
 
     def __init__(self, content: BinaryIO) -> None:
-        self.read = content.read
-        self.seek = content.seek
+        self._content = content
+        self._failed = False
         self.tell = content.tell
+
+    def read(self, size: int) -> bytes:
+        """As the file does. An error is raised once: PyAV keeps one for its caller and prints what comes before that."""
+        if self._failed:
+            return b""
+        try:
+            return self._content.read(size)
+        except OSError:
+            self._failed = True
+            raise
+
+    def seek(self, offset: int, whence: int) -> int:
+        """The new position, or libav's error number for one that no file has: broken tables name such places."""
+        try:
+            return self._content.seek(offset, whence)
+        except (OSError, ValueError):
+            return -errno.EINVAL
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> Any:

@@ -54,6 +54,8 @@ def decoded_frames(container: InputContainer, kind: Kind, record: Record) -> Ite
         except av.error.FFmpegError as error:
             record.note(error)
             packet = None
+        except IndexError:  # before 19, after the last packet: PyAV does not know streams that began on the way
+            packet = None
         if packet is None:
             ended = True
         else:

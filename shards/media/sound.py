@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.error import FFmpegError
+from av.filter import Graph
 
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, Reason
 from shards.media import timeline
@@ -36,9 +38,10 @@ def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> Heard:
     seconds = ticks / TICKS_PER_SECOND
     zero = float(start)
     stamps: list[float] = []  # of the pieces, seconds after `start`; NaN where the file has none
-    pieces: list[np.ndarray] = []  # as the decoder gave them
+    pieces: list[np.ndarray] = []  # float32 (samples,), mixed down to one channel
     lengths: list[int] = []
     forms: list[timeline.Form] = []
+    mixer: Graph | None = None
     position = collected = 0.0
     decoded = beyond = 0
     for frame in frames_into(file, "audio", record, time=start - MARGIN_SECONDS, seek=seek):
@@ -53,10 +56,14 @@ def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> Heard:
             break
         if frame.samples and position + lasts > -MARGIN_SECONDS:
             bound_sound(frame.sample_rate, frame.layout.nb_channels)
+            form = timeline.Form(frame.format.name, frame.layout.name, frame.sample_rate)
+            if mixer is None or form != forms[-1]:
+                mixer = _mixer(form, channels=frame.layout.nb_channels)
             stamps.append(math.nan if units is None else position)
-            pieces.append(frame.to_ndarray())
+            mixer.push(frame)
+            pieces.append(mixer.pull().to_ndarray()[0])
             lengths.append(frame.samples)
-            forms.append(timeline.Form(frame.format.name, frame.layout.name, frame.sample_rate))
+            forms.append(form)
             collected += lasts
         position += lasts
     if record.errors > decoded:
@@ -68,7 +75,7 @@ def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> Heard:
     begins, ends = len(samples), 0
     runs = timeline.runs_of_sound(stamps, lengths, forms)
     for run in runs:
-        sound = _mono_at_48_khz(np.concatenate(pieces[run.first : run.last], axis=1), forms[run.first])
+        sound = _at_48_khz(np.concatenate(pieces[run.first : run.last]), forms[run.first].rate_hz)
         at = round(run.start_seconds * SAMPLE_RATE_HZ)
         low, high = max(0, at), min(len(samples), at + len(sound))
         if low < high:
@@ -80,16 +87,36 @@ def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> Heard:
     return Heard(samples=samples, begins=begins, ends=ends, facts=facts)
 
 
-def _mono_at_48_khz(sound: np.ndarray, form: timeline.Form) -> np.ndarray:
-    """Sound as a decoder gives it, as int16 mono at 48 kHz; its first sample keeps its place.
+def _mixer(form: timeline.Form, *, channels: int) -> Graph:
+    """Mixes sound of this form down to one channel, as float32 at the same rate.
 
-    Down to one channel by libswresample's matrix, scaled so that its weights sum to one: the mean of two channels; of
-    surround sound centre, left and right, and the surrounds with falling weights, without the low-frequency channel.
+    By libswresample's matrix, scaled so that its weights sum to one: the mean of two channels; of surround sound
+    centre, left and right, and the surrounds with falling weights, without the low-frequency channel. Where it has no
+    matrix, for channels without names for example, the mean of all.
+
+    libav does it and not numpy: PyAV reads past the end of its pointers where sound is in eight planes or more.
     """
-    frame = AudioFrame.from_ndarray(sound, format=form.samples, layout=form.layout)
-    frame.sample_rate = form.rate_hz
-    resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ, options={"rematrix_maxval": "1.0"})
+    try:
+        return _graph(form, "aresample", "rematrix_maxval=1.0")
+    except FFmpegError:
+        return _graph(form, "pan", "mono|c0<" + "+".join(f"c{channel}" for channel in range(channels)))
+
+
+def _graph(form: timeline.Form, name: str, arguments: str) -> Graph:
+    graph = Graph()
+    rate = str(form.rate_hz)
+    source = graph.add("abuffer", sample_fmt=form.samples, channel_layout=form.layout, sample_rate=rate)
+    mixed = graph.add("aformat", sample_fmts="flt", channel_layouts="mono", sample_rates=rate)
+    graph.link_nodes(source, graph.add(name, arguments), mixed, graph.add("abuffersink")).configure()
+    return graph
+
+
+def _at_48_khz(sound: np.ndarray, rate_hz: int) -> np.ndarray:
+    """Sound of one channel, float32 (samples,), as int16 at 48 kHz; its first sample keeps its place."""
+    frame = AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
+    frame.sample_rate = rate_hz
+    resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
     out = [*resampler.resample(frame), *resampler.resample(None)]
-    mixed = np.concatenate([piece.to_ndarray()[0] for piece in out if piece is not None])
-    samples: np.ndarray = np.clip(np.rint(np.nan_to_num(mixed) * 32768), -32768, 32767).astype(np.int16)
+    heard = np.concatenate([piece.to_ndarray()[0] for piece in out if piece is not None])
+    samples: np.ndarray = np.clip(np.rint(np.nan_to_num(heard) * 32768), -32768, 32767).astype(np.int16)
     return samples

@@ -131,25 +131,46 @@ class Training:
 
     def signal(self, number: int) -> None:
         """Send a signal to every process of this training."""
-        for process in self._processes():
+        for process in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(process, number)
 
     def kill(self) -> str:
         """kill -9 for every process of this training: launcher, ranks, loader workers; gives back what was printed."""
-        while marked := self._processes():  # again: one that was being started is seen in the next round
+        while marked := self.processes():  # again: one that was being started is seen in the next round
             for process in marked:
                 with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
         return self.process.communicate(timeout=60)[0]
 
-    def _processes(self) -> list[int]:
-        found = []
+    def processes(self) -> dict[int, str]:
+        """The processes of this training by their ids: agent (torchrun's), rank, server (of workers), worker, other."""
+        commands, parents = {}, {}
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 if self.mark.encode() in (entry / "environ").read_bytes():  # a zombie's is empty
-                    found.append(int(entry.name))
-        return found
+                    commands[int(entry.name)] = (entry / "cmdline").read_bytes().decode()
+                    parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+
+        def kind(process: int) -> str:
+            command = commands[process]
+            if "forkserver" in command:
+                return "worker" if "forkserver" in commands.get(parents[process], "") else "server"
+            if "torch.distributed.run" in command:
+                return "agent"
+            return "rank" if "launch.train" in command else "other"
+
+        return {process: kind(process) for process in commands}
+
+    def shared_memory(self) -> set[Path]:
+        """Files in /dev/shm that the processes of this training have open or mapped now."""
+        names: set[str] = set()
+        for process in self.processes():
+            with suppress(OSError):
+                entry = Path("/proc", str(process))
+                names |= {os.readlink(path) for path in (entry / "fd").iterdir()}
+                names |= {line.split(maxsplit=5)[-1] for line in (entry / "maps").read_text().splitlines()}
+        return {Path(name) for name in names if name.startswith("/dev/shm/") and not name.endswith("(deleted)")}
 
 
 class Ranks:

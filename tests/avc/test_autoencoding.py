@@ -5,7 +5,7 @@ import json
 import torch
 
 from avc.config import parse_config
-from avc.data.loader import load as load_batches
+from avc.data.prefetch import load as load_batches
 from avc.training.autoencoding import Autoencoding
 from avc.training.distributed import join
 from avc.training.loop import train

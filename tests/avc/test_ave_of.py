@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from avc.config import DataSettings, ModelSettings, load_config
-from avc.data.loader import PairReader, load, share
+from avc.data.loader import PairReader, share
 from avc.data.plan import Plan
+from avc.data.prefetch import load
 from avc.data.sight import Sight
 from avc.data.transforms import pictures_to_input
 from avc.inference import load as load_run

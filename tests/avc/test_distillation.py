@@ -10,7 +10,7 @@ import torch
 
 from avc.config import load_config
 from avc.data.excerpts import ExcerptReader
-from avc.data.loader import load as load_batches
+from avc.data.prefetch import load as load_batches
 from avc.data.teachers import parse_source
 from avc.data.teaching import teach
 from avc.evaluation.agreement import divergences, student_plan, teachers_of

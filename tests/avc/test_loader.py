@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from avc.data.loader import Batch, PairReader, load, share
+from avc.data.loader import Batch, PairReader, share
 from avc.data.plan import Plan
+from avc.data.prefetch import load
 from shards.format import MANIFEST
 from shards.read import BadRecord, Shards
 

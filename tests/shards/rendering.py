@@ -219,7 +219,9 @@ def write(
             frame.pts, frame.time_base = begins * rate + number, Fraction(1, rate)
             output.mux(shown.encode(frame))
         output.mux(shown.encode(None))
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound, np.float32), format="fltp", layout=layout)
+        # Samples side by side: PyAV reads past the end of its pointers where sound is in eight planes or more.
+        packed = np.ascontiguousarray(sound.T, np.float32).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
         frame.sample_rate, frame.time_base = sound_rate, Fraction(1, sound_rate)
         frame.pts = begins * sound_rate
         output.mux(heard.encode(frame))

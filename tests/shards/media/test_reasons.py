@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from fractions import Fraction
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.format import PackSettings, Reason
+from shards.format import SAMPLE_RATE_HZ, PackSettings, Reason
 from shards.media import Clip, Rejected, read
+from tests.shards.awkward import FILLER, PICTURES, SOUND, late_stream, samples_nowhere, tables_nowhere
 from tests.shards.rendering import (
     film,
     frame_of,
@@ -152,3 +154,50 @@ def test_a_few_broken_packets_are_survived_and_counted_and_all_broken_ones_are_n
     assert clip.ticks >= 60
     assert clip.source[kind]["errors"] + clip.source[kind].get("corrupt", 0) >= 3
     assert reason_of(damaged(path, kind, one_in=1, to=tmp_path / "all.mkv")) is Reason.UNDECODABLE
+
+
+def test_places_where_no_file_can_be_read_make_a_movie_undecodable(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert reason_of(samples_nowhere(tmp_path / "nowhere.mp4")) is Reason.UNDECODABLE
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tables_that_lie_nowhere_are_done_without(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    clip = read(tables_nowhere(tmp_path / "nowhere.mkv"), SMALL)
+    assert numbers(clip) == list(range(65))
+    assert capfd.readouterr() == ("", "")
+
+
+class Failing(io.BytesIO):
+    """A file on a disk that fails from some byte on."""
+
+    good_bytes = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() >= self.good_bytes:
+            raise OSError(errno.EIO, "the disk fails")
+        return super().read(min(size or 0, self.good_bytes - self.tell()))
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.ts"])
+def test_a_disk_that_fails_is_the_reader_s_to_hear_of_and_is_said_once(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = render(tmp_path / name, film(Fraction(25))).read_bytes()
+    for part in (0, len(whole) // 3, len(whole) * 2 // 3):
+        file = Failing(whole)
+        file.good_bytes = part
+        with pytest.raises(OSError, match="the disk fails"):
+            read(file, SMALL)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", [PICTURES, SOUND])
+def test_a_stream_that_begins_on_the_way_costs_nothing(kind: int, tmp_path: Path) -> None:
+    path = late_stream(tmp_path / "late.ts", of=kind)
+    with av.open(str(path)) as container:
+        assert [stream.id for stream in container.streams] == [PICTURES, SOUND, FILLER]  # libav has not seen it yet
+    clip = read(path, SMALL)
+    assert numbers(clip) == list(range(150))
+    assert clip.sound_to - clip.sound_from > 5.9 * SAMPLE_RATE_HZ

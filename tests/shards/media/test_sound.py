@@ -87,6 +87,36 @@ def test_surround_sound_is_mixed_without_clipping_and_with_its_centre(tmp_path: 
     assert np.abs(read(write(tmp_path / "centre.mkv", moving(), sound=speech, layout="5.1"), SMALL).sound).max() > 6_000
 
 
+SEVEN_ONE = {"FL": 0.160, "FR": 0.160, "FC": 0.227, "LFE": 0.0, "BL": 0.113, "BR": 0.113, "SL": 0.113, "SR": 0.113}
+
+
+@pytest.mark.parametrize(
+    ("codec", "layout", "weights"),
+    [
+        ("aac", "7.1", SEVEN_ONE),
+        ("libopus", "7.1", SEVEN_ONE),
+        ("wavpack", "7.1", SEVEN_ONE),
+        ("flac", "7.1", SEVEN_ONE),
+        ("pcm_s16le", "8 channels", SEVEN_ONE),  # in the usual order where the file does not say
+        ("wavpack", "9 channels", dict.fromkeys(range(9), 1 / 9)),  # no order is usual: all weigh the same
+        ("wavpack", "24 channels", {n: 0.133 if n < 2 else 0.188 if n == 2 else None for n in range(24)}),
+        ("pcm_s16le", "64 channels", dict.fromkeys(range(64), 1 / 64)),
+    ],
+)
+def test_each_of_many_channels_is_heard_with_its_weight(
+    codec: str, layout: str, weights: dict[object, float | None], tmp_path: Path
+) -> None:
+    """Every channel has a tone of its own."""
+    turns = 300 * np.arange(1, len(weights) + 1)[:, None] * np.arange(60_000) / 48_000
+    tones = 0.7 * np.sin(2 * np.pi * turns)
+    clip = read(write(tmp_path / "many.mkv", moving(), sound=tones, layout=layout, audio=codec), SMALL)
+    second = slice(4_800, 52_800)
+    found = np.abs(np.exp(2j * np.pi * turns[:, second]) @ clip.sound[second] / 32768) * 2 / 48_000 / 0.7
+    for amplitude, (channel, weight) in zip(found, weights.items(), strict=True):
+        if weight is not None:
+            assert amplitude == pytest.approx(weight, abs=0.012), channel
+
+
 def test_sound_that_is_too_loud_is_clipped_not_wrapped(tmp_path: Path) -> None:
     tone = 1.5 * np.sin(2 * np.pi * 440 * np.arange(60_000) / 48_000)[None]
     clip = read(write(tmp_path / "loud.mkv", moving(), sound=tone, audio="pcm_f32le"), SMALL)
