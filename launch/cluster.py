@@ -40,23 +40,23 @@ Option = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$")]
 class Cluster(Section):
     """All settings of a cluster file."""
 
-    nodes: int = Field(default=1, ge=1)
+    nodes: int = Field(default=1, ge=1, le=100_000)
     """Nodes of the job."""
-    ranks_per_node: int = Field(default=1, ge=1)
+    ranks_per_node: int = Field(default=1, ge=1, le=1024)
     """Processes on each node, one for each GPU."""
     gpus: bool = True
     """Ask for as many GPUs on each node as it has ranks; false for a run on CPUs."""
-    cpus_per_rank: int = Field(default=1, ge=1)
+    cpus_per_rank: int = Field(default=1, ge=1, le=10_000)
     """Cores of each rank: its loader's workers and itself."""
-    memory_gb_per_node: int | None = Field(default=None, ge=1)
+    memory_gb_per_node: int | None = Field(default=None, ge=1, le=1_000_000)
     """Memory of each node; without it the cluster's default."""
     partition: Word | None = None
     """Without it the cluster's default."""
     account: Word | None = None
     """Whom the time is charged to."""
-    time_limit_minutes: int = Field(default=1440, ge=1)
+    time_limit_minutes: int = Field(default=1440, ge=1, le=10_000_000)
     """Of one attempt; a run that is not done by then saves and queues again."""
-    warning_seconds: int = Field(default=120, ge=1)
+    warning_seconds: int = Field(default=120, ge=1, le=1_000_000)
     """How long before the time limit a run is told to save. SLURM may tell it up to a minute earlier still."""
     setup: list[Lines] = Field(default=[])
     """Shell lines that run on the job's first node before anything else, as `module load` or `export`."""
