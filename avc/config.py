@@ -6,8 +6,6 @@ or an impossible combination is a ValueError that says where it stands and what 
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -15,18 +13,30 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from avc.settings import parse_yaml, read_settings, refusal
+
 
 def _path(value: object) -> object:
-    return Path(value).expanduser() if isinstance(value, str) else value
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("a path cannot hold the character NUL")
+    try:
+        return Path(value).expanduser() if isinstance(value, str) else value
+    except RuntimeError as error:  # ~nobody
+        raise ValueError(str(error)) from None
 
 
 FilePath = Annotated[Path, BeforeValidator(_path)]
+MOST_STEPS = 10**8 - 1  # the names of checkpoints have eight digits
+MOST_PAIRS = 2**20  # in a batch: thousands of times what is usual
+MOST_CLASSES = 10**6
 
 
 class Section(BaseModel):
     """A frozen group of settings; names that it does not know are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class RunSettings(Section):
@@ -39,11 +49,11 @@ class RunSettings(Section):
 class DataSettings(Section):
     shards: FilePath = Path("shards-not-given")
     """Folder that `avc pack` wrote."""
-    num_workers: int = Field(default=2, ge=0)
+    num_workers: int = Field(default=2, ge=0, le=256)
     """Worker processes per rank that read and decode; 0 reads in the training process."""
-    image_size: int = Field(default=224, ge=16)
+    image_size: int = Field(default=224, ge=16, le=4096)
     """Height and width of the network's picture: 7/8 of the stored smallest side (224 of 256), or less."""
-    max_misalignment_ticks: int = Field(default=25, ge=0)
+    max_misalignment_ticks: int = Field(default=25, ge=0, le=10**6)
     """Frame and sound are displaced by up to so many ticks of 0.04 s (1 s in Objects that Sound 3.3)."""
     brightness: float = Field(default=0.2, ge=0, lt=1)
     """Brightness is multiplied by 1 ± this (jitter as in Objects that Sound 3.3, which gives no amount)."""
@@ -51,7 +61,7 @@ class DataSettings(Section):
     """Saturation is multiplied by 1 ± this (amount not published either)."""
     teachers: FilePath | None = None
     """SoundNet: folder that `avc teach` wrote; null is `teachers` in the folder of the shards."""
-    sound_seconds: float = Field(default=20.0, gt=0)
+    sound_seconds: float = Field(default=20.0, gt=0, le=3600)
     """SoundNet: length of the sound in a row, 20 s in the paper; from a longer clip a stretch is drawn."""
     volume: float = Field(default=0.1, ge=0, lt=1)
     """The second's volume is multiplied by 1 ± this (up to 10 %, Objects that Sound 3.3)."""
@@ -68,9 +78,9 @@ class NegativeSettings(Section):
     grid: Literal["frame", "free"] = "frame"
     """frame: the centre of a negative's sound is a multiple of 0.04 s, as a positive's is. free: any sample, the faulty
     rule of which Objects that Sound 3.3 warns, kept as an ablation."""
-    block: int = Field(default=16, ge=4)
+    block: int = Field(default=16, ge=4, le=MOST_PAIRS)
     """Clips in one block of `source: shared`; negatives are drawn inside a block."""
-    hard_from_step: int = Field(default=0, ge=0)
+    hard_from_step: int = Field(default=0, ge=0, le=MOST_STEPS)
     """From this step on, each frame's negative is the sound of its block that its embedding finds nearest, other than
     its own, as far as each sound serves one frame; 0 never. Needs `source: shared` and a network of the AVE family."""
 
@@ -87,33 +97,33 @@ class ModelSettings(Section):
     """Multiplies the trunks' 64, 128, 256 and 512 channels, or those of SoundNet's hidden layers; 1 is the papers'."""
     stride: bool = True
     """conv1_1 with stride 2 (Objects that Sound, 4 times faster); false is L3-Net as of 2017."""
-    kinds: int = Field(default=34, ge=2)
+    kinds: int = Field(default=34, ge=2, le=MOST_CLASSES)
     """Of `supervised`: how many different labels there are (34 in Look, Listen and Learn)."""
     trunks: FilePath | None = None
     """Folder of a run whose trunks are taken and stay as they are, so that only what is on top of them is trained."""
-    objects: int = Field(default=1000, ge=2)
+    objects: int = Field(default=1000, ge=2, le=MOST_CLASSES)
     """SoundNet: classes of the teacher `objects` (ImageNet's 1000 in the paper)."""
-    scenes: int = Field(default=401, ge=2)
+    scenes: int = Field(default=401, ge=2, le=MOST_CLASSES)
     """SoundNet: classes of the teacher `scenes` (401 of Places in the paper, 365 of Places365)."""
 
 
 class OptimSettings(Section):
-    batch_pairs: int = Field(default=256, ge=2)
+    batch_pairs: int = Field(default=256, ge=2, le=MOST_PAIRS)
     """Pairs in one optimiser step over all ranks; half are positives. SoundNet: clips."""
-    micro_batch_pairs: int = Field(default=64, ge=2)
+    micro_batch_pairs: int = Field(default=64, ge=2, le=MOST_PAIRS)
     """Most pairs that one rank takes through the network at once; the rest of its share is accumulated."""
-    lr: float = Field(default=1e-4, gt=0)
+    lr: float = Field(default=1e-4, gt=0, le=1000)
     """Adam's learning rate (1e-4 in Look, Listen and Learn; found by grid search in Objects that Sound)."""
-    weight_decay: float = Field(default=1e-5, ge=0)
+    weight_decay: float = Field(default=1e-5, ge=0, le=1000)
     """Adam's weight decay (1e-5 in both papers)."""
     lr_decay: float = Field(default=0.94, gt=0, le=1)
     """The learning rate is multiplied by this ..."""
-    lr_decay_epochs: int = Field(default=16, ge=1)
+    lr_decay_epochs: int = Field(default=16, ge=1, le=MOST_STEPS)
     """... every so many epochs (0.94 and 16 in Objects that Sound 3.3)."""
 
 
 class TrainingSettings(Section):
-    steps: int = Field(default=1000, ge=1)
+    steps: int = Field(default=1000, ge=1, le=MOST_STEPS)
     """Optimiser steps of the whole run."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is any."""
@@ -125,7 +135,7 @@ class TrainingSettings(Section):
     """Compile the network with torch.compile."""
     sync_batchnorm: bool = False
     """Batch-normalise over the micro-batches of all ranks instead of each rank's own."""
-    process_group_timeout_seconds: int = Field(default=300, ge=1)
+    process_group_timeout_seconds: int = Field(default=300, ge=1, le=10**6)
     """A rank that keeps the others waiting for longer, in a collective or for a micro-batch, ends the run on all.
 
     Compiling the network counts as well: it must fit in, in the first step.
@@ -133,25 +143,25 @@ class TrainingSettings(Section):
 
 
 class ValidationSettings(Section):
-    every_steps: int = Field(default=500, ge=0)
+    every_steps: int = Field(default=500, ge=0, le=MOST_STEPS)
     """Validate after every so many steps and at the end; 0 never."""
     split: Literal["train", "validation", "test"] = "validation"
     """Split of the shards that is validated on."""
-    passes: int = Field(default=1, ge=1)
+    passes: int = Field(default=1, ge=1, le=10**6)
     """How often each clip is drawn as a positive (and as a negative's frame, and as a negative's sound)."""
-    batch_pairs: int = Field(default=64, ge=2)
+    batch_pairs: int = Field(default=64, ge=2, le=MOST_PAIRS)
     """Pairs that one rank takes through the network at once."""
 
 
 class CheckpointSettings(Section):
-    every_steps: int = Field(default=500, ge=1)
+    every_steps: int = Field(default=500, ge=1, le=MOST_STEPS)
     """Save after every so many steps and at the end."""
-    keep: int = Field(default=2, ge=1)
+    keep: int = Field(default=2, ge=1, le=10**6)
     """Newest checkpoints that stay; older ones are deleted."""
 
 
 class LogSettings(Section):
-    every_steps: int = Field(default=20, ge=1)
+    every_steps: int = Field(default=20, ge=1, le=MOST_STEPS)
     """Write a line of metrics after every so many steps."""
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto is online where a W&B account is set up and offline otherwise."""
@@ -206,15 +216,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     impossible combination.
     """
     path = Path(path)
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise ValueError(f"there is no configuration file {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read as YAML: {error}") from None
-    tree = {} if tree is None else tree
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path} must hold sections such as `data:` and `optim:`, not a bare {type(tree).__name__}")
+    tree = read_settings(path, missing=f"there is no configuration file {path}", example="data: {shards: FOLDER}")
     return parse_config(tree, overrides, origin=str(path))
 
 
@@ -227,8 +229,8 @@ def parse_config(tree: Mapping[str, Any], overrides: Iterable[str] = (), *, orig
         if not equals or not dot or not field:
             raise ValueError(f"`{override}` is not of the form section.name=value, as in optim.lr=1e-3")
         try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError:
+            value = parse_yaml(text, origin=name)
+        except ValueError:  # the name of a folder, for instance
             value = text
         group = tree.setdefault(section, {})
         if not isinstance(group, dict):
@@ -237,21 +239,12 @@ def parse_config(tree: Mapping[str, Any], overrides: Iterable[str] = (), *, orig
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ValueError(f"{origin}: " + "; ".join(_in_words(problem) for problem in error.errors())) from None
+        raise refusal(error, origin=origin, names=_names()) from None
 
 
 def dump_config(config: Config) -> str:
     """The whole configuration as YAML, defaults included; `load_config` reads it back to an equal object."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def _in_words(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(place, _names(), n=1, cutoff=0.5)
-        return f"there is no setting `{place}`" + (f"; did you mean `{nearest[0]}`?" if nearest else "")
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"`{place}` is {problem['input']!r}: {message}" if place else message
 
 
 def _names() -> list[str]:
@@ -262,14 +255,3 @@ def _names() -> list[str]:
         assert isinstance(kind, type) and issubclass(kind, Section), get_args(kind)
         names += [f"{section}.{name}" for name in kind.model_fields]
     return names
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `1e-4` as a string; this one reads it as the number that was meant."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)

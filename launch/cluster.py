@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from avc.config import Section
+from avc.settings import read_settings, refusal
 
 
 def check_for_script(text: str, name: str = "") -> str:
@@ -41,23 +40,23 @@ Option = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9_-]*$")]
 class Cluster(Section):
     """All settings of a cluster file."""
 
-    nodes: int = Field(default=1, ge=1)
+    nodes: int = Field(default=1, ge=1, le=100_000)
     """Nodes of the job."""
-    ranks_per_node: int = Field(default=1, ge=1)
+    ranks_per_node: int = Field(default=1, ge=1, le=1024)
     """Processes on each node, one for each GPU."""
     gpus: bool = True
     """Ask for as many GPUs on each node as it has ranks; false for a run on CPUs."""
-    cpus_per_rank: int = Field(default=1, ge=1)
+    cpus_per_rank: int = Field(default=1, ge=1, le=10_000)
     """Cores of each rank: its loader's workers and itself."""
-    memory_gb_per_node: int | None = Field(default=None, ge=1)
+    memory_gb_per_node: int | None = Field(default=None, ge=1, le=1_000_000)
     """Memory of each node; without it the cluster's default."""
     partition: Word | None = None
     """Without it the cluster's default."""
     account: Word | None = None
     """Whom the time is charged to."""
-    time_limit_minutes: int = Field(default=1440, ge=1)
+    time_limit_minutes: int = Field(default=1440, ge=1, le=10_000_000)
     """Of one attempt; a run that is not done by then saves and queues again."""
-    warning_seconds: int = Field(default=120, ge=1)
+    warning_seconds: int = Field(default=120, ge=1, le=1_000_000)
     """How long before the time limit a run is told to save. SLURM may tell it up to a minute earlier still."""
     setup: list[Lines] = Field(default=[])
     """Shell lines that run on the job's first node before anything else, as `module load` or `export`."""
@@ -83,25 +82,10 @@ class Cluster(Section):
 
 def load_cluster(path: Path) -> Cluster:
     """Read a cluster file. Raises ValueError for an unreadable file, an unknown name or a wrong value."""
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"there is no cluster file {path}; configs/cluster/slurm.yaml is one to begin with") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read as YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path} must hold settings such as `nodes: 4`, not a bare {type(tree).__name__}")
+    missing = f"there is no cluster file {path}; configs/cluster/slurm.yaml is one to begin with"
+    tree = read_settings(path, missing=missing, example="nodes: 4")
     try:
         return Cluster.model_validate(tree)
     except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(_in_words(problem) for problem in error.errors())) from None
-
-
-def _in_words(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(place, Cluster.model_fields, n=1, cutoff=0.5)
-        hint = f"; did you mean `{nearest[0]}`?" if nearest else "; settings of the run belong in its own file"
-        return f"there is no setting `{place}`{hint}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"`{place}` is {problem['input']!r}: {message}" if place else message
+        hint = "; settings of the run belong in its own file"
+        raise refusal(error, origin=str(path), names=[*Cluster.model_fields], hint=hint) from None

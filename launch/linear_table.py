@@ -14,6 +14,7 @@ from rich.table import Table
 from avc.evaluation.linear import LinearResult
 from launch.evaluate import write_json
 from launch.progress import printable
+from shards.durable import written_aside
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def draw_confusion(row: Row, classes: tuple[str, ...], png: Path) -> None:
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="chosen", ylabel="true", title=f"{row.name}\n{row.result.accuracy:.1%}")
     try:
-        figure.savefig(png, dpi=110)
+        with written_aside(png) as file:
+            figure.savefig(file, dpi=110, format="png")
     except OSError as error:
         raise ValueError(f"{png} cannot be written: {error.strerror}") from None
     finally:

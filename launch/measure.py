@@ -144,7 +144,9 @@ def localize(
     from avc.inference import load
     from launch.overlay import overlay_picture, overlay_video
     from launch.progress import progress
+    from shards.durable import refuse_special
 
+    refuse_special(out.expanduser())
     network = load(run)
     if image is not None and sound is not None:
         highest = overlay_picture(network, image, sound, out)

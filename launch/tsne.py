@@ -12,6 +12,7 @@ from sklearn.manifold import TSNE
 from avc.evaluation.classifiers import standardised
 from avc.evaluation.clips import KnownClips
 from avc.evaluation.extraction import Extraction
+from shards.durable import written_aside
 
 PERPLEXITY = 30
 
@@ -42,7 +43,8 @@ def draw_tsne(found: Mapping[str, Extraction], known: KnownClips, png: Path) -> 
         panel.set(title=name, xticks=[], yticks=[])
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=8)
     try:
-        figure.savefig(png, dpi=110)
+        with written_aside(png) as file:
+            figure.savefig(file, dpi=110, format="png")
     except OSError as error:
         raise ValueError(f"{png} cannot be written: {error.strerror}") from None
     finally:

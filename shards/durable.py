@@ -29,8 +29,7 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
     A link of either name is replaced, and what it points to stays as it is. Raises ValueError where `path` is there
     and is no file; OSError, for a full disk with the file's name.
     """
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is {kind_of(path)} and cannot be replaced by a file: give another name")
+    refuse_special(path)
     aside = path.with_name(path.name + PART)
     aside.unlink(missing_ok=True)  # left by a kill
     try:
@@ -72,6 +71,15 @@ def refuse_links(paths: Iterable[Path]) -> None:
                         f"{found} is {kind_of(found)}, and only files and folders belong there: remove it, or take "
                         "another folder"
                     )
+
+
+def refuse_special(path: Path) -> None:
+    """Raise ValueError where `path` is there and no file: a named pipe, say, at which reading and writing would wait.
+
+    A link to a file counts as one, but for those in /dev: the standard output may be a file.
+    """
+    if path.exists() and (not path.is_file() or path.parent == Path("/dev")):
+        raise ValueError(f"{path} is {kind_of(path)}, and a file belongs there: give another name")
 
 
 def kind_of(path: Path) -> str:

@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 
+from avc.data.limits import refuse_beyond_limits
 from avc.data.memory import SharedMemory
 from avc.data.reading import AnyBatch, B, Reader
 from shards.workers import follow_parent
@@ -49,19 +50,26 @@ class WorkerLost(ChildProcessError):
         return str(self.strerror)
 
 
+def slots_for(num_workers: int) -> int:
+    """How many batches are in memory."""
+    return max(1, PREFETCHED_BATCHES * num_workers)
+
+
 def load(reader: Reader[B], stretches: Iterator[tuple[int, int]], *, num_workers: int, pin: bool) -> Iterator[B]:
     """The batches of the given stretches of rows, in that order whatever the number of workers.
 
     No stretch may be longer than the first. `pin` gives pinned memory, for a CUDA device.
-    Raises shards.read.BadRecord where the shards are damaged, WorkerLost where a worker is killed.
+    Raises shards.read.BadRecord where the shards are damaged, WorkerLost where a worker is killed, ValueError where
+    this machine is too small.
     """
-    if not num_workers:
-        for stretch in stretches:
-            batch = reader[stretch]
-            yield batch.pinned() if pin else batch
-        return
     first = next(stretches, None)
     if first is None:
+        return
+    refuse_beyond_limits(reader, slots=slots_for(num_workers), rows=first[1] - first[0], num_workers=num_workers)
+    if not num_workers:
+        for stretch in chain([first], stretches):
+            batch = reader[stretch]
+            yield batch.pinned() if pin else batch
         return
     device = torch.device("cuda", torch.cuda.current_device()) if pin else None
     with _started(reader, num_workers, rows=first[1] - first[0]) as (workers, room), ThreadPoolExecutor(1) as thread:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from avc.data.preprocessing import scaled_center
 from avc.models.exported import USUAL_SIZE, Program, open_program
+from shards.durable import refuse_special
 from shards.posteriors import not_distributions
 from shards.read import Shards
 
@@ -46,7 +47,7 @@ class Source:
 def parse_source(text: str) -> Source:
     """`[NAME=]FILE` or `[NAME=]torchvision:NETWORK:FILE`; without NAME the file's, up to its ending.
 
-    Raises ValueError for another form.
+    Raises ValueError for another form, and for what is no file.
     """
     name, equals, place = text.partition("=")
     if not equals:
@@ -64,6 +65,7 @@ def parse_source(text: str) -> Source:
             f"{text!r} is no teacher: give a .pt2 program, a .npy file of probabilities, or "
             "torchvision:NETWORK:WEIGHTS, as in objects=torchvision:resnet50:resnet50.pth"
         )
+    refuse_special(path)
     return Source(name, path, architecture)
 
 

@@ -18,10 +18,11 @@ import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from avc.models.soundnet import SOUNDNETS, SoundNet
+from shards.durable import refuse_special, written_aside
 
 WEIGHTS = "model.safetensors"  # in the folder of a run
 MODEL = "model"  # the key of the network's name in the metadata of a .safetensors file
@@ -34,11 +35,13 @@ def import_soundnet8(source: Path, out: Path) -> SoundNet:
     Raises ValueError for a file that is no such dictionary of arrays, whose arrays have other shapes, or that asks for
     anything but arrays. Nothing in the file is executed.
     """
+    refuse_special(out)
     model = SoundNet("soundnet8")
     model.load_state_dict(_soundnet8_state(read_arrays(source), source))
     try:
-        save_file(model.state_dict(), out, metadata={MODEL: model.name})
-    except (OSError, SafetensorError) as error:
+        with written_aside(out) as file:
+            file.write(save(model.state_dict(), metadata={MODEL: model.name}))
+    except OSError as error:
         raise ValueError(f"{out} cannot be written: {error}") from None
     return model.eval()
 
@@ -49,6 +52,7 @@ def load_soundnet(path: Path) -> SoundNet:
     Raises ValueError for any other file.
     """
     path = path / WEIGHTS if path.is_dir() else path
+    refuse_special(path)
     try:
         with safe_open(path, framework="pt") as file:
             name = (file.metadata() or {}).get(MODEL)
@@ -74,6 +78,7 @@ def read_arrays(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
 
     Raises ValueError for anything else; nothing in the file is executed.
     """
+    refuse_special(path)
     try:
         with open(path, "rb") as file:
             _skip_header(file)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import pydantic
 import torch
@@ -52,10 +52,35 @@ def save(attempt: Attempt, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write a checkpoint of an attempt and delete all but its `keep` newest. One rank calls it. Raises Superseded."""
     content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     name = f"{CHECKPOINTS}/step-{checkpoint.step:08d}.pt"
-    path = attempt.write(name, lambda file: torch.save(content, file))
+
+    def write(file: BinaryIO) -> None:
+        sink = _Sink(file)
+        torch.save(content, sink)  # type: ignore[arg-type]
+        if sink.error is not None:
+            raise sink.error
+
+    path = attempt.write(name, write)
     for old in checkpoints(attempt.folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path
+
+
+class _Sink:
+    """Takes what torch writes, and keeps the file's error: torch would raise another, without the reason."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return len(data) if self.error else self.file.write(data)
+        except OSError as error:
+            self.error = error
+            return len(data)
+
+    def flush(self) -> None:
+        """Left to whoever closes the file."""
 
 
 def export(attempt: Attempt, model: nn.Module, *, name: str, step: int, accuracy: float) -> None:

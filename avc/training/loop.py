@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avc.config import Config, dump_config
+from avc.data.limits import refuse_beyond_limits
 from avc.data.loader import share
-from avc.data.prefetch import load
+from avc.data.prefetch import load, slots_for
 from avc.models import to_channels_last
 from avc.training.attempt import CONFIG, Attempt, sign_in
 from avc.training.checkpoint import Checkpoint, export, load_newest, save
@@ -59,6 +60,8 @@ def train(
         rank=world.rank,
         world_size=world.world_size,
     )
+    rows, num_workers = portion.rows_per_micro_batch, config.data.num_workers
+    refuse_beyond_limits(objective.reader, slots=slots_for(num_workers), rows=rows, num_workers=num_workers)
     torch.manual_seed(config.run.seed)
     model = objective.network()
     if config.training.sync_batchnorm:
@@ -99,7 +102,7 @@ def train(
     batches = load(
         objective.reader,
         portion.stretches(step, config.training.steps),
-        num_workers=config.data.num_workers,
+        num_workers=num_workers,
         pin=device.type == "cuda",
     )
     window = Window(world, rows_per_step=portion.rows_per_step, figures=objective.figures)

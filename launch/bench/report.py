@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.bench.machine import Machine
+from shards.durable import written_aside
 
 Progress = Callable[[int, int, str], None]  # rounds done, rounds to do, what is being measured
 
@@ -69,6 +70,7 @@ def write_json(path: Path, *, bench: str, machine: Machine, result: Any) -> None
     """
     content = {"bench": bench, "machine": asdict(machine), "result": asdict(result)}
     try:
-        path.expanduser().write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        with written_aside(path.expanduser()) as file:
+            file.write((json.dumps(content, indent=1) + "\n").encode())
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}") from None

@@ -3,11 +3,16 @@
 import json
 import os
 import pickle
+import re
+import resource
 import shutil
 import socket
+import subprocess
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +20,13 @@ import numpy as np
 import pytest
 import torch
 
+from avc.config import Config, load_config, parse_config
+from avc.models.released import import_soundnet8
 from avc.training.checkpoint import load_newest
+from launch.cluster import load_cluster
 from launch.starts import say, starts, submitted_job
 from launch.status import status
+from shards.durable import refuse_special, written_aside
 from shards.posteriors import Layout, Teacher, Teaching, begin, digest_of, verify_sidecars, write_sidecar
 from shards.read import Shards
 from tests.avc.launching import assert_same_bits, final_state, metrics, write_config
@@ -394,3 +403,161 @@ def test_packing_writes_through_no_link(precious, tmp_path, name) -> None:
     task = ("--task", "1/2") if name.startswith("task") else ()
     assert "is a symbolic link" in refused(avc("pack", tmp_path / "videos", "--out", out, *task))
     assert untouched(precious)
+
+
+DEEP = {
+    "a nested list": "[" * 100_000,
+    "nested sections": "{a: " * 100_000,
+    "a setting nested deep": "training: {steps: " + "[" * 50_000 + "]" * 50_000 + "}",
+    "names that repeat": "a: &a [x,x]\n"
+    + "".join(f"{c}: &{c} [*{b},*{b}]\n" for b, c in pairwise("abcdefghijklmnopqrstuvw")),
+    "a value that repeats": "run: &a {x: 1}\ntraining: {steps: &b [1], device: [*b, *b]}",
+    "a list within itself": "training: {steps: &a [*a]}",
+    "a number of 5,000 digits": "training: {steps: " + "9" * 5000 + "}",
+    "a hexadecimal number of 20,000 bits": "training: {steps: 0x" + "f" * 5000 + "}",
+    "a date that is none": "training: {steps: 2001-99-99}",
+    "many unknown names": "".join(f"x{number}: 1\n" for number in range(5000)),
+    "a long unknown name": "x" * 100_000 + ": 1",
+    "a key that is a list": "? [a]\n: 1",
+    "a program": "training: {steps: !!python/object/apply:os.system [touch harm]}",
+    "two megabytes": "# " + "x" * 2_000_000,
+    "not UTF-8": b"\xff\xfe",
+    "a folder of nobody": "run: {dir: ~nobody-at-all/run}",
+    "a path with a NUL": 'data: {shards: "a\\0b"}',
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+@pytest.mark.parametrize("read", [load_config, load_cluster])
+def test_a_file_of_settings_is_refused_in_one_paragraph_whatever_it_holds(tmp_path, kind, read) -> None:
+    path, text = tmp_path / "settings.yaml", DEEP[kind]
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=re.escape(str(path))) as refusal:
+        read(path)
+    assert len(str(refusal.value)) < 3000
+    assert not Path("harm").exists()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, "0x" + "f" * 5000, "1e30", "1" + "0" * 30, "0", "-1"])
+def test_a_setting_that_is_given_on_the_command_line_is_refused_by_its_name(text) -> None:
+    with pytest.raises(ValueError, match=r"`training\.steps` is ") as refusal:
+        parse_config({}, [f"training.steps={text}"])
+    assert len(str(refusal.value)) < 1000
+
+
+def test_every_number_among_the_settings_has_an_upper_bound() -> None:
+    for section, field in Config.model_fields.items():
+        for name, setting in field.annotation.model_fields.items():
+            for value in (10**30, 2**63, float("inf")):
+                if setting.annotation in (int, float):
+                    number = value if setting.annotation is float or isinstance(value, float) else int(value)
+                    with pytest.raises(ValueError, match=f"`{section}.{name}`"):
+                        parse_config({section: {name: number}})
+
+
+def test_batches_that_fill_the_memory_are_refused_before_anything_is_taken(trained, tmp_path) -> None:
+    sizes = ("data.num_workers=200", "optim.batch_pairs=983040", "optim.micro_batch_pairs=983040")
+    said = refused(train(trained[0], tmp_path / "run", *sizes))
+    assert "GB of memory" in said and "lower data.num_workers" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_open_files_are_refused_with_how_many_it_takes(trained, tmp_path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+    try:
+        said = refused(train(trained[0], tmp_path / "run", "data.num_workers=8"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert "may have 100 files open at once" in said and "ulimit -n 160" in said
+
+
+def test_a_process_that_cannot_open_another_file_says_so(trained, tmp_path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(opened, 32), before[1]))
+    held = []
+    try:
+        with suppress(OSError):
+            while True:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+        done = train(trained[0], tmp_path / "run")
+    finally:
+        for number in held:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert done.returncode in (1, 2) and done.stderr.count("\n") == 1
+    assert "Too many open files" in done.stderr
+
+
+def test_a_named_pipe_for_a_file_is_refused_instead_of_waited_at(trained, small_world, tmp_path) -> None:
+    pipes = [tmp_path / name for name in ("pipe", "pipe.npy", "pipe.pt2", "pipe.safetensors", "pipe.json", "pipe.png")]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    pipe, npy, pt2, safetensors, as_json, png = pipes
+    for command in (
+        *(
+            ("import", "soundnet8", pipe, "--out", tmp_path / "x"),
+            ("import", "soundnet8", npy, "--out", tmp_path / "x"),
+        ),
+        *(("teach", small_world, "--teacher", npy), ("teach", small_world, "--teacher", pt2)),
+        *(("teach", small_world, "--teacher", "torchvision:resnet18:" + str(pipe)),),
+        *(("teach", small_world, "--teacher", tmp_path / "none.npy", "--out", pipe), ("pack", pipe, "--out", pipe)),
+        *(("eval", "sound", safetensors, "--dataset", "folder", "--root", tmp_path), ("verify", pipe)),
+        *(("localize", trained[1], "--image", png, "--sound", png, "--out", png),),
+        *(("train", trained[0], f"run.dir={pipe}"), ("train", trained[0], f"data.shards={pipe}")),
+        *(("status", pipe), ("merge", pipe)),
+    ):
+        refused(avc(*command))
+    with pytest.raises(ValueError, match="a file belongs there"), written_aside(as_json):
+        pass
+    for device in ("/dev/null", "/dev/stdout"):
+        with pytest.raises(ValueError, match="a file belongs there"):
+            refuse_special(Path(device))
+    assert all(pipe.is_fifo() for pipe in pipes)
+    with pytest.raises(ValueError, match="is a named pipe, and a file belongs there"):
+        import_soundnet8(tmp_path / "none", pipe)
+
+
+@pytest.fixture
+def full(tmp_path) -> Iterator[Path]:
+    """A file system of 16 MB."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_ends_a_training_in_words_and_it_goes_on_when_there_is_room(trained, full) -> None:
+    size = newest(trained[1]).stat().st_size
+    filler = full / "filler"
+    filler.write_bytes(bytes(2**24 - 17 * size // 10))  # weights are a third of a checkpoint
+    done = train(trained[0], full / "run")
+    assert done.returncode == 1, done
+    assert done.stderr.count("\n") == 1 and "No space left on device. What was saved before is whole" in done.stderr
+    assert "step-00000002.pt: " in done.stderr
+    assert not list(full.rglob("*.part"))
+    filler.unlink()
+    assert train(trained[0], full / "run").returncode == 0
+    assert_same_bits(final_state(trained[1]), final_state(full / "run"))
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.1, 0.9])
+def test_a_file_that_may_not_grow_ends_a_training_in_words(trained, run, share) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    largest = int(share * newest(run).stat().st_size)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        done = train(trained[0], run, steps=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done
+    assert "File too large" in done.stderr and str(run) in done.stderr
+    assert train(trained[0], run, steps=3).returncode == 0
