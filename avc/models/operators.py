@@ -3,7 +3,7 @@
 They are what `torch.export.export` writes for torchvision's families of classifiers, for some of timm's, and their near
 relatives. Each checks its arguments' sizes itself and gives a result whose size does not depend on values. Left out are
 backward operators and the parts that `run_decompositions` makes of a network: they trust their caller to have checked,
-and some read or write beyond a tensor's end (`max_pool2d_with_indices_backward`, `_native_batch_norm_legit_no_training`).
+and some read or write beyond a tensor's end (as `max_pool2d_with_indices_backward` does).
 """
 
 from __future__ import annotations
