@@ -58,7 +58,11 @@ def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | No
 
 def _from_list(path: str, left_out: str | None) -> Iterator[Source]:
     with open(path, "rb") as file:
-        for line in file:
+        for number, line in enumerate(file, start=1):
+            if b"\0" in line:
+                raise ValueError(
+                    f"line {number} of {path} holds a NUL, which no path does: is it a list of paths in text?"
+                )
             entry = os.fsdecode(line.rstrip(b"\r\n"))
             if entry.strip():
                 full = os.path.abspath(os.path.join(os.path.dirname(path), os.path.expanduser(entry)))

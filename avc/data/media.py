@@ -5,6 +5,7 @@ The bounds of pictures and of sample rates are those of packing (shards/media/co
 
 from __future__ import annotations
 
+import os
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -46,7 +47,7 @@ def read_mono(path: Path) -> tuple[NDArray[np.float32], int]:
     """
     _refuse_other_than_files(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             bound_sound(file.samplerate, file.channels)
             _bound_length(file)  # before memory is taken for as many samples as it claims
             mono: NDArray[np.float32] = file.read(dtype="float32", always_2d=True).mean(axis=1)
