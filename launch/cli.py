@@ -275,7 +275,8 @@ def _show_problems(problems: Sequence[Problem]) -> None:
     from launch.progress import printable
 
     for problem in problems[:PROBLEMS_SHOWN]:
-        print(f"{printable(problem.file)}: {problem.member} {problem.what}: {problem.detail}".replace(":  ", ": "))
+        line = f"{problem.file}: {problem.member} {problem.what}: {problem.detail}".replace(":  ", ": ")
+        print(printable(line))
     if len(problems) > PROBLEMS_SHOWN:
         print(f"and {len(problems) - PROBLEMS_SHOWN:,} more")
     print(f"problems: {len(problems):,}. Copy these files again, or pack into a new folder")

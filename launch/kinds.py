@@ -70,12 +70,12 @@ def kinds(
     known = known_clips(data, labels, split=split, least=least)
     machines = svm(standardise=True)
     rows: list[Row] = []
+    first: dict[str, Extraction] = {}
     found_networks = (one for path, title in titles(paths).items() for one in networks(path, title, seed))
     apart = {(name, config.data.image_size): (model, config) for name, model, config in found_networks}
     for (name, _), (model, config) in apart.items():
         found = _features(model, data, config, known, name=name, layer=layer, devices=devices, cache=cache.expanduser())
-        if tsne is not None and not rows:
-            draw_tsne(found, known, tsne.expanduser())
+        first = first or found
         for what, one in found.items():
             if few is None:
                 result = classify(
@@ -89,6 +89,8 @@ def kinds(
     show(rows, known.classes, what="clips", tried="folds" if few is None else "draws", confusion=confusion, json=json)
     if known.left_out:
         print(f"{known.left_out:,} clips have no label in {labels}, or several, and were left out")
+    if tsne is not None:
+        draw_tsne(first, known, tsne.expanduser())
 
 
 def _features(

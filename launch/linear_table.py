@@ -13,8 +13,8 @@ from rich.table import Table
 
 from avc.evaluation.linear import LinearResult
 from launch.evaluate import write_json
+from launch.figure import drawn
 from launch.progress import printable
-from shards.durable import written_aside
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ def show(
 ) -> None:
     """Print the table and what took no part; `what` was classified, in as many `tried`, both in the plural.
 
-    other: files beside them that are of no form that is read. Draws and writes what is asked for.
+    other: files beside them that are of no form that is read. Writes what is asked for, and then draws.
     """
     one = tried.removesuffix("s")
     table = Table("features", "accuracy", f"± over {tried}", f"each {one}", f"C of each {one}")
     for row in rows:
         folds = row.result.folds
         table.add_row(
-            escape(row.name),
+            escape(printable(row.name)),
             f"{row.result.accuracy:.1%}",
             f"{row.result.spread:.1%}",
             " ".join(f"{100 * fold.right:.1f}" for fold in folds),
@@ -65,10 +65,10 @@ def show(
             print(f"  {printable(name)}: {printable(reason)}")
     if other:
         print(f"{other:,} other files in the classes' folders are no {what} by their endings and were left out")
-    if confusion is not None:
-        draw_confusion(rows[0], classes, confusion.expanduser())
     if json is not None:
         write_json(json, as_json(rows, classes))
+    if confusion is not None:
+        draw_confusion(rows[0], classes, confusion.expanduser())
 
 
 def as_json(rows: list[Row], classes: tuple[str, ...]) -> dict[str, Any]:
@@ -82,25 +82,14 @@ def as_json(rows: list[Row], classes: tuple[str, ...]) -> dict[str, Any]:
 
 def draw_confusion(row: Row, classes: tuple[str, ...], png: Path) -> None:
     """True classes down, chosen classes across, the number of files in each field."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     counts = np.array(row.result.confusion)
+    names = [printable(name) for name in classes]
     side = 3 + 0.45 * len(classes)
-    figure, axes = pyplot.subplots(figsize=(side + 1, side), layout="constrained")
-    axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-    for true, chosen in np.argwhere(counts):
-        colour = "white" if counts[true, chosen] > counts[true].sum() / 2 else "black"
-        axes.text(chosen, true, str(counts[true, chosen]), ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(classes)), classes, rotation=90)
-    axes.set_yticks(range(len(classes)), classes)
-    axes.set(xlabel="chosen", ylabel="true", title=f"{row.name}\n{row.result.accuracy:.1%}")
-    try:
-        with written_aside(png) as file:
-            figure.savefig(file, dpi=110, format="png")
-    except OSError as error:
-        raise ValueError(f"{png} cannot be written: {error.strerror}") from None
-    finally:
-        pyplot.close(figure)
+    with drawn(png, size=(side + 1, side)) as (_, [axes]):
+        axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+        for true, chosen in np.argwhere(counts):
+            colour = "white" if counts[true, chosen] > counts[true].sum() / 2 else "black"
+            axes.text(chosen, true, str(counts[true, chosen]), ha="center", va="center", color=colour, fontsize=8)
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel="chosen", ylabel="true", title=f"{printable(row.name)}\n{row.result.accuracy:.1%}")

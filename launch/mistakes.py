@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,11 @@ THE_MACHINES = (
 def in_words(command: str) -> Iterator[None]:
     """End the process with status 2 for the user's mistake, 1 for a full disk, a killed helper or a damaged record.
 
-    Whatever else is raised is ours, and goes on as it is.
+    Whatever else is raised is ours, and goes on as it is. Names that cannot be printed, as they are not UTF-8 or have
+    letters that the terminal lacks, are printed as escapes.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it
     try:
         yield
     except Exception as error:

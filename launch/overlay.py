@@ -7,14 +7,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from avc.data.media import MAX_SECONDS, read_mono, read_rgb
 from avc.inference import Network
 from launch.world.video import write_video
 from shards.format import (
@@ -30,10 +30,12 @@ from shards.read import decode_picture
 
 Picture = NDArray[np.uint8]
 
-# The whole video: longer ones than this are refused by the memory of any machine. Its smallest side is what is shown.
-READING = PackSettings(seconds=24 * 3600, side=360, jpeg_quality=95, keep_silent=True, keep_still=True)
+# A second more than is shown at most: what goes on there is too long. The smallest side is what is shown.
+READING = PackSettings(seconds=MAX_SECONDS + 1, side=360, jpeg_quality=95, keep_silent=True, keep_still=True)
 OPACITY = 0.65  # of the heat where the map is 1; where it is 0 the picture stays as it is
+SEEN_SIDE = 1024  # pixels of the smallest side from which a picture is reduced before a network looks at it
 _BATCH = 16
+_ROWS = 256
 
 
 def overlay_video(network: Network, video: Path, out: Path, *, report: Callable[[int, int, str], None]) -> int:
@@ -50,6 +52,11 @@ def overlay_video(network: Network, video: Path, out: Path, *, report: Callable[
         clip = read(video, READING)
     except Rejected as error:
         raise ValueError(f"{video} cannot be used: {error}") from None
+    if clip.ticks > MAX_SECONDS * TICKS_PER_SECOND:
+        raise ValueError(
+            f"{video} lasts more than {MAX_SECONDS} s, and all of its frames are held in memory: cut it, as "
+            f"`ffmpeg -i {video.name} -t {MAX_SECONDS} -c copy part{video.suffix}` does"
+        )
     aside = out.with_name(f"{out.stem}.part.mp4")
     write_video(
         aside,
@@ -69,14 +76,14 @@ def overlay_picture(network: Network, image: Path, sound: Path, out: Path) -> fl
     Raises ValueError where the picture or the sound cannot be read, or the sound is shorter than a second.
     """
     try:
-        with Image.open(image) as file:
-            picture = np.asarray(file.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
+        picture = read_rgb(image)
+    except ValueError as error:
         raise ValueError(f"{image} cannot be read as a picture: {error}") from None
     second = loudest_second(_sound(sound))
-    map_ = network.localize(torch.from_numpy(picture.copy())[None], torch.from_numpy(second)[None])
+    seen = picture.reduce(max(1, min(picture.size) // SEEN_SIDE))  # in float32 the whole of it may take a gigabyte
+    map_ = network.localize(torch.from_numpy(np.array(seen))[None], torch.from_numpy(second)[None])
     try:
-        Image.fromarray(blend(picture[None], map_)[0]).save(out)
+        Image.fromarray(blend(np.asarray(picture)[None], map_)[0]).save(out)
     except (OSError, ValueError) as error:
         raise ValueError(f"{out} cannot be written: {error}") from None
     return float(map_.max())
@@ -85,9 +92,13 @@ def overlay_picture(network: Network, image: Path, sound: Path, out: Path) -> fl
 def blend(pictures: Picture, maps: torch.Tensor) -> Picture:
     """uint8 (N, H, W, 3) pictures under the heat of float32 (N, H', W') maps, 0 to 1."""
     smooth = F.interpolate(maps[:, None], pictures.shape[1:3], mode="bilinear")[:, 0].numpy()
-    heat = 255 * colormaps["inferno"](smooth)[..., :3]
-    cover = OPACITY * smooth[..., None]
-    return (pictures * (1 - cover) + heat * cover).round().astype(np.uint8)  # type: ignore[no-any-return]
+    blended = np.empty_like(pictures)
+    for top in range(0, pictures.shape[1], _ROWS):  # not all at once: float64 takes 20 times the picture's memory
+        rows = (slice(None), slice(top, top + _ROWS))
+        heat = 255 * colormaps["inferno"](smooth[rows])[..., :3]
+        cover = OPACITY * smooth[rows][..., None]
+        blended[rows] = (pictures[rows] * (1 - cover) + heat * cover).round()
+    return blended
 
 
 def loudest_second(sound: NDArray[np.float32]) -> NDArray[np.int16]:
@@ -114,10 +125,10 @@ def _overlaid(network: Network, clip: Clip, report: Callable[[int, int, str], No
 
 def _sound(path: Path) -> NDArray[np.float32]:
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
+        mono, rate = read_mono(path)
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read as sound: {error}") from None
-    sound: NDArray[np.float32] = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE_HZ)
+    sound: NDArray[np.float32] = soxr.resample(mono, rate, SAMPLE_RATE_HZ)
     if len(sound) < SAMPLE_RATE_HZ:
         raise ValueError(f"{path} lasts {len(sound) / SAMPLE_RATE_HZ:.2f} s, and the network hears a second at a time")
     return sound

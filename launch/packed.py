@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from launch.progress import printable
 from shards.index import Manifest
 
 
@@ -15,10 +17,10 @@ def show_packed(folder: Path, manifest: Manifest) -> None:
     table = Table("", "", "videos", show_header=False)
     table.columns[2].justify = "right"
     for split, count in manifest.packed.items():
-        table.add_row("packed", split, f"{count:,}")
+        table.add_row("packed", _cell(split), f"{count:,}")
     table.add_section()
     for reason, count in manifest.rejected.items():
-        table.add_row("rejected", reason, f"{count:,}")
+        table.add_row("rejected", _cell(reason), f"{count:,}")
     table.add_section()
     packed, rejected = sum(manifest.packed.values()), sum(manifest.rejected.values())
     table.add_row("all", "", f"{packed + rejected:,}")
@@ -27,3 +29,8 @@ def show_packed(folder: Path, manifest: Manifest) -> None:
     print(f"{folder}: {packed:,} records in {len(manifest.shards):,} shards, {size:,.1f} MB")
     if rejected:
         print(f"{folder / 'rejected.tsv'} lists the {rejected:,} that were rejected, and why")
+
+
+def _cell(text: str) -> str:
+    """A word of the manifest, which somebody else may have written."""
+    return escape(printable(text))

@@ -69,7 +69,7 @@ def write_page(
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; media-src data:; '
         "style-src 'unsafe-inline'\">"
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    ).encode()
+    ).encode(errors="backslashreplace")  # names that are not UTF-8 hold lone surrogates
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(path) as file:
         file.write(page)

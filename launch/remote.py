@@ -43,10 +43,11 @@ def status(
 
         avc status runs/ave
     """
+    from launch.progress import printable
     from launch.status import in_words
     from launch.status import status as status_of
 
     lines = in_words(status_of(run))
     width = max(len(name) for name, _ in lines)
     for name, what in lines:
-        print(f"{name:<{width}}  {what}")
+        print(f"{name:<{width}}  {printable(what)}")

@@ -80,11 +80,12 @@ def teach(
 
 def verify(folder: Path) -> None:
     """Hold the sidecars in a folder against their checksums; exit status 1 where something is wrong."""
+    from launch.progress import printable
     from shards.posteriors import verify_sidecars
 
     problems = list(verify_sidecars(folder))
     for line in problems:
-        print(line)
+        print(printable(line))
     if problems:
         print(f"problems: {len(problems):,}. Copy these files again, or remove them and run `avc teach` again")
         raise typer.Exit(1)
@@ -149,7 +150,10 @@ def agreement(
 
 def _show(results: tuple[Agreement, ...], split: str) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
+
+    from launch.progress import printable
 
     print(f"{results[0].steps:,} output steps of the {split} split")
     table = Table(
@@ -157,7 +161,9 @@ def _show(results: tuple[Agreement, ...], split: str) -> None:
     )
     for one in results:
         shares = (f"{share:.1%}" for share in (one.top1, one.chance, one.constant, one.unpaired))
-        table.add_row(f"{one.teacher} ({one.classes:,})", *shares, f"{one.kl:.3f}", f"{one.kl_constant:.3f}")
+        table.add_row(
+            f"{escape(printable(one.teacher))} ({one.classes:,})", *shares, f"{one.kl:.3f}", f"{one.kl_constant:.3f}"
+        )
     Console().print(table)
 
 

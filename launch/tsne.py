@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from sklearn.manifold import TSNE
 
 from avc.evaluation.classifiers import standardised
 from avc.evaluation.clips import KnownClips
 from avc.evaluation.extraction import Extraction
-from shards.durable import written_aside
+from launch.figure import drawn
+from launch.progress import printable
 
 PERPLEXITY = 30
 
@@ -22,30 +24,19 @@ def draw_tsne(found: Mapping[str, Extraction], known: KnownClips, png: Path) -> 
 
     Raises ValueError where the picture cannot be written.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(1, len(found), figsize=(5 * len(found), 5.5), layout="constrained")
-    colours = pyplot.get_cmap("tab20")
-    for panel, (name, one) in zip(panels, found.items(), strict=True):
-        rows, item = one.features.rows, one.features.item
-        tested = np.intersect1d(item, np.flatnonzero(known.fold == 0))
-        means = np.stack([rows[item == clip].mean(axis=0) for clip in tested])
-        perplexity = min(PERPLEXITY, len(tested) / 4)
-        places: Any = TSNE(random_state=0, init="pca", perplexity=perplexity).fit_transform(
-            standardised(means, means)[0]
-        )
-        for number, label in enumerate(known.classes):
-            own = known.label[tested] == number
-            panel.scatter(places[own, 0], places[own, 1], s=12, color=colours(number % colours.N), label=label)
-        panel.set(title=name, xticks=[], yticks=[])
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=8)
-    try:
-        with written_aside(png) as file:
-            figure.savefig(file, dpi=110, format="png")
-    except OSError as error:
-        raise ValueError(f"{png} cannot be written: {error.strerror}") from None
-    finally:
-        pyplot.close(figure)
+    with drawn(png, size=(5 * len(found), 5.5), panels=len(found)) as (figure, panels):
+        colours = colormaps["tab20"]
+        for panel, (name, one) in zip(panels, found.items(), strict=True):
+            rows, item = one.features.rows, one.features.item
+            tested = np.intersect1d(item, np.flatnonzero(known.fold == 0))
+            means = np.stack([rows[item == clip].mean(axis=0) for clip in tested])
+            perplexity = min(PERPLEXITY, len(tested) / 4)
+            places: Any = TSNE(random_state=0, init="pca", perplexity=perplexity).fit_transform(
+                standardised(means, means)[0]
+            )
+            for number, label in enumerate(known.classes):
+                own = known.label[tested] == number
+                color = colours(number % colours.N)
+                panel.scatter(places[own, 0], places[own, 1], s=12, color=color, label=printable(label))
+            panel.set(title=printable(name), xticks=[], yticks=[])
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=8)

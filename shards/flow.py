@@ -34,13 +34,15 @@ def decode_flow(data: bytes, *, width: int, height: int, reduce: int = 1) -> np.
 
     Raises ValueError when the data is damaged or of another size.
     """
+    stored_height, stored_width, *_ = simplejpeg.decode_jpeg_header(data)
+    if (stored_height, stored_width) != (2 * _filled(height), width):  # before memory is taken for it
+        raise ValueError(f"{stored_width} x {stored_height} pixels instead of {width} x {2 * _filled(height)}")
     filled = _filled(height) // reduce
     smaller_height, smaller_width = -(-height // reduce), -(-width // reduce)
     image: np.ndarray = simplejpeg.decode_jpeg(
         data, colorspace="GRAY", min_height=2 * filled, min_width=smaller_width, min_factor=float(reduce)
     )
-    if image.shape != (2 * filled, smaller_width, 1):
-        raise ValueError(f"{image.shape[1]} x {image.shape[0]} pixels instead of {smaller_width} x {2 * filled}")
+    assert image.shape == (2 * filled, smaller_width, 1)
     halves = image.reshape(2, filled, smaller_width)[:, :smaller_height]
     return halves.transpose(1, 2, 0)
 

@@ -258,13 +258,13 @@ def decode_picture(data: bytes, *, width: int, height: int, reduce: int = 1) -> 
         raise ValueError(f"reduce must be 1, 2, 4 or 8, not {reduce}: these are the scales at which libjpeg decodes")
     smaller_height, smaller_width = -(-height // reduce), -(-width // reduce)
     try:
+        stored_height, stored_width, *_ = simplejpeg.decode_jpeg_header(data)
+        if (stored_height, stored_width) != (height, width):  # before memory is taken for it
+            raise PictureError(f"{stored_width} x {stored_height} pixels instead of {width} x {height}")
         picture: np.ndarray = simplejpeg.decode_jpeg(
             data, colorspace="RGB", min_height=smaller_height, min_width=smaller_width, min_factor=float(reduce)
         )
     except ValueError as error:
         raise PictureError(str(error)) from None
-    if picture.shape != (smaller_height, smaller_width, 3):
-        raise PictureError(
-            f"{picture.shape[1]} x {picture.shape[0]} pixels instead of {smaller_width} x {smaller_height}"
-        )
+    assert picture.shape == (smaller_height, smaller_width, 3)
     return picture

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from avc.data.tables import read_table
 
 SOUNDS = (".wav", ".ogg", ".flac", ".mp3", ".aif", ".aiff")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -99,8 +101,9 @@ def _esc(root: Path, name: str, *, classes: int) -> LabelledSet:
     table = root / "meta" / "esc50.csv"
     if table.is_file():
         try:
-            with open(table, newline="", encoding="utf-8") as file:
-                lines = [line for line in csv.DictReader(file) if name == "esc50" or line["esc10"] == "True"]
+            (_, columns), *cells = read_table(table)
+            lines = [dict(zip(columns, row, strict=False)) for _, row in cells if row]
+            lines = [line for line in lines if name == "esc50" or line["esc10"] == "True"]
             rows = [(root / "audio" / line["filename"], line["category"], int(line["fold"])) for line in lines]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -149,7 +152,7 @@ def _classes_in(root: Path, suffixes: tuple[str, ...], *, least: int) -> tuple[d
 def _dealt(classes: dict[str, list[Path]], root: Path) -> list[tuple[Path, str, int]]:
     rows = []
     for name, files in classes.items():
-        shuffled = sorted(files, key=lambda path: hashlib.sha256(str(path.relative_to(root)).encode()).digest())
+        shuffled = sorted(files, key=lambda path: hashlib.sha256(os.fsencode(path.relative_to(root))).digest())
         rows += [(path, name, 1 + number % FOLDS) for number, path in enumerate(shuffled)]
     return rows
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avc.data.preprocessing import scaled_center
-from avc.models.exported import USUAL_SIZE, Program, open_program
+from avc.models.exported import USUAL_SIZE, Program, ProgramError, noise, open_program
+from avc.models.trial import try_program
 from shards.durable import refuse_special
 from shards.posteriors import not_distributions
 from shards.read import Shards
@@ -74,22 +75,27 @@ class ProgramEye:
 
     def __init__(self, program: Program, name: str) -> None:
         self.program, self.classes, self.name = program, program.classes, name
-        noise = torch.randn(2, 3, program.size, program.size, generator=torch.Generator().manual_seed(0))
         device = next((p.device for p in program.module.parameters()), torch.device("cpu"))
         with torch.inference_mode():
-            rows = program(noise.to(device)).cpu()
+            rows = self._run(noise(program).to(device)).cpu()
         self.gives_posteriors = not not_distributions(rows.numpy())
 
     def posteriors(self, clips: list[int], pictures: list[Tensor], device: torch.device) -> list[Posterior]:
         """float16 (frames, classes) for each clip. Raises ValueError where the network's outputs are not finite."""
         x = torch.cat([to_teacher(of_clip.to(device), self.program.size) for of_clip in pictures])
-        rows = torch.cat([self.program(part) for part in torch.split(x, GROUP_FRAMES)])
+        rows = torch.cat([self._run(part) for part in torch.split(x, GROUP_FRAMES)])
         if not self.gives_posteriors:
             rows = rows.softmax(dim=1)
         if wrong := not_distributions(rows.cpu().numpy()):
             raise ValueError(f"the teacher {self.name} does not give posteriors for every picture: {wrong}")
         parts = torch.split(rows.half().cpu(), [len(of_clip) for of_clip in pictures])
         return [part.numpy() for part in parts]
+
+    def _run(self, pictures: Tensor) -> Tensor:
+        try:
+            return self.program(pictures)
+        except ProgramError as error:
+            raise ValueError(f"the teacher {self.name} cannot be used: {error}") from None
 
 
 class ArrayEye:
@@ -131,12 +137,17 @@ def to_teacher(pictures: Tensor, size: int) -> Tensor:
     return ((x - mean) / deviation).contiguous()
 
 
-def open_teacher(source: Source, device: torch.device, shards: Shards) -> Eye:
-    """A teacher of these shards on a device. Raises ValueError where its file is none."""
+def open_teacher(source: Source, device: torch.device, shards: Shards, *, tried: bool = False) -> Eye:
+    """A teacher of these shards on a device. Raises ValueError where its file is none.
+
+    A .pt2 program is run in a process of its own first, unless it was `tried` before.
+    """
     if source.path.suffix == ".npy":
         return ArrayEye(source.path, shards, source.name)
     if source.architecture:
         return ProgramEye(_torchvision(source, device), source.name)
+    if not tried:
+        try_program(source.path)
     return ProgramEye(open_program(source.path, device), source.name)
 
 

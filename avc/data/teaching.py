@@ -145,7 +145,8 @@ def _teach_shard(number: int) -> int:
 
 def _desk(shards_folder: Path, out: Path, teaching: Teaching, sources: Sequence[Source], device: torch.device) -> Desk:
     shards = Shards(shards_folder)
-    return Desk(out, Layout(shards, teaching), [open_teacher(source, device, shards) for source in sources], device)
+    eyes = [open_teacher(source, device, shards, tried=True) for source in sources]
+    return Desk(out, Layout(shards, teaching), eyes, device)
 
 
 @contextmanager

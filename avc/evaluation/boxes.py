@@ -50,7 +50,7 @@ def read_boxes(path: Path) -> dict[str, Truth]:
         return {row["file"]: _vggss(row) for row in json.loads(text)}
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, ElementTree.ParseError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ElementTree.ParseError) as error:
         raise ValueError(
             f"{path} holds no boxes in a form that is known ({error!r}): VGG-SS's .json, a folder of Flickr-SoundNet's "
             "XML files, or a demo world's labels.jsonl"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,7 +89,7 @@ def file_identity(path: Path) -> Identity:
         with open(path, "rb") as file:
             return Identity(path.name, hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
-        return Identity(path.name, hashlib.sha256(f"{path.name}: {error.strerror}".encode()).digest())
+        return Identity(path.name, hashlib.sha256(os.fsencode(f"{path.name}: {error.strerror}")).digest())
 
 
 @torch.inference_mode()

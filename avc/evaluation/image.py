@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor, nn
 
 from avc.config import DataSettings
+from avc.data.media import read_rgb
 from avc.data.preprocessing import crop_origin, scaled_sides
 from avc.data.sight import Sight
 from avc.data.transforms import pictures_to_input
@@ -24,12 +25,11 @@ from avc.models import CorrespondenceNet
 def read_picture(path: Path, size: int) -> Tensor:
     """The middle of a picture as uint8 (1, size, size, 3) RGB; its smallest side is scaled to 8/7 of size first.
 
-    Raises Unreadable for what cannot be decoded.
+    Raises Unreadable for what cannot be decoded or is too large.
     """
     try:
-        with Image.open(path) as picture:
-            rgb = picture.convert("RGB")
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        rgb = read_rgb(path)
+    except ValueError as error:
         raise Unreadable(str(error)) from None
     height, width = scaled_sides(rgb.height, rgb.width, size)
     rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import json
 from collections import deque
@@ -13,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from avc.data.tables import read_table, refuse_nul
 from shards.read import Shards
 
 Integers = NDArray[np.int64]
@@ -52,23 +52,23 @@ def read_labels(path: Path) -> dict[str, tuple[str, ...]]:
         labels.setdefault(name, []).extend(own)
 
     try:
-        with path.expanduser().open(encoding="utf-8", newline="") as file:
-            if path.suffix == ".jsonl":
-                for row in map(json.loads, file):
+        if path.suffix == ".jsonl":
+            with path.expanduser().open(encoding="utf-8", newline="") as file:
+                for number, row in enumerate(map(json.loads, file), start=1):
                     own = row["labels"] if "labels" in row else [row["kind"]]
                     if not isinstance(own, list) or not all(isinstance(label, str) for label in own):
                         raise ValueError(f"{own!r} is no list of labels")
+                    refuse_nul("".join([row["file"], *own]), number)
                     add(row["file"], own)
-            else:
-                rows = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-                for number, cells in enumerate(rows, start=1):
-                    if len(cells) > 2:
-                        raise ValueError(f"row {number} has {len(cells)} columns")
-                    if len(cells) == 2 and cells[1].strip():
-                        add(cells[0], [cells[1].strip()])
+        else:
+            for number, cells in read_table(path.expanduser(), delimiter="\t" if path.suffix == ".tsv" else ","):
+                if len(cells) > 2:
+                    raise ValueError(f"line {number} has {len(cells)} columns")
+                if len(cells) == 2 and cells[1].strip():
+                    add(cells[0], [cells[1].strip()])
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         said = str(error) if type(error) is ValueError else repr(error)
         raise ValueError(f"{path} is not a file of labels ({said}): rows of file name and label are wanted") from None
     return {name: tuple(dict.fromkeys(own)) for name, own in labels.items()}
@@ -120,7 +120,7 @@ class Ontology:
             children = {node["id"]: list(node["child_ids"]) for node in nodes}
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is not the AudioSet ontology: {error!r}") from None
         unknown = sorted({child for own in children.values() for child in own} - children.keys())
         if unknown:

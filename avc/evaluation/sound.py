@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avc.data.media import read_mono
 from avc.data.transforms import log_spectrogram
 from avc.evaluation.extraction import Extractor, Unreadable
 from avc.models import CorrespondenceNet
@@ -31,17 +31,12 @@ SLIGHT = 0.001
 def read_sound(path: Path, sample_rate: int) -> Tensor:
     """A recording as float32 (samples,) in [-1, 1]: channels averaged, brought to `sample_rate`.
 
-    Raises Unreadable for what libsndfile cannot decode, for no samples and for samples that are not finite.
+    Raises Unreadable for what `avc.data.media.read_mono` refuses.
     """
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise Unreadable(f"{error}") from None
-    if not len(samples):
-        raise Unreadable("it holds no samples")
-    mono = samples.mean(axis=1)
-    if not np.isfinite(mono).all():
-        raise Unreadable("it holds samples that are not finite")
+        mono, rate = read_mono(path)
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
     return torch.from_numpy(soxr.resample(mono, rate, sample_rate))
 
 

@@ -64,5 +64,5 @@ two columns compare in sign and not in size.</p>
 </html>
 """
     aside = file.with_suffix(".aside")
-    aside.write_text(html, encoding="utf-8")
+    aside.write_text(html, encoding="utf-8", errors="backslashreplace")
     aside.replace(file)

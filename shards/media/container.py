@@ -48,7 +48,7 @@ class _Bytes:
         self.tell = content.tell
 
     def read(self, size: int) -> bytes:
-        """As the file does. An error is raised once: PyAV keeps one for its caller and prints what comes before that."""
+        """As the file does. An error is raised once: PyAV keeps one for its caller and prints those before it."""
         if self._failed:
             return b""
         try:

@@ -113,15 +113,15 @@ def test_what_no_network_of_tensors_needs_is_refused(teacher, tmp_path, member) 
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "reason"),
     [
-        ("torch.ops.aten.conv2d.default", "torch.hub.load"),
-        ("torch.ops.aten.conv2d.default", "torch.ops.aten.from_file.default"),
-        ('"name": "x"', "\"name\": \"x=__import__('os').system('true')\""),
+        ("torch.ops.aten.conv2d.default", "torch.hub.load", "none of the operators that networks of pictures"),
+        ("torch.ops.aten.conv2d.default", "torch.ops.aten.from_file.default", "none of the operators that networks"),
+        ('"name": "x"', "\"name\": \"x=__import__('os').system('true')\"", "is not what a network of tensor operators"),
     ],
 )
-def test_functions_and_names_that_are_more_than_that_are_refused(teacher, tmp_path, old, new) -> None:
-    with pytest.raises(ValueError, match="is not what a network of tensor operators has there"):
+def test_functions_and_names_that_are_more_than_that_are_refused(teacher, tmp_path, old, new, reason) -> None:
+    with pytest.raises(ValueError, match=reason):
         open_program(rewritten(teacher[0], tmp_path / "changed.pt2", in_program(old, new)), CPU)
 
 

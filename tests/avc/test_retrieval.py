@@ -191,7 +191,7 @@ def test_labels_match_by_name_or_stem_and_what_has_none_is_counted(shards, tmp_p
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("a.csv", "--PJHxphWEs,30.000,40.000,/m/09x0r\n", "row 1 has 4 columns"),
+        ("a.csv", "--PJHxphWEs,30.000,40.000,/m/09x0r\n", "line 1 has 4 columns"),
         ("a.jsonl", '{"file": "a.mp4", "labels": "dog"}', "'dog' is no list of labels"),
         ("a.csv", "dog/001.mp4,dog\ncat/001.mp4,cat\n", "dog/001.mp4 and cat/001.mp4 share one"),
         ("a.jsonl", '{"name": "a.mp4"}', "KeyError"),

@@ -170,7 +170,7 @@ def test_a_corrupt_recording_is_named_and_counted_and_takes_no_part(recordings, 
 def test_empty_and_endless_samples_and_a_missing_file_are_unreadable(tmp_path) -> None:
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 22_050)
     soundfile.write(tmp_path / "nan.wav", np.full(9, np.nan), 22_050, subtype="FLOAT")
-    for name, words in (("empty.wav", "no samples"), ("nan.wav", "not finite"), ("absent.wav", "opening")):
+    for name, words in (("empty.wav", "no samples"), ("nan.wav", "not finite"), ("absent.wav", "no such file")):
         with pytest.raises(Unreadable, match=words):
             read_sound(tmp_path / name, 22_050)
 

@@ -1,0 +1,80 @@
+"""Pictures and recordings that somebody else made: of known forms only, and bounded before memory is taken for them.
+
+The bounds of pictures and of sample rates are those of packing (shards/media/container.py).
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.media import Rejected
+from shards.media.container import bound_picture, bound_sound
+
+FORMS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")  # Pillow would start Ghostscript for others
+MAX_SECONDS = 600  # of a recording: 10 minutes at 48 kHz are 115 MB of float32
+MAX_SAMPLES = 2**26  # of a recording's channels together
+_UNKNOWN = 2**62  # libsndfile's number of samples is above this where a stream does not tell
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `bound_picture` decides
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """A picture in RGB. Raises ValueError, without the path, for what is none, is damaged or is too large."""
+    _refuse_other_than_files(path)
+    try:
+        with Image.open(path, formats=FORMS) as picture:
+            bound_picture(picture.width, picture.height, Fraction(1))
+            return picture.convert("RGB")
+    except Rejected as error:
+        raise ValueError(str(error)) from None
+    except Exception as error:  # its decoders meet strange files with a dozen kinds
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def read_mono(path: Path) -> tuple[NDArray[np.float32], int]:
+    """A recording as float32 (samples,), the mean of its channels, usually in [-1, 1]; and its sample rate in Hz.
+
+    Raises ValueError, without the path, for what libsndfile cannot decode, for no samples, for samples that are not
+    finite, and for more than MAX_SECONDS or MAX_SAMPLES of them.
+    """
+    _refuse_other_than_files(path)
+    try:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
+            bound_sound(file.samplerate, file.channels)
+            _bound_length(file)  # before memory is taken for as many samples as it claims
+            mono: NDArray[np.float32] = file.read(dtype="float32", always_2d=True).mean(axis=1)
+            rate = int(file.samplerate)
+    except Rejected as error:
+        raise ValueError(str(error)) from None
+    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
+        raise ValueError(str(error)) from None
+    if not len(mono):
+        raise ValueError("it holds no samples")
+    if not np.isfinite(mono).all():
+        raise ValueError("it holds samples that are not finite")
+    return mono, rate
+
+
+def _bound_length(file: soundfile.SoundFile) -> None:
+    if file.frames >= _UNKNOWN:
+        raise ValueError("it does not tell how many samples it holds; encode it to a file, not to a pipe")
+    if file.frames > min(MAX_SECONDS * file.samplerate, MAX_SAMPLES // file.channels):
+        raise ValueError(
+            f"too large: {file.frames:,} samples in {file.channels} channels at {file.samplerate:,} Hz; at most "
+            f"{MAX_SECONDS} s and {MAX_SAMPLES:,} samples of all channels are read"
+        )
+
+
+def _refuse_other_than_files(path: Path) -> None:
+    if not path.exists():
+        raise ValueError("there is no such file")
+    if not path.is_file():
+        raise ValueError("it is not a regular file")

@@ -1,0 +1,34 @@
+"""Tables of text, .csv and .tsv, that somebody else wrote."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def read_table(path: Path, *, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table in UTF-8, each with the number of the line on which it begins.
+
+    Raises OSError where the file cannot be read; ValueError, with the line, for a quote that is not closed and for NUL.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file, delimiter=delimiter, strict=True)
+        while True:
+            line = rows.line_num + 1
+            try:
+                cells = next(rows, None)
+            except csv.Error as error:
+                raise ValueError(
+                    f"line {line}: a quote opens there and is not closed, or more follows where it is ({error})"
+                ) from None
+            if cells is None:
+                return
+            refuse_nul("".join(cells), line)
+            yield line, cells
+
+
+def refuse_nul(text: str, line: int) -> None:
+    """Raise ValueError where the text of a line holds a NUL, which neither names of files nor labels do."""
+    if "\0" in text:
+        raise ValueError(f"line {line} holds a NUL; is the file text in UTF-8?")
