@@ -5,13 +5,36 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
 
-from shards.format import CLIPS, FLOW, FORMAT_VERSION, JOURNAL, MANIFEST, PICTURES, PackSettings, picture_count
+from shards.format import (
+    CLIPS,
+    FLOW,
+    FORMAT_VERSION,
+    JOURNAL,
+    MANIFEST,
+    PICTURES,
+    SAMPLES_PER_TICK,
+    SPLITS,
+    PackSettings,
+    check_settings,
+)
+from shards.table import Table
+
+ROWS_AT_ONCE = 2**16  # that are looked at: what is computed of them stays in the processor's cache
+LARGEST_MANIFEST = 2**26  # bytes: of 300,000 shards
+
+# No path out of the folder, and no number that a file cannot have.
+FileName = Annotated[str, pydantic.Field(pattern=r"^(task-[0-9]+-of-[0-9]+/)?[a-z]+(-[0-9]+)?\.(tar|npy)$")]
+Bytes = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+Count = Annotated[int, pydantic.Field(ge=0, lt=2**32)]
 
 # Other folders than a task's are never named: whoever writes beside the shards takes their names.
 _NAME = re.compile(r"(task-[0-9]+-of-[0-9]+/)?[A-Za-z0-9_][A-Za-z0-9_.-]*\.(tar|npy)")
@@ -21,8 +44,8 @@ _NAME = re.compile(r"(task-[0-9]+-of-[0-9]+/)?[A-Za-z0-9_][A-Za-z0-9_.-]*\.(tar|
 class StoredFile:
     """A file of the packed folder and what it must be. Raises ValueError for a name that leads elsewhere."""
 
-    name: str  # relative to the folder: a shard that a task packed is `task-0001-of-0008/train-000000.tar`
-    bytes: int
+    name: FileName  # relative to the folder: a shard that a task packed is `task-0001-of-0008/train-000000.tar`
+    bytes: Bytes
     sha256: str  # hexadecimal
 
     def __post_init__(self) -> None:
@@ -34,8 +57,8 @@ class StoredFile:
 class ShardFile(StoredFile):
     """A shard: a tar file of `records` records, all of one split."""
 
-    split: str
-    records: int
+    split: Annotated[str, pydantic.Field(pattern=f"^({'|'.join(SPLITS)})$")]
+    records: Count
 
 
 @dataclass(frozen=True)
@@ -46,18 +69,19 @@ class Manifest:
     settings: PackSettings
     shards: tuple[ShardFile, ...]
     tables: tuple[StoredFile, ...]
-    packed: dict[str, int]  # records per split
-    rejected: dict[str, int]  # inputs per Reason
+    packed: dict[str, Count]  # records per split
+    rejected: dict[str, Count]  # inputs per Reason
 
 
 @dataclass(frozen=True)
 class Index:
-    """The opened tables of a packed folder, memory-mapped."""
+    """The opened tables of a packed folder."""
 
     manifest: Manifest
     clips: np.ndarray  # CLIP rows, or CLIP_WITH_FLOW, sorted by key
-    pictures: np.ndarray  # uint32: where each picture starts inside its member, and where the last one ends
-    flow: np.ndarray | None  # likewise of the steps of optical flow
+    rows: Table  # the same on the disk
+    pictures: Table  # uint32: where each picture starts inside its member, and where the last one ends
+    flow: Table | None  # likewise of the steps of optical flow
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -69,7 +93,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give the folder that `avc pack ... --out FOLDER` made")
     try:
-        text = (folder / MANIFEST).read_bytes()
+        text = _manifest_text(folder / MANIFEST)
     except FileNotFoundError:
         if (folder / JOURNAL).is_file():
             raise ValueError(
@@ -87,7 +111,7 @@ def read_manifest(folder: Path) -> Manifest:
     damaged = f"{folder / MANIFEST} is not what the packer wrote ({{}}). Run the same `avc pack` command again"
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(damaged.format(error)) from None
     version = content.get("format") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
@@ -96,37 +120,82 @@ def read_manifest(folder: Path) -> Manifest:
             "pack the videos again, or use the release of avc that packed them"
         )
     try:
-        return pydantic.TypeAdapter(Manifest).validate_python(content)
+        manifest = pydantic.TypeAdapter(Manifest).validate_python(content)
+        check_settings(manifest.settings)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise ValueError(damaged.format(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")) from None
+    except ValueError as error:
+        raise ValueError(damaged.format(error)) from None
+    if len({shard.name for shard in manifest.shards}) < len(manifest.shards):
+        raise ValueError(damaged.format("it lists a shard twice"))
+    return manifest
+
+
+def _manifest_text(path: Path) -> bytes:
+    facts = os.stat(path)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST_MANIFEST:
+        raise ValueError(f"{path} is no file, or has {facts.st_size:,} bytes of at most {LARGEST_MANIFEST:,}")
+    return path.read_bytes()
 
 
 def open_index(folder: Path) -> Index:
-    """Map the tables of a packed folder and check them against each other.
+    """Open the tables of a packed folder, and hold every number of the clips against the shards and the other tables.
 
-    Raises ValueError as `read_manifest` does, and when a table is missing, of another type or of another length.
+    Raises ValueError as `read_manifest` does, and when a table is missing, of another type or length, or points to
+    what is not there.
     """
     manifest = read_manifest(folder)
-    clips = _map(folder, CLIPS, manifest.settings.clip_type)
-    pictures = _map(folder, PICTURES, np.dtype(np.uint32))
-    flow = _map(folder, FLOW, np.dtype(np.uint32)) if manifest.settings.flow else None
-    if len(clips) != sum(shard.records for shard in manifest.shards):
-        listed = sum(shard.records for shard in manifest.shards)
-        raise _unlike(folder, f"{CLIPS} has {len(clips)} rows and {MANIFEST} lists {listed} records")
-    if len(clips):
-        last = clips[int(np.argmax(clips["first_picture"]))]
-        rows = int(last["first_picture"]) + picture_count(int(last["ticks"]), int(last["every"])) + 1
-        if len(pictures) != rows:
-            raise _unlike(folder, f"{PICTURES} has {len(pictures)} rows and {CLIPS} needs {rows}")
-        if flow is not None:
-            last = clips[int(np.argmax(clips["first_flow"]))]
-            rows = int(last["first_flow"]) + int(last["ticks"])
-            if len(flow) != rows:
-                raise _unlike(folder, f"{FLOW} has {len(flow)} rows and {CLIPS} needs {rows}")
-        if int(clips["shard"].max()) >= len(manifest.shards):
-            raise _unlike(folder, f"{CLIPS} names shard {clips['shard'].max()} of {len(manifest.shards)}")
-    return Index(manifest, clips, pictures, flow)
+    rows = _table(folder, CLIPS, manifest.settings.clip_type)
+    pictures = _table(folder, PICTURES, np.dtype(np.uint32))
+    flow = _table(folder, FLOW, np.dtype(np.uint32)) if manifest.settings.flow else None
+    listed = sum(shard.records for shard in manifest.shards)
+    if len(rows) != listed:
+        raise _unlike(folder, f"{CLIPS} has {len(rows)} rows and {MANIFEST} lists {listed} records")
+    try:
+        clips = rows[:]
+    except OSError as error:
+        raise _unlike(folder, f"{CLIPS} cannot be read: {error.strerror}") from None
+    of_pictures = -(-clips["ticks"].astype(np.int64) // manifest.settings.every) + 1
+    _check_starts(folder, PICTURES, pictures, clips["first_picture"], of_pictures)
+    if flow is not None:
+        _check_starts(folder, FLOW, flow, clips["first_flow"], clips["ticks"])
+    for first in range(0, len(clips), ROWS_AT_ONCE):
+        before = max(0, first - 1)  # rules hold between neighbors, too
+        for wrong, what in _rules(manifest, clips[before : first + ROWS_AT_ONCE]):
+            _refuse_rows(folder, before, wrong, what)
+    return Index(manifest, clips, rows, pictures, flow)
+
+
+def _rules(manifest: Manifest, clips: np.ndarray) -> Iterator[tuple[Any, str]]:
+    """Which rows break each of the rules of an index, and how they do."""
+    digits = np.ascontiguousarray(clips["key"]).view(np.uint8).reshape(len(clips), clips.dtype["key"].itemsize)
+    yield ~np.isin(digits, np.frombuffer(b"0123456789abcdef", np.uint8)).all(axis=1), "has no hexadecimal key"
+    yield np.append(False, clips["key"][1:] <= clips["key"][:-1])[: len(clips)], "is not sorted by its key"
+    yield clips["split"] >= len(SPLITS), "is of no split"
+    yield clips["every"] != manifest.settings.every, "keeps other pictures than the settings say"
+    yield (clips["ticks"] == 0) | (clips["width"] == 0) | (clips["height"] == 0), "has no ticks or no pixels"
+    samples = clips["ticks"].astype(np.int64) * SAMPLES_PER_TICK
+    yield (clips["sound_from"] > clips["sound_to"]) | (clips["sound_to"] > samples), "has sound outside of the clip"
+    yield clips["shard"] >= len(manifest.shards), f"names another shard than the {len(manifest.shards)} of {MANIFEST}"
+    ends = np.array([shard.bytes for shard in manifest.shards], np.uint64)[clips["shard"]]
+    for member in ("json", "mjpeg", "sound", *(["flow"] if manifest.settings.flow else [])):
+        offset, size = clips[f"{member}_offset"], clips[f"{member}_size"]  # their sum may have more than 64 bits
+        yield (offset > ends) | (size > ends - np.minimum(offset, ends)), f"has its {member} beyond the shard's end"
+
+
+def _check_starts(folder: Path, name: str, table: Table, firsts: np.ndarray, counts: np.ndarray) -> None:
+    """What the clips own of a table lies side by side, from its begin to its end."""
+    ends = np.cumsum(counts, dtype=np.uint64)
+    needed = int(ends[-1]) if len(ends) else 0
+    if len(table) != needed:
+        raise _unlike(folder, f"{name} has {len(table)} rows and {CLIPS} needs {needed}")
+    _refuse_rows(folder, 0, firsts != ends - counts.astype(np.uint64), f"does not follow the one before it in {name}")
+
+
+def _refuse_rows(folder: Path, first: int, wrong: np.ndarray, what: str) -> None:
+    if wrong.any():
+        raise _unlike(folder, f"row {first + int(np.argmax(wrong))} of {CLIPS} {what}")
 
 
 def check_shards(folder: Path, manifest: Manifest) -> None:
@@ -146,17 +215,15 @@ def check_shards(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def _map(folder: Path, name: str, dtype: np.dtype) -> np.ndarray:
+def _table(folder: Path, name: str, dtype: np.dtype) -> Table:
     try:
-        # A plain ndarray over the mapping: reading one row of a np.memmap costs several times as much.
-        table = np.asarray(np.load(folder / name, mmap_mode="r", allow_pickle=False))
+        return Table(folder / name, dtype)
     except FileNotFoundError:
         raise _unlike(folder, f"{name} is not there") from None
+    except OSError as error:
+        raise _unlike(folder, f"{name} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise _unlike(folder, f"{name} cannot be read: {error}") from None
-    if table.dtype != dtype or table.ndim != 1:
-        raise _unlike(folder, f"{name} is not a table of the type that this version reads")
-    return table
+        raise _unlike(folder, f"{name} {error}") from None
 
 
 def _unlike(folder: Path, what: str) -> ValueError:

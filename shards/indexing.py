@@ -13,7 +13,7 @@ import numpy as np
 
 from shards.durable import sync_folder, written_aside
 from shards.format import CLIPS, FLOW, FORMAT_VERSION, MANIFEST, PICTURES, SPLITS, PackSettings, Reason
-from shards.index import Manifest, ShardFile, StoredFile
+from shards.index import LARGEST_MANIFEST, Manifest, ShardFile, StoredFile
 from shards.journal import Event, Packed, Rejection
 
 REJECTED = "rejected.tsv"  # name, reason and detail of every input that is not in the shards, for people
@@ -75,9 +75,13 @@ def write_index(folder: Path, settings: PackSettings, events: Iterable[Event]) -
         packed={split: splits[code] for code, split in enumerate(SPLITS)},
         rejected={reason.value: reasons[reason] for reason in Reason if reasons[reason]},
     )
+    content = json.dumps(asdict(manifest) | {"settings": settings.written()}, indent=1).encode("ascii") + b"\n"
+    if len(content) > LARGEST_MANIFEST:
+        raise ValueError(
+            f"{folder} has {len(shards):,} shards, more than a manifest can list: pack again with a larger --shard-mb"
+        )
     with written_aside(folder / MANIFEST) as file:
-        content = asdict(manifest) | {"settings": settings.written()}
-        file.write(json.dumps(content, indent=1).encode("ascii") + b"\n")
+        file.write(content)
     return manifest
 
 

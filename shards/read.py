@@ -17,7 +17,7 @@ import itertools
 import json
 import os
 import resource
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,13 @@ import simplejpeg
 import soundfile
 
 from shards.flow import decode_flow
-from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, SPLITS
+from shards.format import CLIPS, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, SPLITS
 from shards.index import check_shards, open_index
+from shards.table import Table
 from shards.window import Descriptor, Window
+
+ROWS_KEPT = 256  # of the index, where it is not in memory: one clip's row is asked for several times in a row
+LEFT_OUT = ("index", "_descriptor", "_read_row")  # of what is pickled
 
 LARGEST_LIMIT = 2**20  # of open files, where a process has none
 
@@ -59,29 +63,47 @@ class Shards:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._open(Path(folder).expanduser())
-        check_shards(self.folder, self.manifest)
+        self.folder = Path(folder).expanduser()
+        index = open_index(self.folder)
+        check_shards(self.folder, index.manifest)
+        self.manifest, self.index = index.manifest, index.clips
+        self._rows, self.pictures, self._flow = index.rows, index.pictures, index.flow
+        self._open_shards()
 
-    def _open(self, folder: Path) -> None:
-        index = open_index(folder)
-        self.folder = folder
-        self.manifest = index.manifest
-        self.index = index.clips
-        self.pictures = index.pictures
-        self._flow = index.flow
-        paths = [folder / shard.name for shard in self.manifest.shards]
+    def _open_shards(self) -> None:
+        paths = [self.folder / shard.name for shard in self.manifest.shards]
         # Threads hold the Descriptor while they read, so that one that falls out of the cache closes after them. The
         # cache does not refer to this object, so that both go when the last reference to it does.
         self._descriptor = lru_cache(maxsize=shards_kept_open())(lambda shard: Descriptor(paths[shard]))
+        rows = self._rows
+        self._read_row = lru_cache(maxsize=ROWS_KEPT)(lambda clip: rows[clip : clip + 1][0])
 
-    def __getstate__(self) -> Path:
-        return self.folder
+    def __getstate__(self) -> dict[str, Any]:
+        # Neither the index, which each process that reads would hold, nor anything that is opened while unpickling:
+        # what is gone by then is a BadRecord of the first read.
+        return {name: value for name, value in self.__dict__.items() if name not in LEFT_OUT}
 
-    def __setstate__(self, folder: Path) -> None:
-        self._open(folder)  # the process that pickled it has looked at every shard already
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._open_shards()
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self._rows)
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        """All rows of the index: read when the folder is opened, in another process when they are asked for."""
+        try:
+            return self._rows[:]
+        except OSError as error:
+            raise self._bad_index(0, error) from None
+
+    def _row(self, clip: int) -> np.void:
+        try:
+            row: np.void = self.index[clip] if "index" in self.__dict__ else self._read_row(clip)
+        except OSError as error:
+            raise self._bad_index(clip, error) from None
+        return row
 
     def clips(self, split: str) -> np.ndarray:
         """Row numbers (int64, ascending: sorted by key) of the clips of one split; ValueError for an unknown split."""
@@ -91,11 +113,11 @@ class Shards:
 
     def key(self, clip: int) -> str:
         """The clip's key: 32 hexadecimal digits from the hash of the video file that it came from."""
-        return str(self.index[clip]["key"], "ascii")
+        return str(self._row(clip)["key"], "ascii")
 
     def info(self, clip: int) -> dict[str, Any]:
         """The record's JSON member: name of the source, sizes, and facts about the source's streams."""
-        data = self._read(clip, "json", offset=0, size=int(self.index[clip]["json_size"]))
+        data = self._read(clip, "json", offset=0, size=int(self._row(clip)["json_size"]))
         try:
             content = json.loads(data)
         except ValueError as error:
@@ -117,7 +139,7 @@ class Shards:
 
         Raises as `frame` does.
         """
-        row = self.index[clip]
+        row = self._row(clip)
         ticks, every = int(row["ticks"]), int(row["every"])
         for tick in (first_tick, first_tick + (count - 1) * every):
             if not 0 <= tick < ticks or tick % every:
@@ -126,7 +148,7 @@ class Shards:
                     f"{'tick' if every == 1 else f'{every}th tick'} of 0 to {ticks - 1}"
                 )
         place = int(row["first_picture"]) + first_tick // every
-        return self._images(clip, "mjpeg", self.pictures[place : place + count + 1])
+        return self._images(clip, "mjpeg", self.pictures, place, count)
 
     def picture(self, clip: int, tick: int, *, reduce: int = 1) -> np.ndarray:
         """The picture shown at `tick`: uint8, height x width x 3, RGB.
@@ -138,7 +160,7 @@ class Shards:
 
     def film(self, clip: int, first_tick: int, *, count: int, reduce: int = 1) -> list[np.ndarray]:
         """`count` kept pictures in a row, the first at `first_tick`, each as `picture` gives it and with its errors."""
-        row = self.index[clip]
+        row = self._row(clip)
         width, height, every = int(row["width"]), int(row["height"]), int(row["every"])
         film = []
         for place, data in enumerate(self.frames(clip, first_tick, count=count)):
@@ -157,7 +179,7 @@ class Shards:
         """
         if self._flow is None:
             raise ValueError(f"{self.folder} holds no optical flow: pack the videos again with `avc pack --flow`")
-        row = self.index[clip]
+        row = self._row(clip)
         if first_tick < 0 or first_tick + count >= int(row["ticks"]):
             raise ValueError(
                 f"clip {self.key(clip)} has no motion from tick {first_tick} to {first_tick + count}: it has ticks 0 "
@@ -165,7 +187,7 @@ class Shards:
             )
         place = int(row["first_flow"]) + first_tick
         steps = []
-        for step, data in enumerate(self._images(clip, "flow.mjpeg", self._flow[place : place + count + 1])):
+        for step, data in enumerate(self._images(clip, "flow.mjpeg", self._flow, place, count)):
             try:
                 steps.append(decode_flow(data, width=int(row["width"]), height=int(row["height"]), reduce=reduce))
             except ValueError as error:
@@ -178,7 +200,7 @@ class Shards:
 
         Raises ValueError when these are not all inside the clip, BadRecord when the bytes are not there.
         """
-        row = self.index[clip]
+        row = self._row(clip)
         total = int(row["ticks"]) * SAMPLES_PER_TICK
         if first_sample < 0 or samples < 1 or first_sample + samples > total:
             raise ValueError(
@@ -199,20 +221,24 @@ class Shards:
             raise self._bad(clip, "flac", f"{len(sound)} samples came back instead of {samples}")
         return sound
 
-    def _images(self, clip: int, member: str, starts: np.ndarray) -> list[bytes]:
-        bounds = starts.tolist()
+    def _images(self, clip: int, member: str, table: Table, first: int, count: int) -> list[bytes]:
+        try:
+            bounds = table[first : first + count + 1].tolist()
+        except OSError as error:
+            why = f"{table.path.name}, which says where its pictures are, cannot be read: {error.strerror}"
+            raise self._bad(clip, member, why) from None
         data = self._read(clip, member, offset=bounds[0], size=bounds[-1] - bounds[0])
         return [data[start - bounds[0] : end - bounds[0]] for start, end in itertools.pairwise(bounds)]
 
     def _place(self, clip: int, member: str) -> tuple[int, int]:
-        row = self.index[clip]
+        row = self._row(clip)
         column = COLUMNS[member]
         return int(row[f"{column}_offset"]), int(row[f"{column}_size"])
 
     def _window(self, clip: int, member: str) -> io.BufferedReader:
         offset, size = self._place(clip, member)
         try:
-            descriptor = self._descriptor(int(self.index[clip]["shard"]))
+            descriptor = self._descriptor(int(self._row(clip)["shard"]))
         except OSError as error:
             raise self._bad(clip, member, f"the shard cannot be opened ({error.strerror})") from None
         return io.BufferedReader(Window(descriptor, offset=offset, size=size))
@@ -222,15 +248,18 @@ class Shards:
         if size < 0 or offset + size > member_size:
             raise self._bad(clip, member, f"the index points to bytes {offset} to {offset + size} of {member_size}")
         try:
-            data = self._descriptor(int(self.index[clip]["shard"])).read(start + offset, size)
+            data = self._descriptor(int(self._row(clip)["shard"])).read(start + offset, size)
         except OSError as error:
             raise self._bad(clip, member, f"the shard cannot be read ({error.strerror})") from None
         if len(data) != size:
             raise self._bad(clip, member, f"{len(data)} bytes came back instead of {size}: the shard is truncated")
         return data
 
+    def _bad_index(self, clip: int, error: OSError) -> BadRecord:
+        return BadRecord(str(self.folder), CLIPS, f"number {clip}", "the row", str(error.strerror))
+
     def _bad(self, clip: int, member: str, reason: str) -> BadRecord:
-        shard = self.manifest.shards[int(self.index[clip]["shard"])].name
+        shard = self.manifest.shards[int(self._row(clip)["shard"])].name
         key = self.key(clip)
         return BadRecord(str(self.folder), shard, key, f"{key}.{member}", reason)
 

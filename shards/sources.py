@@ -65,7 +65,6 @@ def _from_list(path: str, left_out: Identity | None) -> Iterator[Source]:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
             if len(line) > LONGEST_LINE:
                 raise ValueError(f"line {number} of {path} is longer than {LONGEST_LINE:,} bytes: it holds no paths")
-        for number, line in enumerate(file, start=1):
             if b"\0" in line:
                 raise ValueError(
                     f"line {number} of {path} holds a NUL, which no path does: is it a list of paths in text?"

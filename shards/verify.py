@@ -146,13 +146,16 @@ def _content_problem(extension: str, content: bytes, clip: np.void, index: Index
         except (ValueError, KeyError, TypeError) as error:
             return f"not the facts of a record: {error!r}"
         return f"its {', '.join(wrong)} is not what the index says" if wrong else ""
-    if extension == "mjpeg":
-        first = int(clip["first_picture"])
-        return _images_problem(content, index.pictures[first : first + picture_count(ticks, int(clip["every"])) + 1])
-    if extension == "flow.mjpeg":
-        assert index.flow is not None
-        first = int(clip["first_flow"])
-        return _images_problem(content, index.flow[first : first + ticks])
+    if extension in ("mjpeg", "flow.mjpeg"):
+        flow = extension == "flow.mjpeg"
+        table = index.flow if flow else index.pictures
+        first = int(clip["first_flow" if flow else "first_picture"])
+        count = ticks if flow else picture_count(ticks, int(clip["every"])) + 1
+        assert table is not None
+        try:
+            return _images_problem(content, table[first : first + count])
+        except OSError as error:
+            return f"{table.path.name} cannot be read: {error.strerror}"
     wanted = ticks * SAMPLES_PER_TICK
     if extension == "wav" and len(content) != WAV_HEADER_BYTES + 2 * wanted:
         return f"{len(content):,} bytes for {wanted:,} samples"

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
+import random
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from shards.pack import pack
+from shards.read import BadRecord, Shards
 from shards.tasks import Task
 from tests.command_line import avc
 from tests.shards.packing import SETTINGS, SHARD_BYTES, content
@@ -92,3 +100,198 @@ def test_a_task_whose_journal_was_emptied_is_neither_merged_nor_packed_over(
     assert (done.returncode == 2 and "does not tell all of" in done.stderr) or left == -1
     if left != -1:
         assert content(journal.parent) == before
+
+
+MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a list": lambda m: [m],
+    "nothing": lambda m: None,
+    "shards as text": lambda m: m | {"shards": "train"},
+    "a shard outside": lambda m: _with_shard(m, name="../train-000000.tar"),
+    "a shard by an absolute path": lambda m: _with_shard(m, name="/etc/passwd"),
+    "a shard deep in a folder": lambda m: _with_shard(m, name="task-1-of-1/x/train-000000.tar"),
+    "a shard with a line break": lambda m: _with_shard(m, name="train-000000.tar\n"),
+    "a shard with a NUL": lambda m: _with_shard(m, name="train\0.tar"),
+    "a shard twice": lambda m: m | {"shards": [m["shards"][0], *m["shards"]]},
+    "a size of 2^70": lambda m: _with_shard(m, bytes=2**70),
+    "a size below 0": lambda m: _with_shard(m, bytes=-1),
+    "a size that is not a number": lambda m: _with_shard(m, bytes=float("nan")),
+    "-1 records": lambda m: _with_shard(m, records=-1),
+    "10^30 records": lambda m: _with_shard(m, records=10**30),
+    "an unknown split": lambda m: _with_shard(m, split="dev"),
+    "every 0": lambda m: m | {"settings": m["settings"] | {"every": 0}},
+    "every 10^30": lambda m: m | {"settings": m["settings"] | {"every": 10**30}},
+    "sound of no kind": lambda m: m | {"settings": m["settings"] | {"sound": "../x"}},
+    "flow that is not there": lambda m: m | {"settings": m["settings"] | {"flow": True}},
+    "settings that are none": lambda m: m | {"settings": []},
+    "no shards": lambda m: m | {"shards": []},
+    "another format": lambda m: m | {"format": [10**30]},
+}
+
+
+def _with_shard(manifest: dict[str, Any], **changes: object) -> dict[str, Any]:
+    first, *others = manifest["shards"]
+    return manifest | {"shards": [first | changes, *others]}
+
+
+def refused(folder: Path) -> str:
+    """What `avc verify` and opening for training say of a folder, which are to agree that it cannot be read."""
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        Shards(folder)
+    done = avc("verify", folder)
+    assert done.returncode in (1, 2) and done.stderr.count("\n") <= 1
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_a_manifest_that_somebody_wrote_by_hand_is_refused_in_words(out: Path, name: str) -> None:
+    content = json.loads((out / "manifest.json").read_text())
+    (out / "manifest.json").write_text(json.dumps(MANIFESTS[name](content)))
+    assert str(out) in refused(out)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[" * 1_000_000, b"9" * 1_000_000, b"\xff\xfe", b'{"format":1' + b"0" * 9]
+)
+def test_a_manifest_that_is_no_json_is_refused_in_words(out: Path, text: bytes) -> None:
+    (out / "manifest.json").write_bytes(text)
+    assert "manifest.json is not what the packer wrote" in refused(out) or b"format" in text
+
+
+def test_a_manifest_of_gigabytes_or_a_pipe_is_not_read(out: Path) -> None:
+    os.truncate(out / "manifest.json", 10**10)
+    assert "10,000,000,000 bytes" in refused(out)
+    (out / "manifest.json").unlink()
+    os.mkfifo(out / "manifest.json")
+    assert "is no file" in refused(out)
+
+
+NUMBERS: dict[str, tuple[str, int]] = {
+    **{f"{name}_offset": (f"{name} beyond", 2**63) for name in ("json", "mjpeg", "sound")},
+    **{f"{name}_size": (f"{name} beyond", 2**64 - 1) for name in ("json", "mjpeg", "sound")},
+    "split": ("of no split", 3),
+    "shard": ("names another shard", 2**32 - 1),
+    "ticks": ("pictures.npy has", 2**32 - 1),
+    "every": ("keeps other pictures", 0),
+    "width": ("no pixels", 0),
+    "height": ("no pixels", 0),
+    "first_picture": ("does not follow", 2**63),
+    "sound_from": ("sound outside", 2**32 - 1),
+    "sound_to": ("sound outside", 2**32 - 1),
+}
+
+
+@pytest.mark.parametrize("column", NUMBERS)
+def test_a_number_of_the_index_that_cannot_be_is_refused_with_its_row(out: Path, column: str) -> None:
+    words, value = NUMBERS[column]
+    clips = np.load(out / "clips.npy")
+    clips[5][column] = value
+    np.save(out / "clips.npy", clips)
+    said = refused(out)
+    assert words in said and ("row 5 of clips.npy" in said or column == "ticks")
+
+
+@pytest.mark.parametrize("key", [b"", b"\xff" * 32, b"../" * 10, b"f" * 32])
+def test_a_key_that_is_not_hexadecimal_or_out_of_order_is_refused(out: Path, key: bytes) -> None:
+    clips = np.load(out / "clips.npy")
+    clips["key"][5] = key
+    np.save(out / "clips.npy", clips)
+    assert "of clips.npy has no hexadecimal key" in refused(out) or key == b"f" * 32
+
+
+def test_offsets_whose_sum_with_the_size_wraps_round_are_refused(out: Path) -> None:
+    clips = np.load(out / "clips.npy")
+    clips[2]["json_offset"], clips[2]["json_size"] = 2**64 - 512, 1024
+    np.save(out / "clips.npy", clips)
+    assert "row 2 of clips.npy has its json beyond the shard's end" in refused(out)
+
+
+def _npy(header: bytes) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+TABLES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "half": lambda data: data[: len(data) // 2],
+    "a row less": lambda data: data[:-4],
+    "a row more": lambda data: data + bytes(125),
+    "noise": lambda data: random.Random(2).randbytes(len(data)),
+    "zeros": lambda data: bytes(len(data)),
+    "version 9": lambda data: data[:6] + b"\x09" + data[7:],
+    "a header that is no dictionary": lambda data: _npy(b"[" * 9000),
+    "a header with unclosed brackets": lambda data: _npy(b"{'descr': (((((((((\n"),
+    "a header of minus signs": lambda data: _npy(b"-" * 9000 + b"1"),
+    "2^60 rows": lambda data: _npy(b"{'descr': '<u4', 'fortran_order': False, 'shape': (1152921504606846976,), }\n"),
+    "-1 rows": lambda data: _npy(b"{'descr': '<u4', 'fortran_order': False, 'shape': (-1,), }\n"),
+    "objects": lambda data: _npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n") + bytes(8),
+}
+
+
+@pytest.mark.parametrize("table", ["clips.npy", "pictures.npy"])
+@pytest.mark.parametrize("name", TABLES)
+def test_a_damaged_table_is_refused_in_words(out: Path, table: str, name: str) -> None:
+    (out / table).write_bytes(TABLES[name]((out / table).read_bytes()))
+    assert table in refused(out)
+
+
+def bad_records(shards: Shards) -> list[BadRecord]:
+    """What goes wrong when all clips are read; nothing but this may be raised."""
+    found = []
+    for clip in range(len(shards)):
+        reads = [partial(shards.key, clip), partial(shards.info, clip), partial(shards.picture, clip, 0)]
+        for read in (*reads, partial(shards.sound, clip, 0)):
+            try:
+                read()
+            except BadRecord as error:
+                found.append(error)
+    return found
+
+
+def test_no_noise_in_the_tables_raises_anything_but_words(out: Path) -> None:
+    rng = random.Random(5)
+    data = {name: (out / name).read_bytes() for name in ("clips.npy", "pictures.npy")}
+    opened = 0
+    for _ in range(400):
+        for name, whole in data.items():
+            changed = bytearray(whole)
+            for _ in range(rng.choice([0, 1, 1, 30])):
+                changed[rng.choice([rng.randrange(len(whole)), rng.randrange(128)])] = rng.randrange(256)
+            (out / name).write_bytes(changed)
+        try:
+            shards = Shards(out)
+        except ValueError:
+            continue
+        opened += 1
+        bad_records(shards)
+    assert opened
+
+
+CUTS: dict[str, Callable[[Path], object]] = {
+    "clips.npy emptied": lambda folder: os.truncate(folder / "clips.npy", 0),
+    "clips.npy cut": lambda folder: os.truncate(folder / "clips.npy", 1000),
+    "clips.npy removed": lambda folder: (folder / "clips.npy").unlink(),
+    "pictures.npy emptied": lambda folder: os.truncate(folder / "pictures.npy", 0),
+    "pictures.npy removed": lambda folder: (folder / "pictures.npy").unlink(),
+    "pictures.npy longer": lambda folder: os.truncate(folder / "pictures.npy", 10**6),
+    "manifest removed": lambda folder: (folder / "manifest.json").unlink(),
+    "shards emptied": lambda folder: [os.truncate(path, 0) for path in folder.glob("*.tar")],
+    "shards removed": lambda folder: [path.unlink() for path in folder.glob("*.tar")],
+    "all removed": lambda folder: shutil.rmtree(folder),
+}
+
+
+@pytest.mark.parametrize("at_work", [False, True], ids=["opened", "at work"])
+@pytest.mark.parametrize("name", CUTS)
+def test_what_disappears_under_those_who_read_is_a_bad_record_or_does_not_matter(
+    out: Path, name: str, at_work: bool
+) -> None:
+    rank = Shards(out)
+    worker: Shards = pickle.loads(pickle.dumps(rank))
+    if at_work:
+        for shards in (rank, worker):
+            shards.picture(0, 0)
+    state = pickle.dumps(rank)
+    CUTS[name](out)
+    late: Shards = pickle.loads(state)
+    bad = [error for shards in (rank, worker, late) for error in bad_records(shards)]
+    assert bad or name == "manifest removed"
+    assert all("`avc verify " in str(error) for error in bad)
