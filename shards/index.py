@@ -31,8 +31,7 @@ from shards.table import Table
 ROWS_AT_ONCE = 2**16  # that are looked at: what is computed of them stays in the processor's cache
 LARGEST_MANIFEST = 2**26  # bytes: of 300,000 shards
 
-# No path out of the folder, and no number that a file cannot have.
-FileName = Annotated[str, pydantic.Field(pattern=r"^(task-[0-9]+-of-[0-9]+/)?[a-z]+(-[0-9]+)?\.(tar|npy)$")]
+# No number that a file cannot have.
 Bytes = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**32)]
 
@@ -44,7 +43,7 @@ _NAME = re.compile(r"(task-[0-9]+-of-[0-9]+/)?[A-Za-z0-9_][A-Za-z0-9_.-]*\.(tar|
 class StoredFile:
     """A file of the packed folder and what it must be. Raises ValueError for a name that leads elsewhere."""
 
-    name: FileName  # relative to the folder: a shard that a task packed is `task-0001-of-0008/train-000000.tar`
+    name: str  # relative to the folder: a shard that a task packed is `task-0001-of-0008/train-000000.tar`
     bytes: Bytes
     sha256: str  # hexadecimal
 
