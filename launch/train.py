@@ -1,6 +1,8 @@
 """What `avc train` and torchrun start: a configuration becomes a trained network.
 
 torchrun --nproc-per-node 4 -m launch.train configs/ave.yaml data.shards=~/shards run.dir=runs/ave
+
+The framework is imported in functions: a rank begins to follow torchrun's agent before.
 """
 
 from __future__ import annotations
@@ -9,17 +11,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
-from avc.config import load_config
-from avc.data.prefetch import WorkerLost
-from avc.training.attempt import Superseded
-from avc.training.distributed import join
-from avc.training.loop import NonFiniteLoss, train
-from avc.training.watch import PeerLost, leave
+from avc.training.agent import follow_agent
+from avc.training.leaving import leave
 from launch.asked import Asked
 from launch.mistakes import in_words
-from launch.progress import progress
-from shards.read import BadRecord
 
 
 def run_here(path: str, overrides: Sequence[str]) -> None:
@@ -27,6 +24,8 @@ def run_here(path: str, overrides: Sequence[str]) -> None:
 
     The exit status is then 128 plus the signal's number. A second Ctrl-C interrupts at once.
     """
+    follow_agent()
+    import_module("avc.training.loop")  # takes seconds in which a signal may end this process: there is nothing to save
     with Asked(signal.SIGINT, signal.SIGTERM) as asked:
         if run(path, overrides, stop=asked):
             return
@@ -43,6 +42,15 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
     not finite, an attempt that a later one has superseded, a rank or a worker that is gone, and with 130 when
     interrupted.
     """
+    from avc.config import load_config
+    from avc.data.prefetch import WorkerLost
+    from avc.training.attempt import Superseded
+    from avc.training.distributed import join
+    from avc.training.loop import NonFiniteLoss, train
+    from avc.training.watch import PeerLost
+    from launch.progress import progress
+    from shards.read import BadRecord
+
     config = load_config(path, overrides)
     try:
         with join(config.training, stop=stop) as world:

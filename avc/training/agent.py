@@ -1,4 +1,7 @@
-"""torchrun's agent, which starts the ranks of a node and keeps the store that they meet at."""
+"""torchrun's agent, which starts the ranks of a node and keeps the store that they meet at.
+
+Imported before anything that takes time: a rank looks after its agent from the beginning.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import socket
 import threading
 import time
 
-from avc.training.watch import PeerLost, leave
+from avc.training.leaving import leave
 
 LOOKED_SECONDS = 0.5  # between two looks at whether it lives
 REFUSED_SECONDS = 3.0  # that nobody may listen where its store is; it is open before there are ranks
@@ -16,7 +19,7 @@ REFUSED_SECONDS = 3.0  # that nobody may listen where its store is; it is open b
 def follow_agent() -> None:
     """Under torchrun, let this process end with the agent that has started it, also where that one is killed.
 
-    Raises PeerLost where it is gone already. Elsewhere a training may outlive what started it, a shell for example.
+    Elsewhere a training may outlive what has started it, a shell for example.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return
@@ -38,10 +41,9 @@ def _refuse_absent(host: str, port: int) -> None:
         try:
             socket.create_connection((host, port), timeout=REFUSED_SECONDS).close()
             return
-        except ConnectionRefusedError as error:
+        except ConnectionRefusedError:
             if time.monotonic() > deadline:
-                text = f"torchrun's agent, which keeps the store of the ranks at {host}:{port}, is gone"
-                raise PeerLost(text) from error
+                leave(f"torchrun's agent, which keeps the store of the ranks at {host}:{port}, is gone")
             time.sleep(LOOKED_SECONDS)
         except OSError:  # a slow network, or none: meeting the other ranks will show it
             return

@@ -21,7 +21,6 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from avc.config import TrainingSettings
-from avc.training.agent import follow_agent
 from avc.training.watch import PeerLost, Watch
 
 T = TypeVar("T")
@@ -88,7 +87,6 @@ def join(settings: TrainingSettings, *, stop: Callable[[], bool] | None = None) 
     nccl on CUDA, gloo on CPU. stop: whether to wait no longer for the others. Raises ValueError where CUDA is asked for
     and absent, PeerLost where ranks do not come.
     """
-    follow_agent()
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if settings.device == "cuda" and not torch.cuda.is_available():

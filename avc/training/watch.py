@@ -16,15 +16,15 @@ is missing. The processes that read its data end with it (avc.data.prefetch).
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import NoReturn
 
 from torch.distributed.distributed_c10d import Store
+
+from avc.training.leaving import leave
 
 BEAT_SECONDS = 0.5
 COMPARED_AFTER_SECONDS = 2.0  # four beats: a rank on a busy machine may miss some
@@ -36,16 +36,6 @@ _WAITING, _VERDICT = "waiting for the others", "verdict"
 
 class PeerLost(RuntimeError):
     """Another rank is gone, hangs, or has left with an error; says which, and in which step."""
-
-
-def leave(text: str) -> NoReturn:
-    """End this process now with status 1, in a line of its own; what would be cleaned up may wait for what is gone."""
-    rank = os.environ.get("RANK")
-    try:
-        # Not by sys.stderr, whose lock another thread may hold; where nobody reads any more, the line is lost.
-        os.write(2, f"{text}\n".encode() if rank is None else f"rank {rank}: {text}\n".encode())
-    finally:
-        os._exit(1)
 
 
 class Watch:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from avc.config import TrainingSettings
-from avc.training import agent, distributed
+from avc.training import distributed
 from avc.training.watch import PeerLost
 
 LONG_SECONDS = 60
@@ -58,11 +58,16 @@ def test_a_rank_that_is_asked_to_stop_waits_no_longer_for_the_others(monkeypatch
 
 
 def test_a_rank_whose_agent_was_gone_before_it_could_look_does_not_begin(monkeypatch) -> None:
-    monkeypatch.setattr(agent, "REFUSED_SECONDS", 1.0)
     with port_where("refused") as port:
         rank_environment(monkeypatch, port, TORCHELASTIC_RUN_ID="1", TORCHELASTIC_USE_AGENT_STORE="True")
-        with pytest.raises(PeerLost, match=rf"torchrun's agent, .*:{port}, is gone"):
-            agent.follow_agent()
+        began = time.monotonic()
+        rank = subprocess.run([sys.executable, "-m", "launch.train", "x"], capture_output=True, text=True, check=False)
+        assert time.monotonic() - began < 10
+        assert rank.returncode == 1
+        assert (
+            rank.stderr
+            == f"rank 1: torchrun's agent, which keeps the store of the ranks at 127.0.0.1:{port}, is gone\n"
+        )
 
 
 def test_what_a_shell_has_started_outlives_it_and_what_an_agent_has_started_does_not(tmp_path) -> None:
