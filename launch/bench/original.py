@@ -13,7 +13,7 @@ from av.audio.resampler import AudioResampler
 from av.container import InputContainer
 
 from shards.format import SAMPLE_RATE_HZ
-from shards.media.container import CONTAINERS
+from shards.media.container import CONTAINERS, open_container
 from shards.sources import Source
 from shards.window import Descriptor, Window
 
@@ -61,7 +61,7 @@ def decode_stretch(source: Source, seconds: float) -> int:
 
 def _open(file: Path | io.BufferedReader) -> InputContainer:
     """A video file with its decoders on one thread each: what is compared is processes, one to a core."""
-    container = av.open(file, mode="r", options=OPTIONS, metadata_errors="replace")
+    container = open_container(file, options=OPTIONS)
     for stream in container.streams:
         if stream.type in ("video", "audio") and stream.codec_context is not None:
             stream.codec_context.thread_count = 1

@@ -48,7 +48,7 @@ class _Bytes:
         self.tell = content.tell
 
     def read(self, size: int) -> bytes:
-        """As the file does. An error is raised once: PyAV keeps one for its caller and prints those before it."""
+        """As the file does. An error is raised once: PyAV keeps one for its caller and prints it when another comes."""
         if self._failed:
             return b""
         try:
@@ -75,6 +75,14 @@ def _begins_like_a_container(content: BinaryIO) -> bool:
     return head[4:8] in MP4_BOXES or head.startswith(SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
 
 
+def open_container(file: Any, **arguments: Any) -> InputContainer:
+    """`av.open` for reading, whatever bytes the file's tags are: from 19 on PyAV takes any."""
+    if int(av.__version__.split(".")[0]) < 19:
+        arguments["metadata_errors"] = "replace"
+    container: InputContainer = av.open(file, mode="r", **arguments)
+    return container
+
+
 @dataclass(frozen=True)
 class File:
     """A file of unknown content, to be opened as often as needed."""
@@ -90,9 +98,7 @@ class File:
         if not self.edit_lists:
             options["ignore_editlist"] = "1"
         try:
-            container = av.open(
-                _Bytes(self.content), mode="r", options=options, metadata_errors="replace", io_open=_refuse
-            )
+            container = open_container(_Bytes(self.content), options=options, io_open=_refuse)
         except av.error.MemoryError as error:
             raise Rejected(Reason.TOO_LARGE, "its tables do not fit into memory") from error
         except av.error.FFmpegError as error:

@@ -41,7 +41,7 @@ def many_channels(path: Path, *, codec: str, layout: str, channels: int) -> Path
 @pytest.mark.parametrize(
     ("name", "make", "outcome"),
     [
-        ("aac.mp4", partial(many_channels, codec="aac", layout="7.1", channels=8), "packed"),
+        ("aac.mkv", partial(many_channels, codec="aac", layout="7.1", channels=8), "packed"),
         ("opus.mkv", partial(many_channels, codec="libopus", layout="7.1", channels=8), "packed"),
         ("wavpack.mkv", partial(many_channels, codec="wavpack", layout="7.1", channels=8), "packed"),
         ("sixteen.mkv", partial(many_channels, codec="wavpack", layout="hexadecagonal", channels=16), "packed"),
