@@ -12,7 +12,7 @@ from torch import Tensor
 from avc.data.reading import Reader
 
 SHARE_OF_MEMORY = 0.5  # for batches; the network needs the rest
-FILES, FILES_PER_WORKER = 32, 16  # open at once: pipes, shared memory, shards
+FILES, FILES_PER_WORKER = 32, 4  # open at once; four workers were seen to need 28
 
 
 def refuse_beyond_limits(reader: Reader[Any], *, slots: int, rows: int, num_workers: int) -> None:

@@ -466,7 +466,7 @@ def test_too_few_open_files_are_refused_with_how_many_it_takes(trained, tmp_path
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
     try:
-        said = refused(train(trained[0], tmp_path / "run", "data.num_workers=8"))
+        said = refused(train(trained[0], tmp_path / "run", "data.num_workers=32"))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert "may have 100 files open at once" in said and "ulimit -n 160" in said
