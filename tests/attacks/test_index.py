@@ -18,6 +18,7 @@ import pytest
 from shards.pack import pack
 from shards.read import BadRecord, Shards
 from shards.tasks import Task
+from tests.avc.launching import Training, write_config
 from tests.command_line import avc
 from tests.shards.packing import SETTINGS, SHARD_BYTES, content
 from tests.small_videos import render_folder
@@ -295,3 +296,18 @@ def test_what_disappears_under_those_who_read_is_a_bad_record_or_does_not_matter
     bad = [error for shards in (rank, worker, late) for error in bad_records(shards)]
     assert bad or name == "manifest removed"
     assert all("`avc verify " in str(error) for error in bad)
+
+
+def test_a_training_whose_table_is_cut_off_under_its_workers_ends_in_one_line(
+    small_world: Path, tmp_path: Path
+) -> None:
+    shards = shutil.copytree(small_world, tmp_path / "shards")
+    config = write_config(tmp_path, shards, data={"num_workers": 1}, training={"steps": 100_000})
+    training = Training(config, tmp_path / "run")
+    try:
+        training.wait_for_step(1)
+        os.truncate(shards / "pictures.npy", 0)
+        said = training.finish(status=1)
+    finally:
+        training.kill()
+    assert "`avc verify " in said.splitlines()[-1] and "Traceback" not in said and "Aborted" not in said
