@@ -60,15 +60,24 @@ def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | No
     return sorted(found.values(), key=lambda source: (os.fsencode(source.name), source.offset or 0))
 
 
-def _from_list(path: str, left_out: Identity | None) -> Iterator[Source]:
+def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """The lines of a list of names, without line breaks and empty ones.
+
+    Raises OSError where the file cannot be read, ValueError for a line that is longer than any name, before all of it
+    is read.
+    """
     with open(path, "rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
             if len(line) > LONGEST_LINE:
-                raise ValueError(f"line {number} of {path} is longer than {LONGEST_LINE:,} bytes: it holds no paths")
-            entry = os.fsdecode(line.rstrip(b"\r\n"))
-            if entry.strip():
-                full = os.path.abspath(os.path.join(os.path.dirname(path), os.path.expanduser(entry)))
-                yield from _from_path(full, left_out)
+                raise ValueError(f"line {number} of {path} is longer than {LONGEST_LINE:,} bytes: it holds no names")
+            if line.strip():
+                yield line.rstrip(b"\r\n")
+
+
+def _from_list(path: str, left_out: Identity | None) -> Iterator[Source]:
+    for line in read_lines(path):
+        full = os.path.abspath(os.path.join(os.path.dirname(path), os.path.expanduser(os.fsdecode(line))))
+        yield from _from_path(full, left_out)
 
 
 def _from_path(path: str, left_out: Identity | None) -> Iterator[Source]:
