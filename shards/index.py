@@ -32,6 +32,10 @@ LARGEST_MANIFEST = 2**26  # bytes: of 300,000 shards
 
 # No path out of the folder, and no number that a file cannot have.
 FileName = Annotated[str, pydantic.Field(pattern=r"^(task-[0-9]+-of-[0-9]+/)?[a-z]+(-[0-9]+)?\.(tar|npy)$")]
+ShardName = Annotated[
+    str, pydantic.Field(pattern=rf"^(task-[0-9]+-of-[0-9]+/)?({'|'.join(SPLITS)})-[0-9]{{6,12}}\.tar$")
+]
+Split = Annotated[str, pydantic.Field(pattern=f"^({'|'.join(SPLITS)})$")]
 Bytes = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**32)]
 
@@ -49,7 +53,8 @@ class StoredFile:
 class ShardFile(StoredFile):
     """A shard: a tar file of `records` records, all of one split."""
 
-    split: Annotated[str, pydantic.Field(pattern=f"^({'|'.join(SPLITS)})$")]
+    name: ShardName
+    split: Split
     records: Count
 
 

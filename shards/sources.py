@@ -7,6 +7,9 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import pydantic
 
 from shards.tar import BadTar, read_members
 
@@ -16,6 +19,7 @@ VIDEO_SUFFIXES = frozenset(
     | {".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
 )
 
+Text = Annotated[str, pydantic.InstanceOf()]  # pydantic's own str refuses surrogates
 Identity = tuple[int, int]  # of a folder: device and number
 LONGEST_LINE = 65_536  # bytes of a list; Linux takes no path of more than 4,096
 
@@ -24,12 +28,12 @@ LONGEST_LINE = 65_536  # bytes of a list; Linux takes no path of more than 4,096
 class Source:
     """One input: a file, or a member of a tar file."""
 
-    name: str  # absolute path, or TAR::MEMBER; bytes that are not UTF-8 as surrogates, as the os module has them
-    path: str  # the file to open
+    name: Text  # absolute path, or TAR::MEMBER; bytes that are not UTF-8 as surrogates, as the os module has them
+    path: Text  # the file to open
     offset: int | None  # of the member's content in the tar file; None for a file of its own
     size: int  # bytes; -1 where it could not be asked for
     mtime_ns: int
-    problem: str = ""  # why it cannot be opened, where that is known already
+    problem: Text = ""  # why it cannot be opened, where that is known already
 
     @property
     def basename(self) -> str:
