@@ -137,7 +137,7 @@ def check_settings(settings: PackSettings) -> None:
         ("seconds", 1 <= settings.seconds < math.inf, "at least 1: a clip is used a second of sound at a time"),
         ("side", 16 <= settings.side <= 4096, "16 to 4096 pixels"),
         ("jpeg_quality", 1 <= settings.jpeg_quality <= 100, "1 to 100"),
-        ("every", 1 <= settings.every < 2**32, "1 or more: keep the picture of every n-th tick"),
+        ("every", 1 <= settings.every < 2**32, "1 to 4,294,967,295: keep the picture of every n-th tick"),
         (
             "flow",
             not settings.flow or settings.every == 1,

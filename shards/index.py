@@ -32,6 +32,7 @@ ROWS_AT_ONCE = 2**16  # that are looked at: what is computed of them stays in th
 LARGEST_MANIFEST = 2**26  # bytes: of 300,000 shards
 
 # No number that a file cannot have.
+Split = Annotated[str, pydantic.Field(pattern=f"^({'|'.join(SPLITS)})$")]
 Bytes = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**32)]
 
@@ -56,7 +57,7 @@ class StoredFile:
 class ShardFile(StoredFile):
     """A shard: a tar file of `records` records, all of one split."""
 
-    split: Annotated[str, pydantic.Field(pattern=f"^({'|'.join(SPLITS)})$")]
+    split: Split
     records: Count
 
 

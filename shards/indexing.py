@@ -43,7 +43,7 @@ def write_index(folder: Path, settings: PackSettings, events: Iterable[Event]) -
         names.add(name)
         shard_row = shard_rows.setdefault(event.shard, len(shard_rows))
         # Python's objects would take ten times the memory: a large set has millions of clips.
-        packed += _row(event, shard_row=shard_row, settings=settings).tobytes()
+        packed += _row(folder, event, shard_row=shard_row, settings=settings).tobytes()
         starts.append(np.cumsum([0, *event.picture_sizes], dtype=np.uint32))
         if settings.flow:
             flow_starts.append(np.cumsum([0, *event.flow_sizes], dtype=np.uint32))
@@ -118,14 +118,16 @@ def _write_starts(path: Path, starts: Sequence[np.ndarray], order: np.ndarray) -
             file.write(starts[place].astype("<u4").tobytes())
 
 
-def _row(event: Packed, *, shard_row: int, settings: PackSettings) -> np.ndarray:
-    members = {
-        "mjpeg": event.members["mjpeg"],
-        "sound": event.members[settings.sound],
-        "json": event.members["json"],
-    }
+def _row(folder: Path, event: Packed, *, shard_row: int, settings: PackSettings) -> np.ndarray:
+    columns = {"mjpeg": "mjpeg", "sound": settings.sound, "json": "json"}
     if settings.flow:
-        members["flow"] = event.members["flow.mjpeg"]
+        columns["flow"] = "flow.mjpeg"
+    if lacking := columns.values() - event.members.keys():
+        raise ValueError(
+            f"the journal of {folder} does not say where record {event.key} has its {min(lacking)}: it is damaged. "
+            "Restore it, or pack again into a new folder"
+        )
+    members = {name: event.members[extension] for name, extension in columns.items()}
     values = {
         "key": event.key.encode("ascii"),
         "split": SPLITS.index(event.split),

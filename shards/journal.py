@@ -6,7 +6,6 @@ line is written after the bytes that it speaks of are on the disk, so the journa
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -14,12 +13,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Annotated, Any
+
+import pydantic
 
 from shards.durable import PART
 from shards.format import FORMAT_VERSION, JOURNAL, SPLITS, PackSettings, Reason
-from shards.index import ShardFile
-from shards.sources import Source
+from shards.index import Bytes, Count, ShardFile, ShardName, Split
+from shards.sources import Source, Text
 from shards.writer import BLOCK
 
 
@@ -27,9 +28,9 @@ from shards.writer import BLOCK
 class Member:
     """Where the content of a record's member lies in its tar file."""
 
-    offset: int
-    size: int
-    crc: int  # CRC-32
+    offset: Bytes
+    size: Bytes
+    crc: Count  # CRC-32
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,18 @@ class Packed:
     """An input became a record."""
 
     source: Source
-    key: str
-    split: str
-    shard: str
-    end: int  # of the record in the shard, bytes
-    ticks: int
-    width: int
-    height: int
-    sound_from: int
-    sound_to: int
-    members: dict[str, Member]  # by extension
-    picture_sizes: list[int]  # bytes, in the order of time
-    flow_sizes: list[int] = field(default_factory=list)  # likewise; none where no optical flow was packed
+    key: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{32}$")]
+    split: Split
+    shard: ShardName
+    end: Bytes  # of the record in the shard
+    ticks: Count
+    width: Annotated[int, pydantic.Field(gt=0, lt=2**16)]
+    height: Annotated[int, pydantic.Field(gt=0, lt=2**16)]
+    sound_from: Count
+    sound_to: Count
+    members: Annotated[dict[str, Member], pydantic.Field(min_length=1)]  # by extension
+    picture_sizes: list[Count]  # bytes, in the order of time
+    flow_sizes: list[Count] = field(default_factory=list)  # likewise; none where no optical flow was packed
 
     @property
     def start(self) -> int:
@@ -62,10 +63,14 @@ class Rejection:
 
     source: Source
     reason: Reason
-    detail: str
+    detail: Text
 
 
 Event = Packed | Rejection | ShardFile
+
+KINDS: dict[str, pydantic.TypeAdapter[Any]] = {
+    kind.__name__.lower(): pydantic.TypeAdapter(kind) for kind in (Packed, Rejection, ShardFile)
+}
 
 # What lay outside of the video's content may be otherwise next time: these inputs are tried again by the next packing.
 TRIED_AGAIN = frozenset({Reason.UNREADABLE, Reason.TIMED_OUT, Reason.DECODER_CRASHED})
@@ -217,17 +222,12 @@ def _line(content: dict[str, Any]) -> bytes:
 
 
 def _event(path: Path, number: int, line: bytes) -> Event:
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        (kind, fields), *more = json.loads(line).items()
-        if not more and kind == "shardfile":
-            return ShardFile(**fields)
-        if not more and kind in ("packed", "rejection"):
-            fields["source"] = Source(**fields["source"])
-            if kind == "rejection":
-                return Rejection(**{**fields, "reason": Reason(fields["reason"])})
-            fields["members"] = {name: Member(**member) for name, member in fields["members"].items()}
-            return Packed(**fields)
-    raise _damaged(path, number)
+    try:
+        ((kind, fields),) = json.loads(line).items()
+        event: Event = KINDS[kind].validate_python(fields)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise _damaged(path, number) from None
+    return event
 
 
 def _damaged(path: Path, number: int) -> ValueError:

@@ -7,6 +7,9 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import pydantic
 
 from shards.tar import BadTar, read_members
 
@@ -16,6 +19,7 @@ VIDEO_SUFFIXES = frozenset(
     | {".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
 )
 
+Text = Annotated[str, pydantic.InstanceOf()]  # pydantic's own str refuses surrogates
 Identity = tuple[int, int]  # of a folder: device and number
 LONGEST_LINE = 65_536  # bytes of a list; Linux takes no path of more than 4,096
 
@@ -24,12 +28,12 @@ LONGEST_LINE = 65_536  # bytes of a list; Linux takes no path of more than 4,096
 class Source:
     """One input: a file, or a member of a tar file."""
 
-    name: str  # absolute path, or TAR::MEMBER; bytes that are not UTF-8 as surrogates, as the os module has them
-    path: str  # the file to open
+    name: Text  # absolute path, or TAR::MEMBER; bytes that are not UTF-8 as surrogates, as the os module has them
+    path: Text  # the file to open
     offset: int | None  # of the member's content in the tar file; None for a file of its own
     size: int  # bytes; -1 where it could not be asked for
     mtime_ns: int
-    problem: str = ""  # why it cannot be opened, where that is known already
+    problem: Text = ""  # why it cannot be opened, where that is known already
 
     @property
     def basename(self) -> str:
@@ -60,19 +64,28 @@ def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | No
     return sorted(found.values(), key=lambda source: (os.fsencode(source.name), source.offset or 0))
 
 
-def _from_list(path: str, left_out: Identity | None) -> Iterator[Source]:
+def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """The lines of a list of names, without line breaks and empty ones.
+
+    Raises OSError where the file cannot be read, ValueError for a line that is longer than any name, before all of it
+    is read.
+    """
     with open(path, "rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
             if len(line) > LONGEST_LINE:
-                raise ValueError(f"line {number} of {path} is longer than {LONGEST_LINE:,} bytes: it holds no paths")
+                raise ValueError(f"line {number} of {path} is longer than {LONGEST_LINE:,} bytes: it holds no names")
             if b"\0" in line:
                 raise ValueError(
                     f"line {number} of {path} holds a NUL, which no path does: is it a list of paths in text?"
                 )
-            entry = os.fsdecode(line.rstrip(b"\r\n"))
-            if entry.strip():
-                full = os.path.abspath(os.path.join(os.path.dirname(path), os.path.expanduser(entry)))
-                yield from _from_path(full, left_out)
+            if line.strip():
+                yield line.rstrip(b"\r\n")
+
+
+def _from_list(path: str, left_out: Identity | None) -> Iterator[Source]:
+    for line in read_lines(path):
+        full = os.path.abspath(os.path.join(os.path.dirname(path), os.path.expanduser(os.fsdecode(line))))
+        yield from _from_path(full, left_out)
 
 
 def _from_path(path: str, left_out: Identity | None) -> Iterator[Source]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from shards.format import SPLITS
+from shards.sources import read_lines
 
 
 class Splitter:
@@ -79,7 +80,6 @@ class Splitter:
 
 def _read_names(path: Path) -> list[str]:
     try:
-        lines = path.expanduser().read_bytes().splitlines()
+        return [os.fsdecode(line.strip()) for line in read_lines(path.expanduser())]
     except OSError as error:
         raise ValueError(f"the list {path} cannot be read: {error.strerror}") from None
-    return [os.fsdecode(line.strip()) for line in lines if line.strip()]

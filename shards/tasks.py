@@ -24,6 +24,8 @@ from shards.durable import refuse_links
 from shards.format import JOURNAL
 from shards.sources import Source
 
+MOST_TASKS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Task:
@@ -33,8 +35,10 @@ class Task:
     tasks: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.number <= self.tasks:
-            raise ValueError(f"there is no task {self.number} of {self.tasks}: tasks are counted from 1")
+        if not 1 <= self.number <= self.tasks <= MOST_TASKS:
+            raise ValueError(
+                f"there is no task {self.number} of {self.tasks}: tasks are counted from 1 to at most {MOST_TASKS:,}"
+            )
 
     @property
     def name(self) -> str:
@@ -62,8 +66,8 @@ def task_of(source: Source, tasks: int) -> int:
 
 def parse_task(text: str) -> Task:
     """The task that is written as NUMBER/TASKS; ValueError for anything else."""
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
+    found = re.fullmatch(r"([0-9]{1,7})/([0-9]{1,7})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]) <= MOST_TASKS:
         raise ValueError(f"the task is {text!r} and must be NUMBER/TASKS, as 3/8: the third of eight, from 1/8 to 8/8")
     return Task(int(found[1]), int(found[2]))
 
@@ -75,7 +79,7 @@ def find_tasks(folder: Path) -> list[Task]:
     """
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
-        if match := re.fullmatch(r"task-(\d+)-of-(\d+)", path.name):
+        if match := re.fullmatch(r"task-([0-9]+)-of-([0-9]+)", path.name):
             found.append(Task(int(match[1]), int(match[2])))
     found.sort(key=lambda task: (task.tasks, task.number))
     if found and found[0].tasks != found[-1].tasks:

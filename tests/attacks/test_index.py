@@ -8,7 +8,7 @@ import pickle
 import random
 import shutil
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from shards.pack import pack
 from shards.read import BadRecord, Shards
 from shards.tasks import Task
+from tests.avc.launching import Training, write_config
 from tests.command_line import avc
 from tests.shards.packing import SETTINGS, SHARD_BYTES, content
 from tests.small_videos import render_folder
@@ -100,6 +101,37 @@ def test_a_task_whose_journal_was_emptied_is_neither_merged_nor_packed_over(
     assert (done.returncode == 2 and "does not tell all of" in done.stderr) or left == -1
     if left != -1:
         assert content(journal.parent) == before
+
+
+EVENTS = {
+    **{f"split {value}": ("shardfile.split", value) for value in ("dev", -1, [])},
+    **{f"shard {value}": ("packed.shard", value) for value in ("../train-000000.tar", "train-x.tar", {}, None)},
+    **{f"name {value}": ("packed.source.name", value) for value in (1.5, [])},
+    **{f"width {value}": ("packed.width", value) for value in (None, -1, 2**70)},
+    **{f"pictures {value}": ("packed.picture_sizes", value) for value in (5, [{}], [2**40], [float("nan")])},
+    **{f"members {value}": ("packed.members", value) for value in ({}, "x", {"json": 5})},
+    **{f"offset {value}": ("packed.members.json.offset", value) for value in ("x", 2**64, -5)},
+    "a member less": ("packed.members.wav", None),
+    "a shard's name": ("shardfile.name", "train-000000.tar/../../x"),
+    "a key that leads out": ("packed.key", "../../x"),
+}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_a_journal_that_somebody_wrote_by_hand_is_refused_in_words(out: Path, videos: Path, name: str) -> None:
+    place, value = EVENTS[name]
+    kind, *parts, last = place.split(".")
+    lines = (out / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    number = next(number for number, line in enumerate(lines) if line.startswith(f'{{"{kind}"'.encode()))
+    event = json.loads(lines[number])
+    inner = reduce(lambda content, part: content[part], parts, event[kind])
+    inner[last] = value
+    lines[number] = json.dumps(event).encode() + b"\n"
+    (out / "journal.jsonl").write_bytes(b"".join(lines))
+    before = content(out)
+    done = avc("pack", videos, "--out", out, "--side", 32, "--shard-mb", 1, "--workers", 1)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "journal" in done.stderr
+    assert content(out) == before
 
 
 MANIFESTS: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -295,3 +327,18 @@ def test_what_disappears_under_those_who_read_is_a_bad_record_or_does_not_matter
     bad = [error for shards in (rank, worker, late) for error in bad_records(shards)]
     assert bad or name == "manifest removed"
     assert all("`avc verify " in str(error) for error in bad)
+
+
+def test_a_training_whose_table_is_cut_off_under_its_workers_ends_in_one_line(
+    small_world: Path, tmp_path: Path
+) -> None:
+    shards = shutil.copytree(small_world, tmp_path / "shards")
+    config = write_config(tmp_path, shards, data={"num_workers": 1}, training={"steps": 100_000})
+    training = Training(config, tmp_path / "run")
+    try:
+        training.wait_for_step(1)
+        os.truncate(shards / "pictures.npy", 0)
+        said = training.finish(status=1)
+    finally:
+        training.kill()
+    assert "`avc verify " in said.splitlines()[-1] and "Traceback" not in said and "Aborted" not in said

@@ -14,13 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from shards.merge import merge
 from shards.sources import list_sources
+from shards.split import Splitter
+from shards.tasks import parse_task
 
 LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
 resource.setrlimit(resource.RLIMIT_AS, (10**9, 10**9))
+from shards.merge import merge
 from shards.sources import list_sources
+from shards.split import Splitter
+from shards.tasks import parse_task
 for source in list_sources(sys.argv[1:]):
     print(ascii(source.name[:300]), source.offset, source.size, ascii(source.problem), sep="\\t")
 """
@@ -213,3 +219,22 @@ def test_a_list_that_is_no_text_is_refused_by_its_first_line_without_reading_it(
         [sys.executable, "-c", LIMITED, tmp_path / "list.txt"], capture_output=True, text=True, check=False
     )
     assert "line 1 of " in done.stderr.splitlines()[-1] and "ValueError" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "task", ["0/0", "-1/8", "9/8", f"1/{10**30}", f"{10**30}/{10**30}", "1/8\n", "1/", "٣/٨", "9" * 5000]
+)
+def test_a_task_that_cannot_be_is_refused(task: str) -> None:
+    with pytest.raises(ValueError, match="must be NUMBER/TASKS"):
+        parse_task(task)
+
+
+def test_a_list_of_a_split_without_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="line 1 of /dev/zero is longer than"):
+        Splitter((1.0, 0.0, 0.0), {"test": Path("/dev/zero")})
+
+
+def test_a_folder_named_as_one_of_endless_tasks_is_refused_by_a_merge(tmp_path: Path) -> None:
+    (tmp_path / f"task-0001-of-{10**20}").mkdir()
+    with pytest.raises(ValueError, match="there is no task 1 of 1000"):
+        merge(tmp_path)
