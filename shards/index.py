@@ -33,6 +33,9 @@ LARGEST_MANIFEST = 2**26  # bytes: of 300,000 shards
 
 # No number that a file cannot have.
 Split = Annotated[str, pydantic.Field(pattern=f"^({'|'.join(SPLITS)})$")]
+ShardName = Annotated[
+    str, pydantic.Field(pattern=rf"^(task-[0-9]+-of-[0-9]+/)?({'|'.join(SPLITS)})-[0-9]{{6,12}}\.tar$")
+]
 Bytes = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**32)]
 
