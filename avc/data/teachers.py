@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from avc.data.preprocessing import scaled_center
 from avc.models.exported import USUAL_SIZE, Program, ProgramError, noise, open_program
-from avc.models.trial import try_program
+from avc.models.trial import try_programs
 from shards.durable import refuse_special
 from shards.posteriors import not_distributions
 from shards.read import Shards
@@ -36,6 +37,8 @@ class Source:
     @property
     def sha256(self) -> str:
         """Of the file, and of the architecture's name where there is one. Raises ValueError for no file."""
+        if self.path.exists() and not self.path.is_file():
+            raise ValueError(f"the teacher {self.path} is not a file")  # a pipe would be waited for
         try:
             with open(self.path, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256")
@@ -137,17 +140,20 @@ def to_teacher(pictures: Tensor, size: int) -> Tensor:
     return ((x - mean) / deviation).contiguous()
 
 
-def open_teacher(source: Source, device: torch.device, shards: Shards, *, tried: bool = False) -> Eye:
+def try_teachers(sources: Sequence[Source]) -> None:
+    """Run the .pt2 programs among the teachers once, in a process of its own. Raises ValueError for one that fails."""
+    try_programs({one.path: one.sha256 for one in sources if one.path.suffix == ".pt2" and not one.architecture})
+
+
+def open_teacher(source: Source, device: torch.device, shards: Shards) -> Eye:
     """A teacher of these shards on a device. Raises ValueError where its file is none.
 
-    A .pt2 program is run in a process of its own first, unless it was `tried` before.
+    A program that crashes does so here: `try_teachers` comes first.
     """
     if source.path.suffix == ".npy":
         return ArrayEye(source.path, shards, source.name)
     if source.architecture:
         return ProgramEye(_torchvision(source, device), source.name)
-    if not tried:
-        try_program(source.path)
     return ProgramEye(open_program(source.path, device), source.name)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avc.data.teachers import GROUP_FRAMES, Eye, Posterior, Source, open_teacher
+from avc.data.teachers import GROUP_FRAMES, Eye, Posterior, Source, open_teacher, try_teachers
 from shards.posteriors import (
     Layout,
     Sidecars,
@@ -65,6 +65,7 @@ def teach(
     names = [source.name for source in sources]
     if len(set(names)) < len(names):
         raise ValueError(f"two teachers are called the same in {', '.join(names)}; name them, as in NAME=FILE")
+    try_teachers(sources)
     opened = [open_teacher(source, torch.device("cpu"), shards) for source in sources]
     teachers = tuple(Teacher(s.name, eye.classes, s.sha256) for s, eye in zip(sources, opened, strict=True))
     layout = Layout(shards, Teaching(digest_of(shards), teachers, spacing_ticks))
@@ -145,7 +146,7 @@ def _teach_shard(number: int) -> int:
 
 def _desk(shards_folder: Path, out: Path, teaching: Teaching, sources: Sequence[Source], device: torch.device) -> Desk:
     shards = Shards(shards_folder)
-    eyes = [open_teacher(source, device, shards, tried=True) for source in sources]
+    eyes = [open_teacher(source, device, shards) for source in sources]
     return Desk(out, Layout(shards, teaching), eyes, device)
 
 

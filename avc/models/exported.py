@@ -86,7 +86,7 @@ def open_program(path: Path, device: torch.device) -> Program:
     """The picture classifier in a .pt2 file, on `device`.
 
     Raises ProgramError for a file that is no such program, or that holds anything but tensors and tensor operators.
-    What may still crash is left to `avc.models.trial.try_program`, which calls this in another process.
+    What may still crash is left to `avc.models.trial.try_programs`, which calls this in another process.
     """
     archive = _checked(path)
     try:

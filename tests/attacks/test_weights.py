@@ -1,12 +1,15 @@
 """Teachers that somebody else exported: whatever their file is, it ends in one paragraph, in 10 s and within 1 GB."""
 
 import json
+import multiprocessing
 import os
 import resource
+import signal
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from avc.data.teachers import parse_source, try_teachers
 from avc.models.exported import ProgramError, noise, open_program
-from avc.models.trial import SECONDS, try_program
+from avc.models.trial import SECONDS
 from tests.avc.test_exported import in_program, rewritten
 from tests.teaching import TinyTeacher, export_teacher, long_clips
 
@@ -30,6 +34,10 @@ def run(path: Path) -> Tensor:
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_teacher(tmp_path_factory.mktemp("teacher") / "teacher.pt2", TinyTeacher(5, seed=1))
+
+
+def try_out(path: Path) -> None:
+    try_teachers([parse_source(str(path))])
 
 
 def processor_seconds() -> float:
@@ -92,8 +100,21 @@ def test_a_program_without_measure_ends_its_own_process_alone(model, tmp_path) -
     open_program(path, CPU)  # nothing about it is forbidden
     before = processor_seconds()
     with pytest.raises(ProgramError, match=r"is refused: (it fails on 2 pictures .*memory|tried on two pictures, it)"):
-        try_program(path)
-    assert processor_seconds() - before < SECONDS + 10, "what it may take, and what starting the process does"
+        try_out(path)
+    assert processor_seconds() - before < SECONDS + 25, "what it may take, and what starting torch does"
+
+
+def test_a_program_that_crashes_is_refused_by_how_it_did(tmp_path) -> None:
+    path = export_teacher(tmp_path / "teacher.pt2", TinyTeacher(5, seed=9))
+    with ThreadPoolExecutor(1) as thread:
+        trial = thread.submit(try_out, path)
+        while not (children := multiprocessing.active_children()):
+            assert not trial.done(), "no process was started for it"
+        os.kill(int(children[0].pid or 0), signal.SIGSEGV)  # as a write beyond a tensor's end does
+        with pytest.raises(
+            ProgramError, match=r"teacher\.pt2 is refused: tried on two pictures, it crashes \(SIGSEGV\)"
+        ):
+            trial.result()
 
 
 def test_members_that_share_their_bytes_are_refused_before_they_are_read(tmp_path) -> None:
@@ -192,8 +213,10 @@ def test_an_archive_that_zipfile_does_not_read_ends_in_one_sentence(teacher, at,
 
 def test_what_is_no_file_is_not_waited_for(tmp_path) -> None:
     os.mkfifo(tmp_path / "teacher.pt2")
-    with pytest.raises(ProgramError, match="there is no file"):
-        try_program(tmp_path / "teacher.pt2")
+    with pytest.raises(ValueError, match="is not a file"):
+        try_out(tmp_path / "teacher.pt2")
+    with pytest.raises(ValueError, match="cannot be read"):
+        try_out(tmp_path / "absent.pt2")
 
 
 def test_avc_teach_refuses_in_one_paragraph(tmp_path) -> None:
@@ -235,7 +258,7 @@ def test_the_parts_of_current_networks_pass_all_checks(tmp_path) -> None:
     model = Attention().eval()
     program = torch.export.export(model, (torch.zeros(2, 3, 32, 32),), dynamic_shapes={"x": {0: Dim("batch")}})
     torch.export.save(program, tmp_path / "teacher.pt2")
-    try_program(tmp_path / "teacher.pt2")
+    try_out(tmp_path / "teacher.pt2")
     opened = open_program(tmp_path / "teacher.pt2", CPU)
     with torch.no_grad():
         torch.testing.assert_close(opened(noise(opened)), model(noise(opened)))
