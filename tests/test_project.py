@@ -132,8 +132,19 @@ def test_ci_runs_the_test_command_of_the_readme_in_a_fresh_environment() -> None
     assert os.access(script, os.X_OK)
     subprocess.run(["bash", "-n", script], check=True)
     text = script.read_text()
-    assert text.index("rm -rf .venv") < text.index("make venv") < text.index("make test")
+    assert text.index("rm -rf .venv") < text.index("make venv") < text.index("make test") < text.index(".ci/versions")
     assert "set -euo pipefail" in text
+
+
+def test_ci_tries_every_python_that_pyproject_names_and_the_lowest_versions() -> None:
+    script = ROOT / ".ci" / "versions"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", script], check=True)
+    tried = dict(re.findall(r"^check (3\.\d+) (\S+)", script.read_text(), re.M))
+    named = [name.split(" :: ")[-1] for name in PROJECT["project"]["classifiers"]]
+    assert sorted(tried) == sorted(named)
+    assert tried[min(named)] == "lowest-direct"
+    assert all(Version(name) in SpecifierSet(PROJECT["project"]["requires-python"]) for name in named)
 
 
 @pytest.fixture
