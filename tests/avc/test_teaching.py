@@ -124,7 +124,7 @@ def test_another_teacher_of_the_same_name_does_not_go_on_with_the_first_ones_wor
     [
         ("teacher.onnx", "is no teacher: give a .pt2 program"),
         ("ob jects=x.pt2", "must be of a-z, 0-9"),
-        ("absent.pt2", "there is no file absent.pt2"),
+        ("absent.pt2", "the teacher absent.pt2 cannot be read: No such file"),
     ],
 )
 def test_what_is_no_teacher_is_refused_in_words(packed, tmp_path, text, message) -> None:
