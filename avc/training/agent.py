@@ -6,6 +6,7 @@ Imported before anything that takes time: a rank looks after its agent from the 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -28,6 +29,8 @@ def follow_agent() -> None:
         _refuse_absent(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
 
     def follow() -> None:
+        # Signals are for the main thread: taken here, they would be noted only once that one is back from what it does.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while os.getppid() == agent:
             time.sleep(LOOKED_SECONDS)
         leave("torchrun's agent is gone; the same command goes on from the newest checkpoint")

@@ -64,10 +64,8 @@ def test_a_rank_whose_agent_was_gone_before_it_could_look_does_not_begin(monkeyp
         rank = subprocess.run([sys.executable, "-m", "launch.train", "x"], capture_output=True, text=True, check=False)
         assert time.monotonic() - began < 10
         assert rank.returncode == 1
-        assert (
-            rank.stderr
-            == f"rank 1: torchrun's agent, which keeps the store of the ranks at 127.0.0.1:{port}, is gone\n"
-        )
+        where = f"the store of the ranks at 127.0.0.1:{port}"
+        assert rank.stderr == f"rank 1: torchrun's agent, which keeps {where}, is gone\n"
 
 
 def test_what_a_shell_has_started_outlives_it_and_what_an_agent_has_started_does_not(tmp_path) -> None:
