@@ -178,19 +178,19 @@ def test_long_thin_pictures_are_too_large(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "channels", "reason"),
+    ("rate", "channels", "reasons"),
     [
-        (1, 1, Reason.TOO_LARGE),
-        (384_000, 32, Reason.TOO_LARGE),
-        (4_000_000_000, 1, Reason.UNDECODABLE),  # libav itself refuses these
-        (48_000, 60_000, Reason.UNDECODABLE),
+        (1, 1, [Reason.TOO_LARGE]),
+        (384_000, 32, [Reason.TOO_LARGE]),
+        (4_000_000_000, 1, [Reason.UNDECODABLE]),  # libav itself refuses it
+        (48_000, 60_000, [Reason.UNDECODABLE, Reason.TOO_LARGE]),  # libav itself refuses it, up to FFmpeg 8
     ],
 )
-def test_absurd_sound_is_refused(rate: int, channels: int, reason: Reason, tmp_path: Path) -> None:
+def test_absurd_sound_is_refused(rate: int, channels: int, reasons: list[Reason], tmp_path: Path) -> None:
     path = write(tmp_path / "loud.avi", [frame.reformat(format="yuvj420p") for frame in moving()], video="mjpeg")
     patch(path, struct.pack("<HHI", 1, 1, 48_000), struct.pack("<HHI", 1, channels, rate))  # WAVEFORMAT
     outcome, megabytes = read_within_limits(path)
-    assert outcome == reason
+    assert outcome in reasons
     assert megabytes < 300
 
 
