@@ -22,10 +22,9 @@ CHANGES = {"data": {"num_workers": 1}, "validation": {"every_steps": 0}}
 
 
 def wait_for(training: Training, what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not what():
-        assert training.process.poll() is None, training.process.communicate()[0]
-        assert time.monotonic() < deadline
+        assert training.process.poll() is None and time.monotonic() < deadline, training.kill()
         time.sleep(0.005)
 
 
