@@ -19,22 +19,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from avc.config import Config, load_config
+from avc.config import load_config
 from avc.data.preprocessing import CROP, scaled_center
-from avc.data.transforms import normalised, pictures_to_input, sound_to_input
-from avc.models import CorrespondenceNet, build
-from avc.models.avol import AVOLNet
+from avc.data.transforms import audio_to_input, images_to_input, normalized
+from avc.models import build
+from avc.models.pair import Localizer, PairNetwork
 from avc.models.released import load_soundnet
-from avc.models.soundnet import SOUNDNETS, SoundNet
-from avc.training.attempt import CONFIG, WEIGHTS
+from avc.models.soundnet import SoundNet
+from avc.networks import network_of
+from avc.runs.attempt import CONFIG, WEIGHTS
+from avc.settings import Config, PairConfig, SoundNetConfig
 
 
 @dataclass(frozen=True)
 class Network:
     """A trained network in evaluation mode, with the settings that it was trained under."""
 
-    model: CorrespondenceNet
-    config: Config
+    model: PairNetwork
+    config: PairConfig
     device: torch.device
 
     @torch.no_grad()
@@ -45,22 +47,22 @@ class Network:
         `shards.read.Shards.flow` gives them. As in validation: the smallest side is scaled to 8/7 of the network's
         size, the middle is cropped.
         """
-        sight = self.model.sight
-        wish = f"(N, {'' if sight.frames == 1 else f'{sight.frames}, '}H, W, {sight.channels})"
-        dimensions = 4 if sight.frames == 1 else 5
-        _expect(pictures, torch.uint8, dimensions, f"pictures must be uint8 {wish}", last=sight.channels)
+        view = self.model.visual_input
+        wish = f"(N, {'' if view.frames == 1 else f'{view.frames}, '}H, W, {view.channels})"
+        dimensions = 4 if view.frames == 1 else 5
+        _expect(pictures, torch.uint8, dimensions, f"pictures must be uint8 {wish}", last=view.channels)
         size = self.config.data.image_size
         x = pictures.to(self.device).flatten(0, -4).permute(0, 3, 1, 2).float()
         x = scaled_center(x, size).round().clamp(0, 255).to(torch.uint8)
         x = x.permute(0, 2, 3, 1).reshape(*pictures.shape[:-3], size, size, -1)
-        x = pictures_to_input(x, None, self.config.data)
+        x = images_to_input(x, None, self.config.data)
         return self.model.embed_image(x).float().cpu()
 
     @torch.no_grad()
     def embed_audio(self, seconds: Tensor) -> Tensor:
         """int16 (N, 48000), one second of mono sound at 48 kHz each → float32 (N, D) on the CPU."""
         _expect(seconds, torch.int16, 2, "sound must be int16 (N, 48000)", last=48_000)
-        return self.model.embed_audio(sound_to_input(seconds.to(self.device), None, self.config.data)).float().cpu()
+        return self.model.embed_audio(audio_to_input(seconds.to(self.device), None, self.config.data)).float().cpu()
 
     @torch.no_grad()
     def embed_places(self, pictures: Tensor) -> Tensor:
@@ -70,13 +72,13 @@ class Network:
         the whole picture evenly. Raises ValueError where the network is not AVOL-Net.
         """
         _expect(pictures, torch.uint8, 4, "pictures must be uint8 (N, H, W, 3)", last=3)
-        model = self._localizer()
+        self._localizer()
         x = pictures.to(self.device).permute(0, 3, 1, 2).float()
-        place = 16 if self.config.model.stride else 8  # pixels: three pools and perhaps conv1_1 halve the picture
+        place = self.model.vision.stride
         scale = self.config.data.image_size / CROP / min(x.shape[2:])
         shape = [max(1, round(side * scale / place)) * place for side in x.shape[2:]]
         x = F.interpolate(x, shape, mode="bilinear", antialias=True, align_corners=False)
-        return model.embed_image(normalised(x.clamp(0, 255) / 255)).float().cpu()
+        return self.model.embed_image(normalized(x.clamp(0, 255) / 255)).float().cpu()
 
     @torch.no_grad()
     def compare_places(self, places: Tensor, audio: Tensor) -> Tensor:
@@ -91,8 +93,8 @@ class Network:
         """
         return self.compare_places(self.embed_places(pictures), self.embed_audio(seconds))
 
-    def _localizer(self) -> AVOLNet:
-        if not isinstance(self.model, AVOLNet):
+    def _localizer(self) -> Localizer:
+        if not isinstance(self.model, Localizer):
             raise ValueError(f"this run trained model.name={self.config.model.name}, and only avol says where sound is")
         return self.model
 
@@ -114,7 +116,9 @@ def load(run: str | Path, *, device: str = "cpu") -> Network:
     a SoundNet, which `load_student` loads. Nothing in the folder is executed.
     """
     config, weights = read_run(run)
-    model = build(config.model)
+    if not isinstance(config, PairConfig):
+        raise ValueError(f"{network_of(config.model.name).title} only hears; what is asked for needs a pair of towers")
+    model: PairNetwork = build(config.model)
     try:
         model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
@@ -123,13 +127,13 @@ def load(run: str | Path, *, device: str = "cpu") -> Network:
     return Network(model, config, torch.device(device))
 
 
-def load_student(run: str | Path, *, device: str = "cpu") -> tuple[SoundNet, Config]:
+def load_student(run: str | Path, *, device: str = "cpu") -> tuple[SoundNet, SoundNetConfig]:
     """The best weights of a SoundNet's run, in evaluation mode, and its settings.
 
     Raises ValueError where the folder holds no finished weights or those of another network.
     """
     config, weights = read_run(run)
-    if config.model.name not in SOUNDNETS:
+    if not isinstance(config, SoundNetConfig):
         raise ValueError(f"{run} trained model.name={config.model.name}, which had no teachers; give a SoundNet's run")
     return load_soundnet(weights).to(device), config
 

@@ -1,87 +1,266 @@
-"""Files of settings: YAML in, plain values out, whatever is in the file."""
+"""The sections of a configuration, typed and strict: frozen objects that refuse unknown names and wrong types.
+
+What all networks share stands in `Config`; each family of networks adds its own sections to it. Which network has which
+settings, `avc.networks` says; `avc.config` reads files.
+"""
 
 from __future__ import annotations
 
-import re
-import reprlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import ValidationError
-
-LARGEST_BYTES = 1_000_000  # of a file
-PROBLEMS_SHOWN = 8
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
-def read_settings(path: Path, *, missing: str, example: str) -> dict[str, Any]:
-    """What a YAML file holds. missing: what to say where it is not there; example: of a line that it could hold.
+def _path(value: object) -> object:
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("a path cannot hold the character NUL")
+    try:
+        return Path(value).expanduser() if isinstance(value, str) else value
+    except RuntimeError as error:  # ~nobody
+        raise ValueError(str(error)) from None
 
-    Raises ValueError where it is not there, cannot be read, is no YAML or holds something else than names and values.
+
+FilePath = Annotated[Path, BeforeValidator(_path)]
+MOST_STEPS = 10**8 - 1  # the names of checkpoints have eight digits
+MOST_PAIRS = 2**20  # in a batch: thousands of times what is usual
+MOST_CLASSES = 10**6
+
+
+class Section(BaseModel):
+    """A frozen group of settings; names that it does not know are errors."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class RunSettings(Section):
+    dir: FilePath = Path("runs/unnamed")
+    """Folder of the run: settings, metrics, checkpoints, exported weights. The same folder resumes the same run."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Fixes the initial weights and, through the plan, every sample that is ever drawn."""
+
+
+class DataSettings(Section):
+    shards: FilePath = Path("shards-not-given")
+    """Folder that `avc pack` wrote."""
+    num_workers: int = Field(default=2, ge=0, le=256)
+    """Worker processes per rank that read and decode; 0 reads in the training process."""
+
+
+class PairData(DataSettings):
+    image_size: int = Field(default=224, ge=16, le=4096)
+    """Height and width of the network's image: 7/8 of the stored smallest side (224 of 256), or less."""
+    max_misalignment_ticks: int = Field(default=25, ge=0, le=10**6)
+    """Largest displacement of frame and audio, in ticks of 0.04 s (1 s in Objects that Sound 3.3)."""
+    brightness: float = Field(default=0.2, ge=0, lt=1)
+    """Brightness is multiplied by 1 ± this (jitter as in Objects that Sound 3.3, which gives no amount)."""
+    saturation: float = Field(default=0.2, ge=0, lt=1)
+    """Saturation is multiplied by 1 ± this (amount not published either)."""
+    volume: float = Field(default=0.1, ge=0, lt=1)
+    """The second's volume is multiplied by 1 ± this (up to 10 %, Objects that Sound 3.3)."""
+    shuffle_sound: bool = False
+    """Control: positives get the audio of another clip as well, so that nothing can be learnt."""
+
+
+class LabeledPairData(PairData):
+    labels: FilePath | None = None
+    """Rows of file name and label (.csv, .tsv or .jsonl)."""
+
+
+class SegmentData(DataSettings):
+    sound_seconds: float = Field(default=20.0, gt=0, le=3600)
+    """Length of a segment of audio, 20 s in SoundNet's paper; drawn from a longer clip."""
+
+
+class TaughtSegmentData(SegmentData):
+    teachers: FilePath | None = None
+    """Folder that `avc teach` wrote; null is `teachers` in the folder of the shards."""
+
+
+class NegativeSettings(Section):
+    source: Literal["independent", "shared"] = "independent"
+    """independent: every pair draws its own frame and sound (the papers' rule). shared: a block of frames and sounds
+    serves once as positives and once, deranged, as negatives: half the decoding and trunk work per pair."""
+    grid: Literal["frame", "free"] = "frame"
+    """frame: the centre of a negative's sound is a multiple of 0.04 s, as a positive's is. free: any sample, the faulty
+    rule of which Objects that Sound 3.3 warns, kept as an ablation."""
+    block: int = Field(default=16, ge=4, le=MOST_PAIRS)
+    """Clips in one block of `source: shared`; negatives are drawn inside a block."""
+    hard_from_step: int = Field(default=0, ge=0, le=MOST_STEPS)
+    """From this step on, each frame's negative is the sound of its block that its embedding finds nearest, other than
+    its own, as far as each sound serves one frame; 0 never. Needs `source: shared` and a network of the AVE family."""
+
+
+class ModelSettings(Section):
+    name: str = "ave"
+    """Which network: a name in `avc.networks.NETWORKS`."""
+    width: float = Field(default=1.0, gt=0, le=4)
+    """Multiplies the number of channels of every hidden layer; 1 is the paper's."""
+
+
+class TowerSettings(ModelSettings):
+    stride: bool = True
+    """First convolution with stride 2 (Objects that Sound, 4 times faster); false is L3-Net as of 2017."""
+    frozen_trunks: FilePath | None = None
+    """Folder of a run whose trunks are taken and kept as they are; only the heads are trained."""
+
+
+class PairModel(TowerSettings):
+    trunk: str = "vgg"
+    """Architecture of both trunks: a name in `avc.models.trunks.TRUNKS`."""
+
+
+class ClassifierModel(PairModel):
+    num_classes: int = Field(default=34, ge=2, le=MOST_CLASSES)
+    """Number of different labels (34 in Look, Listen and Learn)."""
+
+
+class SoundNetModel(ModelSettings):
+    objects: int = Field(default=1000, ge=2, le=MOST_CLASSES)
+    """Classes of the teacher `objects` (ImageNet's 1000 in the paper)."""
+    scenes: int = Field(default=401, ge=2, le=MOST_CLASSES)
+    """Classes of the teacher `scenes` (401 of Places in the paper, 365 of Places365)."""
+
+
+class OptimSettings(Section):
+    batch_pairs: int = Field(default=256, ge=2, le=MOST_PAIRS)
+    """Pairs in one optimizer step over all ranks; half are positives. SoundNet: clips."""
+    micro_batch_pairs: int = Field(default=64, ge=2, le=MOST_PAIRS)
+    """Most pairs that one rank takes through the network at once; the rest of its share is accumulated."""
+    lr: float = Field(default=1e-4, gt=0, le=1000)
+    """Adam's learning rate (1e-4 in Look, Listen and Learn; found by grid search in Objects that Sound)."""
+    weight_decay: float = Field(default=1e-5, ge=0, le=1000)
+    """Adam's weight decay (1e-5 in both papers)."""
+    lr_decay: float = Field(default=0.94, gt=0, le=1)
+    """The learning rate is multiplied by this ..."""
+    lr_decay_epochs: int = Field(default=16, ge=1, le=MOST_STEPS)
+    """... every so many epochs (0.94 and 16 in Objects that Sound 3.3)."""
+
+
+class TrainingSettings(Section):
+    steps: int = Field(default=1000, ge=1, le=MOST_STEPS)
+    """optimizer steps of the whole run."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is any."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 runs the networks under autocast; weights, statistics and the loss stay in fp32."""
+    channels_last: bool = True
+    """Memory layout of pictures and convolutions."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
+    sync_batchnorm: bool = False
+    """Batch-normalize over the micro-batches of all ranks instead of each rank's own."""
+    process_group_timeout_seconds: int = Field(default=300, ge=1, le=10**6)
+    """A rank that keeps the others waiting for longer, in a collective or for a micro-batch, ends the run on all.
+
+    Compiling the network counts as well: it must fit in, in the first step.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_BYTES + 1)
-        if len(data) > LARGEST_BYTES:
-            raise ValueError(f"{path} is larger than {LARGEST_BYTES:,} bytes and no file of settings")
-        tree = parse_yaml(data.decode("utf-8"), origin=str(path))
-    except FileNotFoundError:
-        raise ValueError(missing) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as YAML: {error}") from None
-    tree = {} if tree is None else tree
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path} must hold settings such as `{example}`, not a bare {type(tree).__name__}")
-    return tree
 
 
-def parse_yaml(text: str, *, origin: str) -> Any:
-    """The value of a YAML text. Raises ValueError, with where it came from, for what is none."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except RecursionError:
-        raise ValueError(f"{origin} cannot be read as YAML: it is nested too deep") from None
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, OverflowError) as error:  # of dates and numbers as well
-        raise ValueError(f"{origin} cannot be read as YAML: {error}") from None
+class ValidationSettings(Section):
+    every_steps: int = Field(default=500, ge=0, le=MOST_STEPS)
+    """Validate after every so many steps and at the end; 0 never."""
+    split: Literal["train", "validation", "test"] = "validation"
+    """Split of the shards that is validated on."""
+    passes: int = Field(default=1, ge=1, le=10**6)
+    """How often each clip is drawn as a positive (and as a negative's frame, and as a negative's sound)."""
+    batch_pairs: int = Field(default=64, ge=2, le=MOST_PAIRS)
+    """Pairs that one rank takes through the network at once."""
 
 
-def refusal(error: ValidationError, *, origin: str, names: Sequence[str], hint: str = "") -> ValueError:
-    """The error for values that do not fit: what is wrong with each, and the nearest of the right names.
-
-    hint: what to say of a name that is near to none of them.
-    """
-    problems = error.errors()
-    words = [_in_words(problem, names, hint) for problem in problems[:PROBLEMS_SHOWN]]
-    if len(problems) > PROBLEMS_SHOWN:
-        words.append(f"and {len(problems) - PROBLEMS_SHOWN:,} more")
-    return ValueError(f"{origin}: {'; '.join(words)}")
+class PairValidation(ValidationSettings):
+    evaluators: list[Literal["pairs", "rankme", "retrieval", "probe"]] = ["pairs", "rankme"]
+    """pairs: accuracy, by which the best weights are chosen. Of the embeddings of up to 2,048 clips: rankme, their
+    effective rank, alignment and uniformity; retrieval, recall between image and audio; probe, a linear classifier."""
+    labels: FilePath | None = None
+    """Of the evaluator `probe`: rows of file name and label (.csv, .tsv or .jsonl)."""
 
 
-def _in_words(problem: Any, names: Sequence[str], hint: str) -> str:
-    place = ".".join(str(part) for part in problem["loc"])[:100]
-    if problem["type"] == "extra_forbidden":
-        import difflib
-
-        nearest = difflib.get_close_matches(place, names, n=1, cutoff=0.5)
-        return f"there is no setting `{place}`" + (f"; did you mean `{nearest[0]}`?" if nearest else hint)
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"`{place}` is {_shown(problem['input'])}: {message}" if place else message
+class CheckpointSettings(Section):
+    every_steps: int = Field(default=500, ge=1, le=MOST_STEPS)
+    """Save after every so many steps and at the end."""
+    keep: int = Field(default=2, ge=1, le=10**6)
+    """Newest checkpoints that stay; older ones are deleted."""
 
 
-def _shown(value: object) -> str:
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # Python prints no number of so many digits
-        return "a number of thousands of digits"
+class LogSettings(Section):
+    every_steps: int = Field(default=20, ge=1, le=MOST_STEPS)
+    """Write a line of metrics after every so many steps."""
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """auto is online where a W&B account is set up and offline otherwise."""
+    wandb_project: str = "avc"
+    """Project under which W&B files the run."""
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `1e-4` as a string; this one reads it as the number that was meant."""
+class Config(Section):
+    """Settings that every network has. Read one with `avc.config`."""
+
+    run: RunSettings = RunSettings()
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    optim: OptimSettings = OptimSettings()
+    training: TrainingSettings = TrainingSettings()
+    validation: ValidationSettings = ValidationSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    log: LogSettings = LogSettings()
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
+class PairConfig(Config):
+    """Settings of networks that compare a frame with a second of audio."""
+
+    data: PairData = PairData()
+    negatives: NegativeSettings = NegativeSettings()
+    model: TowerSettings = PairModel()
+    validation: PairValidation = PairValidation()
+
+    @model_validator(mode="after")
+    def _possible(self) -> PairConfig:
+        if self.negatives.source == "shared" and self.negatives.grid == "free":
+            raise ValueError(
+                "negatives.grid: free needs negatives.source: independent, because with `shared` the same second of "
+                "audio serves a positive, which is on the grid, and a negative, which would not be"
+            )
+        if self.negatives.hard_from_step and self.negatives.source != "shared":
+            raise ValueError(
+                "negatives.hard_from_step needs negatives.source: shared, for a frame chooses among the audio of its "
+                "block"
+            )
+        if self.negatives.hard_from_step and self.data.shuffle_sound:
+            raise ValueError(
+                "negatives.hard_from_step needs data.shuffle_sound: false: that control draws its negatives at random"
+            )
+        if "pairs" not in self.validation.evaluators:
+            raise ValueError("validation.evaluators must have pairs among them: the best weights are chosen by it")
+        if ("probe" in self.validation.evaluators) != (self.validation.labels is not None):
+            raise ValueError("validation.labels and the evaluator `probe` in validation.evaluators need each other")
+        if self.optim.batch_pairs % 2 or self.validation.batch_pairs % 2:
+            raise ValueError("batch_pairs must be even: half of the pairs are positives")
+        return self
+
+
+class PairTrunkConfig(PairConfig):
+    """Those whose trunks can be exchanged."""
+
+    model: PairModel = PairModel()
+
+
+class ClassifierConfig(PairTrunkConfig):
+    """Settings of the supervised baseline."""
+
+    data: LabeledPairData = LabeledPairData()
+    model: ClassifierModel = ClassifierModel()
+
+
+class SegmentConfig(Config):
+    """Settings of networks that take a waveform."""
+
+    data: SegmentData = SegmentData()
+
+
+class SoundNetConfig(SegmentConfig):
+    """Settings of SoundNet's students."""
+
+    data: TaughtSegmentData = TaughtSegmentData()
+    model: SoundNetModel = SoundNetModel()

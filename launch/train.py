@@ -13,10 +13,11 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from avc.training.agent import follow_agent
-from avc.training.leaving import leave
-from launch.asked import Asked
-from launch.mistakes import in_words
+from avc.distributed.agent import follow_agent
+from avc.distributed.leaving import leave
+from launch.config_file import find_config
+from launch.stop_request import StopRequest
+from launch.user_errors import user_errors
 
 
 def run_here(path: str, overrides: Sequence[str]) -> None:
@@ -26,7 +27,7 @@ def run_here(path: str, overrides: Sequence[str]) -> None:
     """
     follow_agent()
     import_module("avc.training.loop")  # takes seconds in which a signal may end this process: there is nothing to save
-    with Asked(signal.SIGINT, signal.SIGTERM) as asked:
+    with StopRequest(signal.SIGINT, signal.SIGTERM) as asked:
         if run(path, overrides, stop=asked):
             return
     if os.environ.get("RANK", "0") == "0":
@@ -44,21 +45,21 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
     """
     from avc.config import load_config
     from avc.data.prefetch import WorkerLost
-    from avc.training.attempt import Superseded
-    from avc.training.distributed import join
+    from avc.distributed.heartbeat import PeerLost
+    from avc.distributed.world import join
+    from avc.runs.attempt import StaleAttempt
     from avc.training.loop import NonFiniteLoss, train
-    from avc.training.watch import PeerLost
     from launch.progress import progress
     from shards.read import BadRecord
 
-    config = load_config(path, overrides)
+    config = load_config(find_config(path), overrides)
     try:
         with join(config.training, stop=stop) as world:
             if world.is_main and sys.stderr.isatty():
                 with progress("training", unit="steps") as report:
                     return train(config, world, report=report, stop=stop)
             return train(config, world, stop=stop)
-    except (BadRecord, NonFiniteLoss, Superseded) as error:
+    except (BadRecord, NonFiniteLoss, StaleAttempt) as error:
         _say(str(error))
         sys.exit(1)
     except (PeerLost, WorkerLost) as error:
@@ -77,5 +78,5 @@ def _say(message: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python -m launch.train CONFIG.yaml [section.name=value ...]")
-    with in_words("launch.train"):
+    with user_errors("launch.train"):
         run_here(sys.argv[1], sys.argv[2:])

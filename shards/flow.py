@@ -1,6 +1,6 @@
 """One step of optical flow as an image: how far each pixel moves until the next tick, in 8 bits.
 
-A grey JPEG, the horizontal motion above the vertical one, each filled up to a multiple of 8 rows by repeating its last.
+A gray JPEG, the horizontal motion above the vertical one, each filled up to a multiple of 8 rows by repeating its last.
 Level 128 is no motion, 127 levels to either side are 20 pixels of the stored picture; faster motion is cut off there.
 Eight bits in JPEG and a bound of 20 pixels are what two-stream networks were trained on (Simonyan and Zisserman, NIPS
 2014, section 5, and its successors); Objects that Sound does not say how it stored its flow.
@@ -25,8 +25,8 @@ def encode_flow(flow: np.ndarray, *, quality: int) -> bytes:
     image = np.empty((2, filled, width), np.uint8)
     image[:, :height] = levels.transpose(2, 0, 1)
     image[:, height:] = image[:, height - 1 : height]
-    grey = image.reshape(2 * filled, width, 1)
-    return bytes(simplejpeg.encode_jpeg(grey, quality=quality, colorspace="GRAY"))
+    gray = image.reshape(2 * filled, width, 1)
+    return bytes(simplejpeg.encode_jpeg(gray, quality=quality, colorspace="GRAY"))
 
 
 def decode_flow(data: bytes, *, width: int, height: int, reduce: int = 1) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import IO, Annotated, Any
 
 import pydantic
 
-from shards.durable import PART
+from shards.atomic import PART
 from shards.format import FORMAT_VERSION, JOURNAL, SPLITS, PackSettings, Reason
 from shards.index import Bytes, Count, ShardFile, ShardName, Split
 from shards.sources import Source, Text

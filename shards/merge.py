@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from shards.build_index import remove_manifest, write_index
 from shards.format import JOURNAL, MANIFEST
 from shards.index import Manifest, ShardFile, read_manifest
-from shards.indexing import remove_manifest, write_index
 from shards.journal import Event, Packed, read_finished
 from shards.tasks import Task, find_tasks
 

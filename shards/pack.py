@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.durable import PART
+from shards.atomic import PART
+from shards.build_index import remove_manifest, write_index
 from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
-from shards.indexing import remove_manifest, write_index
 from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, lines_lost, read_events, shards_in
 from shards.record import Record
 from shards.sources import Source, list_sources

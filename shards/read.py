@@ -25,11 +25,11 @@ import numpy as np
 import simplejpeg
 import soundfile
 
+from shards.file_slice import Descriptor, Window
 from shards.flow import decode_flow
 from shards.format import CLIPS, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, SPLITS
 from shards.index import check_shards, open_index
 from shards.table import Table
-from shards.window import Descriptor, Window
 
 ROWS_KEPT = 256  # of the index, where it is not in memory: one clip's row is asked for several times in a row
 LEFT_OUT = ("index", "_descriptor", "_read_row")  # of what is pickled

@@ -16,11 +16,11 @@ import numpy as np
 import soundfile
 
 from shards import media
+from shards.file_slice import Descriptor, Window
 from shards.flow import METHOD
 from shards.format import FLOW_LEVELS_PER_PIXEL, FLOW_ZERO, SAMPLE_RATE_HZ, PackSettings, Reason
 from shards.journal import Rejection
 from shards.sources import Source
-from shards.window import Descriptor, Window
 
 KEY_DIGITS = 32  # hexadecimal: 128 bits of SHA-256, so that two videos of a key are two copies of one
 

@@ -74,10 +74,6 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
             if len(line) > LONGEST_LINE:
                 raise ValueError(f"line {number} of {path} is longer than {LONGEST_LINE:,} bytes: it holds no names")
-            if b"\0" in line:
-                raise ValueError(
-                    f"line {number} of {path} holds a NUL, which no path does: is it a list of paths in text?"
-                )
             if line.strip():
                 yield line.rstrip(b"\r\n")
 
@@ -95,8 +91,11 @@ def _from_path(path: str, left_out: Identity | None) -> Iterator[Source]:
         path, above = waiting.pop()
         try:
             facts = os.stat(path)
-        except (OSError, ValueError) as error:  # ValueError: it holds a NUL
-            yield _unreadable(path, getattr(error, "strerror", None) or str(error))
+        except ValueError:
+            yield _unreadable(path, "the path holds a NUL, which no path does")
+            continue
+        except OSError as error:
+            yield _unreadable(path, error.strerror or str(error))
             continue
         if stat.S_ISDIR(facts.st_mode):
             folder = facts.st_dev, facts.st_ino

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.window import Descriptor
+from shards.file_slice import Descriptor
 
 
 class Table:

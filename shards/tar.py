@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shards.window import Descriptor
+from shards.file_slice import Descriptor
 
 BLOCK = tarfile.BLOCKSIZE
 LARGEST_EXTENSION = 2**20  # bytes of what precedes a member's header: names, times, attributes

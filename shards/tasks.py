@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.durable import refuse_links
+from shards.atomic import refuse_links
 from shards.format import JOURNAL
 from shards.sources import Source
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from shards.durable import PART
+from shards.atomic import PART
+from shards.file_slice import Descriptor
 from shards.format import CLIPS, MANIFEST, SAMPLES_PER_TICK, SPLITS, picture_count
 from shards.index import Index, Manifest, ShardFile, StoredFile, open_index, read_manifest
 from shards.read import WAV_HEADER_BYTES
-from shards.window import Descriptor
 from shards.writer import BLOCK
 
 Progress = Callable[[int, int, str], None]  # bytes done, bytes to do, name of the last file

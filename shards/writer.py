@@ -7,7 +7,7 @@ import io
 import os
 from pathlib import Path
 
-from shards.durable import PART, sync_folder
+from shards.atomic import PART, sync_folder
 from shards.index import ShardFile
 
 BLOCK = 512  # of a tar file

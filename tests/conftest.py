@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.world.render import render
+from launch.demo.world.render import render
 from shards.format import PackSettings
 from shards.pack import pack
 from tests.cluster import Cluster, missing

@@ -69,8 +69,54 @@ def test_the_science_knows_no_scheduler_and_no_command_line(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["launch.cli", "launch.progress", "launch.status", "launch.slurm", "shards.pack", "shards.read", "shards.verify"],
+    [
+        "launch.cli",
+        "launch.progress",
+        "launch.slurm.status",
+        "launch.slurm.jobs",
+        "shards.pack",
+        "shards.read",
+        "shards.verify",
+    ],
 )
 def test_these_start_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+# Inside avc/, from the bottom up: each may import those above it in this list, and its own.
+LAYERS = (
+    {"settings", "settings_file", "networks", "config", "intervals"},
+    {"runs"},
+    {"distributed"},
+    {"models"},
+    {"data"},
+    {"inference"},
+    {"embedding"},
+    {"tasks"},
+    {"training", "evaluation", "teachers"},
+)
+FLOOR = {part: floor for floor, parts in enumerate(LAYERS) for part in parts}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in ROOMS["avc"] if path.name != "__init__.py" or path.parent.name != "avc"], ids=name
+)
+def test_inside_avc_imports_point_down(path: Path) -> None:
+    own = path.relative_to(ROOT / "avc").parts[0].removesuffix(".py")
+    for module in imported(path):
+        if module.startswith("avc."):
+            other = module.split(".")[1]
+            assert other == own or FLOOR[other] < FLOOR[own] or FLOOR[own] == FLOOR[other] == 0, (
+                f"{own} imports {module}"
+            )
+
+
+def test_files_of_the_bottom_layer_form_no_circle() -> None:
+    before: set[str] = set()
+    for part in ("intervals", "settings", "settings_file", "networks", "config"):
+        modules = {
+            module.split(".")[1] for module in imported(ROOT / "avc" / f"{part}.py") if module.startswith("avc.")
+        }
+        assert modules <= before, part
+        before.add(part)

@@ -20,6 +20,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TREE = ("avc", "launch", "shards")
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
 
 
 def pins() -> dict[str, Version]:
@@ -101,7 +102,7 @@ def test_the_dockerfile_names_no_version_that_the_pins_and_pyproject_do_not() ->
     assert Version(python[1]) in SpecifierSet(PROJECT["project"]["requires-python"])
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_the_pages_link_only_to_what_exists(page: str) -> None:
     text = (ROOT / page).read_text()
     anchors = {
@@ -111,10 +112,10 @@ def test_the_pages_link_only_to_what_exists(page: str) -> None:
         if target.startswith("#"):
             assert target[1:] in anchors, target
         elif not target.startswith(("https://", "http://")):
-            assert (ROOT / target.split("#")[0]).exists(), target
+            assert ((ROOT / page).parent / target.split("#")[0]).exists(), target
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_the_pages_name_only_paths_and_make_targets_that_exist(page: str) -> None:
     text = (ROOT / page).read_text()
     tops = "|".join([*TREE, "configs", "tests", r"\.ci"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from avc.data.reading import Reader
+from avc.data.interfaces import Reader
 
 SHARE_OF_MEMORY = 0.5  # for batches; the network needs the rest
 FILES, FILES_PER_WORKER = 32, 4  # open at once; four workers were seen to need 28
@@ -20,7 +20,7 @@ def refuse_beyond_limits(reader: Reader[Any], *, slots: int, rows: int, num_work
 
     Ranks of one machine share its memory alike (LOCAL_WORLD_SIZE, which torchrun sets).
     """
-    one = vars(reader.room(places=1, rows=1))
+    one = vars(reader.buffers(slots=1, rows=1))
     wanted = slots * rows * sum(part.nbytes for part in one.values() if isinstance(part, Tensor))
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     free = int(SHARE_OF_MEMORY * _free_bytes() / ranks)

@@ -27,9 +27,9 @@ from typing import Any
 
 import torch
 
+from avc.data.interfaces import AnyBatch, B, Reader
 from avc.data.limits import refuse_beyond_limits
 from avc.data.memory import SharedMemory
-from avc.data.reading import AnyBatch, B, Reader
 from shards.workers import follow_parent
 
 PREFETCHED_BATCHES = 2  # that each worker reads ahead
@@ -55,26 +55,26 @@ def slots_for(num_workers: int) -> int:
     return max(1, PREFETCHED_BATCHES * num_workers)
 
 
-def load(reader: Reader[B], stretches: Iterator[tuple[int, int]], *, num_workers: int, pin: bool) -> Iterator[B]:
-    """The batches of the given stretches of rows, in that order whatever the number of workers.
+def load(reader: Reader[B], row_ranges: Iterator[tuple[int, int]], *, num_workers: int, pin: bool) -> Iterator[B]:
+    """The batches of the given ranges of rows, in that order whatever the number of workers.
 
-    No stretch may be longer than the first. `pin` gives pinned memory, for a CUDA device.
+    No range may be longer than the first. `pin` gives pinned memory, for a CUDA device.
     Raises shards.read.BadRecord where the shards are damaged, WorkerLost where a worker is killed, ValueError where
     this machine is too small.
     """
-    first = next(stretches, None)
+    first = next(row_ranges, None)
     if first is None:
         return
     refuse_beyond_limits(reader, slots=slots_for(num_workers), rows=first[1] - first[0], num_workers=num_workers)
     if not num_workers:
-        for stretch in chain([first], stretches):
-            batch = reader[stretch]
+        for row_range in chain([first], row_ranges):
+            batch = reader[row_range]
             yield batch.pinned() if pin else batch
         return
     device = torch.device("cuda", torch.cuda.current_device()) if pin else None
-    with _started(reader, num_workers, rows=first[1] - first[0]) as (workers, room), ThreadPoolExecutor(1) as thread:
+    with _started(reader, num_workers, rows=first[1] - first[0]) as (workers, buffers), ThreadPoolExecutor(1) as thread:
         # A thread copies the next batch out of its slot while the network is at work on this one.
-        batches = _batches(workers, room, chain([first], stretches), device)
+        batches = _batches(workers, buffers, chain([first], row_ranges), device)
         coming = thread.submit(next, batches, None)
         while (collected := coming.result()) is not None:
             coming = thread.submit(next, batches, None)
@@ -94,10 +94,10 @@ class _Worker:
         finally:
             its_end.close()  # the worker has its own, and the pipe ends where the worker does
 
-    def ask(self, stretch: tuple[int, int], slot: int) -> None:
+    def ask(self, row_range: tuple[int, int], slot: int) -> None:
         """Let it read rows into a slot. Raises WorkerLost."""
         try:
-            self._pipe.send((*stretch, slot))
+            self._pipe.send((*row_range, slot))
         except OSError:
             raise self._lost() from None
 
@@ -125,11 +125,11 @@ class _Worker:
 
 @contextmanager
 def _started(reader: Reader[AnyBatch], count: int, *, rows: int) -> Iterator[tuple[list[_Worker], Any]]:
-    """Workers, and the room for batches of up to `rows` rows that they fill."""
+    """Workers, and the buffers for batches of up to `rows` rows that they fill."""
     # Slots that stay where they are. Memory of its own for every batch costs a page fault for each 4 KB of it, which on
     # a virtual machine took half as long as decoding.
     memory, slots = SharedMemory(), PREFETCHED_BATCHES * count
-    room = reader.room(places=slots, rows=rows, empty=memory.empty)
+    buffers = reader.buffers(slots=slots, rows=rows, empty=memory.empty)
     # Not fork: the training process has threads (torch's, NCCL's, W&B's) whose locks a fork would copy. Workers are
     # forked from a server that has imported what they need and nothing else.
     context = multiprocessing.get_context("forkserver")
@@ -151,7 +151,7 @@ def _started(reader: Reader[AnyBatch], count: int, *, rows: int) -> Iterator[tup
             for _ in range(count):
                 workers.append(_Worker(start))
         memory.close()
-        yield workers, room
+        yield workers, buffers
     finally:
         close()
         for worker in workers:
@@ -175,7 +175,7 @@ def _no_signals() -> Iterator[None]:
 
 
 def _batches(
-    workers: list[_Worker], room: Any, stretches: Iterator[tuple[int, int]], pin_for: torch.device | None
+    workers: list[_Worker], buffers: Any, row_ranges: Iterator[tuple[int, int]], pin_for: torch.device | None
 ) -> Iterator[Any]:
     """The batches in order, each in memory of its own, so that its slot is free again."""
     if pin_for is not None:
@@ -183,14 +183,14 @@ def _batches(
     free = deque((workers[slot % len(workers)], slot) for slot in range(PREFETCHED_BATCHES * len(workers)))
     asked: deque[tuple[_Worker, int]] = deque()
     while True:
-        while free and (stretch := next(stretches, None)) is not None:
+        while free and (row_range := next(row_ranges, None)) is not None:
             worker, slot = free.popleft()
-            worker.ask(stretch, slot)
+            worker.ask(row_range, slot)
             asked.append((worker, slot))
         if not asked:
             return
         worker, slot = asked.popleft()
-        batch = room.batch(slot, worker.answer())
+        batch = buffers.batch(slot, worker.answer())
         batch = batch.copied() if pin_for is None else batch.pinned()
         free.append((worker, slot))
         yield batch
@@ -200,18 +200,18 @@ def _serve(pipe: Connection, reader: Reader[AnyBatch], memory: SharedMemory, slo
     """Read what is asked for, until nobody can ask any more."""
     follow_parent()
     torch.set_num_threads(1)  # there are as many workers as cores
-    room = reader.room(places=slots, rows=rows, empty=memory.empty)
+    buffers = reader.buffers(slots=slots, rows=rows, empty=memory.empty)
     memory.close()
     with suppress(EOFError, ConnectionError):
         while True:
             start, stop, slot = pipe.recv()
-            pipe.send(_read(reader, room, start, stop, slot))
+            pipe.send(_read(reader, buffers, start, stop, slot))
 
 
-def _read(reader: Reader[AnyBatch], room: Any, start: int, stop: int, slot: int) -> tuple[Any, Exception | None]:
+def _read(reader: Reader[AnyBatch], buffers: Any, start: int, stop: int, slot: int) -> tuple[Any, Exception | None]:
     try:
-        rows = reader.plan.rows(start, stop)
-        reader.fill(room, slot, rows)
+        rows = reader.sampler.rows(start, stop)
+        reader.read_into(buffers, slot, rows)
     except Exception as error:
         error.add_note(f"in a worker:\n{traceback.format_exc()}")
         return None, error

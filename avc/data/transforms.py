@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avc.config import DataSettings
+from avc.settings import PairData
 from shards.format import FLOW_ZERO
 
 # Look, Listen and Learn, section 3: a window of 0.01 s at 48 kHz, hop of half of it, log of the spectrogram.
@@ -20,7 +20,7 @@ HOP = 240
 FLOOR = 1e-4  # about the magnitude of 16-bit rounding noise in one bin; the papers give no floor
 
 
-def pictures_to_input(pictures: Tensor, numbers: Tensor | None, settings: DataSettings) -> Tensor:
+def images_to_input(pictures: Tensor, numbers: Tensor | None, settings: PairData) -> Tensor:
     """uint8 (N, H, W, 3) crops → float32 (N, 3, image_size, image_size), 0.5 ± 0.5 brought to 0 ± 2, channels last.
 
     numbers: float32 (N, 5) in [0, 1) from the plan, or None for no augmentation; columns 2, 3 and 4 decide flip,
@@ -29,13 +29,13 @@ def pictures_to_input(pictures: Tensor, numbers: Tensor | None, settings: DataSe
     past the third are optical flow (`shards.flow`), brought from ±20 pixels to ±2, and only flipped.
     """
     if pictures.shape[-1] > 3:
-        frame = pictures_to_input(pictures[..., :3], numbers, settings)
+        frame = images_to_input(pictures[..., :3], numbers, settings)
         x = torch.cat([frame, _flow_to_input(pictures[..., 3:], numbers, settings)], dim=1)
         return x.contiguous(memory_format=torch.channels_last)
     if pictures.dim() == 5:
         frames = pictures.shape[1]
         repeated = None if numbers is None else numbers.repeat_interleave(frames, dim=0)
-        rows = pictures_to_input(pictures.flatten(0, 1), repeated, settings)
+        rows = images_to_input(pictures.flatten(0, 1), repeated, settings)
         film = rows.reshape(-1, frames, *rows.shape[1:]).transpose(1, 2)
         return film.contiguous(memory_format=torch.channels_last_3d)
     x = _scaled(pictures.permute(0, 3, 1, 2).to(torch.float32) / 255, settings)
@@ -43,12 +43,12 @@ def pictures_to_input(pictures: Tensor, numbers: Tensor | None, settings: DataSe
         flip, brightness, saturation = numbers[:, 2:5, None, None, None].unbind(dim=1)
         x = torch.where(flip < 0.5, x, x.flip(-1))
         x = x * (1 + settings.brightness * (2 * brightness - 1))
-        grey = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
-        x = (grey + (x - grey) * (1 + settings.saturation * (2 * saturation - 1))).clamp(0, 1)
-    return normalised(x)
+        gray = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
+        x = (gray + (x - gray) * (1 + settings.saturation * (2 * saturation - 1))).clamp(0, 1)
+    return normalized(x)
 
 
-def _flow_to_input(flow: Tensor, numbers: Tensor | None, settings: DataSettings) -> Tensor:
+def _flow_to_input(flow: Tensor, numbers: Tensor | None, settings: PairData) -> Tensor:
     """uint8 (N, H, W, 2 * steps), x and y of each step → float32 (N, 2 * steps, image_size, image_size)."""
     x = _scaled((flow.permute(0, 3, 1, 2).to(torch.float32) - FLOW_ZERO) / 64, settings)
     if numbers is None:
@@ -58,19 +58,19 @@ def _flow_to_input(flow: Tensor, numbers: Tensor | None, settings: DataSettings)
     return torch.where(numbers[:, 2, None, None, None] < 0.5, x, mirrored)
 
 
-def _scaled(x: Tensor, settings: DataSettings) -> Tensor:
+def _scaled(x: Tensor, settings: PairData) -> Tensor:
     if x.shape[-1] == settings.image_size:
         return x
     size = (settings.image_size, settings.image_size)
     return F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
 
 
-def normalised(x: Tensor) -> Tensor:
+def normalized(x: Tensor) -> Tensor:
     """float32 (N, 3, H, W) in 0 to 1 → the same pictures with 0.5 ± 0.5 brought to 0 ± 2, channels last."""
     return ((x - 0.5) * 4).contiguous(memory_format=torch.channels_last)
 
 
-def sound_to_input(sound: Tensor, numbers: Tensor | None, settings: DataSettings) -> Tensor:
+def audio_to_input(sound: Tensor, numbers: Tensor | None, settings: PairData) -> Tensor:
     """int16 (N, 48000) → float32 (N, 1, 257, 199) log-spectrograms, at least 0; digital silence is 0.
 
     numbers: float32 (N, 1) in [0, 1) from the plan, or None; decides the volume, the same over the second.

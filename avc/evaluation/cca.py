@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from avc.evaluation.views import Features
+from avc.embedding import Features
 
 COMPONENTS = 128  # Objects that Sound 3.1
 

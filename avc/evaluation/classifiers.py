@@ -17,7 +17,7 @@ Classifier = Callable[[Floats, Integers, Floats, Sequence[float]], Mapping[float
 """(training rows, their labels 0 to K - 1, test rows, strengths) → scores (test rows, K) for each strength."""
 
 
-def standardised(train: Floats, test: Floats) -> tuple[Floats, Floats]:
+def standardized(train: Floats, test: Floats) -> tuple[Floats, Floats]:
     """z-score of each dimension by the training rows' mean and deviation; a constant dimension becomes 0.
 
     Constant is what differs by no more than float32 rounds its mean.
@@ -28,7 +28,7 @@ def standardised(train: Floats, test: Floats) -> tuple[Floats, Floats]:
     return (train - mean) * scale, (test - mean) * scale
 
 
-def svm(*, standardise: bool) -> Classifier:
+def svm(*, standardize: bool) -> Classifier:
     """One-vs-all linear SVMs: the score is the signed distance in units of the margin.
 
     For each class |w|² / 2 + C Σ max(0, 1 - y (w · x + b))² is as small as possible. Squared, the hinge is smooth, and
@@ -36,8 +36,8 @@ def svm(*, standardise: bool) -> Classifier:
     """
 
     def scores(train: Floats, truth: Integers, test: Floats, strengths: Sequence[float]) -> dict[float, NDArray[Any]]:
-        if standardise:
-            train, test = standardised(train, test)
+        if standardize:
+            train, test = standardized(train, test)
         train, test, scatter = _principal(train, test)
         sides = np.where(truth[:, None] == np.arange(int(truth.max()) + 1), 1, -1).astype(np.float32)
         found, weights = {}, np.zeros((train.shape[1], sides.shape[1]))
@@ -93,7 +93,7 @@ def softmax_layer(
     train: Floats, truth: Integers, test: Floats, strengths: Sequence[float]
 ) -> dict[float, NDArray[Any]]:
     """One linear layer under softmax and cross-entropy, weights decayed by 1/C, on z-scores: the logits."""
-    train, test = standardised(train, test)
+    train, test = standardized(train, test)
     found = {}
     for c in strengths:
         layer = LogisticRegression(C=c, max_iter=500).fit(train, truth)

@@ -15,16 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avc.config import DataSettings
+from avc.data.labels import labeled, read_labels
 from avc.data.preprocessing import CROP, crop_origin
-from avc.data.transforms import pictures_to_input, sound_to_input
+from avc.data.transforms import audio_to_input, images_to_input
 from avc.evaluation.classifiers import Integers
 from avc.evaluation.extraction import Extractor, Identity, Unreadable
 from avc.evaluation.image import pooled_sight, refuse_motion
-from avc.evaluation.labels import labelled, read_labels
 from avc.evaluation.linear import Features
 from avc.evaluation.sound import pooled_sound
-from avc.models import CorrespondenceNet
+from avc.models.pair import PairNetwork
+from avc.settings import PairData
 from shards.format import HALF_SECOND_SAMPLES, SAMPLES_PER_TICK, centres
 from shards.read import BadRecord, Shards
 
@@ -51,7 +51,7 @@ def known_clips(shards: Shards, labels: Path, *, split: str, least: int = FOLDS)
     nothing to test on.
     """
     training = shards.clips("train")
-    found = labelled(shards, np.concatenate([training, shards.clips(split)]), read_labels(labels))
+    found = labeled(shards, np.concatenate([training, shards.clips(split)]), read_labels(labels))
     single = (found.sets == found.sets[:, :1]).all(axis=1)
     clips = found.clips[single]
     occurring, label = np.unique(found.sets[single, 0], return_inverse=True)
@@ -67,7 +67,7 @@ def known_clips(shards: Shards, labels: Path, *, split: str, least: int = FOLDS)
                 f"class {name} of {labels} has {len(own)} training clips in {shards.folder} and needs at least {least}"
             )
         fold[own] = 1 + np.arange(len(own)) % FOLDS  # in the order of keys, which are hashes
-    return KnownClips(clips, label, fold, classes, found.unlabelled + int((~single).sum()))
+    return KnownClips(clips, label, fold, classes, found.unlabeled + int((~single).sum()))
 
 
 def middles(row: np.void) -> range:
@@ -77,9 +77,7 @@ def middles(row: np.void) -> range:
     return range(-(-possible.start // every) * every, possible.stop, max(1, SPACING_TICKS // every) * every)
 
 
-def heard(
-    model: CorrespondenceNet, shards: Shards, data: DataSettings, *, name: str, layer: str = "conv4_2"
-) -> Extractor[int]:
+def heard(model: PairNetwork, shards: Shards, data: PairData, *, name: str, layer: str = "conv4_2") -> Extractor[int]:
     """What is heard of each second of a clip; layer: conv4_2 of the audio trunk before its ReLU, max-pooled to 4×3, or
     the embedding that the audio tower ends in."""
 
@@ -88,20 +86,18 @@ def heard(
         return [torch.from_numpy(shards.sound(clip, sample)) for sample in first]
 
     def pooled(trunk: nn.Module, sound: Tensor) -> Tensor:
-        return pooled_sound(trunk, sound_to_input(sound, None, data))
+        return pooled_sound(trunk, audio_to_input(sound, None, data))
 
     def embedded(network: nn.Module, sound: Tensor) -> Tensor:
-        assert isinstance(network, CorrespondenceNet)
-        return network.embed_audio(sound_to_input(sound, None, data))
+        assert isinstance(network, PairNetwork)
+        return network.embed_audio(audio_to_input(sound, None, data))
 
     if layer == "conv4_2":
         return Extractor(name, "sound", model.audio.eval(), _rows(load), pooled)
     return Extractor(name, "embedding, sound", model.eval(), _rows(load), embedded)
 
 
-def seen(
-    model: CorrespondenceNet, shards: Shards, data: DataSettings, *, name: str, layer: str = "conv4_2"
-) -> Extractor[int]:
+def seen(model: PairNetwork, shards: Shards, data: PairData, *, name: str, layer: str = "conv4_2") -> Extractor[int]:
     """What is seen in the middle of each second; layer: conv4_2 of the vision trunk after its ReLU, max-pooled to 4×4,
     or the embedding that the vision tower ends in."""
     refuse_motion(model)
@@ -114,11 +110,11 @@ def seen(
         return [_middle(torch.from_numpy(picture), size) for picture in pictures]
 
     def pooled(trunk: nn.Module, pictures: Tensor) -> Tensor:
-        return pooled_sight(trunk, pictures_to_input(pictures, None, data))
+        return pooled_sight(trunk, images_to_input(pictures, None, data))
 
     def embedded(network: nn.Module, pictures: Tensor) -> Tensor:
-        assert isinstance(network, CorrespondenceNet)
-        return network.embed_image(pictures_to_input(pictures, None, data))
+        assert isinstance(network, PairNetwork)
+        return network.embed_image(images_to_input(pictures, None, data))
 
     if layer == "conv4_2":
         return Extractor(name, f"frames of {size} pixels", model.vision.eval(), _rows(load), pooled)

@@ -21,7 +21,7 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from avc.evaluation.linear import Features
-from shards.durable import written_aside
+from shards.atomic import written_aside
 
 VERSION = "3"  # of what this code makes of an item; another number leaves old caches unread
 ITEMS_AT_ONCE = 8

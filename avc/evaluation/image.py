@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from avc.config import DataSettings
 from avc.data.media import read_rgb
 from avc.data.preprocessing import crop_origin, scaled_sides
-from avc.data.sight import Sight
-from avc.data.transforms import pictures_to_input
+from avc.data.transforms import images_to_input
 from avc.evaluation.extraction import Extractor, Unreadable
-from avc.models import CorrespondenceNet
+from avc.models.inputs import VisualInput
+from avc.models.pair import PairNetwork
+from avc.settings import PairData
 
 
 def read_picture(path: Path, size: int) -> Tensor:
@@ -38,17 +38,17 @@ def read_picture(path: Path, size: int) -> Tensor:
 
 
 def pooled_sight(trunk: nn.Module, pictures: Tensor) -> Tensor:
-    """(N, 3, H, W) normalised → conv4_2 after its ReLU, max-pooled to 4×4: (N, 8192) at full width."""
+    """(N, 3, H, W) normalized → conv4_2 after its ReLU, max-pooled to 4×4: (N, 8192) at full width."""
     return F.adaptive_max_pool2d(trunk(pictures), (4, 4)).flatten(1)
 
 
-def refuse_motion(model: CorrespondenceNet) -> None:
+def refuse_motion(model: PairNetwork) -> None:
     """Raise ValueError for a network that sees more than one picture."""
-    if model.sight != Sight():
+    if model.visual_input != VisualInput():
         raise ValueError("AVE+MF and AVE+OF see motion and have no features of single pictures; give another run")
 
 
-def picture_features(model: CorrespondenceNet, data: DataSettings, *, name: str) -> Extractor[Path]:
+def picture_features(model: PairNetwork, data: PairData, *, name: str) -> Extractor[Path]:
     """conv4_2 of the vision trunk after ReLU, max-pooled to 4×4: 8192 numbers at full width, one row a picture."""
     refuse_motion(model)
     size = data.image_size
@@ -57,6 +57,6 @@ def picture_features(model: CorrespondenceNet, data: DataSettings, *, name: str)
         return read_picture(path, size), False
 
     def compute(trunk: nn.Module, pictures: Tensor) -> Tensor:
-        return pooled_sight(trunk, pictures_to_input(pictures, None, data))
+        return pooled_sight(trunk, images_to_input(pictures, None, data))
 
     return Extractor(name, f"conv4_2 after ReLU, {size} pixels", model.vision.eval(), load, compute)

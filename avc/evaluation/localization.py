@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from avc.data.plan import Plan
+from avc.data.labels import names_of
+from avc.data.sampler import PairSampler
+from avc.embedding import Integers, Report, views_of
 from avc.evaluation.boxes import RASTER, Box, Truth, region
-from avc.evaluation.intervals import clustered_interval
-from avc.evaluation.labels import names_of
-from avc.evaluation.views import Integers, Report, views_of
 from avc.inference import Network
+from avc.intervals import clustered_interval
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, centres
 from shards.read import Shards
 
@@ -211,8 +211,10 @@ def _frames(
             f"other's picture. Boxes go by the video's file name{f', such as {names[0]}' if names else ''}"
         )
     truth_of = {int(clips[i]): truths[names[i]] for i in known}
-    plan = Plan(shards.index, np.array(sorted(truth_of)), seed=network.config.run.seed, max_misalignment_ticks=0)
-    rows = views_of(plan, 0, passes * len(known))
+    sampler = PairSampler(
+        shards.index, np.array(sorted(truth_of)), seed=network.config.run.seed, max_misalignment_ticks=0
+    )
+    rows = views_of(sampler, 0, passes * len(known))
     began = round(shards.manifest.settings.start_seconds * TICKS_PER_SECOND)  # boxes count from the video's beginning
     frames = {}
     for clip, drawn in sorted(zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), strict=True)):

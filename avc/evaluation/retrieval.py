@@ -2,7 +2,7 @@
 
 One random frame and its second of sound for each clip. Every frame and every sound is a query: what is nearest to it
 among all frames (im-im), all sounds (im-aud), and so on? Within a modality the query itself is left out; across
-modalities its own partner is there to be found. Features are L2-normalised.
+modalities its own partner is there to be found. Features are L2-normalized.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from avc.data.labels import Labeled, Relevance
+from avc.embedding import Features, Integers, Report, Views, embed_views
 from avc.evaluation.cca import CCA, COMPONENTS, fit_cca
-from avc.evaluation.labels import Labelled, Relevance
-from avc.evaluation.views import Features, Integers, Report, Views, embed_views
 from avc.inference import Network
-from avc.models import TITLES
+from avc.models.pair import Localizer
+from avc.networks import network_of
 from shards.read import Shards
 
 Gain = Literal["exponential", "linear"]
@@ -67,8 +68,8 @@ def ndcg(
 ) -> NDArray[np.float64]:
     """nDCG@depth of each query, float64 (Q,); NaN where no item has any relevance.
 
-    queries, items: float32 (Q, D), (N, D), normalised here. query_sets, item_sets: int64 (Q, M), (N, M'), classes of
-    each, as in `Labelled`. relevance: float64 (C, C), greatest on its diagonal. A pair's relevance is the greatest over
+    queries, items: float32 (Q, D), (N, D), normalized here. query_sets, item_sets: int64 (Q, M), (N, M'), classes of
+    each, as in `Labeled`. relevance: float64 (C, C), greatest on its diagonal. A pair's relevance is the greatest over
     their pairs of classes. gain: exponential is 2**relevance − 1, linear the relevance. leave_self_out: query i is item
     i and not to be found. ideal: what `ideal_dcg` gives for the rest, where that is known.
     """
@@ -142,7 +143,7 @@ def summary(scores: NDArray[np.float64]) -> Score:
 def evaluate_retrieval(
     network: Network,
     shards: Shards,
-    known: Labelled,
+    known: Labeled,
     *,
     relevance: Relevance,
     gain: Gain,
@@ -153,11 +154,12 @@ def evaluate_retrieval(
 
     L3-Net's two embeddings lie in spaces of their own, so it has a second row with CCA fitted on the training clips.
     features: float32 (clips of the shards, D), of pictures; scored alone and, through CCA, with the network's sounds.
-    Raises ValueError for AVOL-Net, which embeds places, and for features of another shape.
+    Raises ValueError for AVOL-Net, which embeds slots, and for features of another shape.
     """
-    if network.config.model.name == "avol":
+    title = network_of(network.config.model.name).title
+    if isinstance(network.model, Localizer):
         raise ValueError(
-            "AVOL-Net embeds the places of a picture and not the picture: retrieval needs a run of another network"
+            f"{title} embeds the places of a picture and not the picture: retrieval needs a run of another network"
         )
     if features is not None and (features.ndim != 2 or len(features) != len(shards)):
         raise ValueError(
@@ -168,13 +170,13 @@ def evaluate_retrieval(
         raise ValueError(f"row {wrong} of the features holds what is not a finite number")
     judge = Judge(known.sets, relevance=relevance, gain=gain)
     views = embed_views(network, shards, known.clips, report=report)
-    pairs = [(TITLES[network.config.model.name], views.image, views.audio)]
+    pairs = [(title, views.image, views.audio)]
     rows: list[Row] = []
-    if network.config.model.name == "l3" or features is not None:
+    if not network.model.one_space or features is not None:
         fitting = _fitting_views(network, shards, report)
-        if network.config.model.name == "l3":
+        if not network.model.one_space:
             cca = fit_cca(fitting.image, fitting.audio)
-            pairs.append((_with_cca("L3-Net", cca), cca.of_x(views.image), cca.of_y(views.audio)))
+            pairs.append((_with_cca(title, cca), cca.of_x(views.image), cca.of_y(views.audio)))
         if features is not None:
             cca = fit_cca(features[fitting.clip], fitting.audio)
             own = features[views.clip]

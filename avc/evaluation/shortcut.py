@@ -27,11 +27,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from avc.data.loader import PairReader
-from avc.data.plan import Plan
 from avc.data.preprocessing import CROP
-from avc.evaluation.intervals import clustered_interval
-from avc.evaluation.views import Features, Integers, Report
+from avc.data.reader import PairReader
+from avc.data.sampler import PairSampler
+from avc.embedding import Features, Integers, Report
+from avc.intervals import clustered_interval
 from shards.format import SAMPLES_PER_TICK
 from shards.read import Shards
 
@@ -49,7 +49,7 @@ _WINDOW, _HOP = 128, 120  # samples: 2.7 ms, and 16 phases of a tick
 _PHASES = SAMPLES_PER_TICK // _HOP
 _BANDS = 8  # of 3 kHz
 _FAINT = 0.01  # spread over the phases, in nats, below which a pattern is rounding
-_SIDE = 16  # of the small grey picture
+_SIDE = 16  # of the small gray picture
 _BLOCK = 8  # pixels: JPEG's and the video coders' blocks
 _ROWS = 128
 
@@ -96,7 +96,7 @@ class Audit:
         if telling:
             return f"A shortcut: {' and '.join(telling)} tells positives from negatives."
         if unequal:
-            return f"No probe found a shortcut here, but the rule leaves room for one: {', '.join(unequal)} differs."
+            return f"No probe found a shortcut here, but the rule leaves buffers for one: {', '.join(unequal)} differs."
         return "No shortcut: the laws are equal, and neither the sound nor the frame alone gives the label away."
 
 
@@ -115,22 +115,22 @@ def audit(
     if len(shards) < 8:
         raise ValueError(f"{shards.folder} has {len(shards)} clips, and an audit that holds half of them out needs 8")
 
-    def plan_of(clips: Integers) -> Plan:
-        return Plan(shards.index, clips, seed=seed, grid=grid, max_misalignment_ticks=max_misalignment_ticks)
+    def sampler_of(clips: Integers) -> PairSampler:
+        return PairSampler(shards.index, clips, seed=seed, grid=grid, max_misalignment_ticks=max_misalignment_ticks)
 
     different = clips_of_different_times(shards)
-    laws = exact_laws(shards, plan_of(different))
+    laws = exact_laws(shards, sampler_of(different))
     order = np.random.default_rng(seed).permutation(len(shards))[: 2 * PROBE_CLIPS]
-    plans = [plan_of(np.sort(half)) for half in (order[::2], order[1::2])]
-    rows = [math.ceil(PROBE_PAIRS / plan.rows_per_epoch) * plan.rows_per_epoch for plan in plans]
+    samplers = [sampler_of(np.sort(half)) for half in (order[::2], order[1::2])]
+    rows = [math.ceil(PROBE_PAIRS / sampler.rows_per_epoch) * sampler.rows_per_epoch for sampler in samplers]
 
     def reported(before: int) -> Report | None:
         return None if report is None else lambda done, _, note: report(before + done, sum(rows), note)
 
-    fitted = _table(shards, plans[0], rows[0], report=reported(0))
-    held_out = _table(shards, plans[1], rows[1], report=reported(rows[0]))
+    fitted = _table(shards, samplers[0], rows[0], report=reported(0))
+    held_out = _table(shards, samplers[1], rows[1], report=reported(rows[0]))
     probes = (
-        _probe("sound", fitted.sound, fitted.label, held_out.sound, held_out.label, held_out.sound_clip),
+        _probe("sound", fitted.sound, fitted.label, held_out.sound, held_out.label, held_out.audio_clip),
         _probe("frame", fitted.frame, fitted.label, held_out.frame, held_out.label, held_out.frame_clip),
     )
     return Audit(grid, laws, len(different), probes)
@@ -144,40 +144,40 @@ def clips_of_different_times(shards: Shards) -> Integers:
     return clips if len(clips) > 1 else np.arange(2)
 
 
-def exact_laws(shards: Shards, plan: Plan) -> tuple[Law, ...]:
+def exact_laws(shards: Shards, sampler: PairSampler) -> tuple[Law, ...]:
     """Enumerate what the plan can draw for each of its clips under either label."""
-    epoch = plan.rows(0, plan.rows_per_epoch)
+    epoch = sampler.rows(0, sampler.rows_per_epoch)
     worst = np.zeros(3)
-    for clip in plan.clips.tolist():
+    for clip in sampler.clips.tolist():
         ticks = int(shards.index[clip]["ticks"])
         of_label = []
         for label in (0, 1):
             showing, sounding = (
                 int(np.flatnonzero((who == clip) & (epoch.label == label))[0])
-                for who in (epoch.frame_clip, epoch.sound_clip)
+                for who in (epoch.frame_clip, epoch.audio_clip)
             )
-            of_label.append(laws_of_rows(plan, showing, sounding, ticks=ticks))
+            of_label.append(laws_of_rows(sampler, showing, sounding, ticks=ticks))
         worst = np.maximum(worst, [_distance(a, b) for a, b in zip(*of_label, strict=True)])
     names = ("the frame's tick", "the sound's tick", "the sound's offset from the grid")
     return tuple(Law(name, float(value)) for name, value in zip(names, worst, strict=True))
 
 
-def laws_of_rows(plan: Plan, showing: int, sounding: int, *, ticks: int) -> tuple[dict[int, float], ...]:
+def laws_of_rows(sampler: PairSampler, showing: int, sounding: int, *, ticks: int) -> tuple[dict[int, float], ...]:
     """Laws of the frame's tick in row `showing`, and of the sound's tick and offset (samples) in row `sounding`.
 
     Each is value → probability. `ticks`: of the clip that both rows use. The plan takes its words modulo the number of
     choices, so that counting upwards meets every choice.
     """
-    frame_ticks = np.unique(plan.row_from_words(showing, _words(range(ticks), [0])).frame_tick).tolist()
+    frame_ticks = np.unique(sampler.row_from_words(showing, _words(range(ticks), [0])).frame_tick).tolist()
     choices = range(len(frame_ticks))
-    shifts = range(2 * plan.max_misalignment_ticks + 1)
-    centres = plan.row_from_words(sounding, _words(choices, shifts)).sound_centre.reshape(len(choices), len(shifts))
+    shifts = range(2 * sampler.max_misalignment_ticks + 1)
+    centres = sampler.row_from_words(sounding, _words(choices, shifts)).audio_center.reshape(len(choices), len(shifts))
     sound_law: dict[int, float] = {}
     for reachable in map(set, (centres // SAMPLES_PER_TICK).tolist()):
         for tick in reachable:
             sound_law[tick] = sound_law.get(tick, 0.0) + 1 / (len(choices) * len(reachable))
     middle = _words([len(choices) // 2], [0], range(SAMPLES_PER_TICK))
-    offsets = plan.row_from_words(sounding, middle).sound_centre % SAMPLES_PER_TICK
+    offsets = sampler.row_from_words(sounding, middle).audio_center % SAMPLES_PER_TICK
     values, counts = np.unique(offsets, return_counts=True)
     offset_law = dict(zip(values.tolist(), (counts / SAMPLES_PER_TICK).tolist(), strict=True))
     return dict.fromkeys(frame_ticks, 1 / len(frame_ticks)), sound_law, offset_law
@@ -186,7 +186,7 @@ def laws_of_rows(plan: Plan, showing: int, sounding: int, *, ticks: int) -> tupl
 def _words(views: Iterable[int], shifts: Iterable[int], offsets: Iterable[int] = (0,)) -> NDArray[np.uint64]:
     """Every combination of a frame, a misalignment and an offset, as the words that draw it for either label."""
     drawn = np.stack(np.meshgrid(list(views), list(shifts), list(offsets), indexing="ij"), axis=-1).reshape(-1, 3)
-    words = np.zeros((len(drawn), Plan.WORDS_PER_ROW), dtype=np.uint64)
+    words = np.zeros((len(drawn), PairSampler.WORDS_PER_ROW), dtype=np.uint64)
     words[:, [0, 2]], words[:, [1, 3]], words[:, 4] = drawn[:, :1], drawn[:, 1:2], drawn[:, 2]
     return words
 
@@ -200,14 +200,14 @@ class _Table:
     sound: Features
     frame: Features
     label: Integers
-    sound_clip: Integers
+    audio_clip: Integers
     frame_clip: Integers
 
 
-def _table(shards: Shards, plan: Plan, rows: int, *, report: Report | None) -> _Table:
-    index = shards.index[plan.clips]
+def _table(shards: Shards, sampler: PairSampler, rows: int, *, report: Report | None) -> _Table:
+    index = shards.index[sampler.clips]
     side = round(int(np.minimum(index["width"], index["height"]).min()) * CROP)
-    reader = PairReader(shards, plan, image_size=side, augment=False)
+    reader = PairReader(shards, sampler, image_size=side, augment=False)
     sound, frame = [], []
     for start in range(0, rows, _ROWS):
         stop = min(start + _ROWS, rows)
@@ -216,8 +216,8 @@ def _table(shards: Shards, plan: Plan, rows: int, *, report: Report | None) -> _
         frame.append(frame_features(batch.pictures))
         if report is not None:
             report(stop, rows, "")
-    drawn = plan.rows(0, rows)
-    return _Table(np.concatenate(sound), np.concatenate(frame), drawn.label, drawn.sound_clip, drawn.frame_clip)
+    drawn = sampler.rows(0, rows)
+    return _Table(np.concatenate(sound), np.concatenate(frame), drawn.label, drawn.audio_clip, drawn.frame_clip)
 
 
 def sound_features(sounds: torch.Tensor) -> Features:
@@ -241,16 +241,16 @@ def sound_features(sounds: torch.Tensor) -> Features:
 
 
 def frame_features(pictures: torch.Tensor) -> Features:
-    """uint8 (N, side, side, 3) → float32 (N, 275): a small grey picture, mean colours, and edges by phase of 8 pixels.
+    """uint8 (N, side, side, 3) → float32 (N, 275): a small gray picture, mean colors, and edges by phase of 8 pixels.
 
     The last show how strongly, and how finely, a picture was coded.
     """
     x = pictures.permute(0, 3, 1, 2).float() / 255
-    grey = x.mean(dim=1, keepdim=True)
-    small = F.adaptive_avg_pool2d(grey, _SIDE).flatten(1)
+    gray = x.mean(dim=1, keepdim=True)
+    small = F.adaptive_avg_pool2d(gray, _SIDE).flatten(1)
     edges = []
     for dimension in (2, 3):
-        steps = grey.diff(dim=dimension).abs().mean(dim=(1, 5 - dimension))
+        steps = gray.diff(dim=dimension).abs().mean(dim=(1, 5 - dimension))
         whole = steps.shape[1] // _BLOCK * _BLOCK
         edges.append(torch.log(steps[:, :whole].reshape(len(x), -1, _BLOCK).mean(dim=1) + 1e-4))
     features: Features = torch.cat([small, x.mean(dim=(2, 3)), *edges], dim=1).numpy()

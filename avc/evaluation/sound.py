@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from avc.data.media import read_mono
 from avc.data.transforms import log_spectrogram
 from avc.evaluation.extraction import Extractor, Unreadable
-from avc.models import CorrespondenceNet
 from avc.models.autoencoder import Autoencoder
+from avc.models.pair import PairNetwork
 from avc.models.soundnet import SAMPLE_RATE, SoundNet, to_waveform
 from avc.models.trunks import Trunk
 from shards.format import SAMPLE_RATE_HZ
@@ -57,15 +57,10 @@ def windows(sound: Tensor, length: int) -> tuple[Tensor, bool]:
 def pooled_sound(trunk: nn.Module, spectrograms: Tensor) -> Tensor:
     """(N, 1, 257, 199) → conv4_2 before its ReLU, max-pooled to 4×3: (N, 6144) at full width."""
     assert isinstance(trunk, Trunk)
-    maps = spectrograms
-    for layer, module in trunk.layers.named_children():
-        maps = module(maps)
-        if layer == "bn4_2":  # the convolution and its batch norm; ReLU would follow
-            break
-    return F.adaptive_max_pool2d(maps, (4, 3)).flatten(1)
+    return F.adaptive_max_pool2d(trunk.features(spectrograms), (4, 3)).flatten(1)
 
 
-def trunk_features(model: CorrespondenceNet, *, name: str) -> Extractor[Path]:
+def trunk_features(model: PairNetwork, *, name: str) -> Extractor[Path]:
     """L3-Net's protocol: conv4_2 of the audio trunk before its ReLU, max-pooled to 4×3×512, from windows of 1 s."""
 
     def compute(trunk: nn.Module, sound: Tensor) -> Tensor:
@@ -74,11 +69,11 @@ def trunk_features(model: CorrespondenceNet, *, name: str) -> Extractor[Path]:
     return _extractor(name, "conv4_2 before ReLU", model.audio, compute, rate=SAMPLE_RATE_HZ, seconds=1.0)
 
 
-def embedding_features(model: CorrespondenceNet, *, name: str) -> Extractor[Path]:
+def embedding_features(model: PairNetwork, *, name: str) -> Extractor[Path]:
     """What the audio tower ends in (AVE-Net: 128 numbers of length 1; L3-Net: its 512 pooled ones), windows of 1 s."""
 
     def compute(network: nn.Module, sound: Tensor) -> Tensor:
-        assert isinstance(network, CorrespondenceNet)
+        assert isinstance(network, PairNetwork)
         return network.embed_audio(log_spectrogram(sound)[:, None])
 
     return _extractor(name, "embedding", model, compute, rate=SAMPLE_RATE_HZ, seconds=1.0)

@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
-from avc.config import ModelSettings
-from avc.models.ave import AVENet
-from avc.models.ave_mf import AVEMFNet
-from avc.models.ave_of import AVEOFNet
-from avc.models.avol import AVOLNet
-from avc.models.l3 import L3Net
-from avc.models.supervised import SupervisedNet
-
-CorrespondenceNet = L3Net | AVENet | AVOLNet | SupervisedNet
-
-MODELS: dict[str, type[L3Net] | type[AVENet] | type[AVOLNet] | type[SupervisedNet]] = {
-    "l3": L3Net,
-    "ave": AVENet,
-    "ave_mf": AVEMFNet,
-    "ave_of": AVEOFNet,
-    "avol": AVOLNet,
-    "supervised": SupervisedNet,
-}
-
-TITLES = {
-    "l3": "L3-Net",
-    "ave": "AVE-Net",
-    "ave_mf": "AVE+MF",
-    "ave_of": "AVE+OF",
-    "avol": "AVOL-Net",
-    "supervised": "supervised",
-}
+from avc.networks import network_of, resolve
+from avc.settings import ModelSettings
 
 
-def build(settings: ModelSettings) -> CorrespondenceNet:
+def build(settings: ModelSettings) -> Any:
     """The network that the settings name, with fresh weights from torch's global generator.
 
-    Raises ValueError for SoundNet, which compares nothing: it hears alone.
+    Raises ValueError for settings that do not fit the network.
     """
-    if settings.name not in MODELS:
-        raise ValueError(f"{settings.name} only hears; what is asked for needs one of {', '.join(MODELS)}")
-    more = {"kinds": settings.kinds} if settings.name == "supervised" else {}
-    return MODELS[settings.name](width=settings.width, stride=settings.stride, **more)
+    return model_class(settings.name)(settings)
+
+
+def model_class(name: str) -> Any:
+    """The class of a network."""
+    return resolve(network_of(name).model)
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -51,7 +30,7 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def to_channels_last(model: nn.Module) -> None:
-    """Lay out the weights of convolutions over pictures, and of those over pictures in time, with channels last."""
+    """Lay out the weights of convolutions over images, and of those over images in time, with channels last."""
     for parameter in model.parameters():
         if parameter.dim() in (4, 5):
             layout = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from avc.models.soundnet import SOUNDNET8
+from avc.settings import ModelSettings
 
 ENCODER = SOUNDNET8[:4]
 LOUDNESS = 32.0
@@ -19,12 +20,11 @@ class Autoencoder(nn.Module):
 
     Each layer back undoes one: its filters in reverse, its kernel, and its stride times its pool as the stride. Batch
     norm and ReLU follow all but the last. The paper gives no more than the number of layers; the rest is ours.
-    width: multiplies the filters.
     """
 
-    def __init__(self, *, width: float = 1.0) -> None:
+    def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
-        filters = [max(1, round(layer.filters * width)) for layer in ENCODER]
+        filters = [max(1, round(layer.filters * settings.width)) for layer in ENCODER]
         encoder: OrderedDict[str, nn.Module] = OrderedDict()
         decoder: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 1

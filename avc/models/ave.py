@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avc.data.sight import Sight
-from avc.models.trunks import Trunk, TwoStreams, global_max_pool
+from avc.models.pair import PairNetwork
+from avc.models.trunks import Trunk, build_trunk, global_max_pool
+from avc.settings import PairModel, TowerSettings
 
 EMBEDDING = 128
 
 
-class AVENet(nn.Module):
-    """Two towers that meet only in the distance of their normalised embeddings (Objects that Sound, figure 2d).
+class AVENet(PairNetwork):
+    """Two towers that meet only in the distance of their normalized embeddings (Objects that Sound, figure 2d).
 
-    Each tower: trunk, fc1 512 → 128 with ReLU, fc2 128 → 128, L2 normalisation of each row. fc3 1 → 2 turns the
+    Each tower: trunk, fc1 512 → 128 with ReLU, fc2 128 → 128, L2 normalization of each row. fc3 1 → 2 turns the
     Euclidean distance, 0 to 2, into logits; class 1 is "they correspond".
     """
 
-    sight: ClassVar[Sight] = Sight()
+    one_space: ClassVar[bool] = True
 
-    def __init__(self, *, width: float, stride: bool) -> None:
+    def __init__(self, settings: TowerSettings) -> None:
         super().__init__()
-        self.vision = self._vision(width=width, stride=stride)
-        self.audio = Trunk(1, width=width, stride=stride)
+        trunk = settings.trunk if isinstance(settings, PairModel) else "vgg"
+        self.vision = self._vision(trunk, settings)
+        self.audio = build_trunk(trunk, 1, width=settings.width, stride=settings.stride)
         self.vision_head = _head(self.vision.out_channels)
         self.audio_head = _head(self.audio.out_channels)
         self.fc3 = nn.Linear(1, 2)
@@ -37,11 +38,11 @@ class AVENet(nn.Module):
             self.fc3.weight.copy_(torch.tensor([[3.0], [-3.0]]))
             self.fc3.bias.copy_(torch.tensor([-3.0, 3.0]))
 
-    def _vision(self, *, width: float, stride: bool) -> Trunk | TwoStreams:
-        return Trunk(3, width=width, stride=stride)
+    def _vision(self, trunk: str, settings: TowerSettings) -> Trunk:
+        return build_trunk(trunk, 3, width=settings.width, stride=settings.stride)
 
     def embed_image(self, pictures: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised pictures → (N, 128) embeddings of length 1."""
+        """(N, 3, H, W) normalized pictures → (N, 128) embeddings of length 1."""
         return _unit(self.vision_head(global_max_pool(self.vision(pictures))))
 
     def embed_audio(self, spectrograms: Tensor) -> Tensor:
@@ -51,24 +52,6 @@ class AVENet(nn.Module):
     def compare(self, image: Tensor, audio: Tensor) -> Tensor:
         """Embeddings of P pictures and P sounds, row by row → (P, 2) logits of "no" and "yes"."""
         return self.fc3(euclidean_distance(image, audio)[:, None])  # type: ignore[no-any-return]
-
-    def forward(
-        self,
-        pictures: Tensor,
-        spectrograms: Tensor,
-        pair_frame: Tensor,
-        pair_sound: Tensor,
-        choose: Callable[[Tensor, Tensor], Tensor] | None = None,
-    ) -> Tensor:
-        """Embed each picture and each sound once, then compare the pairs: (P, 2) logits.
-
-        pair_frame, pair_sound: int64 (P,), rows of `pictures` and of `spectrograms`. choose, if given, makes another
-        pair_sound of the embeddings.
-        """
-        image, audio = self.embed_image(pictures), self.embed_audio(spectrograms)
-        if choose is not None:
-            pair_sound = choose(image, audio)
-        return self.compare(image[pair_frame], audio[pair_sound])
 
 
 def euclidean_distance(a: Tensor, b: Tensor) -> Tensor:

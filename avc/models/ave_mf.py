@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from avc.data.sight import Sight
 from avc.models.ave import AVENet
+from avc.models.inputs import VisualInput
 from avc.models.trunks import Trunk
+from avc.models.trunks.vgg import VGG
+from avc.settings import TowerSettings
 
 
 class AVEMFNet(AVENet):
@@ -16,7 +18,7 @@ class AVEMFNet(AVENet):
     are: at full size 25×224×224 gives conv4_2 maps of 512×1×14×14. pool4 takes the maximum over time as well.
     """
 
-    sight: ClassVar[Sight] = Sight(frames=25)
+    visual_input: ClassVar[VisualInput] = VisualInput(frames=25)
 
-    def _vision(self, *, width: float, stride: bool) -> Trunk:
-        return Trunk(3, width=width, stride=stride, in_time=True)
+    def _vision(self, trunk: str, settings: TowerSettings) -> Trunk:
+        return VGG(3, width=settings.width, stride=settings.stride, in_time=True)

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
-from avc.data.sight import Sight
 from avc.models.ave import EMBEDDING
-from avc.models.trunks import Trunk, global_max_pool
+from avc.models.pair import PairNetwork
+from avc.models.trunks import build_trunk, global_max_pool
+from avc.settings import PairModel
 
 
-class AVOLNet(nn.Module):
+class AVOLNet(PairNetwork):
     """A sound is compared with every place of a picture; the best place speaks for both (Objects that Sound, fig. 4).
 
     Vision: trunk without pool4, conv5 512 → 128 with ReLU, conv6 128 → 128, both 1×1. Sound: trunk, fc1 512 → 128 with
-    ReLU, fc2 128 → 128. No normalisation. conv7, 1×1, turns the scalar product at each place into the logit of "this
+    ReLU, fc2 128 → 128. No normalization. conv7, 1×1, turns the scalar product at each place into the logit of "this
     makes the sound"; its maximum over the places is the logit of "they correspond", under a logistic loss. (The paper's
     text, version 1, says softmax where its figure has a sigmoid; the sigmoid is built here.)
     """
 
-    sight: ClassVar[Sight] = Sight()
-
-    def __init__(self, *, width: float, stride: bool) -> None:
+    def __init__(self, settings: PairModel) -> None:
         super().__init__()
-        self.vision = Trunk(3, width=width, stride=stride)
-        self.audio = Trunk(1, width=width, stride=stride)
+        self.vision = build_trunk(settings.trunk, 3, width=settings.width, stride=settings.stride)
+        self.audio = build_trunk(settings.trunk, 1, width=settings.width, stride=settings.stride)
         self.conv5 = nn.Conv2d(self.vision.out_channels, EMBEDDING, kernel_size=1)
         self.conv6 = nn.Conv2d(EMBEDDING, EMBEDDING, kernel_size=1)
         self.fc1 = nn.Linear(self.audio.out_channels, EMBEDDING)
@@ -51,7 +48,7 @@ class AVOLNet(nn.Module):
                 layer.bias.zero_()
 
     def embed_image(self, pictures: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised pictures → (N, 128, H', W'), an embedding of each place: 14×14 for 224×224."""
+        """(N, 3, H, W) normalized pictures → (N, 128, H', W'), an embedding of each place: 14×14 for 224×224."""
         return self.conv6(torch.relu(self.conv5(self.vision(pictures))))  # type: ignore[no-any-return]
 
     def embed_audio(self, spectrograms: Tensor) -> Tensor:
@@ -71,10 +68,3 @@ class AVOLNet(nn.Module):
         """
         yes = self.localize(image, audio).amax(dim=(1, 2))
         return torch.stack([torch.zeros_like(yes), yes], dim=1)
-
-    def forward(self, pictures: Tensor, spectrograms: Tensor, pair_frame: Tensor, pair_sound: Tensor) -> Tensor:
-        """Embed each picture and each sound once, then compare the pairs: (P, 2) logits.
-
-        pair_frame, pair_sound: int64 (P,), rows of `pictures` and of `spectrograms`.
-        """
-        return self.compare(self.embed_image(pictures)[pair_frame], self.embed_audio(spectrograms)[pair_sound])

@@ -22,7 +22,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from avc.models.soundnet import SOUNDNETS, SoundNet
-from shards.durable import refuse_special, written_aside
+from avc.settings import SoundNetModel
+from shards.atomic import refuse_special, written_aside
 
 WEIGHTS = "model.safetensors"  # in the folder of a run
 MODEL = "model"  # the key of the network's name in the metadata of a .safetensors file
@@ -36,7 +37,7 @@ def import_soundnet8(source: Path, out: Path) -> SoundNet:
     anything but arrays. Nothing in the file is executed.
     """
     refuse_special(out)
-    model = SoundNet("soundnet8")
+    model = SoundNet(SoundNetModel(name="soundnet8"))
     model.load_state_dict(_soundnet8_state(read_arrays(source), source))
     try:
         with written_aside(out) as file:
@@ -59,12 +60,13 @@ def load_soundnet(path: Path) -> SoundNet:
             if name not in SOUNDNETS:
                 raise ValueError(f"{path} does not say which SoundNet it holds; make it by `avc import soundnet8`")
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 — no mapping
-            model = SoundNet(
-                name,
+            settings = SoundNetModel(
+                name=name,
                 width=len(weights["layers.conv1.weight"]) / SOUNDNETS[name][0].filters,
                 objects=len(weights["objects.bias"]),
                 scenes=len(weights["scenes.bias"]),
             )
+            model = SoundNet(settings)
             model.load_state_dict(weights)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
@@ -177,7 +179,7 @@ class _Array:
 
 def _soundnet8_state(arrays: dict[str, dict[str, NDArray[Any]]], source: Path) -> dict[str, Tensor]:
     """TensorFlow's names and (kernel, 1, in, out) → the names of `SoundNet` and (out, in, kernel)."""
-    model = SoundNet("soundnet8")
+    model = SoundNet(SoundNetModel(name="soundnet8"))
     places = {}
     for row in model.table[:-1]:
         number = row.name.removeprefix("conv")

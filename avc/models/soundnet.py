@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from avc.settings import SoundNetModel
+
 SAMPLE_RATE = 22_050
 AMPLITUDE = 256.0
 """The waveform lies in [-AMPLITUDE, AMPLITUDE], without subtraction of its mean (the authors' released code)."""
@@ -71,19 +73,18 @@ def steps_of(table: tuple[Layer, ...], samples: NDArray[np.int64]) -> NDArray[np
 class SoundNet(nn.Module):
     """A fully convolutional student of two vision networks, on the raw waveform (the paper's tables 1 and 2).
 
-    name: soundnet8 or soundnet5. width: multiplies the hidden layers' filters. objects, scenes: classes of the two
-    teachers, the paper's by default. Every hidden convolution is followed by batch norm, ReLU and, where the table has
-    one, a max pool. Two convolutions end it, one for each teacher. Weights start from N(0, 0.01), biases from 0.
+    settings.name: soundnet8 or soundnet5. Every hidden convolution is followed by batch norm, ReLU and, where the table
+    has one, a max pool. Two convolutions end it, one for each teacher. Weights start from N(0, 0.01), biases from 0.
 
     The waveform is float32 (N, samples), mono at 22,050 Hz in [-256, 256], of any length that reaches the layer asked
     for.
     """
 
-    def __init__(self, name: str, *, width: float = 1.0, objects: int = OBJECTS, scenes: int = SCENES) -> None:
+    def __init__(self, settings: SoundNetModel) -> None:
         super().__init__()
-        self.name = name
-        *hidden, last = SOUNDNETS[name]
-        narrowed = (replace(layer, filters=max(1, round(layer.filters * width))) for layer in hidden)
+        self.name, objects, scenes = settings.name, settings.objects, settings.scenes
+        *hidden, last = SOUNDNETS[settings.name]
+        narrowed = (replace(layer, filters=max(1, round(layer.filters * settings.width))) for layer in hidden)
         self.table = (*narrowed, replace(last, filters=objects + scenes))
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 1

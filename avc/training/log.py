@@ -8,10 +8,10 @@ import sys
 import time
 from typing import Any
 
-from avc.config import Config
-from avc.training.attempt import METRICS, Attempt
-from avc.training.distributed import World
-from avc.training.objective import Objective
+from avc.distributed.world import World
+from avc.runs.attempt import METRICS, Attempt
+from avc.settings import Config
+from avc.tasks.task import Task
 
 ON_TERMINAL = {"speed/pairs_per_second", "data/wait_seconds_max"}  # of the groups' figures; the rest is in the files
 
@@ -33,7 +33,7 @@ class RunLog:
         self.wandb = _start_wandb(config, attempt.record.wandb_id)
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
-        """Log `values` at the end of `step` (steps done so far) in all three places. Raises Superseded."""
+        """Log `values` at the end of `step` (steps done so far) in all three places. Raises StaleAttempt."""
         line = json.dumps({"kind": kind, "step": step} | values).encode() + b"\n"
         with self.attempt.writing(METRICS):
             while line:
@@ -63,14 +63,14 @@ class RunLog:
         return f"  {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
 
 
-def opening(config: Config, world: World, attempt: Attempt, objective: Objective[Any], *, step: int) -> str:
+def opening(config: Config, world: World, attempt: Attempt, task: Task[Any], *, step: int) -> str:
     """What is about to be trained, from which step, and what is unusual about it; a line for each."""
     now, before = attempt.record, attempt.before
     lines = [
-        f"{config.model.name} at width {config.model.width:g} on {len(objective.plan.clips)} clips; "
+        f"{config.model.name} at width {config.model.width:g} on {len(task.sampler.clips)} clips; "
         f"{now.world_size} ranks on {world.device.type}; {config.optim.batch_pairs} pairs a step in "
         f"{config.optim.batch_pairs // (now.world_size * now.micro_batch_pairs)} micro-batches a rank; "
-        f"{objective.about}; attempt {now.number}, from step {step}"
+        f"{task.summary}; attempt {now.number}, from step {step}"
     ]
     spread = [(record.world_size, record.micro_batch_pairs) for record in (now, before or now)]
     if before is not None and spread[0] != spread[1] and step:
@@ -85,7 +85,7 @@ def opening(config: Config, world: World, attempt: Attempt, objective: Objective
             "that rank 0 sees, and sums are formed in another order, so the weights differ in their last bits from "
             "those of a run that kept its ranks, or by more where the batch statistics do"
         )
-    return "\n".join([*lines, *objective.remarks])
+    return "\n".join([*lines, *task.warnings])
 
 
 def _in_words(name: str, value: float) -> str:

@@ -21,16 +21,17 @@ import numpy as np
 import simplejpeg
 import soundfile
 
-from avc.config import Config
-from avc.data.loader import Batch, PairReader
-from avc.data.plan import Plan, Rows
+from avc.data.batch import Batch
 from avc.data.prefetch import PREFETCHED_BATCHES, load
+from avc.data.reader import PairReader
+from avc.data.sampler import PairSampler, Rows
+from avc.settings import Config
 from launch.bench.original import decode_pair
 from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
+from shards.file_slice import Descriptor
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, TICKS_PER_SECOND
 from shards.read import Shards
 from shards.record import KEY_DIGITS
-from shards.window import Descriptor
 
 ROUNDS = 15
 PAIRS = 2048  # their JPEG files are more than a processor's caches hold, so all three read from memory
@@ -94,14 +95,14 @@ def measure(
     if not seconds > 0:
         raise ValueError(f"--seconds is {seconds} and must be more than 0")
     shards = Shards(folder)
-    plan = Plan(shards.index, shards.clips("train"), seed=0)
-    reader = PairReader(shards, plan, image_size=image_size, augment=True)
-    rows = plan.rows(0, pairs)
+    sampler = PairSampler(shards.index, shards.clips("train"), seed=0)
+    reader = PairReader(shards, sampler, image_size=image_size, augment=True)
+    rows = sampler.rows(0, pairs)
     bare = itertools.cycle(_bare(reader, rows))
     original = None if originals is None else _Originals(shards, rows, originals)
     starts = range(0, pairs, PAIRS_PER_BATCH)
-    stretches = itertools.cycle([(start, min(start + PAIRS_PER_BATCH, pairs)) for start in starts])
-    loader = _Loader(load(reader, stretches, num_workers=workers, pin=False), workers)
+    row_ranges = itertools.cycle([(start, min(start + PAIRS_PER_BATCH, pairs)) for start in starts])
+    loader = _Loader(load(reader, row_ranges, num_workers=workers, pin=False), workers)
     loaded, decoded = [], []
     for number in range(-1, rounds):  # the first one is warm-up
         if progress is not None:
@@ -116,7 +117,7 @@ def measure(
     return LoaderResult(
         workers=workers,
         image_size=image_size,
-        clips=len(plan.clips),
+        clips=len(sampler.clips),
         pairs=pairs,
         pairs_per_batch=PAIRS_PER_BATCH,
         sound=shards.manifest.settings.sound,
@@ -241,8 +242,8 @@ def _bare(reader: PairReader, rows: Rows) -> Sequence[Callable[[], None]]:
     for i, (clip, tick) in enumerate(zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), strict=True)):
         row = shards.index[clip]
         smallest = -(-int(row["height"]) // reader.reduce), -(-int(row["width"]) // reader.reduce)
-        first = int(rows.sound_centre[i]) - HALF_SECOND_SAMPLES
-        decoders.append(decoder(shards.frame(clip, tick), smallest, sound(int(rows.sound_clip[i]), first)))
+        first = int(rows.audio_center[i]) - HALF_SECOND_SAMPLES
+        decoders.append(decoder(shards.frame(clip, tick), smallest, sound(int(rows.audio_clip[i]), first)))
     return decoders
 
 
@@ -256,7 +257,7 @@ class _Originals:
     """Decodes pair after pair from the video files that the clips came from."""
 
     def __init__(self, shards: Shards, rows: Rows, folder: Path) -> None:
-        clips = np.union1d(rows.frame_clip, rows.sound_clip).tolist()
+        clips = np.union1d(rows.frame_clip, rows.audio_clip).tolist()
         self._files = _find_originals(shards, clips, folder)
         self._start = shards.manifest.settings.start_seconds
         self._size = {clip: (int(shards.index[clip]["width"]), int(shards.index[clip]["height"])) for clip in clips}
@@ -264,8 +265,8 @@ class _Originals:
             zip(
                 rows.frame_clip.tolist(),
                 rows.frame_tick.tolist(),
-                rows.sound_clip.tolist(),
-                rows.sound_centre.tolist(),
+                rows.audio_clip.tolist(),
+                rows.audio_center.tolist(),
                 strict=True,
             )
         )
@@ -276,10 +277,10 @@ class _Originals:
         """Decode pairs for so long, and at least one."""
         began = time.perf_counter()
         while (pair_began := time.perf_counter()) - began < seconds or pair_began == began:
-            frame_clip, tick, sound_clip, centre = next(self._rows)
+            frame_clip, tick, audio_clip, centre = next(self._rows)
             came = decode_pair(
                 self._files[frame_clip],
-                self._files[sound_clip],
+                self._files[audio_clip],
                 frame_seconds=self._start + tick / TICKS_PER_SECOND,
                 sound_seconds=self._start + (centre - HALF_SECOND_SAMPLES) / SAMPLE_RATE_HZ,
                 size=self._size[frame_clip],

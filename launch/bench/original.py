@@ -12,10 +12,10 @@ import av
 from av.audio.resampler import AudioResampler
 from av.container import InputContainer
 
+from shards.file_slice import Descriptor, Window
 from shards.format import SAMPLE_RATE_HZ
 from shards.media.container import CONTAINERS, open_container
 from shards.sources import Source
-from shards.window import Descriptor, Window
 
 OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 

@@ -120,7 +120,7 @@ def report(result: PackResult) -> Report:
         columns=("", "videos/s", "seconds of video/s", "packer's share of that"),
         rows=[
             ("packer", *packed, ""),
-            ("limit: decoding the same stretch and nothing else", *decoded, figure(result.share_of_decode.median)),
+            ("limit: decoding the same row_range and nothing else", *decoded, figure(result.share_of_decode.median)),
             ("the same by processor time", "", "", figure(result.cpu_share_of_decode.median)),
         ],
         notes=notes,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.bench.machine import Machine
-from shards.durable import written_aside
+from shards.atomic import written_aside
 
 Progress = Callable[[int, int, str], None]  # rounds done, rounds to do, what is being measured
 

@@ -4,7 +4,7 @@ Each way of running it (precision, memory layout, compiled or not) is measured i
 large matrix product in the same precision: no convolution can be faster for long, so the step's share of that rate says
 how much a better way of running it could still gain.
 
-Imports nothing that reads media, so it runs where only torch, numpy and the settings' libraries are:
+Reads no videos, so it runs where only torch and the libraries of training are:
 `python -m launch.bench.step [CONFIG.yaml] [section.name=value ...] [--seconds S] [--json FILE]`.
 """
 
@@ -22,8 +22,9 @@ from pathlib import Path
 
 import torch
 
-from avc.config import Config, load_config, parse_config
-from avc.models import TITLES
+from avc.config import load_config, parse_config
+from avc.networks import network_of
+from avc.settings import ClassifierConfig, Config, PairConfig
 from launch.bench.machine import describe
 from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of, write_json
 from launch.bench.synthetic import PRECISIONS, Precision, Way, flop_of, step_on, synthetic
@@ -86,8 +87,10 @@ def measure(
     """
     if not seconds > 0:
         raise ValueError(f"--seconds is {seconds} and must be more than 0")
-    if config.model.name == "supervised":
-        raise ValueError("model.name: supervised learns labels, which noise has not; its trunks are those of l3")
+    if not isinstance(config, PairConfig) or isinstance(config, ClassifierConfig):
+        raise ValueError(
+            f"the step of {config.model.name} needs labels or teachers, which noise has not; take l3 or ave"
+        )
     device = _device(config)
     pairs = min(config.optim.micro_batch_pairs, config.optim.batch_pairs) // 2 * 2
     flop_per_pair = flop_of(config, pairs) / pairs
@@ -144,7 +147,7 @@ def report(result: StepResult) -> Report:
         notes.append("fp32: torch lets convolutions round to TF32 here, so the limit is measured in TF32 as well.")
     notes += [f"Not measured: {why}." for why in dict.fromkeys(speed.skipped for speed in result.speeds) if why]
     return Report(
-        title=f"training step: {TITLES[result.model]} at width {result.width:g}"
+        title=f"training step: {network_of(result.model).title} at width {result.width:g}"
         f"{'' if result.stride else ' without stride'}, pictures of {result.image_size}, "
         f"{result.pairs_per_step} pairs, negatives {result.negatives}, on {result.device}",
         columns=("precision", "channels_last", "compiled", "pairs/s", "GFLOP/s", "limit", "share", "peak memory"),
@@ -154,7 +157,7 @@ def report(result: StepResult) -> Report:
 
 
 def _speed(
-    config: Config,
+    config: PairConfig,
     way: Way,
     device: torch.device,
     pairs: int,

@@ -1,23 +1,22 @@
-"""The training step on noise: a batch as the loader gives it, and an optimiser step as the loop takes it.
-
-Without the imports that read media, so that it runs where only torch, numpy and the settings' libraries are.
-"""
+"""The training step on noise: the task's own loss, a batch as the reader gives it, the loop's optimizer step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from avc.config import Config
-from avc.data.transforms import pictures_to_input, sound_to_input
-from avc.models import MODELS, build, to_channels_last
-from avc.training.optim import build_optimiser
+from avc.data.batch import Batch
+from avc.models import build, model_class, to_channels_last
+from avc.models.pair import PairNetwork
+from avc.settings import PairConfig
+from avc.tasks.correspondence import pair_loss
+from avc.tasks.task import Losses
+from avc.training.optimizer import build_optimizer
 
 STORED_CROP = 224  # 7/8 of the 256 pixels that `avc pack` stores
 
@@ -34,20 +33,7 @@ class Way:
     compile: bool
 
 
-@dataclass(frozen=True)
-class Synthetic:
-    """A batch as the loader gives it (`avc.data.loader.Batch`), of noise."""
-
-    pictures: Tensor
-    sounds: Tensor
-    frame_numbers: Tensor
-    sound_numbers: Tensor
-    pair_frame: Tensor
-    pair_sound: Tensor
-    label: Tensor
-
-
-def synthetic(config: Config, pairs: int, device: torch.device) -> Synthetic:
+def synthetic(config: PairConfig, pairs: int, device: torch.device | str) -> Batch:
     """A batch of `pairs` pairs, always the same, on the device."""
     generator = torch.Generator().manual_seed(0)
     size = config.data.image_size
@@ -55,59 +41,63 @@ def synthetic(config: Config, pairs: int, device: torch.device) -> Synthetic:
     shared = config.negatives.source == "shared"
     views = pairs // 2 if shared else pairs
     view, pair = torch.arange(views), torch.arange(pairs)
-    batch = (
-        torch.randint(
-            256, (views, *MODELS[config.model.name].sight.shape(crop)), dtype=torch.uint8, generator=generator
-        ),
-        torch.randint(-(2**15), 2**15, (views, 48_000), dtype=torch.int16, generator=generator),
-        torch.rand((views, 5), generator=generator),
-        torch.rand((views, 1), generator=generator),
-        torch.cat([view, view]) if shared else view,
-        torch.cat([view, view.roll(1)]) if shared else view,
-        (pair < views if shared else pair % 2 == 0).long(),
-    )
-    return Synthetic(*(tensor.to(device) for tensor in batch))
+    shape = model_class(config.model.name).visual_input.shape(crop)
+    return Batch(
+        pictures=torch.randint(256, (views, *shape), dtype=torch.uint8, generator=generator),
+        sounds=torch.randint(-(2**15), 2**15, (views, 48_000), dtype=torch.int16, generator=generator),
+        image_draws=torch.rand((views, 5), generator=generator),
+        audio_draws=torch.rand((views, 1), generator=generator),
+        frame_clip=view,
+        audio_clip=view,
+        pair_frame=torch.cat([view, view]) if shared else view,
+        pair_audio=torch.cat([view, view.roll(1)]) if shared else view,
+        label=(pair < views if shared else pair % 2 == 0).long(),
+        digest=torch.tensor(0),
+    ).to(torch.device(device))
 
 
-def step_on(config: Config, way: Way, device: torch.device, batch: Synthetic) -> Callable[[], None]:
-    """A whole optimiser step of one micro-batch, as `avc.training.loop.train` takes it in a world of one."""
+class _Step(nn.Module):
+    """As `avc.tasks.task.TrainingStep`, of a task without shards."""
+
+    def __init__(self, network: PairNetwork, config: PairConfig) -> None:
+        super().__init__()
+        self.network, self.config = network, config
+
+    def forward(self, batch: Batch, step: int) -> Losses:
+        return pair_loss(self.network, batch, self.config, step=step)
+
+
+def step_on(config: PairConfig, way: Way, device: torch.device, batch: Batch) -> Callable[[], None]:
+    """A whole optimizer step of one micro-batch, as `avc.training.loop.train` takes it in a world of one."""
     torch.manual_seed(config.run.seed)
-    model: nn.Module = build(config.model).to(device)
+    training = config.training.model_copy(update={"precision": way.precision})
+    config = config.model_copy(update={"training": training})
+    model: PairNetwork = build(config.model).to(device)
     if way.channels_last:
         to_channels_last(model)
-    optimiser = build_optimiser(model, config.optim)
+    optimizer = build_optimizer(model, config.optim)
     model.train()
-    network = torch.compile(model) if way.compile else model
+    network: Any = _Step(model, config)
+    if way.compile:
+        network = torch.compile(network)
 
     def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(forward(network, batch, config, way), batch.label, reduction="sum")
-        (loss / len(batch.label)).backward()  # type: ignore[no-untyped-call]
+        optimizer.zero_grad(set_to_none=True)
+        loss = network(batch, 0).total
+        (loss / len(batch.label)).backward()
         if not torch.isfinite(loss).item():  # the loop waits for the device here, too
             raise RuntimeError("the loss of noise is not finite")
-        optimiser.step()
+        optimizer.step()
 
     return step
 
 
-def forward(network: Callable[..., Tensor], batch: Synthetic, config: Config, way: Way) -> Tensor:
-    """float32 (P, 2) logits: what `avc.evaluation.correspondence.judge` computes, without its imports."""
-    pictures = pictures_to_input(batch.pictures, batch.frame_numbers, config.data)
-    spectrograms = sound_to_input(batch.sounds, batch.sound_numbers, config.data)
-    with torch.autocast(batch.label.device.type, torch.bfloat16, enabled=way.precision == "bf16"):
-        logits = network(pictures, spectrograms, batch.pair_frame, batch.pair_sound)
-    return logits.float()
-
-
-def flop_of(config: Config, pairs: int) -> int:
+def flop_of(config: PairConfig, pairs: int) -> int:
     """Floating-point operations of one forward and backward pass, counted on shapes alone."""
-    size = config.data.image_size
-    views = pairs // 2 if config.negatives.source == "shared" else pairs
     counter = FlopCounterMode(display=False)
-    with torch.device("meta"), counter:
+    with torch.device("meta"):
         model = build(config.model)
-        pair = torch.arange(pairs) % views
-        seen = torch.empty((views, *model.sight.shape(size)), dtype=torch.uint8)
-        logits = model(pictures_to_input(seen, None, config.data), torch.empty(views, 1, 257, 199), pair, pair)
-        logits.sum().backward()
+        batch = Batch(*(torch.empty_like(tensor, device="meta") for tensor in synthetic(config, pairs, "cpu")))
+    with counter:
+        pair_loss(model, batch, config, step=0).total.backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())

@@ -15,7 +15,7 @@ from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings, Reason
 # rooms from -59 dBFS up. Two seconds of the latter in ten of digital silence are still heard.
 SILENT_DBFS = -66.0
 
-# Pictures none of which differs from the first by this many grey levels, in the mean of any block of 8x8 pixels of the
+# Pictures none of which differs from the first by this many gray levels, in the mean of any block of 8x8 pixels of the
 # stored size, are one picture. Coding noise and a covered lens were seen up to 3.8, a man who only talks at 24.
 STILL_GREY_LEVELS = 6.0
 
@@ -63,4 +63,4 @@ def refuse_useless(clip: Clip, settings: PackSettings, *, difference: float) -> 
     if loudness < SILENT_DBFS and not settings.keep_silent:
         raise Rejected(Reason.SILENT, f"its sound is at {loudness:.0f} dBFS on average")
     if difference < STILL_GREY_LEVELS and not settings.keep_still:
-        raise Rejected(Reason.STILL, f"no picture is further than {difference:.1f} grey levels from the first")
+        raise Rejected(Reason.STILL, f"no picture is further than {difference:.1f} gray levels from the first")

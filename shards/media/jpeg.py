@@ -1,4 +1,4 @@
-"""From the planes of a scaled picture to a JPEG: the right way up, in JPEG's own colours.
+"""From the planes of a scaled picture to a JPEG: the right way up, in JPEG's own colors.
 
 Pure numpy and libjpeg-turbo: no media library, no files. JPEG (JFIF) means full-range BT.601; a video's matrix is
 usually BT.709 in high definition.
@@ -20,7 +20,7 @@ Planes = tuple[np.ndarray, np.ndarray, np.ndarray]  # luma (height, width), two 
 class Matrix:
     """One of the ways to make luma and chroma of red, green and blue, and how to get from it to BT.601.
 
-    Luma never leaks into chroma, so grey stays grey: two weights, of old blue and red chroma, make what is added to
+    Luma never leaks into chroma, so gray stays gray: two weights, of old blue and red chroma, make what is added to
     luma, two the new blue chroma and two the new red. They are in units of 1/128, so that int16 holds every sum.
     """
 
@@ -133,7 +133,7 @@ def stored_size(width: int, height: int, *, pixel_aspect: Fraction, side: int) -
 
 
 def coarse(luma: np.ndarray) -> np.ndarray:
-    """Mean grey level of each 8x8 block (float32): where coding noise averages out and a moving thing does not."""
+    """Mean gray level of each 8x8 block (float32): where coding noise averages out and a moving thing does not."""
     rows, columns = luma.shape[0] // 8, luma.shape[1] // 8
     blocks = luma[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8)
     means: np.ndarray = blocks.sum(axis=(1, 3), dtype=np.uint16).astype(np.float32) / 64

@@ -38,7 +38,7 @@ class Shown:
     pictures: list[bytes]
     width: int
     height: int
-    difference: float  # the furthest that a picture is from the first, grey levels
+    difference: float  # the furthest that a picture is from the first, gray levels
     flow: list[bytes]
     facts: dict[str, Any]
 
@@ -168,9 +168,9 @@ class _Camera:
             return
         planes = self._planes(frame)
         if self.difference < STILL_GREY_LEVELS:
-            grey = jpeg.coarse(planes[0])
-            self._first = grey if self._first is None else self._first
-            self.difference = max(self.difference, float(np.abs(grey - self._first).max()))
+            gray = jpeg.coarse(planes[0])
+            self._first = gray if self._first is None else self._first
+            self.difference = max(self.difference, float(np.abs(gray - self._first).max()))
         upright = jpeg.upright(planes, self._orientation)
         self.pictures += [jpeg.encode(upright, quality=self._settings.jpeg_quality)] * copies
         if self._motion is not None:

@@ -25,7 +25,7 @@ from avc.evaluation.image import read_picture
 from avc.evaluation.sound import read_sound
 from avc.inference import Network
 from avc.models import build
-from launch.overlay import overlay_picture, overlay_video
+from launch.report.overlay import overlay_picture, overlay_video
 from shards.flow import decode_flow, encode_flow
 from shards.format import PackSettings
 from shards.pack import pack

@@ -20,15 +20,16 @@ import numpy as np
 import pytest
 import torch
 
-from avc.config import Config, load_config, parse_config
+from avc.config import load_config, parse_config
 from avc.models.released import import_soundnet8
-from avc.training.checkpoint import load_newest
-from launch.cluster import load_cluster
-from launch.starts import say, starts, submitted_job
-from launch.status import status
-from shards.durable import refuse_special, written_aside
-from shards.posteriors import Layout, Teacher, Teaching, begin, digest_of, verify_sidecars, write_sidecar
+from avc.runs.checkpoint import load_newest
+from avc.runs.events import say, starts, submitted_job
+from avc.settings import Config
+from launch.slurm.cluster_file import load_cluster
+from launch.slurm.status import status
+from shards.atomic import refuse_special, written_aside
 from shards.read import Shards
+from shards.soft_labels import Layout, Teacher, Teaching, begin, digest_of, verify_sidecars, write_sidecar
 from tests.avc.launching import assert_same_bits, final_state, metrics, write_config
 from tests.command_line import Done, avc
 
@@ -189,7 +190,7 @@ def first_weight(content: dict[str, Any]) -> str:
 ANOTHERS = {
     "a list": (lambda path: torch.save([1], path), "format 'list'"),
     "format 99": (altered(lambda c: c.update(format=99)), "format 99"),
-    "no optimiser": (altered(lambda c: c.pop("optimiser")), "optimiser: Field required"),
+    "no optimizer": (altered(lambda c: c.pop("optimizer")), "optimizer: Field required"),
     "no step": (altered(lambda c: c.pop("step")), "step: Field required"),
     "step NaN": (altered(lambda c: c.update(step=float("nan"))), "step: Input should be a valid integer"),
     "step -2": (altered(lambda c: c.update(step=-2)), "greater than or equal to 0"),
@@ -205,14 +206,14 @@ ANOTHERS = {
         "is float32 (3,) there",
     ),
     "other numbers": (altered(lambda c: c["model"].update({first_weight(c): "seven"})), "is no tensor (str) there"),
-    "no moments": (altered(lambda c: c["optimiser"].update(state={})), "the optimiser's state is missing there"),
+    "no moments": (altered(lambda c: c["optimizer"].update(state={})), "the optimizer's state is missing there"),
     "moments of another shape": (
-        altered(lambda c: c["optimiser"]["state"][0].update(exp_avg=torch.zeros(3))),
+        altered(lambda c: c["optimizer"]["state"][0].update(exp_avg=torch.zeros(3))),
         "parameter 0 is {",
     ),
-    "another optimiser": (
-        altered(lambda c: c["optimiser"]["param_groups"][0].update(betas="much")),
-        "the optimiser's settings is",
+    "another optimizer": (
+        altered(lambda c: c["optimizer"]["param_groups"][0].update(betas="much")),
+        "the optimizer's settings is",
     ),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "cannot be read: Is a directory"),
     "a pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "is a named pipe, and only files and folders"),

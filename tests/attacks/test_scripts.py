@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.cluster import Cluster, load_cluster
-from launch.slurm import concluding, executor, looking
+from launch.slurm.cluster_file import Cluster, load_cluster
+from launch.slurm.jobs import concluding, executor, looking
 from tests.avc.launching import write_config
 from tests.command_line import avc
 

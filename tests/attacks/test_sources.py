@@ -208,7 +208,7 @@ def test_a_list_with_an_impossible_line_counts_it_and_keeps_the_others(tmp_path:
     (tmp_path / "list.txt").write_bytes(b"nul\0.mp4\n" + b"l" * 5000 + b"\na.mp4\n" + b"m/" * 30_000 + b"\n")
     rows = listed(tmp_path / "list.txt")
     assert [row[3] for row in rows if "a.mp4" in row[0]] == ["''"]
-    assert sum("embedded null byte" in row[3] for row in rows) == 1
+    assert sum("holds a NUL" in row[3] for row in rows) == 1
     assert sum("File name too long" in row[3] for row in rows) == 2
 
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from avc.data.teachers import parse_source, try_teachers
-from avc.models.exported import ProgramError, noise, open_program
-from avc.models.trial import SECONDS
+from avc.teachers.exported import ProgramError, noise, open_program
+from avc.teachers.teacher import parse_source, try_teachers
+from avc.teachers.trial import SECONDS
 from tests.avc.test_exported import in_program, rewritten
 from tests.teaching import TinyTeacher, export_teacher, long_clips
 
@@ -213,7 +213,7 @@ def test_an_archive_that_zipfile_does_not_read_ends_in_one_sentence(teacher, at,
 
 def test_what_is_no_file_is_not_waited_for(tmp_path) -> None:
     os.mkfifo(tmp_path / "teacher.pt2")
-    with pytest.raises(ValueError, match="is not a file"):
+    with pytest.raises(ValueError, match="is a named pipe"):
         try_out(tmp_path / "teacher.pt2")
     with pytest.raises(ValueError, match="cannot be read"):
         try_out(tmp_path / "absent.pt2")

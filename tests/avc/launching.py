@@ -20,12 +20,13 @@ import torch.nn.functional as F
 from torch import nn
 
 import launch.train
-from avc.config import Config, load_config
-from avc.data.loader import Batch
-from avc.evaluation.correspondence import judge
+from avc.config import load_config, settings_of
+from avc.data.batch import Batch
+from avc.distributed.world import World
 from avc.models import to_channels_last
-from avc.training.checkpoint import load_newest
-from avc.training.distributed import World
+from avc.runs.checkpoint import load_newest
+from avc.settings import Config
+from avc.tasks.correspondence import pair_logits
 from avc.training.loop import train
 
 SETTINGS = {
@@ -41,8 +42,13 @@ SETTINGS = {
 
 
 def write_config(folder: Path, shards: Path, **changes: dict[str, Any]) -> Path:
-    """SETTINGS with whole settings changed, as a file."""
-    sections = {name: dict(section) for name, section in SETTINGS.items()}
+    """SETTINGS that the network has, with some changed, as a file."""
+    known = settings_of((SETTINGS["model"] | changes.get("model", {}))["name"])
+    sections = {
+        name: own
+        for name, section in SETTINGS.items()
+        if (own := {key: value for key, value in section.items() if f"{name}.{key}" in known})
+    }
     sections["data"]["shards"] = str(shards)
     for name, section in changes.items():
         sections[name] = sections.get(name, {}) | section
@@ -83,16 +89,16 @@ def train_in_two(config: Path, folder: Path, *, stop_at: int) -> Path:
     return whole.run.dir
 
 
-def memorise(model: nn.Module, batch: Batch, config: Config) -> list[float]:
+def memorize(model: nn.Module, batch: Batch, config: Config) -> list[float]:
     """The losses of 25 steps on one batch."""
     to_channels_last(model.train())
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     losses = []
     for _ in range(25):
-        loss = F.cross_entropy(judge(model, batch, config, augment=False), batch.label)
-        optimiser.zero_grad()
+        loss = F.cross_entropy(pair_logits(model, batch, config, augment=False), batch.label)
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     return losses
 
@@ -222,12 +228,12 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def final_state(run: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of the newest checkpoint: weights, running statistics, the optimiser's moments."""
+    """Every tensor of the newest checkpoint: weights, running statistics, the optimizer's moments."""
     checkpoint = load_newest(run / "latest")
     assert checkpoint is not None
     tensors = {f"model.{name}": tensor for name, tensor in checkpoint.model.items()}
-    for number, moments in checkpoint.optimiser["state"].items():
-        tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+    for number, moments in checkpoint.optimizer["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     return tensors
 
 

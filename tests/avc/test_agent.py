@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from avc.config import TrainingSettings
-from avc.training import distributed
-from avc.training.watch import PeerLost
+from avc.distributed import world as distributed
+from avc.distributed.heartbeat import PeerLost
+from avc.settings import TrainingSettings
 
 LONG_SECONDS = 60
 
@@ -70,7 +70,7 @@ def test_a_rank_whose_agent_was_gone_before_it_could_look_does_not_begin(monkeyp
 
 def test_what_a_shell_has_started_outlives_it_and_what_an_agent_has_started_does_not(tmp_path) -> None:
     program = (
-        "import sys; from avc.training.agent import follow_agent; follow_agent(); "
+        "import sys; from avc.distributed.agent import follow_agent; follow_agent(); "
         "open(sys.argv[1], 'w').write('up'); sys.stdin.read(); open(sys.argv[1], 'w').write('whole')"
     )
     both = 'exec 3<&0; "$0" -c "$1" by-shell <&3 & TORCHELASTIC_RUN_ID=1 "$0" -c "$1" by-agent <&3 & wait'

@@ -7,17 +7,17 @@ from typing import BinaryIO
 
 import pytest
 
-from avc.training.attempt import Superseded, history, sign_in
-from avc.training.checkpoint import Checkpoint, load_newest, save
+from avc.runs.attempt import StaleAttempt, history, start_attempt
+from avc.runs.checkpoint import Checkpoint, load_newest, save
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
 
 
 def begin(run: Path):  # type: ignore[no-untyped-def]
-    return sign_in(run, world_size=1, micro_batch_pairs=8)
+    return start_attempt(run, world_size=1, micro_batch_pairs=8)
 
 
 def checkpoint_of(step: int) -> Checkpoint:
-    return Checkpoint(step=step, model={}, optimiser={}, config={}, best_accuracy=0.0)
+    return Checkpoint(step=step, model={}, optimizer={}, config={}, best_accuracy=0.0)
 
 
 def signed_in_as(run: Path) -> int:
@@ -53,7 +53,7 @@ def test_a_write_between_the_look_and_the_rename_lands_outside_of_the_run(tmp_pa
         later = begin(tmp_path)
         save(later, checkpoint_of(20), keep=2)
 
-    with pytest.raises(Superseded, match="attempt 2 began"):  # its folder has been cleared
+    with pytest.raises(StaleAttempt, match="attempt 2 began"):  # its folder has been cleared
         stale.write("checkpoints/step-00000030.pt", slow)
     newest = load_newest(tmp_path / "latest")
     assert newest is not None and newest.step == 20

@@ -3,32 +3,31 @@
 import pytest
 import torch
 
-from avc.models.autoencoder import Autoencoder
-from avc.models.soundnet import SoundNet
+from tests.avc.networks import fresh
 
 
 @pytest.mark.parametrize("samples", [500, 22_050, 110_251])
 def test_the_autoencoder_gives_back_as_many_samples_as_it_was_given(samples) -> None:
-    assert Autoencoder().eval()(torch.randn(2, samples)).shape == (2, samples)
+    assert fresh("autoencoder").eval()(torch.randn(2, samples)).shape == (2, samples)
 
 
 def test_too_short_a_sound_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match="10 samples are too short for the autoencoder"):
-        Autoencoder()(torch.zeros(1, 10))
+        fresh("autoencoder")(torch.zeros(1, 10))
 
 
 def test_the_autoencoder_begins_with_the_layers_of_soundnet() -> None:
-    ours, theirs = Autoencoder().encoder.state_dict(), SoundNet("soundnet8").layers.state_dict()
+    ours, theirs = fresh("autoencoder").encoder.state_dict(), fresh("soundnet8").layers.state_dict()
     assert len(ours) == 4 * (2 + 5)
     assert all(ours[name].shape == theirs[name].shape for name in ours)
     sound = torch.randn(1, 22_050)
-    assert Autoencoder().eval().features(sound).shape == SoundNet("soundnet8").eval().features(sound, "conv4").shape
+    assert fresh("autoencoder").eval().features(sound).shape == fresh("soundnet8").eval().features(sound, "conv4").shape
 
 
 def test_what_the_autoencoder_gives_back_lies_where_it_was_heard() -> None:
     """A click moves the output around it, and nothing a second away."""
     torch.manual_seed(0)
-    network = Autoencoder().eval()
+    network = fresh("autoencoder").eval()
     sound = torch.zeros(1, 88_200)
     clicked = sound.clone()
     clicked[0, 44_100] = 256
@@ -39,13 +38,13 @@ def test_what_the_autoencoder_gives_back_lies_where_it_was_heard() -> None:
 
 def test_it_can_learn_to_give_back_tones() -> None:
     torch.manual_seed(0)
-    network = Autoencoder(width=0.5)
+    network = fresh("autoencoder", width=0.5)
     pitch, time = torch.linspace(80, 300, 8), torch.arange(5_512) / 22_050
     sound = 50 * torch.sin(2 * torch.pi * pitch[:, None] * time)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(40):
         error = (network(sound) - sound).square().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         error.backward()
-        optimiser.step()
+        optimizer.step()
     assert error < 0.5 * sound.square().mean()

@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from avc.config import ModelSettings, load_config
-from avc.data.loader import PairReader, share
-from avc.data.plan import Plan
+from avc.config import load_config
 from avc.data.prefetch import load
-from avc.data.sight import Sight
-from avc.data.transforms import pictures_to_input
+from avc.data.reader import PairReader
+from avc.data.sampler import PairSampler
+from avc.data.sharding import shard_batch
+from avc.data.transforms import images_to_input
 from avc.evaluation.clips import seen
 from avc.evaluation.image import picture_features
 from avc.inference import load as load_run
 from avc.models import build, parameter_count
 from avc.models.ave_mf import AVEMFNet
-from avc.models.trunks import Trunk
+from avc.models.inputs import VisualInput
+from avc.models.trunks.vgg import VGG
 from shards.read import Shards
-from tests.avc.launching import memorise, train_in_two, write_config
+from tests.avc.launching import memorize, train_in_two, write_config
+from tests.avc.networks import fresh
 from tests.test_project import ROOT
 
 # channels × frames × height × width after each block, at full size
@@ -42,13 +44,15 @@ def shards(small_world) -> Shards:
 
 
 def reader_of(shards: Shards, *, augment: bool = True, frames: int = 25, **settings: object) -> PairReader:
-    plan = Plan(shards.index, shards.clips("train"), **({"seed": 3, "block": 4, "source": "shared"} | settings))
-    return PairReader(shards, plan, image_size=28, augment=augment, sight=Sight(frames=frames))
+    sampler = PairSampler(
+        shards.index, shards.clips("train"), **({"seed": 3, "block": 4, "source": "shared"} | settings)
+    )
+    return PairReader(shards, sampler, image_size=28, augment=augment, visual_input=VisualInput(frames=frames))
 
 
 @pytest.mark.parametrize("stride", SHAPES)
 def test_each_block_has_time_halved_as_height_and_width_are(stride) -> None:
-    trunk = Trunk(3, width=1.0, stride=stride, in_time=True).to("meta")
+    trunk = VGG(3, width=1.0, stride=stride, in_time=True).to("meta")
     x = torch.zeros(1, 3, 25, 224, 224, device="meta")
     seen = []
     for name, layer in trunk.layers.named_children():
@@ -62,29 +66,29 @@ def test_the_parameters_are_ave_nets_with_27_weights_for_9_in_the_vision_tower()
     channels = (3, 64, 64, 128, 128, 256, 256, 512, 512)
     kernels = sum(inwards * outwards for inwards, outwards in itertools.pairwise(channels))
     with torch.device("meta"):
-        ave, mf = (parameter_count(build(ModelSettings(name=name))) for name in ("ave", "ave_mf"))
+        ave, mf = (parameter_count(fresh(name)) for name in ("ave", "ave_mf"))
     assert mf - ave == (27 - 9) * kernels
 
 
 def test_every_tick_that_is_drawn_has_its_25_frames(make_index) -> None:
     index = make_index(60)
     index["sound_from"] += np.arange(60, dtype=np.uint32) * 977 % 40_000
-    rows = Plan(index, np.arange(60), seed=1).rows(0, 24_000)
+    rows = PairSampler(index, np.arange(60), seed=1).rows(0, 24_000)
     first = rows.frame_tick - 12
     assert first.min() >= 0
     assert (rows.frame_tick + 12 < index["ticks"][rows.frame_clip]).all()
-    assert Sight(frames=25).first_frame(12) == 0
+    assert VisualInput(frames=25).first_frame(12) == 0
 
 
 def test_a_batch_holds_the_frames_around_the_tick_under_one_crop(shards) -> None:
     reader = reader_of(shards)
-    rows = reader.plan.rows(0, 8)
+    rows = reader.sampler.rows(0, 8)
     batch = reader.read(rows)
     assert (batch.pictures.dtype, tuple(batch.pictures.shape)) == (torch.uint8, (8, 25, 28, 28, 3))
     for i in range(8):
         clip, middle = int(rows.frame_clip[i]), int(rows.frame_tick[i])
         sides = shards.picture(clip, middle, reduce=2).shape[:2]
-        top, left = (int(n * (side - 27)) for n, side in zip(rows.frame_numbers[i, :2], sides, strict=True))
+        top, left = (int(n * (side - 27)) for n, side in zip(rows.image_draws[i, :2], sides, strict=True))
         for j, tick in enumerate(range(middle - 12, middle + 13)):
             picture = shards.picture(clip, tick, reduce=2)
             np.testing.assert_array_equal(batch.pictures[i, j].numpy(), picture[top : top + 28, left : left + 28])
@@ -93,28 +97,30 @@ def test_a_batch_holds_the_frames_around_the_tick_under_one_crop(shards) -> None
 def test_the_middle_frame_is_the_one_that_a_network_of_single_frames_sees(shards) -> None:
     many, one = reader_of(shards)[0, 8], reader_of(shards, frames=1)[0, 8]
     assert torch.equal(many.pictures[:, 12], one.pictures)
-    for name in ("sounds", "label", "pair_frame", "pair_sound", "digest"):
+    for name in ("sounds", "label", "pair_frame", "pair_audio", "digest"):
         assert torch.equal(getattr(many, name), getattr(one, name))
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_batches_of_many_frames_do_not_depend_on_the_number_of_workers(shards, num_workers) -> None:
     reader = reader_of(shards)
-    stretches = list(share(reader.plan, batch_pairs=32, micro_batch_pairs=8, rank=1, world_size=2).stretches(0, 3))
-    batches = list(load(reader, iter(stretches), num_workers=num_workers, pin=False))
-    for batch, stretch in zip(batches, stretches, strict=True):
-        assert all(map(torch.equal, batch, reader[stretch]))
+    row_ranges = list(
+        shard_batch(reader.sampler, batch_pairs=32, micro_batch_pairs=8, rank=1, world_size=2).row_ranges(0, 3)
+    )
+    batches = list(load(reader, iter(row_ranges), num_workers=num_workers, pin=False))
+    for batch, row_range in zip(batches, row_ranges, strict=True):
+        assert all(map(torch.equal, batch, reader[row_range]))
 
 
 def test_all_frames_of_a_clip_are_flipped_and_coloured_alike(shards) -> None:
     settings = load_config(ROOT / "configs" / "ave_mf.yaml", ["data.image_size=24"]).data
     batch = reader_of(shards)[0, 8]
     still = batch.pictures[:, 12:13].expand(-1, 25, -1, -1, -1)
-    x = pictures_to_input(still, batch.frame_numbers, settings)
+    x = images_to_input(still, batch.image_draws, settings)
     assert x.shape == (8, 3, 25, 24, 24)
-    alone = pictures_to_input(batch.pictures[:, 12], batch.frame_numbers, settings)
+    alone = images_to_input(batch.pictures[:, 12], batch.image_draws, settings)
     torch.testing.assert_close(x, alone[:, :, None].expand_as(x), rtol=0, atol=1e-6)
-    moving = pictures_to_input(batch.pictures, batch.frame_numbers, settings)
+    moving = images_to_input(batch.pictures, batch.image_draws, settings)
     torch.testing.assert_close(moving[:, :, 12], alone, rtol=0, atol=1e-6)
 
 
@@ -131,7 +137,7 @@ def test_the_loss_falls_on_a_batch_that_is_seen_again_and_again(shards, tmp_path
     batch = reader_of(shards, augment=False)[0, 8]
     torch.manual_seed(0)
     model = build(config.model)
-    losses = memorise(model, batch, config)
+    losses = memorize(model, batch, config)
     assert model.vision.layers.conv2_1.weight.is_contiguous(memory_format=torch.channels_last_3d)
     assert losses[-1] < 0.5 * losses[0]
 

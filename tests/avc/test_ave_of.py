@@ -6,23 +6,25 @@ import numpy as np
 import pytest
 import torch
 
-from avc.config import DataSettings, ModelSettings, load_config
-from avc.data.loader import PairReader, share
-from avc.data.plan import Plan
+from avc.config import load_config
 from avc.data.prefetch import load
-from avc.data.sight import Sight
-from avc.data.transforms import pictures_to_input
+from avc.data.reader import PairReader
+from avc.data.sampler import PairSampler
+from avc.data.sharding import shard_batch
+from avc.data.transforms import images_to_input
 from avc.inference import load as load_run
 from avc.models import build, parameter_count
-from avc.models.ave_of import AVEOFNet
+from avc.models.inputs import VisualInput
+from avc.settings import PairData
 from shards.format import FLOW_ZERO, PackSettings
 from shards.pack import pack
 from shards.read import Shards
-from tests.avc.launching import memorise, train_in_two, write_config
+from tests.avc.launching import memorize, train_in_two, write_config
+from tests.avc.networks import fresh
 from tests.small_videos import render_folder
 from tests.test_project import ROOT
 
-SIGHT = Sight(flow_frames=10)
+SIGHT = VisualInput(flow_frames=10)
 SMALL = {
     "model": {"name": "ave_of", "width": 0.0625},
     "data": {"num_workers": 0},
@@ -48,14 +50,14 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
 
 
 def reader_of(shards: Shards, *, augment: bool = True, image_size: int = 28) -> PairReader:
-    plan = Plan(shards.index, shards.clips("train"), seed=3, block=4, source="shared")
-    return PairReader(shards, plan, image_size=image_size, augment=augment, sight=SIGHT)
+    sampler = PairSampler(shards.index, shards.clips("train"), seed=3, block=4, source="shared")
+    return PairReader(shards, sampler, image_size=image_size, augment=augment, visual_input=SIGHT)
 
 
 @pytest.mark.parametrize(("stride", "side"), [(True, 14), (False, 28)])
 def test_the_streams_are_256_channels_each_and_join_at_14_by_14_before_block_4(stride, side) -> None:
     with torch.device("meta"):
-        vision = AVEOFNet(width=1.0, stride=stride).vision
+        vision = fresh("ave_of", width=1.0, stride=stride).vision
         assert vision.frame(torch.zeros(1, 3, 224, 224)).shape == (1, 256, side, side)
         assert vision.flow(torch.zeros(1, 20, 224, 224)).shape == (1, 256, side, side)
         assert vision.joined.layers.conv4_1.in_channels == 512
@@ -69,7 +71,7 @@ def test_the_streams_are_256_channels_each_and_join_at_14_by_14_before_block_4(s
 
 def test_the_parameters_are_ave_nets_and_a_flow_stream_and_a_conv4_1_of_twice_as_many_channels() -> None:
     with torch.device("meta"):
-        ave, of = (parameter_count(build(ModelSettings(name=name))) for name in ("ave", "ave_of"))
+        ave, of = (parameter_count(fresh(name)) for name in ("ave", "ave_of"))
     channels = (20, 64, 64, 128, 128, 256, 256)
     stream = sum(9 * a * b for a, b in itertools.pairwise(channels)) + sum(2 * a for a in channels[1:])
     assert of - ave == stream + 9 * 256 * 512
@@ -77,14 +79,14 @@ def test_the_parameters_are_ave_nets_and_a_flow_stream_and_a_conv4_1_of_twice_as
 
 def test_a_batch_holds_the_frame_and_the_flow_around_its_tick_under_one_crop(shards) -> None:
     reader = reader_of(shards)
-    rows = reader.plan.rows(0, 8)
+    rows = reader.sampler.rows(0, 8)
     batch = reader.read(rows)
     assert (batch.pictures.dtype, tuple(batch.pictures.shape)) == (torch.uint8, (8, 28, 28, 23))
     for i in range(8):
         clip, tick = int(rows.frame_clip[i]), int(rows.frame_tick[i])
         picture = shards.picture(clip, tick, reduce=2)
         height, width = picture.shape[:2]
-        down, right = rows.frame_numbers[i, :2]
+        down, right = rows.image_draws[i, :2]
         top, left = int(down * (height - 27)), int(right * (width - 27))
         crop = slice(top, top + 28), slice(left, left + 28)
         np.testing.assert_array_equal(batch.pictures[i, ..., :3].numpy(), picture[crop])
@@ -95,10 +97,12 @@ def test_a_batch_holds_the_frame_and_the_flow_around_its_tick_under_one_crop(sha
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_batches_with_flow_do_not_depend_on_the_number_of_workers(shards, num_workers) -> None:
     reader = reader_of(shards)
-    stretches = list(share(reader.plan, batch_pairs=32, micro_batch_pairs=8, rank=1, world_size=2).stretches(0, 3))
-    batches = list(load(reader, iter(stretches), num_workers=num_workers, pin=False))
-    for batch, stretch in zip(batches, stretches, strict=True):
-        assert all(map(torch.equal, batch, reader[stretch]))
+    row_ranges = list(
+        shard_batch(reader.sampler, batch_pairs=32, micro_batch_pairs=8, rank=1, world_size=2).row_ranges(0, 3)
+    )
+    batches = list(load(reader, iter(row_ranges), num_workers=num_workers, pin=False))
+    for batch, row_range in zip(batches, row_ranges, strict=True):
+        assert all(map(torch.equal, batch, reader[row_range]))
 
 
 def test_a_flip_mirrors_the_flow_and_turns_its_horizontal_part_round() -> None:
@@ -107,7 +111,7 @@ def test_a_flip_mirrors_the_flow_and_turns_its_horizontal_part_round() -> None:
     seen[:, :, :10, 4::2] = FLOW_ZERO + 16  # and down
     numbers = torch.full((2, 5), 0.5)
     numbers[0, 2] = 0.4
-    plain, flipped = pictures_to_input(seen, numbers, DataSettings(image_size=32))[:, 3:]
+    plain, flipped = images_to_input(seen, numbers, PairData(image_size=32))[:, 3:]
     assert plain[::2, :, :10].unique().item() == 0.5
     assert plain[1::2, :, :10].unique().item() == 0.25
     assert plain[:, :, 10:].unique().item() == 0
@@ -117,15 +121,15 @@ def test_a_flip_mirrors_the_flow_and_turns_its_horizontal_part_round() -> None:
 
 
 def test_colour_is_jittered_in_the_frame_and_not_in_the_flow(shards) -> None:
-    settings = DataSettings(image_size=24)
+    settings = PairData(image_size=24)
     batch = reader_of(shards)[0, 8]
-    numbers = batch.frame_numbers.clone()
+    numbers = batch.image_draws.clone()
     numbers[:, 2] = 0
-    x, plain = (pictures_to_input(batch.pictures, given, settings) for given in (numbers, None))
+    x, plain = (images_to_input(batch.pictures, given, settings) for given in (numbers, None))
     assert x.shape == (8, 23, 24, 24)
     assert x.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(x[:, 3:], plain[:, 3:])
-    assert torch.equal(x[:, :3], pictures_to_input(batch.pictures[..., :3], numbers, settings))
+    assert torch.equal(x[:, :3], images_to_input(batch.pictures[..., :3], numbers, settings))
     assert not torch.allclose(x[:, :3], plain[:, :3])
 
 
@@ -138,7 +142,7 @@ def test_the_loss_falls_on_a_batch_that_is_seen_again_and_again(shards, tmp_path
     config = load_config(write_config(tmp_path, shards.folder, **SMALL))
     batch = reader_of(shards, augment=False)[0, 8]
     torch.manual_seed(0)
-    losses = memorise(build(config.model), batch, config)
+    losses = memorize(build(config.model), batch, config)
     assert losses[-1] < 0.5 * losses[0]
 
 

@@ -4,21 +4,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from avc.config import ModelSettings, load_config
-from avc.models import build, parameter_count
+from avc.config import load_config
+from avc.models import parameter_count
 from avc.models.avol import AVOLNet
+from tests.avc.networks import fresh
 from tests.test_project import ROOT
 
 
 @pytest.fixture
 def network() -> AVOLNet:
     torch.manual_seed(0)
-    return build(ModelSettings(name="avol", width=0.0625)).eval()
+    return fresh("avol", width=0.0625).eval()
 
 
 def test_the_map_has_14_by_14_places_at_full_size() -> None:
     with torch.device("meta"):
-        network = AVOLNet(width=1.0, stride=True)
+        network = fresh("avol", width=1.0, stride=True)
         image = network.embed_image(torch.zeros(2, 3, 224, 224))
         audio = network.embed_audio(torch.zeros(2, 1, 257, 199))
         assert image.shape == (2, 128, 14, 14)
@@ -28,11 +29,11 @@ def test_the_map_has_14_by_14_places_at_full_size() -> None:
 
 def test_the_parameters_are_two_trunks_and_the_papers_layers() -> None:
     with torch.device("meta"):
-        trunks = parameter_count(AVOLNet(width=1.0, stride=True).vision) + parameter_count(
-            AVOLNet(width=1.0, stride=True).audio
+        trunks = parameter_count(fresh("avol", width=1.0, stride=True).vision) + parameter_count(
+            fresh("avol", width=1.0, stride=True).audio
         )
         head = (512 * 128 + 128) + (128 * 128 + 128)
-        assert parameter_count(AVOLNet(width=1.0, stride=True)) == trunks + 2 * head + 2
+        assert parameter_count(fresh("avol", width=1.0, stride=True)) == trunks + 2 * head + 2
 
 
 def test_what_all_pictures_and_sounds_share_gives_no_product_at_the_start(network) -> None:

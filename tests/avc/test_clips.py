@@ -1,27 +1,27 @@
-"""What a network hears and sees of labelled clips."""
+"""What a network hears and sees of labeled clips."""
 
 import numpy as np
 import pytest
 import torch
 
-from avc.config import DataSettings, ModelSettings
-from avc.data.loader import PairReader
-from avc.data.plan import Plan
-from avc.data.transforms import pictures_to_input
+from avc.data.reader import PairReader
+from avc.data.sampler import PairSampler
+from avc.data.transforms import images_to_input
 from avc.evaluation.clips import clip_identity, heard, known_clips, middles, seen, together
 from avc.evaluation.extraction import Unreadable
 from avc.evaluation.linear import Features
-from avc.models import build
+from avc.settings import PairData
 from shards.format import centres
 from shards.read import BadRecord, Shards
+from tests.avc.networks import fresh
 
-DATA = DataSettings(image_size=28)
+DATA = PairData(image_size=28)
 
 
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return build(ModelSettings(name="l3", width=0.0625)).eval()
+    return fresh("l3", width=0.0625).eval()
 
 
 def test_every_second_of_a_clip_has_its_sound_and_a_picture(small_world) -> None:
@@ -52,16 +52,16 @@ def test_sound_and_frames_have_a_row_for_each_second(network, small_world) -> No
 
 def test_a_picture_is_that_of_the_loader_in_validation(network, small_world) -> None:
     shards = Shards(small_world)
-    plan = Plan(shards.index, shards.clips("validation"), seed=0, max_misalignment_ticks=0)
-    rows = plan.rows(0, 2)
+    sampler = PairSampler(shards.index, shards.clips("validation"), seed=0, max_misalignment_ticks=0)
+    rows = sampler.rows(0, 2)
     clip, tick = int(rows.frame_clip[0]), int(rows.frame_tick[0])
-    batch = PairReader(shards, plan, image_size=28, augment=False).read(rows)
+    batch = PairReader(shards, sampler, image_size=28, augment=False).read(rows)
     index = shards.index.copy()
     index[clip]["sound_from"] = 1920 * (tick - 12)  # so that the first second is around that very tick
     shards.index = index
     assert middles(index[clip])[0] == tick
     pictures, _ = seen(network, shards, DATA, name="l3").load(clip)
-    ours, theirs = (pictures_to_input(one, None, DATA) for one in (pictures[:1], batch.pictures[:1]))
+    ours, theirs = (images_to_input(one, None, DATA) for one in (pictures[:1], batch.pictures[:1]))
     assert (ours - theirs).abs().max() < 0.02  # rounded to 8 bits once more
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from avc.config import Config, dump_config, load_config, parse_config
+from avc.config import dump_config, load_config, parse_config, settings_of
+from avc.networks import NETWORKS
+from avc.settings import Config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -76,3 +78,30 @@ def test_every_configuration_that_ships_is_valid_and_opens_with_its_command(path
     assert all(line.startswith("#") for line in head[:4])
     for word in ("command", "hardware", "time", "score"):
         assert any(word in line.lower() for line in head), f"{path.name} does not say its {word}"
+
+
+@pytest.mark.parametrize(
+    ("network", "override", "words"),
+    [
+        (
+            "soundnet8",
+            "data.shuffle_sound=true",
+            r"`data.shuffle_sound` means nothing to soundnet8: its settings of `data`",
+        ),
+        ("soundnet5", "negatives.source=shared", r"means nothing to soundnet5: it has no section `negatives`"),
+        ("l3", "data.labels=x.csv", r"means nothing to l3: .*`avc settings l3` lists all"),
+        ("ave_mf", "model.trunk=resnet18", r"`model.trunk` means nothing to ave_mf"),
+        ("autoencoder", "model.objects=7", r"`model.objects` means nothing to autoencoder: .* model.width"),
+        ("supervised", "model.kinds=7", r"`model.kinds` is called `model.num_classes` now"),
+    ],
+)
+def test_a_setting_that_the_network_does_not_have_is_refused_by_name(network, override, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_config({"model": {"name": network}}, [override])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_setting_of_every_network_has_a_sentence(name) -> None:
+    settings = settings_of(name)
+    assert {"run.dir", "optim.lr", "model.width"} <= settings.keys()
+    assert all(field.description for field in settings.values())

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from avc.config import parse_config
-from avc.evaluation.correspondence import evaluate, evaluation_plan
-from avc.evaluation.intervals import wilson_interval
-from avc.training.distributed import World
+from avc.distributed.world import World
+from avc.intervals import wilson_interval
+from avc.tasks.correspondence import evaluate, evaluation_sampler
 from shards.read import Shards
 
 ALONE = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
@@ -25,10 +25,13 @@ class Oracle(nn.Module):
         self.asked = 0
         self.norm = nn.BatchNorm2d(3)
 
-    def forward(self, pictures, spectrograms, pair_frame, pair_sound):  # type: ignore[no-untyped-def]
-        self.norm(pictures)
-        answers = self.answers[self.asked : self.asked + len(pair_frame)]
-        self.asked += len(pair_frame)
+    def forward(self, images, spectrograms):  # type: ignore[no-untyped-def]
+        self.norm(images)
+        return images, spectrograms
+
+    def compare(self, image, audio):  # type: ignore[no-untyped-def]
+        answers = self.answers[self.asked : self.asked + len(image)]
+        self.asked += len(image)
         return torch.nn.functional.one_hot(answers, 2).float() * 4
 
 
@@ -38,8 +41,8 @@ def shards(small_world) -> Shards:
 
 
 def labels_of(shards: Shards, passes: int) -> torch.Tensor:
-    plan = evaluation_plan(CONFIG, shards, split="validation")
-    return torch.from_numpy(plan.rows(0, passes * plan.rows_per_epoch).label)
+    sampler = evaluation_sampler(CONFIG, shards, split="validation")
+    return torch.from_numpy(sampler.rows(0, passes * sampler.rows_per_epoch).label)
 
 
 def test_accuracy_counts_positives_and_negatives_alike(shards) -> None:
@@ -64,16 +67,16 @@ def test_evaluation_leaves_the_batch_statistics_and_the_mode_alone(shards) -> No
 
 def test_the_evaluation_plan_is_the_papers_whatever_the_training_drew(shards) -> None:
     settings = {"negatives": {"source": "shared", "block": 4}, "data": {"shuffle_sound": True}}
-    plan = evaluation_plan(parse_config(settings), shards, split="validation")
-    rows = plan.rows(0, 32)
-    assert ((rows.frame_clip == rows.sound_clip) == (rows.label == 1)).all()
-    assert (rows.frame_tick * 1920 == rows.sound_centre)[rows.label == 1].all()
+    sampler = evaluation_sampler(parse_config(settings), shards, split="validation")
+    rows = sampler.rows(0, 32)
+    assert ((rows.frame_clip == rows.audio_clip) == (rows.label == 1)).all()
+    assert (rows.frame_tick * 1920 == rows.audio_center)[rows.label == 1].all()
     assert (shards.index["split"][rows.frame_clip] == 1).all()
 
 
 def test_an_empty_split_is_refused_in_words(shards) -> None:
     with pytest.raises(ValueError, match="0 clips in its test split"):
-        evaluation_plan(CONFIG, shards, split="test")
+        evaluation_sampler(CONFIG, shards, split="test")
 
 
 def test_the_interval_is_wilsons() -> None:

@@ -9,22 +9,21 @@ import pytest
 import torch
 
 from avc.config import load_config
-from avc.data.excerpts import ExcerptReader
 from avc.data.prefetch import load as load_batches
-from avc.data.teachers import parse_source
-from avc.data.teaching import teach
-from avc.evaluation.agreement import divergences, student_plan, teachers_of
+from avc.data.segments import SegmentReader
 from avc.inference import load, load_student
-from avc.models.soundnet import SoundNet
+from avc.tasks.distillation import divergences, student_sampler, teachers_of
+from avc.teachers.label_shards import teach
+from avc.teachers.teacher import parse_source
 from shards.read import Shards
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, write_config
+from tests.avc.networks import fresh
 from tests.teaching import TinyTeacher, export_teacher, long_clips
 
 CPU = torch.device("cpu")
 LENGTHS = (8.0, 3.0, 8.0, 7.5, 3.2, 8.0, 8.0, 2.8, 2.0, 7.2)
 STUDENT = {
     "model": {"name": "soundnet5", "width": 0.0625, "objects": 6, "scenes": 4},
-    "negatives": {},
     "optim": {"batch_pairs": 4, "micro_batch_pairs": 2, "lr": 1e-3, "weight_decay": 0.0},
     "training": {"steps": 6},
     "validation": {"every_steps": 3},
@@ -79,9 +78,9 @@ def test_the_clips_that_are_used_do_not_depend_on_the_number_of_ranks(taught, tm
 def test_a_batch_has_the_sound_and_the_mean_posterior_of_each_steps_frames(taught, tmp_path) -> None:
     config = config_of(taught, tmp_path)
     shards = Shards(taught)
-    plan, posteriors = student_plan(config, shards, split="train"), teachers_of(config, shards)
-    reader = ExcerptReader(shards, posteriors, plan)
-    rows = plan.rows(0, 4)
+    sampler, posteriors = student_sampler(config, shards, split="train"), teachers_of(config, shards)
+    reader = SegmentReader(shards, posteriors, sampler)
+    rows = sampler.rows(0, 4)
     for workers in (0, 2):
         [batch] = load_batches(reader, iter([(0, 4)]), num_workers=workers, pin=False)
         assert batch.steps.tolist() == rows.steps.tolist()
@@ -100,11 +99,11 @@ def test_a_batch_has_the_sound_and_the_mean_posterior_of_each_steps_frames(taugh
 def test_the_divergence_is_kl_of_the_student_from_the_teacher_at_the_clips_own_steps(taught, tmp_path) -> None:
     config = config_of(taught, tmp_path)
     shards = Shards(taught)
-    plan, posteriors = student_plan(config, shards, split="train"), teachers_of(config, shards)
-    [batch] = load_batches(ExcerptReader(shards, posteriors, plan), iter([(0, 4)]), num_workers=0, pin=False)
+    sampler, posteriors = student_sampler(config, shards, split="train"), teachers_of(config, shards)
+    [batch] = load_batches(SegmentReader(shards, posteriors, sampler), iter([(0, 4)]), num_workers=0, pin=False)
     assert len(set(batch.steps.tolist())) == 2, "rows of equal length would not show the mask"
     torch.manual_seed(0)
-    student = SoundNet("soundnet5", width=0.0625, objects=6, scenes=4).eval()
+    student = fresh("soundnet5", width=0.0625, objects=6, scenes=4).eval()
     with torch.no_grad():
         divergence, _ = divergences(student, batch, config)
         logits = student(batch.sounds.float() / 128)[0]
@@ -128,7 +127,7 @@ def test_the_students_weights_are_those_that_it_ended_with_and_nothing_else_is_t
     state = final_state(run)
     for name, tensor in student.state_dict().items():
         assert torch.equal(tensor, state[f"model.{name}"])
-    with pytest.raises(ValueError, match="soundnet5 only hears"):
+    with pytest.raises(ValueError, match="SoundNet-5 only hears"):
         load(run)
 
 
@@ -139,7 +138,7 @@ def test_other_teachers_than_the_student_learns_from_are_refused(taught, tmp_pat
 
 
 def test_agreement_is_measured_beside_what_needs_no_hearing(taught, tmp_path, capsys) -> None:
-    from launch.teaching import agreement
+    from launch.commands.teach import agreement
 
     run = tmp_path / "run"
     train_here(write_config(tmp_path, taught, **STUDENT), run, "training.steps=1")

@@ -4,7 +4,7 @@ import signal
 import time
 
 from avc.config import load_config
-from avc.training.correspondence import training_plan
+from avc.tasks.correspondence import training_sampler
 from shards.read import Shards
 from tests.avc.launching import Ranks, Training, metrics, train_here, write_config
 
@@ -32,15 +32,15 @@ def test_four_ranks_then_two_then_one_leave_no_pair_out_and_take_none_twice(smal
     assert "goes on with 2 ranks after 4: the same pairs, 32 in a step; batch statistics are over 8 pairs as" in said[1]
     assert "goes on with 1 ranks after 2" in said[2]
     config = load_config(path)
-    plan = training_plan(config, Shards(config.data.shards))
-    rows = config.optim.batch_pairs // plan.pairs_per_row
+    sampler = training_sampler(config, Shards(config.data.shards))
+    rows = config.optim.batch_pairs // sampler.pairs_per_row
     lines = [line for line in metrics(run) if line["kind"] == "train"]
     following = 0
     for line in lines:
         assert line["data/first_row"] == following
         following = line["data/last_row"] + 1
         assert following == line["step"] * rows
-        assert line["data/pairs_digest"] == plan.rows(line["data/first_row"], following).digest() % 2**32
+        assert line["data/pairs_digest"] == sampler.rows(line["data/first_row"], following).digest() % 2**32
     assert following == STEPS * rows
     ranks = [line["system/ranks"] for line in lines]
     assert ranks == sorted(ranks, reverse=True) and ranks[0] == 4 and ranks[-1] == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from avc.models.exported import open_program
+from avc.teachers.exported import open_program
 from tests.teaching import TinyTeacher, export_teacher
 
 CPU = torch.device("cpu")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
 
-from avc.evaluation.classifiers import softmax_layer, standardised, svm
+from avc.evaluation.classifiers import softmax_layer, standardized, svm
 from avc.evaluation.linear import Features, cross_validate, learn_from_few
 
-CLASSIFIERS = {"svm": svm(standardise=False), "svm on z-scores": svm(standardise=True), "softmax": softmax_layer}
+CLASSIFIERS = {"svm": svm(standardize=False), "svm on z-scores": svm(standardize=True), "softmax": softmax_layer}
 
 
 def clouds(*, items: int = 60, rows: int = 3, apart: float, seed: int = 0) -> tuple[Features, np.ndarray, np.ndarray]:
@@ -42,7 +42,7 @@ def test_the_strength_is_chosen_without_a_look_at_the_tested_fold() -> None:
     spoilt = Features(features.rows.copy(), features.item)
     spoilt.rows[np.isin(features.item, np.flatnonzero(folds == 2))] *= -50
     chosen = [
-        cross_validate(f, labels, folds, tested_folds=[2], classifier=svm(standardise=True)).folds[0].strength
+        cross_validate(f, labels, folds, tested_folds=[2], classifier=svm(standardize=True)).folds[0].strength
         for f in (features, spoilt)
     ]
     assert chosen[0] == chosen[1]
@@ -55,7 +55,7 @@ def test_a_classifier_is_never_shown_the_rows_that_it_is_scored_on() -> None:
 
     def watching(train, truth, test, strengths):
         seen.append(({rows[tuple(row)] for row in train.tolist()}, {rows[tuple(row)] for row in test.tolist()}))
-        return svm(standardise=False)(train, truth, test, strengths)
+        return svm(standardize=False)(train, truth, test, strengths)
 
     cross_validate(features, labels, folds, tested_folds=range(1, 6), classifier=watching)
     assert all(not train & test and len(train | test) == 5 for train, test in seen)
@@ -77,18 +77,18 @@ def test_an_item_is_scored_by_the_mean_of_its_rows() -> None:
 
 def test_z_scores_come_from_the_training_rows() -> None:
     train, test = np.array([[1.0, 5.0], [3.0, 5.0]], np.float32), np.array([[5.0, 9.0]], np.float32)
-    z, other = standardised(train, test)
+    z, other = standardized(train, test)
     np.testing.assert_allclose(z, [[-1, 0], [1, 0]])
     np.testing.assert_allclose(other, [[3, 0]])
     constant = np.full((20_000, 1), 0.1, np.float32)  # whose mean float32 rounds
-    assert standardised(constant, np.full((1, 1), 0.2, np.float32))[1] == 0
+    assert standardized(constant, np.full((1, 1), 0.2, np.float32))[1] == 0
 
 
 def test_the_svms_are_those_of_liblinear() -> None:
     features, labels, _ = clouds(apart=1.5)
     truth = labels[features.item]
     train, test = features.rows[:120], features.rows[120:]
-    ours = svm(standardise=False)(train, truth[:120], test, [1.0, 0.01])
+    ours = svm(standardize=False)(train, truth[:120], test, [1.0, 0.01])
     for c in (0.01, 1.0):
         theirs = LinearSVC(C=c, dual=False, intercept_scaling=1000, tol=1e-8).fit(train, truth[:120])
         np.testing.assert_allclose(ours[c], theirs.decision_function(test), atol=0.01)
@@ -98,15 +98,15 @@ def test_a_class_that_nothing_is_left_to_train_on_is_an_error() -> None:
     features, labels, folds = clouds(apart=1)
     folds = np.where(labels == 2, 1, folds)
     with pytest.raises(ValueError, match=r"without the folds \[1.* nothing to train class 2 on"):
-        cross_validate(features, labels, folds, tested_folds=[1], classifier=svm(standardise=False))
+        cross_validate(features, labels, folds, tested_folds=[1], classifier=svm(standardize=False))
     with pytest.raises(ValueError, match="choosing C on training folds needs 3"):
-        cross_validate(features, labels, 1 + folds % 2, tested_folds=[1], classifier=svm(standardise=False))
+        cross_validate(features, labels, 1 + folds % 2, tested_folds=[1], classifier=svm(standardize=False))
 
 
 def test_a_fold_without_items_is_an_error_and_not_a_figure() -> None:
     features, labels, folds = clouds(apart=1)
     with pytest.raises(ValueError, match="nothing to test on in fold 9"):
-        cross_validate(features, labels, folds, tested_folds=[9], classifier=svm(standardise=False))
+        cross_validate(features, labels, folds, tested_folds=[9], classifier=svm(standardize=False))
 
 
 def test_what_cannot_be_read_is_not_among_the_few() -> None:
@@ -116,7 +116,7 @@ def test_what_cannot_be_read_is_not_among_the_few() -> None:
 
     def counted(train, truth, test, strengths):
         assert np.bincount(truth).tolist() == [3 * 2] * 3  # three rows an item
-        return svm(standardise=True)(train, truth, test, strengths)
+        return svm(standardize=True)(train, truth, test, strengths)
 
     folds = folds % 5
     learn_from_few(readable, labels, folds, per_class=2, draws=3, classifier=counted, strength=0.01)
@@ -130,7 +130,7 @@ def test_from_few_the_same_few_are_drawn_for_all_features_and_more_of_them_tell_
     def watched(train, truth, test, strengths):
         seen.append({int(value) for value in train[:, -1]})
         assert np.bincount(truth).tolist() == [3 * few] * 3  # three rows an item
-        return svm(standardise=True)(train[:, :-1], truth, test[:, :-1], strengths)
+        return svm(standardize=True)(train[:, :-1], truth, test[:, :-1], strengths)
 
     marked = Features(np.column_stack([features.rows, features.item]).astype(np.float32), features.item)
     accuracies = []

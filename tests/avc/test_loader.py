@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from avc.data.loader import Batch, PairReader, share
-from avc.data.plan import Plan
+from avc.data.batch import Batch
 from avc.data.prefetch import WorkerLost, load
+from avc.data.reader import PairReader
+from avc.data.sampler import PairSampler
+from avc.data.sharding import shard_batch
 from shards.format import MANIFEST
 from shards.read import BadRecord, Shards
 
@@ -23,20 +25,20 @@ def shards(small_world) -> Shards:
 
 
 def reader_of(shards: Shards, *, image_size: int = 56, augment: bool = True, **settings: object) -> PairReader:
-    plan = Plan(shards.index, shards.clips("train"), **({"seed": 3, "block": 4} | settings))
-    return PairReader(shards, plan, image_size=image_size, augment=augment)
+    sampler = PairSampler(shards.index, shards.clips("train"), **({"seed": 3, "block": 4} | settings))
+    return PairReader(shards, sampler, image_size=image_size, augment=augment)
 
 
 @pytest.mark.parametrize("source", ["independent", "shared"])
 @pytest.mark.parametrize("num_workers", range(5))
 def test_batches_do_not_depend_on_the_number_of_workers(shards, source, num_workers) -> None:
     reader = reader_of(shards, source=source)
-    portion = share(reader.plan, batch_pairs=16, micro_batch_pairs=8, rank=1, world_size=2)
-    stretches = list(portion.stretches(0, 5))
-    batches = list(load(reader, iter(stretches), num_workers=num_workers, pin=False))
-    assert len(batches) == len(stretches)
-    for batch, stretch in zip(batches, stretches, strict=True):
-        for got, expected in zip(batch, reader[stretch], strict=True):
+    sharding = shard_batch(reader.sampler, batch_pairs=16, micro_batch_pairs=8, rank=1, world_size=2)
+    row_ranges = list(sharding.row_ranges(0, 5))
+    batches = list(load(reader, iter(row_ranges), num_workers=num_workers, pin=False))
+    assert len(batches) == len(row_ranges)
+    for batch, row_range in zip(batches, row_ranges, strict=True):
+        for got, expected in zip(batch, reader[row_range], strict=True):
             torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
@@ -62,7 +64,7 @@ def test_a_worker_that_is_killed_is_an_error_with_its_signal(shards) -> None:
 
 def test_an_error_where_rows_are_read_is_the_same_with_workers(shards) -> None:
     reader = reader_of(shards)
-    reader.plan = None  # type: ignore[assignment]
+    reader.sampler = None  # type: ignore[assignment]
     for num_workers in (0, 1):
         with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'rows'"):
             next(load(reader, iter([(0, 2)]), num_workers=num_workers, pin=False))
@@ -84,7 +86,7 @@ raise RuntimeError("one of ours")
 
 def test_a_batch_holds_the_pictures_and_sounds_that_its_rows_name(shards) -> None:
     reader = reader_of(shards, augment=False)
-    rows = reader.plan.rows(0, 8)
+    rows = reader.sampler.rows(0, 8)
     batch = reader.read(rows)
     for i in range(8):
         clip, tick = int(rows.frame_clip[i]), int(rows.frame_tick[i])
@@ -92,8 +94,8 @@ def test_a_batch_holds_the_pictures_and_sounds_that_its_rows_name(shards) -> Non
         top, left = ((side - 56 + 1) // 2 for side in picture.shape[:2])
         expected = picture[top : top + 56, left : left + 56]
         np.testing.assert_array_equal(batch.pictures[i].numpy(), expected)
-        sound = shards.sound(int(rows.sound_clip[i]), 0, int(shards.index[rows.sound_clip[i]]["ticks"]) * 1920)
-        centre = int(rows.sound_centre[i])
+        sound = shards.sound(int(rows.audio_clip[i]), 0, int(shards.index[rows.audio_clip[i]]["ticks"]) * 1920)
+        centre = int(rows.audio_center[i])
         np.testing.assert_array_equal(batch.sounds[i].numpy(), sound[centre - 24_000 : centre + 24_000])
 
 
@@ -102,15 +104,15 @@ def test_batches_are_bytes_until_they_are_on_the_device(shards) -> None:
     assert isinstance(batch, Batch)
     assert (batch.pictures.dtype, tuple(batch.pictures.shape)) == (torch.uint8, (8, 56, 56, 3))
     assert (batch.sounds.dtype, tuple(batch.sounds.shape)) == (torch.int16, (8, 48_000))
-    assert len(batch.label) == len(batch.pair_frame) == len(batch.pair_sound) == 16
+    assert len(batch.label) == len(batch.pair_frame) == len(batch.pair_audio) == 16
 
 
 def test_random_crops_reach_every_corner_and_never_leave_the_picture(shards) -> None:
     reader = reader_of(shards)
     seen = set()
     for start in range(0, 600, 100):
-        rows = reader.plan.rows(start, start + 100)
-        seen |= {int(y * 9) for y in rows.frame_numbers[:, 0]}  # 64 - 56 = 8 pixels of room: 9 places
+        rows = reader.sampler.rows(start, start + 100)
+        seen |= {int(y * 9) for y in rows.image_draws[:, 0]}  # 64 - 56 = 8 pixels of buffers: 9 places
         assert reader.read(rows).pictures.shape == (100, 56, 56, 3)
     assert seen == set(range(9))
 

@@ -3,11 +3,15 @@
 import pytest
 import torch
 
-from avc.config import ModelSettings
-from avc.models import MODELS, build, parameter_count
-from avc.models.ave import AVENet, euclidean_distance
-from avc.models.l3 import L3Net
-from avc.models.trunks import Trunk
+from avc.models import model_class, parameter_count
+from avc.models.ave import euclidean_distance
+from avc.models.trunks import TRUNKS, build_trunk
+from avc.models.trunks.vgg import VGG
+from avc.networks import NETWORKS, resolve
+from avc.settings import PairConfig
+from tests.avc.networks import fresh
+
+PAIR_NETWORKS = [name for name, row in NETWORKS.items() if issubclass(row.config, PairConfig)]
 
 # Output of each layer at full width, channels × height × width (Objects that Sound, figure 2; without stride, Look,
 # Listen and Learn, figure 2 and the 512×28×28 and 512×32×24 that its features are pooled from).
@@ -22,13 +26,13 @@ INPUT = {"vision": (1, 3, 224, 224), "audio": (1, 1, 257, 199)}
 
 def pictures_for(name: str, count: int) -> torch.Tensor:
     """What a network of that name takes for `count` pictures of 64 × 64."""
-    return torch.randn(count, *MODELS[name].sight.shape(64)).movedim(-1, 1)
+    return torch.randn(count, *model_class(name).visual_input.shape(64)).movedim(-1, 1)
 
 
 @pytest.mark.parametrize(("tower", "stride"), SHAPES)
 def test_each_block_of_the_trunk_has_the_published_size(tower, stride) -> None:
     x = torch.zeros(INPUT[tower], device="meta")
-    trunk = Trunk(x.shape[1], width=1.0, stride=stride).to("meta")
+    trunk = VGG(x.shape[1], width=1.0, stride=stride).to("meta")
     seen = []
     for name, layer in trunk.layers.named_children():
         x = layer(x)
@@ -49,13 +53,13 @@ def test_parameter_counts_are_those_of_the_layer_tables() -> None:
 
     trunks = trunk(3) + trunk(1)
     with torch.device("meta"):
-        assert parameter_count(L3Net(width=1.0, stride=True)) == trunks + (1024 * 128 + 128) + (128 * 2 + 2)
+        assert parameter_count(fresh("l3", width=1.0, stride=True)) == trunks + (1024 * 128 + 128) + (128 * 2 + 2)
     head = (512 * 128 + 128) + (128 * 128 + 128)
-    assert parameter_count(AVENet(width=1.0, stride=True)) == trunks + 2 * head + 4
+    assert parameter_count(fresh("ave", width=1.0, stride=True)) == trunks + 2 * head + 4
 
 
 def test_the_width_factor_scales_the_trunks_and_leaves_the_embedding() -> None:
-    model = build(ModelSettings(name="ave", width=0.25))
+    model = fresh("ave", width=0.25)
     assert [m.out_channels for m in model.vision.layers if hasattr(m, "out_channels")] == [
         16,
         16,
@@ -69,27 +73,28 @@ def test_the_width_factor_scales_the_trunks_and_leaves_the_embedding() -> None:
     assert model.embed_audio(torch.zeros(2, 1, 257, 199)).shape == (2, 128)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PAIR_NETWORKS)
 def test_pairs_share_their_pictures_and_sounds_without_changing_the_logits(name) -> None:
     torch.manual_seed(0)
-    model = build(ModelSettings(name=name, width=0.125)).eval()
+    model = fresh(name, width=0.125).eval()
     pictures, spectrograms = pictures_for(name, 3), torch.rand(3, 1, 257, 199)
     frame, sound = torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 2, 2])
-    shared = model(pictures, spectrograms, frame, sound)
-    alone = model(pictures[frame], spectrograms[sound], torch.arange(4), torch.arange(4))
+    image, audio = model(pictures, spectrograms)
+    shared = model.compare(image[frame], audio[sound])
+    alone = model.compare(*model(pictures[frame], spectrograms[sound]))
     assert shared.shape == (4, 2)
     torch.testing.assert_close(shared, alone)
 
 
 def test_ave_net_starts_with_small_distance_meaning_correspondence() -> None:
-    model = build(ModelSettings(name="ave", width=0.125))
+    model = fresh("ave", width=0.125)
     ends = torch.eye(128)[:2]
     near, far = model.compare(ends[[0, 0]], ends[[0, 1]]).softmax(dim=1)[:, 1].tolist()
     assert near > 0.5 > far
 
 
 def test_embeddings_of_ave_net_have_length_one_row_by_row() -> None:
-    model = build(ModelSettings(name="ave", width=0.125)).eval()
+    model = fresh("ave", width=0.125).eval()
     lengths = model.embed_image(torch.randn(5, 3, 64, 64)).norm(dim=1)
     torch.testing.assert_close(lengths, torch.ones(5))
 
@@ -105,8 +110,27 @@ def test_the_distance_is_euclidean_and_its_gradient_is_finite_at_zero() -> None:
 
 def test_the_heads_give_logits_and_leave_softmax_to_the_loss() -> None:
     torch.manual_seed(0)
-    for name in MODELS:
-        model = build(ModelSettings(name=name, width=0.125)).eval()
-        logits = model(pictures_for(name, 4), torch.rand(4, 1, 257, 199), torch.arange(4), torch.arange(4))
+    for name in PAIR_NETWORKS:
+        model = fresh(name, width=0.125).eval()
+        logits = model.compare(*model(pictures_for(name, 4), torch.rand(4, 1, 257, 199)))
         assert not torch.allclose(logits.exp().sum(dim=1), torch.ones(4))
         assert not torch.allclose(logits.sum(dim=1), torch.ones(4))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_row_of_the_list_leads_to_a_network_and_a_task(name) -> None:
+    row = NETWORKS[name]
+    assert isinstance(fresh(name, width=0.0625), model_class(name))
+    assert {"loss", "validate", "network"} <= set(dir(resolve(row.task)))
+
+
+@pytest.mark.parametrize("stride", [True, False])
+@pytest.mark.parametrize("name", TRUNKS)
+def test_every_trunk_keeps_what_it_says_of_itself(name, stride) -> None:
+    trunk = build_trunk(name, 3, width=0.0625, stride=stride).eval()
+    x = torch.randn(2, 3, 96, 64)
+    maps = trunk.features(x)
+    assert maps.shape == (2, trunk.out_channels, 96 // trunk.stride, 64 // trunk.stride)
+    assert maps.min() < 0
+    torch.testing.assert_close(trunk(x), maps.relu())
+    assert trunk.stem.weight.shape[1] == 3

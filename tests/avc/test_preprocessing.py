@@ -8,16 +8,16 @@ import torch
 from PIL import Image
 
 from avc.config import parse_config
-from avc.data.loader import PairReader
-from avc.data.plan import Plan
 from avc.data.preprocessing import crop_origin
-from avc.data.teachers import DEVIATION, MEAN, to_teacher
-from avc.data.transforms import pictures_to_input
+from avc.data.reader import PairReader
+from avc.data.sampler import PairSampler
+from avc.data.transforms import images_to_input
+from avc.evaluation.activations import middle
 from avc.evaluation.clips import seen
 from avc.evaluation.image import read_picture
-from avc.evaluation.units import middle
 from avc.inference import Network
 from avc.models import build
+from avc.teachers.teacher import DEVIATION, MEAN, to_teacher
 from shards.format import PackSettings
 from shards.pack import pack
 from shards.read import Shards
@@ -41,8 +41,8 @@ def network() -> Network:
 
 
 def test_all_that_crop_the_middle_take_the_pixels_that_validation_takes(shards, network, tmp_path: Path) -> None:
-    plan = Plan(shards.index, np.arange(2), seed=0, max_misalignment_ticks=0)
-    reader = PairReader(shards, plan, image_size=CROP, augment=False)
+    sampler = PairSampler(shards.index, np.arange(2), seed=0, max_misalignment_ticks=0)
+    reader = PairReader(shards, sampler, image_size=CROP, augment=False)
     batch = reader[0, 2]
     wanted, clip = batch.pictures[0], int(batch.frame_clip[0])
     picture = shards.picture(clip, 25)
@@ -58,7 +58,7 @@ def test_all_that_crop_the_middle_take_the_pixels_that_validation_takes(shards, 
     taught = to_teacher(whole, CROP)[0].permute(1, 2, 0) * torch.tensor(DEVIATION) + torch.tensor(MEAN)
     assert torch.equal((255 * taught).round().to(torch.uint8), wanted), "avc teach"
     with torch.no_grad():
-        embedded = network.model.embed_image(pictures_to_input(wanted[None], None, network.config.data))
+        embedded = network.model.embed_image(images_to_input(wanted[None], None, network.config.data))
     assert torch.equal(network.embed_image(whole), embedded), "Network.embed_image"
 
 

@@ -12,6 +12,7 @@ import torch
 
 from avc.models.released import import_soundnet8, load_soundnet, read_arrays
 from avc.models.soundnet import SOUNDNET8, SoundNet
+from tests.avc.networks import fresh
 
 
 def released_weights() -> Path:
@@ -67,7 +68,7 @@ class Harmful:
 
 def test_imported_weights_are_those_of_the_file(tmp_path) -> None:
     torch.manual_seed(3)
-    model = SoundNet("soundnet8")
+    model = fresh("soundnet8")
     model.layers.bn3.running_mean.normal_()
     import_soundnet8(save(tmp_path / "sound8.npy", arrays_of(model)), tmp_path / "out.safetensors")
     loaded = load_soundnet(tmp_path / "out.safetensors").state_dict()
@@ -89,7 +90,7 @@ def test_a_malicious_pickle_runs_nothing_and_is_refused_in_words(tmp_path, proto
 
 
 def test_harm_behind_arrays_that_are_well_formed_is_refused_too(tmp_path) -> None:
-    arrays: dict[str, Any] = arrays_of(SoundNet("soundnet8"))
+    arrays: dict[str, Any] = arrays_of(fresh("soundnet8"))
     arrays["conv8_2"]["biases"] = Harmful(os.system, f"touch {tmp_path / 'trace'}")
     path = save(tmp_path / "sound8.npy", arrays)
     with pytest.raises(ValueError, match="is refused"):
@@ -130,7 +131,7 @@ def test_a_plain_array_a_missing_file_and_a_cut_file_are_refused(tmp_path) -> No
 
 
 def test_a_missing_layer_and_another_shape_are_named(tmp_path) -> None:
-    arrays = arrays_of(SoundNet("soundnet8"))
+    arrays = arrays_of(fresh("soundnet8"))
     del arrays["conv4"]["mean"]
     with pytest.raises(ValueError, match=r"has no conv4/mean"):
         import_soundnet8(save(tmp_path / "a.npy", arrays), tmp_path / "out")

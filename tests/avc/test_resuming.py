@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from avc.config import load_config, parse_config
-from avc.training.attempt import sign_in
-from avc.training.checkpoint import Checkpoint, save
-from avc.training.resuming import digests, resume
+from avc.runs.attempt import start_attempt
+from avc.runs.checkpoint import Checkpoint, save
+from avc.runs.resuming import digests, resume
 from shards.format import PackSettings
 from shards.pack import pack
 from shards.read import Shards
@@ -24,8 +24,8 @@ def saved(tmp_path):  # type: ignore[no-untyped-def]
     def saved(inputs: dict[str, str], **sections: dict[str, object]):  # type: ignore[no-untyped-def]
         config = parse_config({"run": {"dir": str(tmp_path)}, **sections})
         settings = config.model_dump(mode="json")
-        checkpoint = Checkpoint(5, model={}, optimiser={}, config=settings, best_accuracy=0.0, inputs=inputs)
-        save(sign_in(tmp_path, world_size=1, micro_batch_pairs=2), checkpoint, keep=1)
+        checkpoint = Checkpoint(5, model={}, optimizer={}, config=settings, best_accuracy=0.0, inputs=inputs)
+        save(start_attempt(tmp_path, world_size=1, micro_batch_pairs=2), checkpoint, keep=1)
         return config
 
     return saved

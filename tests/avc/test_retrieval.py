@@ -12,10 +12,10 @@ import torch
 from sklearn.metrics import ndcg_score
 
 from avc.config import parse_config
+from avc.data.labels import Ontology, flat_relevance, labeled, read_labels
+from avc.embedding import embed_views
 from avc.evaluation.cca import fit_cca
-from avc.evaluation.labels import Ontology, flat_relevance, labelled, read_labels
 from avc.evaluation.retrieval import Judge, evaluate_retrieval, ndcg, summary
-from avc.evaluation.views import embed_views
 from avc.inference import Network
 from avc.models import build
 from shards.read import Shards
@@ -147,7 +147,7 @@ def test_a_view_is_a_frame_of_the_clip_and_the_sound_around_it(shards) -> None:
 
 @pytest.mark.parametrize(("name", "rows"), [("ave", ["AVE-Net"]), ("l3", ["L3-Net", "L3-Net + CCA"])])
 def test_every_network_has_its_rows_and_the_random_one_beside_them(shards, labels, name, rows) -> None:
-    known = labelled(shards, shards.clips("validation"), labels)
+    known = labeled(shards, shards.clips("validation"), labels)
     relevance = flat_relevance(len(known.classes))
     measured = evaluate_retrieval(network_of(name), shards, known, relevance=relevance, gain="linear")
     assert [row.name.partition(" (")[0] for row in measured] == [*rows, "random"]
@@ -155,7 +155,7 @@ def test_every_network_has_its_rows_and_the_random_one_beside_them(shards, label
 
 
 def test_given_features_are_scored_alone_and_with_the_networks_sounds(shards, labels) -> None:
-    known = labelled(shards, shards.clips("validation"), labels)
+    known = labeled(shards, shards.clips("validation"), labels)
     names = [shards.info(clip)["name"] for clip in range(len(shards))]
     kinds = [labels[name][0] for name in names]
     kind_of = np.array([sorted(set(kinds)).index(kind) for kind in kinds])
@@ -178,14 +178,14 @@ def test_labels_match_by_name_or_stem_and_what_has_none_is_counted(shards, tmp_p
     names = [shards.info(clip)["name"] for clip in clips]
     table = tmp_path / "labels.csv"
     table.write_text(f'{names[0]},"speech, loud"\n{names[1].partition(".")[0]},dog\n{names[0]},dog\nother.mp4,cat\n')
-    known = labelled(shards, clips, read_labels(table))
+    known = labeled(shards, clips, read_labels(table))
     assert known.classes == ("dog", "speech, loud")
     assert known.clips.tolist() == clips[:2].tolist()
     assert [set(row) for row in known.sets.tolist()] == [{0, 1}, {0}]
-    assert known.unlabelled == len(clips) - 2
+    assert known.unlabeled == len(clips) - 2
     table.write_text("nothing,here\n")
     with pytest.raises(ValueError, match="0 of the 16 clips have a label"):
-        labelled(shards, clips, read_labels(table))
+        labeled(shards, clips, read_labels(table))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_the_order_of_a_clips_labels_does_not_matter(shards, tmp_path) -> None:
     clips = shards.clips("validation")[:3]
     names = [shards.info(clip)["name"] for clip in clips]
     given = [("a", "b"), ("b", "a"), ("a", "b", "c")]
-    sets = labelled(shards, clips, dict(zip(names, given, strict=True))).sets
+    sets = labeled(shards, clips, dict(zip(names, given, strict=True))).sets
     assert sets[0].tolist() == sets[1].tolist()
 
 
@@ -216,7 +216,7 @@ def test_a_hundred_thousand_items_fit_in_3_gb() -> None:
     # 600 of the queries: memory does not depend on how many there are, only time does.
     code = """
 import numpy as np
-from avc.evaluation.labels import flat_relevance
+from avc.data.labels import flat_relevance
 from avc.evaluation.retrieval import ndcg
 rng = np.random.default_rng(0)
 items = rng.standard_normal((100_000, 128), dtype=np.float32)

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 import avc.evaluation.shortcut
-from avc.data.plan import Plan
-from avc.evaluation.intervals import clustered_interval, wilson_interval
+from avc.data.sampler import PairSampler
 from avc.evaluation.shortcut import (
     audit,
     clips_of_different_times,
@@ -17,7 +16,8 @@ from avc.evaluation.shortcut import (
     laws_of_rows,
     sound_features,
 )
-from launch.world.render import VIDEOS, render
+from avc.intervals import clustered_interval, wilson_interval
+from launch.demo.world.render import VIDEOS, render
 from shards.format import PackSettings
 from shards.pack import pack
 from shards.read import Shards
@@ -54,8 +54,8 @@ def test_the_planted_artefact_is_caught_off_the_grid_and_harmless_on_it(ticking)
 def test_off_the_grid_the_exact_part_finds_the_offset_and_nothing_else(small_world) -> None:
     shards = Shards(small_world)
     clips = clips_of_different_times(shards)
-    plan = Plan(shards.index, clips, seed=0, grid="free", max_misalignment_ticks=MISALIGNMENT)
-    frame, tick, offset = (law.difference for law in exact_laws(shards, plan))
+    sampler = PairSampler(shards.index, clips, seed=0, grid="free", max_misalignment_ticks=MISALIGNMENT)
+    frame, tick, offset = (law.difference for law in exact_laws(shards, sampler))
     assert (frame, tick) == (0, 0)
     assert offset == pytest.approx(1 - 1 / 1920)
 
@@ -64,14 +64,14 @@ def test_off_the_grid_the_exact_part_finds_the_offset_and_nothing_else(small_wor
 def test_the_enumerated_law_is_the_one_that_draws_follow(make_index, label) -> None:
     index = make_index(120, every=2, ticks=60)
     index["sound_from"], index["sound_to"] = 977, 60 * 1920 - 1313  # all clips alike: one law, many draws
-    plan = Plan(index, np.arange(120), seed=3, max_misalignment_ticks=5)
-    drawn = plan.rows(0, 24_000)
+    sampler = PairSampler(index, np.arange(120), seed=3, max_misalignment_ticks=5)
+    drawn = sampler.rows(0, 24_000)
     own = int(np.flatnonzero(drawn.label == label)[0])
-    frame_law, sound_law, offset_law = laws_of_rows(plan, own, own, ticks=60)
+    frame_law, sound_law, offset_law = laws_of_rows(sampler, own, own, ticks=60)
     mine = drawn.label == label
     for law, values in (
         (frame_law, drawn.frame_tick[mine]),
-        (sound_law, drawn.sound_centre[mine] // 1920),
+        (sound_law, drawn.audio_center[mine] // 1920),
     ):
         counts = Counter(values.tolist())
         assert sum(law.values()) == pytest.approx(1)

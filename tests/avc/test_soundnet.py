@@ -7,6 +7,7 @@ import torch
 
 from avc.models import parameter_count
 from avc.models.soundnet import OBJECTS, SAMPLE_RATE, SCENES, SOUNDNETS, SoundNet, to_waveform
+from tests.avc.networks import fresh
 
 # filters, kernel, stride, padding, pool of each row of the paper's tables, written down apart from the code.
 TABLES = {
@@ -33,7 +34,7 @@ STEPS_OF_20_SECONDS = {
 def soundnet(request: pytest.FixtureRequest) -> Iterator[SoundNet]:
     torch.manual_seed(0)
     with torch.inference_mode():
-        yield SoundNet(request.param).eval()
+        yield fresh(request.param).eval()
 
 
 def seconds(duration: float) -> torch.Tensor:
@@ -85,7 +86,7 @@ def test_one_second_has_features_and_is_refused_in_words_for_the_outputs(soundne
 
 
 def test_pool5_of_one_second_has_three_steps_of_256() -> None:
-    assert SoundNet("soundnet8").eval().features(seconds(1), "pool5").shape == (1, 256, 3)
+    assert fresh("soundnet8").eval().features(seconds(1), "pool5").shape == (1, 256, 3)
 
 
 def test_the_shortest_sound_works_and_one_sample_less_is_refused(soundnet) -> None:

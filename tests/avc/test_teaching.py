@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from avc.data.teachers import Source, parse_source, to_teacher
-from avc.data.teaching import teach
-from shards.posteriors import POSTERIORS, Posteriors
+from avc.teachers.label_shards import teach
+from avc.teachers.teacher import Source, parse_source, to_teacher
 from shards.read import Shards
+from shards.soft_labels import POSTERIORS, SoftLabels
 from tests.teaching import TinyTeacher, export_teacher, long_clips
 
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_the_stored_posteriors_are_those_of_each_frame(packed, programs, tmp_path) -> None:
     assert teach(packed, tmp_path, sources(programs), spacing_ticks=25, devices=[CPU]) is not None
     shards = Shards(packed)
-    posteriors = Posteriors(tmp_path, shards)
+    posteriors = SoftLabels(tmp_path, shards)
     assert [(teacher.name, teacher.classes) for teacher in posteriors.teachers] == [("objects", 6), ("scenes", 4)]
     for number, model in enumerate((TinyTeacher(6, seed=1), TinyTeacher(4, seed=2, posteriors=True))):
         for clip in range(len(shards)):
@@ -96,7 +96,7 @@ def test_probabilities_from_elsewhere_are_taken_by_the_rows_of_the_index(packed,
     np.save(tmp_path / "places.npy", given)
     both = [parse_source(str(programs[0])), parse_source(f"scenes={tmp_path / 'places.npy'}")]
     teach(packed, tmp_path / "out", both, spacing_ticks=25, devices=[CPU])
-    posteriors = Posteriors(tmp_path / "out", shards)
+    posteriors = SoftLabels(tmp_path / "out", shards)
     for clip in range(len(shards)):
         read = posteriors.read(clip, 1)
         assert read.shape == (len(posteriors.ticks(clip)), 9)
@@ -150,4 +150,4 @@ def test_a_torchvision_network_is_read_from_its_weights_alone_or_torchvision_is_
     weights = {f"module.{name}": value for name, value in resnet18(num_classes=11).state_dict().items()}
     torch.save({"state_dict": weights}, source.path)
     teach(packed, tmp_path / "out", [source], spacing_ticks=100, devices=[CPU])
-    assert Posteriors(tmp_path / "out", Shards(packed)).teachers[0].classes == 11
+    assert SoftLabels(tmp_path / "out", Shards(packed)).teachers[0].classes == 11

@@ -8,9 +8,9 @@ from safetensors import safe_open
 
 from avc.config import load_config, parse_config
 from avc.inference import load
-from avc.training.attempt import history, sign_in
-from avc.training.checkpoint import Checkpoint, save
-from avc.training.resuming import resume
+from avc.runs.attempt import history, start_attempt
+from avc.runs.checkpoint import Checkpoint, save
+from avc.runs.resuming import resume
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, train_in_two, write_config
 
 
@@ -132,8 +132,8 @@ def test_a_run_from_before_a_setting_existed_had_its_default(tmp_path) -> None:
     config = parse_config({"run": {"dir": str(tmp_path)}})
     known = config.model_dump(mode="json")
     del known["model"]["stride"]
-    attempt = sign_in(tmp_path, world_size=1, micro_batch_pairs=2)
-    save(attempt, Checkpoint(step=1, model={}, optimiser={}, config=known, best_accuracy=0.0), keep=1)
+    attempt = start_attempt(tmp_path, world_size=1, micro_batch_pairs=2)
+    save(attempt, Checkpoint(step=1, model={}, optimizer={}, config=known, best_accuracy=0.0), keep=1)
     resume(config, {})
     with pytest.raises(ValueError, match=r"model.stride was True and is now False"):
         resume(parse_config({"run": {"dir": str(tmp_path)}, "model": {"stride": False}}), {})

@@ -9,7 +9,6 @@ import soundfile
 import torch
 from PIL import Image
 
-from avc.config import DataSettings, ModelSettings
 from avc.evaluation.extraction import Extractor, Identity, Unreadable, extract, file_identity
 from avc.evaluation.image import picture_features, read_picture
 from avc.evaluation.sound import (
@@ -20,8 +19,8 @@ from avc.evaluation.sound import (
     trunk_features,
     windows,
 )
-from avc.models import build
-from avc.models.soundnet import SoundNet
+from avc.settings import PairData
+from tests.avc.networks import fresh
 
 CPU = [torch.device("cpu")]
 extract_files = partial(extract, identify=file_identity)
@@ -61,16 +60,16 @@ def test_features_have_the_papers_sizes_at_full_width() -> None:
     second = 0.1 * torch.randn(2, 48_000, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         for name, size in (("ave", 128), ("l3", 512)):
-            model = build(ModelSettings(name=name)).eval()
+            model = fresh(name).eval()
             extractor = trunk_features(model, name=name)
             features = extractor.compute(extractor.model, second)
             assert features.shape == (2, 4 * 3 * 512) and (features < 0).any(), "before ReLU there are negative ones"
             extractor = embedding_features(model, name=name)
             assert extractor.compute(extractor.model, second).shape == (2, size)
-        extractor = picture_features(model, DataSettings(), name="l3")
+        extractor = picture_features(model, PairData(), name="l3")
         features = extractor.compute(extractor.model, torch.randint(256, (1, 224, 224, 3), dtype=torch.uint8))
         assert features.shape == (1, 4 * 4 * 512) and (features >= 0).all()
-        extractor = soundnet_features(SoundNet("soundnet8"), name="s", layer="pool5", seconds=1)
+        extractor = soundnet_features(fresh("soundnet8"), name="s", layer="pool5", seconds=1)
         assert extractor.compute(extractor.model, second[:, :22_050]).shape == (2, 3 * 256)
         extractor = mfcc_features(seconds=1)
         assert extractor.compute(extractor.model, second[:, :22_050]).shape == (2, 40)
@@ -78,9 +77,9 @@ def test_features_have_the_papers_sizes_at_full_width() -> None:
 
 def test_a_layer_that_a_window_is_too_short_for_is_refused_before_anything_is_read() -> None:
     with pytest.raises(ValueError, match="too short for conv7"):
-        soundnet_features(SoundNet("soundnet8"), name="s", layer="conv7", seconds=0.001)
+        soundnet_features(fresh("soundnet8"), name="s", layer="conv7", seconds=0.001)
     with pytest.raises(ValueError, match="no layer 'conv4_2'"):
-        soundnet_features(SoundNet("soundnet8"), name="s", layer="conv4_2", seconds=1)
+        soundnet_features(fresh("soundnet8"), name="s", layer="conv4_2", seconds=1)
 
 
 def counting(calls: list[Path], *, seed: int = 0, name: str = "counting") -> Extractor[Path]:
@@ -115,7 +114,7 @@ def test_features_are_computed_once_for_the_same_network_and_files(recordings, t
 
 def test_two_networks_of_the_same_weights_and_other_layers_have_features_of_their_own(recordings) -> None:
     torch.manual_seed(0)
-    strided, plain = (build(ModelSettings(name="l3", width=0.0625, stride=stride)).eval() for stride in (True, False))
+    strided, plain = (fresh("l3", width=0.0625, stride=stride).eval() for stride in (True, False))
     plain.load_state_dict(strided.state_dict())
     assert trunk_features(strided, name="l3").key != trunk_features(plain, name="l3").key
     assert trunk_features(strided, name="l3").key == trunk_features(strided, name="moved").key
@@ -182,8 +181,8 @@ def test_a_picture_is_its_middle_and_a_broken_one_is_unreadable(tmp_path) -> Non
     found = read_picture(tmp_path / "a.png", 56)
     assert found.shape == (1, 56, 56, 3) and found.dtype == torch.uint8
     assert found[0, 28, 28].tolist() == [200, 100, 50] and found[0, 28, 0].tolist() == [0, 0, 0]
-    Image.fromarray(picture).convert("L").save(tmp_path / "grey.jpg")
-    assert read_picture(tmp_path / "grey.jpg", 56).shape == (1, 56, 56, 3)
-    (tmp_path / "b.jpg").write_bytes((tmp_path / "grey.jpg").read_bytes()[:300])
+    Image.fromarray(picture).convert("L").save(tmp_path / "gray.jpg")
+    assert read_picture(tmp_path / "gray.jpg", 56).shape == (1, 56, 56, 3)
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "gray.jpg").read_bytes()[:300])
     with pytest.raises(Unreadable):
         read_picture(tmp_path / "b.jpg", 56)

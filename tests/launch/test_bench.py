@@ -15,10 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from avc.config import Config, parse_config
-from avc.data.loader import Batch
-from avc.evaluation.correspondence import judge
-from avc.models import build
+from avc.config import parse_config
 from launch.bench import loader, pack, step, synthetic
 from launch.bench.machine import describe
 from launch.bench.report import Report, ratio, rounds_of, write_json
@@ -29,7 +26,7 @@ from shards.read import Shards
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("model.width=0.0625", "data.image_size=32", "optim.micro_batch_pairs=4", "training.device=cpu")
-STEP_NEEDS_NONE_OF = ("av", "librosa", "webdataset", "simplejpeg", "soundfile", "wandb", "submitit", "typer", "rich")
+STEP_NEEDS_NONE_OF = ("av", "librosa", "webdataset", "wandb", "submitit", "typer", "rich")
 
 
 def videos_of(world: Path) -> Path:
@@ -159,22 +156,7 @@ def test_operations_are_counted_from_the_layers_shapes(name, stride, giga) -> No
 
 def test_shared_negatives_take_half_the_operations() -> None:
     shared = parse_config({"negatives": {"source": "shared"}})
-    assert synthetic.flop_of(shared, 8) == pytest.approx(synthetic.flop_of(Config(), 8) / 2, rel=0.01)
-
-
-@pytest.mark.parametrize("source", ["independent", "shared"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_measured_forward_pass_is_the_one_of_training(source, precision) -> None:
-    config = parse_config({"negatives": {"source": source}, "training": {"precision": precision}}, SMALL)
-    noise = synthetic.synthetic(config, 8, torch.device("cpu"))
-    unknown = torch.tensor(0)
-    batch = Batch(**vars(noise), frame_clip=unknown, sound_clip=unknown, digest=unknown)
-    model = build(config.model).eval()
-    way = synthetic.Way(precision, channels_last=True, compile=False)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            synthetic.forward(model, noise, config, way), judge(model, batch, config, augment=True), rtol=0, atol=0
-        )
+    assert synthetic.flop_of(shared, 8) == pytest.approx(synthetic.flop_of(parse_config({}), 8) / 2, rel=0.01)
 
 
 def test_the_step_needs_no_media_library_and_no_command_line_library() -> None:
@@ -210,7 +192,7 @@ def test_a_wrong_setting_ends_the_step_with_a_sentence() -> None:
 
 def test_a_network_that_learns_labels_is_refused_in_words() -> None:
     config = step.settings(None, ["model.name=supervised", "model.width=0.0625"])
-    with pytest.raises(ValueError, match=r"its trunks are those of l3"):
+    with pytest.raises(ValueError, match=r"needs more than noise"):
         step.measure(config)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from launch import cli, packing
+from launch import cli
+from launch.commands import pack as packing
 from launch.progress import printable, progress
 from shards.format import PackSettings
 from tests.small_videos import render_folder, render_video

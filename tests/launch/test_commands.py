@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-import launch.demo
-from launch.demo import CANDIDATES, PASSES, demo
+import launch.demo.demo
+from launch.demo.demo import CANDIDATES, PASSES, demo
 from tests.avc.launching import write_config
 from tests.command_line import avc
 
@@ -60,7 +60,7 @@ def test_a_users_mistake_ends_in_one_paragraph_and_status_2(trained, small_world
 def test_the_demo_ends_with_every_row_its_ceiling_and_its_pictures(tmp_path, monkeypatch) -> None:
     quick = ("training.steps=2", "model.width=0.0625", "data.image_size=28")
     candidates = tuple(replace(one, settings=(*one.settings, *quick)) for one in CANDIDATES)
-    monkeypatch.setattr(launch.demo, "CANDIDATES", candidates)
+    monkeypatch.setattr(launch.demo.demo, "CANDIDATES", candidates)
     said: list[str] = []
     results = demo(tmp_path / "demo", clips=40, seed=1, workers=2, say=said.append)
     assert results == json.loads((tmp_path / "demo" / "results.json").read_text())

@@ -10,7 +10,7 @@ from PIL import Image
 from avc.config import parse_config
 from avc.inference import Network
 from avc.models import build
-from launch.overlay import READING, blend, loudest_second, overlay_picture, overlay_video
+from launch.report.overlay import READING, blend, loudest_second, overlay_picture, overlay_video
 from shards.media import read
 from tests.small_videos import render_video
 

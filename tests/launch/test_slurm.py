@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from avc.config import load_config
-from avc.training.correspondence import training_plan
-from launch.starts import starts
+from avc.runs.events import starts
+from avc.tasks.correspondence import training_sampler
 from shards.read import Shards
 from tests.avc.launching import assert_same_bits, final_state, metrics, train_here, write_config
 from tests.cluster import Cluster, wait_until
@@ -132,7 +132,7 @@ class Jobs:
 def assert_log_is_the_plan(jobs: Jobs, *overrides: str) -> None:
     """Each step stands in the log once, and its pairs are those of the plan."""
     config = load_config(jobs.config, [f"run.dir={jobs.run}", *overrides])
-    plan = training_plan(config, Shards(config.data.shards))
+    plan = training_sampler(config, Shards(config.data.shards))
     rows = config.optim.batch_pairs // plan.pairs_per_row
     logged = [(line["step"], line["data/pairs_digest"]) for line in metrics(jobs.run) if line["kind"] == "train"]
     expected = [plan.rows(step * rows, (step + 1) * rows).digest() % 2**32 for step in range(config.training.steps)]

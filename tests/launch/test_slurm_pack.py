@@ -190,7 +190,7 @@ def test_real_videos_packed_as_1_3_and_8_tasks_one_of_them_killed_are_the_same_r
 def test_videos_that_the_nodes_do_not_see_are_a_failure_and_not_rejections(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from launch.slurm_pack import PackTask
+    from launch.slurm.pack_array import PackTask
     from shards.pack import list_inputs
     from shards.tasks import Task
 

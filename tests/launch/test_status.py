@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from avc.training.attempt import sign_in
-from launch.starts import say
-from launch.status import in_words, status
+from avc.runs.attempt import start_attempt
+from avc.runs.events import say
+from launch.slurm.status import in_words, status
 
 
 @pytest.fixture
@@ -89,8 +89,8 @@ def test_a_job_that_waits_in_the_queue_has_no_restarts(run) -> None:
 
 
 def test_a_run_that_was_started_by_hand_is_told_from_its_own_records(tmp_path) -> None:
-    sign_in(tmp_path, world_size=2, micro_batch_pairs=8)
-    sign_in(tmp_path, world_size=1, micro_batch_pairs=16).ended(100, "finished")
+    start_attempt(tmp_path, world_size=2, micro_batch_pairs=8)
+    start_attempt(tmp_path, world_size=1, micro_batch_pairs=16).ended(100, "finished")
     (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 100, "loss": 0.5, "accuracy": 0.75}\n')
     told = dict(in_words(status(tmp_path)))
     assert told["queue"] == "never submitted: it was started by hand"

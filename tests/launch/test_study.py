@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 import pytest
 
 import avc.evaluation.shortcut
-import launch.study.runs
-import launch.study.study
+import launch.demo.study.runs
+import launch.demo.study.study
 from avc.evaluation.localization import Hits, Localization, Sanity
 from avc.evaluation.retrieval import Row, Score
 from avc.evaluation.shortcut import Audit, Law, Probe
-from launch.study.estimates import Estimate, over_seeds, worst
-from launch.study.findings import Audits, findings
-from launch.study.parts import once
-from launch.study.runs import RUNS, Measured
-from launch.study.study import AUDITS, PAGE, PARTS, RESULTS, study
+from launch.demo.study.estimates import Estimate, over_seeds, worst
+from launch.demo.study.findings import Audits, findings
+from launch.demo.study.parts import once
+from launch.demo.study.runs import RUNS, Measured
+from launch.demo.study.study import AUDITS, PAGE, PARTS, RESULTS, study
 
 L3 = {"L3-Net": (0.6, 0.16, 0.15, 0.7), "L3-Net + CCA (30 components, all there are)": (0.5, 0.3, 0.3, 0.6)}
 
@@ -103,8 +103,8 @@ def test_a_finished_part_is_read_and_not_made_again(tmp_path) -> None:
 def test_the_study_measures_every_row_once_and_writes_one_page_that_loads_nothing(tmp_path, monkeypatch) -> None:
     quick = ("training.steps=2", "model.width=0.0625", "data.image_size=28", "data.num_workers=0")
     runs = tuple(replace(run, settings=(*run.settings, *quick)) for run in RUNS)
-    monkeypatch.setattr(launch.study.study, "RUNS", runs)
-    monkeypatch.setattr(launch.study.runs, "FRAMES", 1)
+    monkeypatch.setattr(launch.demo.study.study, "RUNS", runs)
+    monkeypatch.setattr(launch.demo.study.runs, "FRAMES", 1)
     monkeypatch.setattr(avc.evaluation.shortcut, "PROBE_PAIRS", 64)
     said: list[str] = []
     results = study(tmp_path, clips=80, seed=1, seeds=1, workers=2, say=said.append)
@@ -116,6 +116,6 @@ def test_the_study_measures_every_row_once_and_writes_one_page_that_loads_nothin
     assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', html) == []
     assert "http" not in html
 
-    monkeypatch.setattr(launch.study.study, "train_and_measure", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(launch.demo.study.study, "train_and_measure", lambda *_, **__: pytest.fail("trained again"))
     again = study(tmp_path, clips=80, seed=1, seeds=1, workers=2, say=said.append)
     assert again["findings"] == results["findings"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launch.cluster import load_cluster
-from launch.slurm import executor, last_words, silent_ends
-from launch.starts import say, starts
-from launch.submit import submit
+from avc.runs.events import say, starts
+from launch.slurm.cluster_file import load_cluster
+from launch.slurm.jobs import executor, last_words, silent_ends
+from launch.slurm.submit import submit
 from tests.avc.launching import write_config
 
 SHIPPED = Path(__file__).resolve().parents[2] / "configs" / "cluster" / "slurm.yaml"

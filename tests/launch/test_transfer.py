@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from launch.transfer_rows import image_candidates, sound_candidates, titles
+from launch.report.probe_rows import image_candidates, sound_candidates, titles
 from tests.command_line import avc
 
 
@@ -63,10 +63,10 @@ def test_eval_sound_prints_a_table_draws_confusions_and_names_what_cannot_be_rea
 
 def test_eval_image_tells_colours_apart_by_an_untrained_network(tmp_path) -> None:
     random = np.random.default_rng(0)
-    for kind, colour in (("blue", (20, 20, 200)), ("red", (200, 20, 20))):
+    for kind, color in (("blue", (20, 20, 200)), ("red", (200, 20, 20))):
         (tmp_path / "pictures" / kind).mkdir(parents=True)
         for number in range(10):
-            picture = np.clip(np.array(colour) + random.normal(0, 20, (40, 50, 3)), 0, 255).astype(np.uint8)
+            picture = np.clip(np.array(color) + random.normal(0, 20, (40, 50, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(picture).save(tmp_path / "pictures" / kind / f"{number}.jpg")
     settings = tmp_path / "small.yaml"
     settings.write_text("model: {name: ave, width: 0.0625}\ndata: {image_size: 32}\n")

@@ -13,14 +13,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from avc.config import dump_config, load_config
-from avc.evaluation.units import choose, first_filters, trunk_units
+from avc.evaluation.activations import choose, first_filters, trunk_units
 from avc.inference import load
-from avc.models.soundnet import SoundNet
-from avc.training.attempt import CONFIG, WEIGHTS
-from launch.page import filter_picture
-from launch.visualize import visualize
+from avc.runs.attempt import CONFIG, WEIGHTS
+from launch.commands.visualize import visualize
+from launch.report.page import filter_picture
 from shards.read import Shards
 from tests.avc.launching import train_here, write_config
+from tests.avc.networks import fresh
 from tests.teaching import long_clips
 
 OUTSIDE = re.compile(r"""(?:src|href|url|@import)\s*[=(]\s*["']?(?!data:)[\w/.]""")
@@ -91,7 +91,7 @@ def test_the_page_of_a_soundnet_has_its_stretches_of_sound(tmp_path) -> None:
     config = load_config(write_config(tmp_path, packed, model=student))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / CONFIG).write_text(dump_config(config))
-    network = SoundNet("soundnet5", width=0.0625, objects=6, scenes=4)
+    network = fresh("soundnet5", width=0.0625, objects=6, scenes=4)
     save_file(network.state_dict(), tmp_path / "run" / WEIGHTS, metadata={"model": "soundnet5"})
     visualize(tmp_path / "run", out=tmp_path, units="3,9", top=2)
     page = (tmp_path / "index.html").read_text()
@@ -104,7 +104,7 @@ def test_the_page_of_a_soundnet_has_its_stretches_of_sound(tmp_path) -> None:
 def test_first_filters_are_pictures_in_colour_or_waves(run) -> None:
     filters = first_filters(load(run).model)
     assert filters["vision"].shape == (4, 3, 3, 3) and filters["audio"].shape == (4, 1, 3, 3)
-    waves = first_filters(SoundNet("soundnet8"))["sound"]
+    waves = first_filters(fresh("soundnet8"))["sound"]
     assert waves.shape == (16, 64)
     for weights in (*filters.values(), waves):
         picture = filter_picture(weights)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from avc.config import load_config
-from launch.demo import CONFIG, places, prepare
-from launch.world import KINDS, Label, ceiling, contact_sheet, read_labels, render
-from launch.world.render import CONTAINERS, FRAME_RATES, World, cast
-from launch.world.sounds import voiced
+from launch.demo.demo import CONFIG, places, prepare
+from launch.demo.world import KINDS, Label, ceiling, contact_sheet, read_labels, render
+from launch.demo.world.render import CONTAINERS, FRAME_RATES, World, cast
+from launch.demo.world.sounds import voiced
 from shards.format import TICKS_PER_SECOND, PackSettings
 from shards.pack import pack
 from shards.read import Shards
@@ -181,7 +181,7 @@ def test_kinds_are_dealt_out_evenly_and_a_silent_object_is_of_another_kind_and_a
 
 
 def test_neither_a_colour_nor_a_pitch_belongs_to_one_kind_alone() -> None:
-    uses = Counter(colour for kind in KINDS.values() for colour in kind.colours)
+    uses = Counter(color for kind in KINDS.values() for color in kind.colors)
     assert min(uses.values()) >= 4
     for name, kind in KINDS.items():
         low, high = kind.pitch_hz

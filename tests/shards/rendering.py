@@ -22,21 +22,21 @@ MILLISECOND = Fraction(1, 1000)
 
 def picture_with(number: int, *, flash: bool) -> np.ndarray:
     """uint8 (48, 64, 3): the picture with this number, below 256."""
-    grey = np.full((HEIGHT, WIDTH), 16, np.uint8)
-    grey[: HEIGHT // 2] = 235 if flash else 16
+    gray = np.full((HEIGHT, WIDTH), 16, np.uint8)
+    gray[: HEIGHT // 2] = 235 if flash else 16
     for cell in range(CELLS):
         if number >> cell & 1:
-            grey[HEIGHT // 2 :, cell * WIDTH // CELLS : (cell + 1) * WIDTH // CELLS] = 235
-    return grey[:, :, None].repeat(3, axis=2)
+            gray[HEIGHT // 2 :, cell * WIDTH // CELLS : (cell + 1) * WIDTH // CELLS] = 235
+    return gray[:, :, None].repeat(3, axis=2)
 
 
-def seen_in(grey: np.ndarray) -> tuple[int, bool]:
+def seen_in(gray: np.ndarray) -> tuple[int, bool]:
     """Number and flash of a shown picture; luma of any size."""
-    height, width = grey.shape
-    lower = grey[height * 5 // 8 : height * 7 // 8]
+    height, width = gray.shape
+    lower = gray[height * 5 // 8 : height * 7 // 8]
     edges = [round(width * quarter / CELLS / 4) for quarter in range(4 * CELLS)]  # a cell's middle half is looked at
     bits = [int(lower[:, edges[4 * cell + 1] : edges[4 * cell + 3]].mean() > 128) for cell in range(CELLS)]
-    return sum(bit << cell for cell, bit in enumerate(bits)), bool(grey[height // 8 : height * 3 // 8].mean() > 128)
+    return sum(bit << cell for cell, bit in enumerate(bits)), bool(gray[height // 8 : height * 3 // 8].mean() > 128)
 
 
 def luma_of(jpeg: bytes) -> np.ndarray:

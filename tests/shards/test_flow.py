@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from shards.file_slice import Descriptor
 from shards.flow import decode_flow, encode_flow
 from shards.format import CLIP, CLIP_WITH_FLOW, FLOW, FLOW_LEVELS_PER_PIXEL, FLOW_ZERO, PackSettings
 from shards.index import read_manifest
@@ -21,7 +22,6 @@ from shards.pack import pack
 from shards.read import BadRecord, Shards
 from shards.tasks import Task
 from shards.verify import verify
-from shards.window import Descriptor
 from tests.small_videos import render_folder, render_video
 
 SETTINGS = PackSettings(side=48, flow=True)

@@ -19,10 +19,10 @@ import pytest
 import soundfile
 
 import shards.read
+from shards.file_slice import Descriptor
 from shards.format import CLIP, PackSettings
 from shards.pack import pack
 from shards.read import BadRecord, PictureError, Shards, decode_picture
-from shards.window import Descriptor
 from tests.small_videos import render_folder
 
 VIDEOS = 9

@@ -16,7 +16,7 @@ WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 
 
 
 def full_range(rgb: np.ndarray, red: float, blue: float) -> np.ndarray:
-    """Luma and chroma of colours (n, 3) in 0 to 255."""
+    """Luma and chroma of colors (n, 3) in 0 to 255."""
     luma = rgb @ [red, 1 - red - blue, blue]
     return np.stack([luma, (rgb[:, 2] - luma) / (2 - 2 * blue) + 128, (rgb[:, 0] - luma) / (2 - 2 * red) + 128])
 
@@ -24,10 +24,10 @@ def full_range(rgb: np.ndarray, red: float, blue: float) -> np.ndarray:
 @pytest.mark.parametrize("code", WEIGHTS)
 @pytest.mark.parametrize("size", [(6, 10), (5, 9), (1, 1)])
 def test_a_colour_stays_the_same_colour_in_another_matrix(code: int, size: tuple[int, int]) -> None:
-    colours = np.random.default_rng(code).integers(0, 256, (50, 3)).astype(float)
+    colors = np.random.default_rng(code).integers(0, 256, (50, 3)).astype(float)
     recolour = jpeg.Recolouring(jpeg.MATRICES[code], width=size[1], height=size[0])
     half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
-    for old, true in zip(full_range(colours, *WEIGHTS[code]).T, full_range(colours, 0.299, 0.114).T, strict=True):
+    for old, true in zip(full_range(colors, *WEIGHTS[code]).T, full_range(colors, 0.299, 0.114).T, strict=True):
         values = np.rint(np.clip(old, 0, 255)).astype(np.uint8)
         planes = recolour((np.full(size, values[0]), np.full(half, values[1]), np.full(half, values[2])))
         assert [plane.shape for plane in planes] == [size, half, half]
@@ -36,11 +36,11 @@ def test_a_colour_stays_the_same_colour_in_another_matrix(code: int, size: tuple
 
 
 def test_grey_is_the_same_in_every_matrix() -> None:
-    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
     neutral = np.full((8, 8), 128, np.uint8)
     for matrix in jpeg.MATRICES.values():
-        luma, blue, red = jpeg.Recolouring(matrix, width=16, height=16)((grey, neutral, neutral))
-        assert (luma == grey).all()
+        luma, blue, red = jpeg.Recolouring(matrix, width=16, height=16)((gray, neutral, neutral))
+        assert (luma == gray).all()
         assert (blue == 128).all()
         assert (red == 128).all()
 

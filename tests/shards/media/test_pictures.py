@@ -158,8 +158,8 @@ def test_ten_bits_and_rgb_come_out_as_they_went_in(tmp_path: Path) -> None:
 def test_pictures_are_shown_the_way_up_that_the_container_says(degrees: int, mirrored: bool, tmp_path: Path) -> None:
     quadrants = np.zeros((48, 64), np.uint8)
     quadrants[:24, :32], quadrants[:24, 32:], quadrants[24:, :32], quadrants[24:, 32:] = 50, 100, 150, 200
-    grey = np.full((24, 32), 128, np.uint8)
-    frames = [frame_of((quadrants, grey, grey), "yuv420p", color_range=1) for _ in range(30)]
+    gray = np.full((24, 32), 128, np.uint8)
+    frames = [frame_of((quadrants, gray, gray), "yuv420p", color_range=1) for _ in range(30)]
     path = write(tmp_path / "turned.mp4", frames, video="libx264", audio="aac", turn=(degrees, mirrored))
     clip = read(path, PackSettings(side=48, keep_still=True))
 
@@ -181,8 +181,8 @@ def test_pixels_that_are_not_square_become_square(tmp_path: Path) -> None:
 
 def test_fine_stripes_become_grey_not_coarse_stripes(tmp_path: Path) -> None:
     stripes = np.tile(np.array([16, 235], np.uint8), (512, 341))
-    grey = np.full((256, 341), 128, np.uint8)
-    clip = read(write(tmp_path / "stripes.mkv", [frame_of((stripes, grey, grey), "yuv420p") for _ in range(30)]), LOOK)
+    gray = np.full((256, 341), 128, np.uint8)
+    clip = read(write(tmp_path / "stripes.mkv", [frame_of((stripes, gray, gray), "yuv420p") for _ in range(30)]), LOOK)
     assert clip.height == 64
     assert luma_of(clip.pictures[0]).std() < 8
 

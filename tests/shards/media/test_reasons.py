@@ -79,10 +79,10 @@ def test_silence_is_rejected_unless_it_is_to_be_kept(tmp_path: Path) -> None:
 def test_a_still_picture_is_rejected_unless_it_is_to_be_kept(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     photograph = rng.integers(40, 200, (12, 16)).repeat(8, axis=0).repeat(8, axis=1)
-    grey = np.full((48, 64), 128, np.uint8)
+    gray = np.full((48, 64), 128, np.uint8)
 
     def noisy() -> av.VideoFrame:
-        return frame_of(((photograph + rng.normal(0, 3, photograph.shape)).astype(np.uint8), grey, grey), "yuv420p")
+        return frame_of(((photograph + rng.normal(0, 3, photograph.shape)).astype(np.uint8), gray, gray), "yuv420p")
 
     path = write(tmp_path / "still.mp4", [noisy() for _ in range(40)], video="libx264", audio="aac")
     assert reason_of(path, PackSettings(side=96)) is Reason.STILL

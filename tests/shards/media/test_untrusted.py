@@ -170,8 +170,8 @@ def test_absurd_pictures_behind_a_modest_declaration_are_not_decoded(tmp_path: P
 
 
 def test_long_thin_pictures_are_too_large(tmp_path: Path) -> None:
-    grey = np.full((8, 2048), 100, np.uint8)
-    frames = [av.VideoFrame.from_ndarray(grey, format="gray").reformat(format="yuv420p") for _ in range(30)]
+    gray = np.full((8, 2048), 100, np.uint8)
+    frames = [av.VideoFrame.from_ndarray(gray, format="gray").reformat(format="yuv420p") for _ in range(30)]
     assert read_within_limits(write(tmp_path / "thin.mkv", frames))[0] == Reason.TOO_LARGE
     path = write(tmp_path / "pixels.mp4", moving(), video="libx264", audio="aac", pixel_aspect=Fraction(1, 30))
     assert read_within_limits(path)[0] == Reason.TOO_LARGE

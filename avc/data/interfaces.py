@@ -1,0 +1,68 @@
+"""What the loop asks of samplers, readers and batches, whatever is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, Self, TypeVar
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class AnySampler(Protocol):
+    """An endless sequence of rows over `clips`; what a row is depends on its number alone.
+
+    A row makes `pairs_per_row` pairs (what a step counts, a step's loss is the mean over), rows come in multiples of
+    `group_size`, and `group_name` says why.
+    """
+
+    clips: NDArray[Any]
+    rows_per_epoch: int
+    pairs_per_row: int
+    group_size: int
+    group_name: str
+
+    def rows(self, start: int, stop: int) -> Any:
+        """Rows [start, stop); both are multiples of `group_size`."""
+
+
+class AnyBatch(Protocol):
+    """What rows name, read. digest: int64 (), of all that a pair is, to be summed."""
+
+    @property
+    def digest(self) -> Tensor:
+        """int64 ()."""
+
+    def pinned(self) -> Self:
+        """A copy in pinned memory."""
+
+    def copied(self) -> Self:
+        """A copy in memory of its own."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on `device`."""
+
+
+B = TypeVar("B", bound=AnyBatch)
+B_co = TypeVar("B_co", bound=AnyBatch, covariant=True)
+
+
+class Reader(Protocol[B_co]):
+    """Reads ranges of rows, at once or into memory that several processes share.
+
+    Buffers have a method `batch(slot, rows)` that gives what `read_into(buffers, slot, rows)` has read into a slot.
+    """
+
+    @property
+    def sampler(self) -> AnySampler:
+        """What the rows come from."""
+
+    def __getitem__(self, row_range: tuple[int, int]) -> B_co:
+        """The batch of rows [start, stop). Raises shards.read.BadRecord where the shards are damaged."""
+
+    def buffers(self, *, slots: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> Any:
+        """Memory for batches of up to `rows` rows, one in each of `slots` slots; made by `empty`."""
+
+    def read_into(self, buffers: Any, slot: int, rows: Any) -> None:
+        """Read what the rows name into a slot of `buffers`."""

@@ -1,0 +1,173 @@
+"""Labeled data sets of recordings and pictures: which files there are, of which class and in which fold."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from avc.data.tables import read_table
+
+SOUNDS = (".wav", ".ogg", ".flac", ".mp3", ".aif", ".aiff")
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+FOLDS = 5  # of a folder of classes, which brings none of its own
+
+
+@dataclass(frozen=True)
+class LabeledFile:
+    """label: row of the data set's `classes`. fold: as the data set numbers them."""
+
+    path: Path
+    label: int
+    fold: int
+
+
+@dataclass(frozen=True)
+class LabeledSet:
+    """Files with classes and folds. Each of `tested_folds` is tested on in turn, with all the others to train on.
+
+    other: how many files of the classes' folders are of no form that is read.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    files: tuple[LabeledFile, ...]
+    tested_folds: tuple[int, ...]
+    other: int = 0
+
+
+def esc10(root: Path) -> LabeledSet:
+    """ESC-10 (Piczak 2015), 5 folds as shipped, in its own layout or as the part of ESC-50 that esc50.csv marks."""
+    return _esc(root, "esc10", classes=10)
+
+
+def esc50(root: Path) -> LabeledSet:
+    """ESC-50 (Piczak 2015), 5 folds as shipped, with meta/esc50.csv or in folders of classes."""
+    return _esc(root, "esc50", classes=50)
+
+
+def dcase2013(root: Path) -> LabeledSet:
+    """The acoustic scenes of DCASE 2013 as published: scenes_stereo to train on, scenes_stereo_testset to test on.
+
+    Files are named class and number, as in bus07.wav. C is chosen on the training recordings in 5 parts by number.
+    Raises ValueError for another layout.
+    """
+    rows = []
+    for part in ("scenes_stereo", "scenes_stereo_testset"):
+        found = _files_under(root / part, SOUNDS) if (root / part).is_dir() else []
+        if not found:
+            raise ValueError(f"{root} is not DCASE 2013: it has no recordings in {part}/")
+        for path in found:
+            match = re.fullmatch(r"([a-z]+)(\d+)", path.stem)
+            if match is None:
+                raise ValueError(f"{path} is not named class and number, as DCASE 2013's bus07.wav is")
+            rows.append((path, match[1], 0 if part.endswith("testset") else 1 + int(match[2]) % FOLDS))
+    return _labelled("dcase2013", rows, tested_folds=(0,))
+
+
+def labeled_folder(root: Path, suffixes: tuple[str, ...]) -> LabeledSet:
+    """A folder for each class, anywhere below it the files; or train/ and val/ that hold such folders (ImageNet's).
+
+    Without train/ and val/, each class's files are dealt to 5 folds in the order of a hash of their paths. With them,
+    val/ is fold 0 and the only one tested on. Raises ValueError where there are fewer than two classes, or a class
+    has fewer files than folds.
+    """
+    if not root.is_dir():
+        raise ValueError(f"there is no folder {root}")
+    if (root / "train").is_dir() and (root / "val").is_dir():
+        train, other = _classes_in(root / "train", suffixes, least=FOLDS)
+        test, other_test = _classes_in(root / "val", suffixes, least=1)
+        if set(train) != set(test):
+            raise ValueError(f"train/ and val/ in {root} differ in the classes {sorted(set(train) ^ set(test))[:5]}")
+        rows = _dealt(train, root) + [(path, name, 0) for name, files in test.items() for path in files]
+        return _labelled(root.name, rows, tested_folds=(0,), other=other + other_test)
+    classes, other = _classes_in(root, suffixes, least=FOLDS)
+    return _labelled(root.name, _dealt(classes, root), tested_folds=tuple(range(1, FOLDS + 1)), other=other)
+
+
+DATASETS: dict[str, Callable[[Path], LabeledSet]] = {
+    "esc10": esc10,
+    "esc50": esc50,
+    "dcase2013": dcase2013,
+    "folder": lambda root: labeled_folder(root, SOUNDS),
+}
+
+
+def _esc(root: Path, name: str, *, classes: int) -> LabeledSet:
+    table = root / "meta" / "esc50.csv"
+    if table.is_file():
+        try:
+            (_, columns), *cells = read_table(table)
+            lines = [dict(zip(columns, row, strict=False)) for _, row in cells if row]
+            lines = [line for line in lines if name == "esc50" or line["esc10"] == "True"]
+            rows = [(root / "audio" / line["filename"], line["category"], int(line["fold"])) for line in lines]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{table} is not ESC-50's table ({error!r}): columns filename, fold, category and esc10 are wanted"
+            ) from None
+    else:
+        rows = [(path, path.parent.name, _esc_fold(path)) for path in _files_under(root, SOUNDS)]
+    labeled = _labelled(name, rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))
+    if len(labeled.classes) != classes:
+        raise ValueError(
+            f"{root} is not {name}: it has {len(labeled.classes)} classes and not {classes}. Give the folder that "
+            "holds meta/esc50.csv or the classes' folders; for other recordings take --dataset folder"
+        )
+    return labeled
+
+
+def _esc_fold(path: Path) -> int:
+    match = re.match(r"([1-9])-", path.name)
+    if match is None:
+        raise ValueError(f"{path} does not begin with its fold, as ESC's 1-100032-A.ogg does")
+    return int(match[1])
+
+
+def _classes_in(root: Path, suffixes: tuple[str, ...], *, least: int) -> tuple[dict[str, list[Path]], int]:
+    """The files of each class, and how many others lie beside them."""
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = {folder.name: _files_under(folder, suffixes) for folder in folders}
+    if sum(bool(files) for files in classes.values()) < 2:
+        raise ValueError(
+            f"{root} has {sum(bool(files) for files in classes.values())} folders with files that end in "
+            f"{', '.join(suffixes)}; there must be a folder for each of two or more classes"
+        )
+    other = 0
+    for folder in folders:
+        others = [path for path in folder.rglob("[!.]*") if path.is_file() and path.suffix.lower() not in suffixes]
+        if others and not classes[folder.name]:
+            raise ValueError(f"the files of {folder} end in none of {', '.join(suffixes)}, such as {others[0].name}")
+        other += len(others)
+    classes = {name: files for name, files in classes.items() if files}
+    for name, files in classes.items():
+        if len(files) < least:
+            raise ValueError(f"class {name} in {root} has {len(files)} files; it needs {least}, one for each fold")
+    return classes, other
+
+
+def _dealt(classes: dict[str, list[Path]], root: Path) -> list[tuple[Path, str, int]]:
+    rows = []
+    for name, files in classes.items():
+        shuffled = sorted(files, key=lambda path: hashlib.sha256(os.fsencode(path.relative_to(root))).digest())
+        rows += [(path, name, 1 + number % FOLDS) for number, path in enumerate(shuffled)]
+    return rows
+
+
+def _files_under(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return sorted(path for path in root.rglob("[!.]*") if path.suffix.lower() in suffixes and path.is_file())
+
+
+def _labelled(
+    name: str, rows: list[tuple[Path, str, int]], *, tested_folds: tuple[int, ...], other: int = 0
+) -> LabeledSet:
+    classes = tuple(sorted({label for _, label, _ in rows}))
+    number = {label: row for row, label in enumerate(classes)}
+    twice = [path for path, count in Counter(path for path, *_ in rows).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is listed twice")
+    files = tuple(LabeledFile(path, number[label], fold) for path, label, fold in rows)
+    return LabeledSet(name, classes, files, tested_folds, other)

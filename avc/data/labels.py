@@ -1,0 +1,160 @@
+"""Which labels a clip has, and how relevant one class is to another. Only evaluation ever sees labels."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avc.data.tables import read_table, refuse_nul
+from shards.read import Shards
+
+Integers = NDArray[np.int64]
+Relevance = NDArray[np.float64]
+
+ONTOLOGY_TOP = 20  # relevance of a class to itself, Objects that Sound A.2
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """The clips of a split that have labels.
+
+    clips: int64 (N,), rows of the index, ascending. classes: the C names that occur, sorted. sets: int64 (N, M), the
+    classes of each clip; a clip with fewer than M repeats one. unlabeled: how many clips were left out.
+    """
+
+    clips: Integers
+    classes: tuple[str, ...]
+    sets: Integers
+    unlabeled: int
+
+
+def read_labels(path: Path) -> dict[str, tuple[str, ...]]:
+    """The labels of each video by its file name.
+
+    A `.csv` or `.tsv` file has the file name in its first column and a label in its second, one row for each label that
+    a video has (VGGSound's form); a `.jsonl` file has objects with `file` and `kind` (the demo world's) or `labels`.
+    Raises ValueError where the file is missing or of another form, or names two files of one name in two folders.
+    """
+    labels: dict[str, list[str]] = {}
+    paths: dict[str, str] = {}
+
+    def add(file: str, own: Sequence[str]) -> None:
+        name = PurePosixPath(file.strip()).name
+        if paths.setdefault(name, file) != file:
+            raise ValueError(f"labels go by file names without their folders, and {paths[name]} and {file} share one")
+        labels.setdefault(name, []).extend(own)
+
+    try:
+        if path.suffix == ".jsonl":
+            with path.expanduser().open(encoding="utf-8", newline="") as file:
+                for number, row in enumerate(map(json.loads, file), start=1):
+                    own = row["labels"] if "labels" in row else [row["kind"]]
+                    if not isinstance(own, list) or not all(isinstance(label, str) for label in own):
+                        raise ValueError(f"{own!r} is no list of labels")
+                    refuse_nul("".join([row["file"], *own]), number)
+                    add(row["file"], own)
+        else:
+            for number, cells in read_table(path.expanduser(), delimiter="\t" if path.suffix == ".tsv" else ","):
+                if len(cells) > 2:
+                    raise ValueError(f"line {number} has {len(cells)} columns")
+                if len(cells) == 2 and cells[1].strip():
+                    add(cells[0], [cells[1].strip()])
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        said = str(error) if type(error) is ValueError else repr(error)
+        raise ValueError(f"{path} is not a file of labels ({said}): rows of file name and label are wanted") from None
+    return {name: tuple(dict.fromkeys(own)) for name, own in labels.items()}
+
+
+def names_of(shards: Shards, clips: Integers) -> list[str]:
+    """The file names that the clips came from, without folders."""
+    return [str(shards.info(clip)["name"]) for clip in clips.tolist()]
+
+
+def labeled(shards: Shards, clips: Integers, labels: Mapping[str, Sequence[str]]) -> Labeled:
+    """Match clips and labels by the video's file name, with or without its suffix.
+
+    Raises ValueError where fewer than two clips have a label.
+    """
+    names = names_of(shards, clips)
+    # Sorted, so that equal sets are equal rows.
+    found = [sorted(labels.get(name) or labels.get(PurePosixPath(name).stem) or ()) for name in names]
+    classes = tuple(sorted({label for own in found for label in own}))
+    number = {label: i for i, label in enumerate(classes)}
+    known = [i for i, own in enumerate(found) if own]
+    if len(known) < 2:
+        example = f"such as {names[0]}" if names else "of which there are none"
+        raise ValueError(
+            f"{len(known)} of the {len(names)} clips have a label, and at least 2 are needed; labels go by the video's "
+            f"file name, {example}"
+        )
+    longest = max(len(found[i]) for i in known)
+    sets = np.array([[number[found[i][m % len(found[i])]] for m in range(longest)] for i in known], dtype=np.int64)
+    return Labeled(np.asarray(clips)[known], classes, sets, unlabeled=len(names) - len(known))
+
+
+def flat_relevance(classes: int) -> Relevance:
+    """1 for the same class, 0 for another: float64 (C, C)."""
+    return np.eye(classes)
+
+
+class Ontology:
+    """The AudioSet ontology as published: a file of classes with identifiers, names and children.
+
+    Raises ValueError where the file is missing or of another form.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            nodes = json.loads(path.expanduser().read_text(encoding="utf-8"))
+            self._id = {node["name"]: node["id"] for node in nodes} | {node["id"]: node["id"] for node in nodes}
+            children = {node["id"]: list(node["child_ids"]) for node in nodes}
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path} is not the AudioSet ontology: {error!r}") from None
+        unknown = sorted({child for own in children.values() for child in own} - children.keys())
+        if unknown:
+            raise ValueError(f"{path} is not the AudioSet ontology: {unknown[0]} is a child and no class of it")
+        # The file has several trees; one root above them makes every two classes some distance apart.
+        children["root"] = sorted(children.keys() - {child for own in children.values() for child in own})
+        self._neighbours: dict[str, list[str]] = {name: [] for name in children}
+        for parent, own in children.items():
+            for child in own:
+                self._neighbours[parent].append(child)
+                self._neighbours[child].append(parent)
+
+    def distances(self, classes: Sequence[str]) -> Integers:
+        """Edges between every two classes, named or by identifier: int64 (C, C). Raises ValueError for unknown ones."""
+        ids = [self._identifier(name) for name in classes]
+        return np.array([[steps[other] for other in ids] for steps in map(self._steps_from, ids)], dtype=np.int64)
+
+    def relevance(self, classes: Sequence[str]) -> Relevance:
+        """20 − tree distance, at least 0 (Objects that Sound A.2): float64 (C, C)."""
+        return np.maximum(ONTOLOGY_TOP - self.distances(classes), 0).astype(np.float64)
+
+    def _identifier(self, name: str) -> str:
+        if name in self._id:
+            return str(self._id[name])
+        nearest = difflib.get_close_matches(name, self._id, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(f"the label {name!r} is no class of the ontology {self.path}{hint}")
+
+    def _steps_from(self, start: str) -> dict[str, int]:
+        steps, queue = {start: 0}, deque([start])
+        while queue:
+            here = queue.popleft()
+            for there in self._neighbours[here]:
+                if there not in steps:
+                    steps[there] = steps[here] + 1
+                    queue.append(there)
+        return steps

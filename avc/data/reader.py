@@ -1,0 +1,125 @@
+"""Rows of the sampler → batches: reads JPEGs and seconds of audio, decodes and crops.
+
+The bytes stay small until they are on the device, uint8 images and int16 audio; `avc.data.transforms` does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avc.data.batch import Batch
+from avc.data.preprocessing import CROP, crop_origin
+from avc.data.sampler import PairSampler, Rows
+from avc.models.inputs import VisualInput
+from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ
+from shards.read import Shards
+
+
+class PairReader:
+    """Reads ranges of rows: `reader[start, stop]` is the batch of rows [start, stop).
+
+    image_size: pictures are decoded at the smallest of JPEG's scales (1, 1/2, 1/4, 1/8) whose crop is as large.
+    augment: crop where the plan says, else in the middle. visual_input: what the network sees, all under one crop.
+    Raises ValueError where the stored pictures are too small for `image_size`, or too few for `visual_input`.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        sampler: PairSampler,
+        *,
+        image_size: int,
+        augment: bool,
+        visual_input: VisualInput | None = None,
+    ) -> None:
+        self.shards, self.sampler, self.augment = shards, sampler, augment
+        self.visual_input = visual_input or VisualInput()
+        every = int(shards.index["every"][sampler.clips].max())
+        if self.visual_input.frames > 1 and every > 1:
+            raise ValueError(
+                f"the network sees {self.visual_input.frames} frames in a row, but {shards.folder} keeps one picture "
+                f"in {every}: pack with --every 1"
+            )
+        if self.visual_input.flow_frames and not shards.manifest.settings.flow:
+            raise ValueError(
+                f"the network sees optical flow, and {shards.folder} holds none: pack the videos again with --flow"
+            )
+        sides = np.minimum(shards.index["width"], shards.index["height"])[sampler.clips]
+        side = int(sides.min())
+        scales = [reduce for reduce in (8, 4, 2, 1) if round(side * CROP) // reduce >= image_size]
+        if not scales:
+            raise ValueError(
+                f"data.image_size: {image_size} is more than {round(side * CROP)}, 7/8 of the smallest side of the "
+                f"pictures in {shards.folder}; lower it, or pack with a larger --side"
+            )
+        self.reduce = scales[0]
+        self.crop = round(side * CROP) // self.reduce
+
+    def __getitem__(self, row_range: tuple[int, int]) -> Batch:
+        return self.read(self.sampler.rows(*row_range))
+
+    def read(self, rows: Rows) -> Batch:
+        """Read what the rows name. Raises shards.read.BadRecord where the shards are damaged."""
+        buffers = self.buffers(slots=1, rows=len(rows.frame_clip))
+        self.read_into(buffers, 0, rows)
+        return buffers.batch(0, rows)
+
+    def buffers(self, *, slots: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> PairBuffers:
+        """Memory for batches of up to `rows` rows, one in each of `slots` slots; made by `empty`."""
+        pictures = empty((slots, rows, *self.visual_input.shape(self.crop)), dtype=torch.uint8)
+        sounds = empty((slots, rows, SAMPLE_RATE_HZ), dtype=torch.int16)
+        return PairBuffers(pictures, sounds)
+
+    def read_into(self, buffers: PairBuffers, slot: int, rows: Rows) -> None:
+        """Read what the rows name into a slot of `buffers`. Raises as `read` does."""
+        # numpy's views: what torch spends on a slice and a copy is a tenth of decoding the picture.
+        pictures, sounds = buffers.pictures[slot].numpy(), buffers.sounds[slot].numpy()
+        parts = rows.image_draws[:, :2].tolist() if self.augment else [(0.5, 0.5)] * len(rows.frame_clip)
+        frames = zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), parts, strict=True)
+        for i, (clip, tick, (down, right)) in enumerate(frames):
+            self._see(pictures[i], clip, tick, down=down, right=right)
+        for i, (clip, centre) in enumerate(zip(rows.audio_clip.tolist(), rows.audio_center.tolist(), strict=True)):
+            sounds[i] = self.shards.sound(clip, centre - HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ)
+
+    def _see(self, seen: NDArray[np.uint8], clip: int, tick: int, *, down: float, right: float) -> None:
+        """Fill `seen`, of the shape that `visual_input` has, with one crop of all that is around the tick."""
+        view, side = self.visual_input, self.crop
+        film = self.shards.film(clip, view.first_frame(tick), count=view.frames, reduce=self.reduce)
+        height, width = film[0].shape[:2]
+        top, left = crop_origin(height, side, down), crop_origin(width, side, right)
+        crop = slice(top, top + side), slice(left, left + side)
+        for frame, picture in zip(seen.reshape(-1, side, side, view.channels), film, strict=True):
+            frame[..., :3] = picture[crop]
+        if view.flow_frames:
+            flow = self.shards.flow(clip, view.first_flow(tick), count=view.flow_frames, reduce=self.reduce)
+            for channel, step in zip(range(3, view.channels, 2), flow, strict=True):
+                seen[..., channel : channel + 2] = step[crop]
+
+
+@dataclass(frozen=True)
+class PairBuffers:
+    """Memory for the large parts of batches: those of `Batch` with a dimension of slots before them."""
+
+    pictures: Tensor
+    sounds: Tensor
+
+    def batch(self, slot: int, rows: Rows) -> Batch:
+        """The batch of `rows` that was read into a slot; it shares the slot's memory."""
+        return Batch(
+            self.pictures[slot, : len(rows.frame_clip)],
+            self.sounds[slot, : len(rows.audio_clip)],
+            torch.from_numpy(rows.image_draws),
+            torch.from_numpy(rows.audio_draws),
+            torch.from_numpy(rows.frame_clip),
+            torch.from_numpy(rows.audio_clip),
+            torch.from_numpy(rows.pair_frame),
+            torch.from_numpy(rows.pair_audio),
+            torch.from_numpy(rows.label),
+            torch.tensor(rows.digest()),
+        )

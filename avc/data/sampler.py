@@ -1,0 +1,263 @@
+"""The plan: which frame meets which second of sound, under which label. Pure integers.
+
+    (seed, row) -> frame clip, frame tick, sound clip, sound centre, label, augmentation numbers
+
+Rank, world size and worker count choose *which rows* a process computes, never *what* a row is; so the samples are the
+same on 1 or 16 GPUs, resuming is starting at a row, and every epoch visits every clip.
+
+How a row is drawn. A *view* of a clip is a frame tick and the mid-point of a second of its sound, drawn by one law: the
+frame uniformly from the clip's centres, the sound's mid-point uniformly from those within the allowed misalignment. A
+positive shows the frame and the sound of one view. A negative shows the frame of one view and the sound of a view of
+another clip. Hence the law of each modality's own times is the same for both classes, and every mid-point lies on the
+0.04 s grid (Objects that Sound 3.3), whatever the label.
+
+Random words come from Philox, a counter-based generator of four 64-bit words per count: row r owns the counts from 3 r
+to 3 r + 2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.format import HALF_SECOND_SAMPLES, SAMPLES_PER_TICK, centres
+
+Integers = NDArray[np.int64]
+Words = NDArray[np.uint64]
+
+_COUNTS_PER_ROW = 3  # of four words each
+_ROWS, _ORDER, _SHIFT, _BLOCK = range(4)  # streams of the generator, so that no two uses share a word
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A range of the plan: F frames, S seconds of audio, and P pairs of them.
+
+    frame_clip, frame_tick: int64 (F,), the clip's row in the index and the tick of the picture.
+    audio_clip, audio_center: int64 (S,), the clip's row in the index and the mid-point of the second, in samples.
+    image_draws: float32 (F, 5) in [0, 1): crop from the top, crop from the left, flip, brightness, saturation.
+    audio_draws: float32 (S, 1) in [0, 1): volume.
+    pair_frame, pair_audio: int64 (P,), which frame and which sound make the pair.
+    label: int64 (P,), 1 where they belong together.
+    """
+
+    frame_clip: Integers
+    frame_tick: Integers
+    audio_clip: Integers
+    audio_center: Integers
+    image_draws: NDArray[np.float32]
+    audio_draws: NDArray[np.float32]
+    pair_frame: Integers
+    pair_audio: Integers
+    label: Integers
+
+    def digest(self) -> int:
+        """The sum over the pairs of 32 bits that mix all a pair is: what a log needs to prove which pairs were used.
+
+        A sum, so that ranges of the plan add up to the digest of the whole, however they were cut and handed out.
+        """
+        frame, sound = self.pair_frame, self.pair_audio
+        numbers = (self.image_draws[frame, 0], self.audio_draws[sound, 0])
+        columns = (
+            self.label,
+            self.frame_clip[frame],
+            self.frame_tick[frame],
+            self.audio_clip[sound],
+            self.audio_center[sound],
+            *((column * 2.0**24).astype(np.int64) for column in numbers),
+        )
+        mixed: Words = np.zeros(len(self.label), dtype=np.uint64)
+        for column in columns:
+            mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= mixed >> np.uint64(29)
+        return int((mixed >> np.uint64(32)).sum())
+
+
+class PairSampler:
+    """The endless sequence of rows over a set of clips.
+
+    With `source="independent"` a row is one pair; even rows are positives, odd rows negatives, and an epoch is two rows
+    per clip: each clip's frame and sound serve once in each class. With `source="shared"` a row is one view, which
+    makes one positive and one negative within its block of `block` rows; an epoch is one row per clip.
+
+    clips: int64, rows of `index` to draw from; index: rows of `shards.format.CLIP`.
+    Raises ValueError where there are too few clips to draw negatives from.
+    """
+
+    WORDS_PER_ROW = 4 * _COUNTS_PER_ROW
+
+    def __init__(
+        self,
+        index: NDArray[np.void],
+        clips: Integers,
+        *,
+        seed: int,
+        source: Literal["independent", "shared"] = "independent",
+        grid: Literal["frame", "free"] = "frame",
+        block: int = 16,
+        max_misalignment_ticks: int = 25,
+        shuffle_sound: bool = False,
+    ) -> None:
+        self.clips = np.asarray(clips, dtype=np.int64)
+        count = len(self.clips)
+        least = 2 if source == "independent" else 4
+        if count < least:
+            raise ValueError(f"{count} clips are too few to draw negatives from; at least {least} are needed")
+        if source == "shared" and 2 * (math.ceil(block / count) + 1) > block:
+            raise ValueError(
+                f"{count} clips are too few for blocks of {block}; lower negatives.block or pack more clips"
+            )
+        self.seed, self.source, self.grid, self.block = seed, source, grid, block
+        self.max_misalignment_ticks, self.shuffle_sound = max_misalignment_ticks, shuffle_sound
+        self.rows_per_epoch = 2 * count if source == "independent" else count
+        self.pairs_per_row = 1 if source == "independent" else 2
+        self.group_size = 2 if source == "independent" else block  # rows come in multiples of this
+        self.group_name = "a positive and a negative" if source == "independent" else f"blocks of {block} clips"
+
+        rows = index[self.clips]
+        spans = [
+            centres(ticks=int(row["ticks"]), sound_from=int(row["sound_from"]), sound_to=int(row["sound_to"]))
+            for row in rows
+        ]
+        self._first_centre = np.array([span.start for span in spans], dtype=np.int64)
+        self._last_centre = np.array([span.stop - 1 for span in spans], dtype=np.int64)
+        ends = np.minimum(rows["ticks"].astype(np.int64) * SAMPLES_PER_TICK, rows["sound_to"] + SAMPLES_PER_TICK)
+        self._last_sample = ends - HALF_SECOND_SAMPLES
+        self._every = rows["every"].astype(np.int64)
+        self._first_picture = -(-self._first_centre // self._every)
+        self._pictures = self._last_centre // self._every - self._first_picture + 1
+        if (self._pictures < 1).any():
+            unusable = rows["key"][np.argmax(self._pictures < 1)].decode()
+            raise ValueError(f"clip {unusable} has no picture around which there is one second of sound; pack it again")
+        self._orders: dict[tuple[int, int], Integers] = {}
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """Rows [start, stop) of the plan; both are multiples of `group_size`."""
+        assert 0 <= start < stop and start % self.group_size == 0 and stop % self.group_size == 0, (start, stop)
+        words = self._words(_ROWS, _COUNTS_PER_ROW * start, self.WORDS_PER_ROW * (stop - start))
+        words = words.reshape(stop - start, self.WORDS_PER_ROW)
+        row = np.arange(start, stop)
+        return self._independent(row, words) if self.source == "independent" else self._shared(row, words)
+
+    def row_from_words(self, row: int, words: Words) -> Rows:
+        """What a row of independent pairs would be had it these random words: uint64 (N, WORDS_PER_ROW) → N rows."""
+        assert self.source == "independent", self.source
+        return self._independent(np.full(len(words), row), words)
+
+    def _independent(self, row: Integers, words: Words) -> Rows:
+        epoch, turn = row // self.rows_per_epoch, row % self.rows_per_epoch // 2
+        label = 1 - row % 2
+        count = len(self.clips)
+        frame_of = np.empty_like(row)
+        sound_of = np.empty_like(row)
+        for e in np.unique(epoch):
+            for value in (0, 1):
+                here = (epoch == e) & (label == value)
+                order = self._order(int(e), value)
+                frame_of[here] = order[turn[here]]
+                # A cyclic shift of a random order pairs every clip with another one, each exactly once an epoch.
+                own = value == 1 and not self.shuffle_sound
+                shift = 0 if own else 1 + int(self._words(_SHIFT, 2 * int(e) + value, 1)[0] % np.uint64(count - 1))
+                sound_of[here] = order[(turn[here] + shift) % count]
+        frame_tick, own_centre = self._view(frame_of, words[:, 0], words[:, 1])
+        _, other_centre = self._view(sound_of, words[:, 2], words[:, 3])
+        centre = np.where(sound_of == frame_of, own_centre, other_centre) * SAMPLES_PER_TICK
+        if self.grid == "free":
+            offset = (words[:, 4] % np.uint64(SAMPLES_PER_TICK)).astype(np.int64)
+            centre = np.where(label == 0, np.minimum(centre + offset, self._last_sample[sound_of]), centre)
+        pairs = np.arange(len(row))
+        return self._finish(frame_of, frame_tick, sound_of, centre, words, pairs, pairs, label)
+
+    def _shared(self, row: Integers, words: Words) -> Rows:
+        count = len(self.clips)
+        epoch, turn = row // count, row % count
+        clip = np.empty_like(row)
+        for e in np.unique(epoch):
+            clip[epoch == e] = self._order(int(e), 1)[turn[epoch == e]]
+        tick, centre = self._view(clip, words[:, 0], words[:, 1])
+        here = np.arange(len(row))
+        own, other = [], []
+        for first in range(0, len(row), self.block):
+            block = here[first : first + self.block]
+            draws = self._words(_BLOCK, int(row[first]) // self.block, 2)
+            ring, apart = _ring(clip[block], words[block, 11])
+            choices = np.uint64(self.block - 2 * apart + 1)
+            shifts = apart + (draws % choices).astype(np.int64)
+            partner = np.empty_like(block)
+            partner[ring] = np.roll(ring, -int(shifts[0]))
+            other.append(block[partner])
+            if self.shuffle_sound:
+                partner[ring] = np.roll(ring, -int(shifts[1]))
+                own.append(block[partner])
+            else:
+                own.append(block)
+        label = np.repeat([1, 0], len(row))
+        pair_audio = np.concatenate(own + other)
+        return self._finish(
+            clip, tick, clip, centre * SAMPLES_PER_TICK, words, np.concatenate([here, here]), pair_audio, label
+        )
+
+    def _view(self, clip: Integers, frame_word: Words, sound_word: Words) -> tuple[Integers, Integers]:
+        """Frame tick and sound mid-point (both in ticks) of one view of each clip."""
+        frame = (self._first_picture[clip] + _below(self._pictures[clip], frame_word)) * self._every[clip]
+        low = np.maximum(self._first_centre[clip], frame - self.max_misalignment_ticks)
+        high = np.minimum(self._last_centre[clip], frame + self.max_misalignment_ticks)
+        return frame, low + _below(high - low + 1, sound_word)
+
+    def _finish(
+        self,
+        frame_of: Integers,
+        frame_tick: Integers,
+        sound_of: Integers,
+        audio_center: Integers,
+        words: Words,
+        pair_frame: Integers,
+        pair_audio: Integers,
+        label: Integers,
+    ) -> Rows:
+        numbers = (words[:, 5:11] >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+        return Rows(
+            frame_clip=self.clips[frame_of],
+            frame_tick=frame_tick,
+            audio_clip=self.clips[sound_of],
+            audio_center=audio_center,
+            image_draws=numbers[:, :5],
+            audio_draws=numbers[:, 5:],
+            pair_frame=pair_frame,
+            pair_audio=pair_audio,
+            label=label.astype(np.int64),
+        )
+
+    def _order(self, epoch: int, which: int) -> Integers:
+        """The order in which an epoch visits the clips; `which` tells positives' order from negatives'."""
+        if (epoch, which) not in self._orders:
+            if len(self._orders) >= 4:  # an epoch's two and the next one's: rows straddle the border
+                self._orders.clear()
+            words = self._words(_ORDER, (2 * epoch + which) * len(self.clips), len(self.clips))
+            # argsort of words and not Generator.permutation, whose stream numpy may change between versions.
+            self._orders[epoch, which] = np.argsort(words, kind="stable")
+        return self._orders[epoch, which]
+
+    def _words(self, stream: int, counter: int, count: int) -> Words:
+        return np.random.Philox(key=self.seed + (stream << 64), counter=counter).random_raw(count)
+
+
+def _below(count: Integers, word: Words) -> Integers:
+    """An integer in [0, count) from a 64-bit word; the bias is below count / 2**64."""
+    return (word % count.astype(np.uint64)).astype(np.int64)
+
+
+def _ring(clip: Integers, word: Words) -> tuple[Integers, int]:
+    """A random circular order in which copies of one clip are neighbors, and the most copies that a clip has.
+
+    Where a block straddles two epochs it can hold a clip twice. On this ring, moving on by at least that many slots,
+    and at most the block less that many, always leads to another clip.
+    """
+    _, which, copies = np.unique(clip, return_inverse=True, return_counts=True)
+    shared_word = np.full(len(copies), np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(shared_word, which, word)
+    return np.lexsort((np.arange(len(clip)), clip, shared_word[which])), int(copies.max())

@@ -1,0 +1,72 @@
+"""How the rows of a step fall to the ranks, and those of a rank to micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from avc.data.interfaces import AnySampler
+
+
+@dataclass(frozen=True)
+class BatchSharding:
+    """How one step's rows fall to the ranks, and each rank's to micro-batches.
+
+    Step s is rows [s, s + 1) * rows_per_step; rank r takes the r-th of world_size equal ranges, in `micro_batches`
+    equal pieces.
+    """
+
+    rows_per_step: int
+    rank: int
+    world_size: int
+    micro_batches: int
+
+    @property
+    def rows_per_micro_batch(self) -> int:
+        return self.rows_per_step // (self.world_size * self.micro_batches)
+
+    def row_ranges(self, first_step: int, last_step: int) -> Iterator[tuple[int, int]]:
+        """(start, stop) rows of this rank's micro-batches for steps [first_step, last_step), in order."""
+        size = self.rows_per_micro_batch
+        for step in range(first_step, last_step):
+            start = step * self.rows_per_step + self.rank * self.micro_batches * size
+            for _ in range(self.micro_batches):
+                yield start, start + size
+                start += size
+
+
+def shard_batch(
+    sampler: AnySampler,
+    *,
+    batch_pairs: int,
+    micro_batch_pairs: int,
+    rank: int,
+    world_size: int,
+    accumulate: bool = True,
+) -> BatchSharding:
+    """Cut `batch_pairs` pairs into equal shares of whole groups, in micro-batches as large as allowed.
+
+    Raises ValueError where that is impossible, with sizes that would do.
+    """
+    group_size = sampler.group_size * sampler.pairs_per_row  # pairs that cannot be parted
+    if batch_pairs % (world_size * group_size):
+        step = world_size * group_size
+        below, above = batch_pairs // step * step, -(-batch_pairs // step) * step
+        raise ValueError(
+            f"optim.batch_pairs: {batch_pairs} pairs cannot be divided over {world_size} ranks in "
+            f"{sampler.group_name} ({group_size} pairs); use {f'{below} or ' if below else ''}{above}"
+        )
+    groups = batch_pairs // (world_size * group_size)
+    if micro_batch_pairs < group_size:
+        raise ValueError(
+            f"optim.micro_batch_pairs: {micro_batch_pairs} is less than the {group_size} pairs kept together"
+        )
+    micro_batches = next(
+        n for n in range(1, groups + 1) if groups % n == 0 and groups // n * group_size <= micro_batch_pairs
+    )
+    if micro_batches > 1 and not accumulate:
+        raise ValueError(
+            f"optim.micro_batch_pairs: {micro_batch_pairs} is less than a rank's {batch_pairs // world_size} pairs "
+            "of a step, and this loss compares all of them at once: raise it, lower optim.batch_pairs, or add ranks"
+        )
+    return BatchSharding(batch_pairs // sampler.pairs_per_row, rank, world_size, micro_batches)

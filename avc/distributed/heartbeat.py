@@ -1,0 +1,185 @@
+"""Signs of life between the ranks, so that no collective hangs for ever and the rank that is missing is named.
+
+A collective cannot tell a dead peer from a slow one, nor which of the ranks it is: a peer that was killed closes its
+connections to some, and one that is stopped, or behind a cut link, closes none. So each rank runs two threads.
+
+    beat    twice a second: "I am alive, in step 17, reading" into the store that the ranks met at; is there a verdict?
+    clock   ends this process once there is a verdict, or once the training waits longer than the limit
+
+Whoever fails in a collective, or waits too long in one, compares the beats at two moments. A rank whose beat stands
+still is gone or stopped; where all go on, one that is elsewhere than in the collective keeps the others. The finding is
+the verdict; the first one in the store is everybody's. Where the store itself does not answer, rank 0 is gone.
+
+The process is ended by `os._exit`: what is left to clean up, the process group first of all, may wait for the peer that
+is missing. The processes that read its data end with it (avc.data.prefetch).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+from torch.distributed.distributed_c10d import Store
+
+from avc.distributed.leaving import leave
+
+BEAT_SECONDS = 0.5
+COMPARED_AFTER_SECONDS = 2.0  # four beats: a rank on a busy machine may miss some
+ANSWER_SECONDS = 5.0  # for the finding: a beat, the comparison, another beat, and some
+READ_SECONDS = 1.5  # that rank 0, whose store it is, stays for the others to read the verdict
+LEAVE_SECONDS = 60.0  # that rank 0 stays at the end for the slowest of the others
+_WAITING, _VERDICT = "waiting for the others", "verdict"
+
+
+class PeerLost(RuntimeError):
+    """Another rank is gone, hangs, or has left with an error; says which, and in which step."""
+
+
+class Heartbeat:
+    """This rank's part in it. limit_seconds: the longest that a collective may take.
+
+    stop: whether this rank has been asked to stop. Until its first step is done, which may take a while and has nothing
+    to save, that is a reason to look whether another rank is gone: torchrun then asks the others to stop.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        rank: int,
+        world_size: int,
+        limit_seconds: float,
+        stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self._store, self._rank, self._world_size, self._limit = store, rank, world_size, limit_seconds
+        self._step, self._doing = 0, "starting"
+        self._first_step: int | None = None
+        self._starting, self._stop = True, stop
+        self._since: float | None = None
+        self._asked, self._found, self._closing = threading.Event(), threading.Event(), threading.Event()
+        self._verdict, self._nobody_gone = "", False
+        self._store.set(self._key(rank), self._beat_text(0))
+        self._store.wait([self._key(peer) for peer in range(world_size)])
+        self._beating = threading.Thread(target=self._beat, daemon=True)
+        self._beating.start()
+        threading.Thread(target=self._watch_clock, daemon=True).start()
+
+    def at(self, step: int, doing: str) -> None:
+        """Note where the training is; other ranks can read it with the next beat."""
+        self._step, self._doing = step, doing
+        self._first_step = step if self._first_step is None else self._first_step
+        self._starting = step == self._first_step
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The block needs the other ranks. Raises PeerLost where it fails and one of them is gone."""
+        before, self._doing, self._since = self._doing, _WAITING, time.monotonic()
+        try:
+            yield
+        except RuntimeError as error:
+            if self._ask():
+                raise PeerLost(self._verdict) from error
+            raise
+        finally:
+            self._doing, self._since = before, None
+
+    def close(self, error: BaseException | None) -> None:
+        """Leave. With an error, the others are told; without, rank 0 stays until all have left."""
+        self._closing.set()
+        self._beating.join(timeout=ANSWER_SECONDS)
+        if self._beating.is_alive():  # it waits for a store that does not answer
+            return
+        with suppress(RuntimeError):
+            if error is not None:
+                text = f"rank {self._rank} left in step {self._step}: {' '.join(str(error).split())}"
+                self._store.compare_set(_VERDICT, "", text)
+                time.sleep(READ_SECONDS if self._rank == 0 else 0)
+            else:
+                self._store.set(f"left/{self._rank}", "")
+                if self._rank == 0:
+                    others = [f"left/{peer}" for peer in range(1, self._world_size)]
+                    self._store.wait(others, timedelta(seconds=LEAVE_SECONDS))
+
+    def _key(self, rank: int) -> str:
+        return f"beat/{rank}"
+
+    def _beat_text(self, number: int) -> str:
+        return f"{number} {self._step} {self._doing}"
+
+    def _beats(self) -> list[str]:
+        return [beat.decode() for beat in self._store.multi_get([self._key(peer) for peer in range(self._world_size)])]
+
+    def _beat(self) -> None:
+        earlier: tuple[float, list[str]] | None = None
+        number = 0
+        try:
+            while not self._closing.wait(BEAT_SECONDS):
+                number += 1
+                self._store.set(self._key(self._rank), self._beat_text(number))
+                if self._store.check([_VERDICT]):
+                    self._find(self._store.get(_VERDICT).decode())
+                    return
+                if self._asked.is_set() and earlier is None:
+                    earlier = time.monotonic(), self._beats()
+                elif earlier is not None and time.monotonic() - earlier[0] > COMPARED_AFTER_SECONDS:
+                    text = self._judge(earlier[1], self._beats())
+                    self._find(self._store.compare_set(_VERDICT, "", text).decode() if text else "")
+                    if text:
+                        return
+                    earlier = None
+                    self._asked.clear()
+        except RuntimeError:  # torch's errors of a store; while this rank closes, rank 0 may have closed before
+            if not self._closing.is_set():
+                self._find(self._store_is_gone())
+
+    def _judge(self, before: list[str], after: list[str]) -> str:
+        """Who is missing, in words; empty where all are alive and where they should be."""
+        silent = [rank for rank in range(self._world_size) if before[rank] == after[rank]]
+        elsewhere = [rank for rank, beat in enumerate(after) if beat.split(" ", 2)[2] != _WAITING]
+        if not silent and (self._since is None or not self._too_long()):
+            return ""
+        if not silent and not elsewhere:
+            return f"all ranks are alive and wait for each other in step {self._step}: the network between them fails"
+        named = silent or elsewhere
+        ranks = ("rank " if len(named) == 1 else "ranks ") + ", ".join(map(str, named))
+        _, step, doing = after[named[0]].split(" ", 2)
+        what = "gone or stopped" if silent else "alive but not where the others wait"
+        return (
+            f"{ranks} {what}, last heard of in step {step}, {doing}; rank {self._rank} missed it in step {self._step}"
+        )
+
+    def _find(self, verdict: str) -> None:
+        self._verdict = verdict
+        self._found.set()
+
+    def _ask(self) -> str:
+        """The verdict on why a collective fails; empty where nobody is missing."""
+        self._asked.set()
+        if not self._found.wait(ANSWER_SECONDS):
+            self._find(self._store_is_gone())
+        if not self._verdict:
+            self._found.clear()
+        return self._verdict
+
+    def _too_long(self) -> bool:
+        since = self._since
+        return since is not None and time.monotonic() - since > self._limit
+
+    def _watch_clock(self) -> None:
+        while not self._closing.wait(BEAT_SECONDS):
+            if self._too_long() or (self._starting and self._stop is not None and self._stop()):
+                self._ask()
+            elif self._found.is_set() and self._verdict:
+                self._closing.wait(2 * BEAT_SECONDS)  # the training may be about to fail by itself, in words of its own
+            if self._verdict and not self._closing.is_set():
+                time.sleep(READ_SECONDS if self._rank == 0 else 0)
+                leave(self._verdict)
+
+    def _store_is_gone(self) -> str:
+        return (
+            f"rank 0, which keeps the store of the ranks, is gone, stopped or cut off; rank {self._rank} missed it in "
+            f"step {self._step}"
+        )

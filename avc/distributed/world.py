@@ -1,0 +1,232 @@
+"""The ranks of a run: who takes part, and the few things that they do together."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.nn.functional import all_reduce
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from avc.distributed.heartbeat import Heartbeat, PeerLost
+from avc.settings import TrainingSettings
+
+T = TypeVar("T")
+START_SECONDS = 600  # that ranks may come one after the other
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the others. A single process is a world of one, with no process group."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+    device: torch.device
+    watch: Heartbeat | None = None
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def at(self, step: int, doing: str) -> None:
+        """Note where the training is, for the others to read should this rank be missed."""
+        if self.watch is not None:
+            self.watch.at(step, doing)
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Around what needs the other ranks: it ends within the limit, and raises PeerLost where one is gone."""
+        return nullcontext() if self.watch is None else self.watch.waiting()
+
+    def sum(self, values: Tensor) -> list[float]:
+        """Element-wise sums over all ranks; every rank must call it."""
+        with self.waiting():
+            if self.world_size > 1:
+                dist.all_reduce(values)
+            sums: list[float] = values.tolist()
+        return sums
+
+    def gather(self, values: list[float]) -> list[list[float]]:
+        """The values of each rank, by rank; every rank must call it."""
+        table = torch.zeros(self.world_size, len(values), dtype=torch.float64, device=self.device)
+        table[self.rank] = torch.tensor(values, dtype=torch.float64)
+        flat = self.sum(table.flatten())
+        return [flat[start : start + len(values)] for start in range(0, len(flat), len(values))]
+
+    def gather_objects(self, value: T) -> list[T]:
+        """The value of each rank, by rank; every rank must call it."""
+        values: list[Any] = [value] * self.world_size
+        if self.world_size > 1:
+            with self.waiting():
+                dist.all_gather_object(values, value)
+        return values
+
+    def from_main(self, make: Callable[[], T]) -> T:
+        """What `make` returns on the main rank, which alone calls it, on all ranks."""
+        shared = [make() if self.is_main else None]
+        if self.world_size > 1:
+            with self.waiting():
+                dist.broadcast_object_list(shared, src=0, device=self.device)
+        return cast("T", shared[0])
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world_size > 1:
+            with self.waiting():
+                dist.barrier()
+
+
+@contextmanager
+def join(settings: TrainingSettings, *, stop: Callable[[], bool] | None = None) -> Iterator[World]:
+    """The world that RANK, LOCAL_RANK and WORLD_SIZE describe (torchrun sets them), or a world of one.
+
+    nccl on CUDA, gloo on CPU. stop: whether to wait no longer for the others. Raises ValueError where CUDA is asked for
+    and absent, PeerLost where ranks do not come.
+    """
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("training.device: cuda, but torch sees no CUDA device here; use auto or cpu")
+    if settings.device == "cpu" or not torch.cuda.is_available():
+        device = torch.device("cpu")
+    else:
+        if local_rank >= torch.cuda.device_count():
+            raise ValueError(f"local rank {local_rank} has no GPU: there are {torch.cuda.device_count()} on this node")
+        device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(device)
+    if world_size == 1:
+        yield World(rank, local_rank, world_size, device)
+        return
+    limit = settings.process_group_timeout_seconds
+    store, watch = _meet(rank, world_size, limit_seconds=float(limit), stop=stop)
+    try:
+        with watch.waiting():
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo",
+                store=store,
+                rank=rank,
+                world_size=world_size,
+                timeout=timedelta(seconds=limit + 10),  # the watch comes first, and knows whom to name
+                device_id=device if device.type == "cuda" else None,
+            )
+        yield World(rank, local_rank, world_size, device, watch)
+    except BaseException as error:
+        watch.close(error)
+        raise  # and leave the process group as it is: taking it down may wait for a rank that is gone
+    watch.close(None)
+    dist.destroy_process_group()
+
+
+def gather_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of all ranks in the order of the ranks, and int64 (N,), where among them those of this rank are.
+
+    x: (N, ...) on every rank. A gradient of the result reaches the rank that each row came from, from all ranks.
+    """
+    own = torch.arange(len(x), device=x.device)
+    if not dist.is_initialized():
+        return x, own
+    own = own + dist.get_rank() * len(x)
+    table = x.new_zeros(dist.get_world_size() * len(x), *x.shape[1:])
+    return _sum(table.index_copy(0, own, x)), own
+
+
+def _meet(
+    rank: int, world_size: int, *, limit_seconds: float, stop: Callable[[], bool] | None
+) -> tuple[Store, Heartbeat]:
+    """The store that the ranks have in common, and the watch over all of them."""
+    met: Future[tuple[Store, Heartbeat]] = Future()
+
+    def meet() -> None:
+        try:
+            store, _, _ = next(rendezvous("env://", rank, world_size, timeout=timedelta(seconds=START_SECONDS)))
+            watches = PrefixStore("watch", store)
+            watch = Heartbeat(watches, rank=rank, world_size=world_size, limit_seconds=limit_seconds, stop=stop)
+            met.set_result((store, watch))
+        except Exception as error:
+            met.set_exception(error)
+
+    # In a thread: torch's client takes 2.6 times as long as it may where nobody listens, and for ever where who listens
+    # does not answer.
+    threading.Thread(target=meet, daemon=True).start()
+    deadline = time.monotonic() + START_SECONDS
+    while not wait([met], timeout=0.2).done:
+        if time.monotonic() > deadline:
+            raise PeerLost(f"the {world_size} ranks do not meet within {START_SECONDS:g} s")
+        if stop is not None and stop():
+            raise PeerLost(f"asked to stop before the {world_size} ranks had met")
+    try:
+        return met.result()
+    except RuntimeError as error:
+        raise PeerLost(f"the {world_size} ranks do not meet: {' '.join(str(error).split())}") from error
+
+
+def share_statistics(model: nn.Module, world: World) -> None:
+    """Give every rank the running statistics of rank 0, which are the ones that are saved."""
+    if world.world_size > 1:
+        with world.waiting():
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
+
+def convert_sync_batchnorm(model: nn.Module, world: World) -> nn.Module:
+    """Replace each batch norm by one that normalises over the micro-batches of all ranks."""
+    if world.world_size == 1:
+        return model
+    if world.device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
+    for name, child in model.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            setattr(model, name, _SyncBatchNormOnCPU(child))
+        else:
+            convert_sync_batchnorm(child, world)
+    return model
+
+
+class _SyncBatchNormOnCPU(_BatchNorm):
+    """torch's SyncBatchNorm refuses the CPU; this one is for gloo ranks. Same parameters, same running statistics."""
+
+    def __init__(self, plain: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
+        super().__init__(plain.num_features, eps=plain.eps, momentum=plain.momentum)
+        self.load_state_dict(plain.state_dict())
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        assert x.dim() in (3, 4, 5), x.shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        wide = x.float()
+        per_rank = x.numel() / x.shape[1]
+        all_but_channels = (0, *range(2, x.dim()))
+        one_each = (-1, *[1] * (x.dim() - 2))
+        total = _sum(wide.new_tensor(per_rank))
+        mean = _sum(wide.sum(dim=all_but_channels)) / total
+        centred = wide - mean.view(one_each)
+        variance = _sum(centred.square().sum(dim=all_but_channels)) / total
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * total / (total - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        normalized: Tensor = centred * scale.view(one_each) + self.bias.view(one_each)
+        return normalized.to(x.dtype)
+
+
+def _sum(x: Tensor) -> Tensor:
+    return all_reduce(x)  # type: ignore[no-any-return, no-untyped-call]

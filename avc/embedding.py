@@ -1,0 +1,85 @@
+"""One frame of a clip and the second of sound around it, and what a network makes of the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from avc.data.reader import PairReader
+from avc.data.sampler import PairSampler, Rows
+from avc.data.transforms import audio_to_input, images_to_input
+from avc.inference import Network
+from shards.read import Shards
+
+Features = NDArray[np.float32]
+Integers = NDArray[np.int64]
+Report = Callable[[int, int, str], None]
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Views:
+    """Embeddings of V views. clip, tick: int64 (V,), row of the index and tick of the frame; sorted by clip.
+
+    image, audio: float32 (V, D).
+    """
+
+    clip: Integers
+    tick: Integers
+    image: Features
+    audio: Features
+
+
+def views_of(sampler: PairSampler, start: int, stop: int) -> Rows:
+    """Views [start, stop) of a plan of independent pairs: its positives alone, each clip once in len(sampler.clips)."""
+    rows = sampler.rows(2 * start, 2 * stop)
+    pairs = np.arange(stop - start)
+    return Rows(
+        frame_clip=rows.frame_clip[::2],
+        frame_tick=rows.frame_tick[::2],
+        audio_clip=rows.audio_clip[::2],
+        audio_center=rows.audio_center[::2],
+        image_draws=rows.image_draws[::2],
+        audio_draws=rows.audio_draws[::2],
+        pair_frame=pairs,
+        pair_audio=pairs,
+        label=rows.label[::2],
+    )
+
+
+@torch.no_grad()
+def embed_views(
+    network: Network, shards: Shards, clips: Integers, *, passes: int = 1, report: Report | None = None
+) -> Views:
+    """Embed `passes` random views of each clip, as Objects that Sound 3.1 does with one; the run's seed draws them.
+
+    `report`, if given, is told how many views are done, of how many. Raises ValueError for fewer than two clips or
+    pictures that are too small, shards.read.BadRecord for damaged shards.
+    """
+    settings = network.config.data
+    sampler = PairSampler(shards.index, clips, seed=network.config.run.seed, max_misalignment_ticks=0)
+    view = network.model.visual_input
+    reader = PairReader(shards, sampler, image_size=settings.image_size, augment=False, visual_input=view)
+    total = passes * len(clips)
+    clip, tick, image, audio = [], [], [], []
+    for start in range(0, total, _BATCH):
+        rows = views_of(sampler, start, min(start + _BATCH, total))
+        batch = reader.read(rows).to(network.device)
+        image.append(network.model.embed_image(images_to_input(batch.pictures, None, settings)).float().cpu().numpy())
+        audio.append(network.model.embed_audio(audio_to_input(batch.sounds, None, settings)).float().cpu().numpy())
+        clip.append(rows.frame_clip)
+        tick.append(rows.frame_tick)
+        if report is not None:
+            report(start + len(rows.label), total, "")
+    order = np.argsort(np.concatenate(clip), kind="stable")
+    return Views(
+        clip=np.concatenate(clip)[order],
+        tick=np.concatenate(tick)[order],
+        image=np.concatenate(image)[order],
+        audio=np.concatenate(audio)[order],
+    )

@@ -1,0 +1,61 @@
+"""Trunks: convolutional networks that a tower begins with, and the interface that they share."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from avc.networks import resolve
+
+TRUNKS = {
+    "vgg": "avc.models.trunks.vgg:VGG",
+}
+
+
+class Trunk(nn.Module):
+    """A map of features from an image or a spectrogram.
+
+    out_channels: of the map. stride: pixels of the input from one place of the map to the next.
+    """
+
+    out_channels: int
+    stride: int
+    frozen = False
+
+    @property
+    def stem(self) -> nn.Module:
+        """The first convolution."""
+        raise NotImplementedError
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) float → the map before the last ReLU, (N, out_channels, H', W')."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) float → the map after the last ReLU, (N, out_channels, H', W'), at least 0."""
+        return torch.relu(self.features(x))
+
+    def freeze(self) -> None:
+        """Keep weights and batch statistics as they are from now on, in training too."""
+        self.frozen = True
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, or evaluation mode where it is frozen."""
+        return super().train(mode and not self.frozen)
+
+
+def build_trunk(name: str, in_channels: int, **settings: Any) -> Trunk:
+    """A trunk of TRUNKS with fresh weights. Raises ValueError for a name that is not in the list."""
+    if name not in TRUNKS:
+        raise ValueError(f"`model.trunk` is {name!r} and must be one of {', '.join(TRUNKS)}")
+    trunk: Trunk = resolve(TRUNKS[name])(in_channels, **settings)
+    return trunk
+
+
+def global_max_pool(maps: Tensor) -> Tensor:
+    """(N, C, H, W) or (N, C, T, H, W) → (N, C): pool4 of both papers takes the maximum over the whole map."""
+    return maps.amax(dim=tuple(range(2, maps.dim())))

@@ -1,0 +1,280 @@
+"""Attempts at a run: numbered, each in a folder of its own, so that none can write into a later one's.
+
+    runs/ave/
+      attempts/00001/     attempt.json, ended.json: what is left of an earlier attempt
+      attempts/00002/     the run: attempt.json  config.yaml  metrics.jsonl  model.safetensors  checkpoints/
+      latest           -> attempts/00002
+      metrics.jsonl    -> latest/metrics.jsonl, and so on for what people and programs look for
+
+A process that was cut off from its scheduler lives on, and when its link returns it would write its checkpoints and
+metrics over those of the attempt that has replaced it. There is no lock on a shared file system that would outlive a
+cut, hence this rule: **the folder with the highest number is the run, and an attempt writes into its own folder only.**
+
+Signing in builds the next folder aside, with hard links to the last attempt's checkpoints and weights and a copy of its
+metrics, and renames it to its number. A rename onto a folder that is not empty fails, so each number is given once,
+and a folder that bears a number is whole. Before each write an attempt looks whether its number is still the highest,
+and ends with `StaleAttempt` where it is not. Between that look and the write a later attempt may sign in. The write then
+lands in a folder that is the run no more: a checkpoint that came too late to be inherited costs the steps that the new
+attempt does again, and nothing that the new attempt has or writes is touched (checkpoints are replaced by renaming,
+never written to, so hard links stay what they were). A client that sees an old listing of `attempts` for a while is in
+the same position. `latest` may be set back by an attempt that was stopped between signing in and setting it; the run's
+next look sets it right, and programs that must be sure take the highest number.
+
+Cleaning up goes downwards only: an attempt removes its own old checkpoints and those of lower numbers.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, BinaryIO, TypeVar
+
+import pydantic
+
+from shards.atomic import refuse_links, sync_folder, written_aside
+
+ATTEMPTS = "attempts"
+LATEST = "latest"
+CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+WEIGHTS = "model.safetensors"
+CHECKPOINTS = "checkpoints"
+T = TypeVar("T")
+_RECORD, _END = "attempt.json", "ended.json"
+_NUMBERED = re.compile(r"[0-9]{5}|[1-9][0-9]{5,}")  # whatever else lies in `attempts` is none, and is left alone
+_BEING_BUILT = re.compile(r"\.([0-9]{5,})\.[0-9a-f]{32}")
+_SAVED = re.compile(r"step-[0-9]{8}\.pt")
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT)  # ENOENT: the winner has cleared away what we were building
+
+
+class StaleAttempt(RuntimeError):
+    """A later attempt has signed in: this one writes nothing more."""
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt ended, by its own account. step: steps done; why: in words; at: ISO 8601, UTC."""
+
+    step: int
+    why: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """An attempt. began: ISO 8601, UTC; host: of the main rank; end: None while it runs, or where it was killed.
+
+    wandb_id: the run's on its dashboard, the same for all attempts. world_size, micro_batch_pairs: how it was spread.
+    """
+
+    number: int
+    wandb_id: Annotated[str, pydantic.Field(pattern=r"^[0-9a-z]{1,64}$")]
+    began: str
+    host: str
+    world_size: int
+    micro_batch_pairs: int
+    end: End | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The attempt that this process takes part in. before: the record of the one that it goes on from, if any."""
+
+    run: Path
+    record: Record
+    before: Record | None
+
+    @property
+    def folder(self) -> Path:
+        return _folder(self.run, self.record.number)
+
+    def check(self) -> None:
+        """Raise StaleAttempt where a later attempt has signed in."""
+        numbers = _numbers(self.run)
+        if not numbers:
+            raise FileNotFoundError(errno.ENOENT, "the run's folder is gone", str(self.run))
+        newest = numbers[-1]
+        if newest != self.record.number:
+            later = _read(_folder(self.run, newest))
+            raise StaleAttempt(
+                f"attempt {self.record.number} at {self.run} has been superseded: attempt {newest} began at "
+                f"{later.began} on {later.host}. This one ends, and has written nothing into the other's files"
+            )
+        _point(self.run / LATEST, f"{ATTEMPTS}/{self.folder.name}")
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[None]:
+        """Check before the block writes to the file `name`, and again where it fails: it may have been cleared away."""
+        self.check()
+        try:
+            yield
+        except OSError as error:
+            self.check()
+            way_out = "What was saved before is whole: once this is mended, the same command goes on from there"
+            raise OSError(error.errno, f"{error.strerror}. {way_out}", str(self.folder / name)) from error
+
+    def write(self, name: str, write: Callable[[BinaryIO], object]) -> Path:
+        """Let `write(file)` make the file `name` of this attempt. Raises StaleAttempt; OSError, with a way out."""
+        path = self.folder / name
+        with self.writing(name), written_aside(path) as file:
+            write(file)
+        return path
+
+    def ended(self, step: int, why: str) -> None:
+        """Leave word of how the attempt ended; not fenced, as it stays in the attempt's own folder."""
+        end = End(step, why, _now())
+        with written_aside(self.folder / _END) as file:
+            file.write(json.dumps(asdict(end)).encode())
+
+
+def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int) -> Attempt:
+    """Begin the next attempt at the run in `run`, which every earlier one yields to. One rank calls it.
+
+    Raises ValueError where the folder holds files that are not a run's, or links that a run does not make.
+    """
+    attempts = run / ATTEMPTS
+    refuse_foreign_links(run)
+    attempts.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG, METRICS, WEIGHTS, CHECKPOINTS):
+        if (run / name).exists() and not (run / name).is_symlink():
+            raise ValueError(
+                f"{run / name} is in the way: {run} holds something else than a run; choose another run.dir"
+            )
+    while True:
+        numbers = _numbers(run)
+        before = _read(_folder(run, numbers[-1])) if numbers else None
+        record = Record(
+            number=before.number + 1 if before else 1,
+            wandb_id=before.wandb_id if before else uuid.uuid4().hex[:12],
+            began=_now(),
+            host=socket.gethostname(),
+            world_size=world_size,
+            micro_batch_pairs=micro_batch_pairs,
+        )
+        attempt = Attempt(run, record, before)
+        aside = attempts / f".{attempt.folder.name}.{uuid.uuid4().hex}"
+        try:
+            _build(aside, record, _folder(run, before.number) if before else None)
+            aside.rename(attempt.folder)
+            break
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            if error.errno not in _TAKEN:
+                raise
+            time.sleep(0.2)  # another process was first; a network file system may take a while to show it
+    sync_folder(attempts)
+    _point(run / LATEST, f"{ATTEMPTS}/{attempt.folder.name}")
+    for name in (CONFIG, METRICS, WEIGHTS, CHECKPOINTS):
+        _point(run / name, f"{LATEST}/{name}")
+    _clear_before(run, record.number)
+    return attempt
+
+
+def history(run: Path) -> list[Record]:
+    """Every attempt at the run in `run`, oldest first."""
+    return [_read(_folder(run, number)) for number in _numbers(run)]
+
+
+def newest_folder(run: Path) -> Path | None:
+    """The folder of the newest attempt, which is the run; None where there is none."""
+    numbers = _numbers(run)
+    return _folder(run, numbers[-1]) if numbers else None
+
+
+def refuse_foreign_links(run: Path) -> None:
+    """Raise ValueError where a link would lead what a run writes, copies or removes out of its folder."""
+    refuse_links([run / ATTEMPTS])
+    refuse_links(path for path in [run / "wandb"] if path.is_symlink())
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in the folder of an attempt, by their names, oldest first."""
+    return sorted(path for path in (folder / CHECKPOINTS).glob("step-*.pt") if _SAVED.fullmatch(path.name))
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step at which a checkpoint was saved, by its name."""
+    return int(checkpoint.stem.partition("-")[2])
+
+
+def _build(aside: Path, record: Record, before: Path | None) -> None:
+    (aside / CHECKPOINTS).mkdir(parents=True)
+    if before is not None:
+        for path in [*checkpoints(before), before / WEIGHTS]:
+            with suppress(FileNotFoundError):  # no weights yet, or a checkpoint that its attempt has just deleted
+                _link(path, aside / path.relative_to(before))
+        with suppress(FileNotFoundError):
+            shutil.copyfile(before / METRICS, aside / METRICS)  # not linked: its attempt may be writing at its end
+    with written_aside(aside / _RECORD) as file:
+        file.write(json.dumps(asdict(replace(record, end=None))).encode())
+
+
+def _link(path: Path, to: Path) -> None:
+    try:
+        os.link(path, to)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, to)
+
+
+def _clear_before(run: Path, number: int) -> None:
+    """Remove what earlier attempts left, but for their records, and what was being built to become one of them."""
+    for entry in (run / ATTEMPTS).iterdir():
+        if (built := _BEING_BUILT.fullmatch(entry.name)) and int(built[1]) <= number:
+            shutil.rmtree(entry, ignore_errors=True)
+        elif _NUMBERED.fullmatch(entry.name) and int(entry.name) < number:
+            for old in entry.iterdir():
+                if old.name not in (_RECORD, _END):
+                    shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
+
+
+def _point(link: Path, target: str) -> None:
+    if link.is_symlink() and os.readlink(link) == target:
+        return
+    aside = link.with_name(f".{link.name}.{uuid.uuid4().hex}")
+    aside.symlink_to(target)
+    aside.replace(link)
+
+
+def _numbers(run: Path) -> list[int]:
+    folder = run / ATTEMPTS
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if _NUMBERED.fullmatch(name))
+
+
+def _folder(run: Path, number: int) -> Path:
+    return run / ATTEMPTS / f"{number:05d}"
+
+
+def _read(folder: Path) -> Record:
+    record = _parsed(folder / _RECORD, Record)
+    if f"{record.number:05d}" != folder.name:
+        raise ValueError(f"{folder / _RECORD} is of attempt {record.number}: it belongs into another folder")
+    return replace(record, end=_parsed(folder / _END, End) if (folder / _END).exists() else None)
+
+
+def _parsed(path: Path, kind: type[T]) -> T:
+    try:
+        return pydantic.TypeAdapter(kind).validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{path} is not there: {path.parent} is no attempt at a run; move it elsewhere") from None
+    except ValueError:
+        raise ValueError(
+            f"{path} is not what a training wrote: restore it, remove it if it is {_END}, or take another run.dir"
+        ) from None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

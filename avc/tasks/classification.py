@@ -1,0 +1,57 @@
+"""The supervised baseline learns classes from labels, and the threshold that turns classes into correspondence."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from avc.data.batch import Batch
+from avc.data.labels import labeled, read_labels
+from avc.models.pair import PairNetwork
+from avc.settings import ClassifierConfig
+from avc.tasks.correspondence import Correspondence, autocast, forward
+from avc.tasks.task import Losses
+from shards.read import Shards
+
+
+class Classification(Correspondence):
+    """Cross-entropy over the classes of frames and of audio, and over pairs for the threshold alone.
+
+    The plan is that of the networks without labels, over the training clips that have one label.
+    Raises ValueError where there are no labels, or not of so many classes as the settings say.
+    """
+
+    metrics: tuple[str, ...] = ("accuracy", "image_accuracy", "audio_accuracy")
+
+    def __init__(self, config: ClassifierConfig, shards: Shards) -> None:
+        if config.data.labels is None:
+            raise ValueError("model.name: supervised learns from labels, and data.labels names no file of them")
+        known = labeled(shards, shards.clips("train"), read_labels(config.data.labels))
+        single = (known.sets == known.sets[:, :1]).all(axis=1)
+        if len(known.classes) != config.model.num_classes:
+            raise ValueError(
+                f"model.num_classes is {config.model.num_classes}, and {config.data.labels} has {len(known.classes)} "
+                f"classes for the training clips of {shards.folder}: set model.num_classes={len(known.classes)}"
+            )
+        super().__init__(config, shards, clips=known.clips[single])
+        class_of = np.full(len(shards), -1, dtype=np.int64)
+        class_of[known.clips] = known.sets[:, 0]
+        self._class_of = torch.from_numpy(class_of)
+        left_out = known.unlabeled + int((~single).sum())
+        if left_out:
+            self.warnings += (f"{left_out:,} training clips have no label, or several, and are left out",)
+
+    def loss(self, network: PairNetwork, batch: Batch, *, step: int) -> Losses:
+        """The three losses, and how many pairs, images and seconds of audio were judged rightly."""
+        image, audio = forward(network, batch, self.config, augment=True)
+        with autocast(batch.label.device, self.config):
+            pairs = network.compare(image[batch.pair_frame], audio[batch.pair_audio])
+        self._class_of = self._class_of.to(batch.label.device)
+        truths = (batch.label, self._class_of[batch.frame_clip], self._class_of[batch.audio_clip])
+        losses, rights = [], []
+        for logits, truth in zip((pairs, image, audio), truths, strict=True):
+            share = len(batch.label) / len(truth)  # an image may be in several pairs
+            losses.append(share * F.cross_entropy(logits.float(), truth, reduction="sum"))
+            rights.append(share * (logits.detach().argmax(dim=1) == truth).sum())
+        return Losses(torch.stack(losses).sum(), torch.stack(rights))

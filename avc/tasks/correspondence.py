@@ -1,0 +1,269 @@
+"""Audio-visual correspondence: which frame and which second of audio belong together?
+
+L3-Net, AVE-Net and AVOL-Net learn it by cross-entropy over pairs, of which half are positives; accuracy on pairs of
+held-out clips is what they are judged by. Chance is one half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from avc.data.batch import Batch
+from avc.data.prefetch import load
+from avc.data.reader import PairReader
+from avc.data.sampler import Integers, PairSampler
+from avc.data.transforms import audio_to_input, images_to_input
+from avc.distributed.world import World
+from avc.inference import load as load_run
+from avc.intervals import wilson_interval
+from avc.models import build, model_class
+from avc.models.pair import Embeddings, PairNetwork
+from avc.settings import PairConfig
+from avc.tasks.evaluators import Views, evaluate_embeddings
+from avc.tasks.hard_negatives import hard_negatives
+from avc.tasks.task import Losses, Validation
+from shards.read import Shards
+
+
+class Correspondence:
+    """Cross-entropy over pairs; an `avc.tasks.task.Task`.
+
+    clips: rows of the index to draw from, int64; by default all training clips.
+    Raises ValueError where there are too few clips, too small images, or settings that the network cannot have.
+    """
+
+    metrics: tuple[str, ...] = ("accuracy",)
+    accumulates = True
+
+    def __init__(self, config: PairConfig, shards: Shards, *, clips: Integers | None = None) -> None:
+        self.config, self.shards = config, shards
+        network = model_class(config.model.name)
+        if config.negatives.hard_from_step and not network.one_space:
+            raise ValueError(
+                "negatives.hard_from_step needs image and audio embeddings in one space, as those of AVE-Net; "
+                f"{config.model.name} has two"
+            )
+        self.sampler = training_sampler(config, shards, clips=clips)
+        self.reader = PairReader(
+            shards, self.sampler, image_size=config.data.image_size, augment=True, visual_input=network.visual_input
+        )
+        self.summary = f"negatives {self.sampler.source}"
+        warnings: list[str] = []
+        if self.sampler.grid == "free":
+            warnings.append("negatives.grid is free: audio off the 0.04 s grid gives negatives away; an ablation")
+        if self.sampler.shuffle_sound:
+            warnings.append("data.shuffle_sound is on: positives get another clip's audio, so nothing can be learnt")
+        self.warnings = tuple(warnings)
+
+    def network(self) -> PairNetwork:
+        """The network that the settings name, with fresh weights or the trunks of another run."""
+        model: PairNetwork = build(self.config.model)
+        if self.config.model.frozen_trunks is not None:
+            _take_trunks(model, self.config.model.frozen_trunks)
+        return model
+
+    def loss(self, network: PairNetwork, batch: Batch, *, step: int) -> Losses:
+        """Cross-entropy, and how many pairs were judged rightly."""
+        return pair_loss(network, batch, self.config, step=step)
+
+    def validate(self, model: PairNetwork, world: World) -> Validation:
+        """Accuracy on pairs of the validation split, and what the other evaluators say of its positives."""
+        settings = self.config.validation
+        views = Views(evaluation_sampler(self.config, self.shards, split=settings.split).clips, len(self.shards))
+        result = evaluate(
+            model, self.shards, self.config, world, split=settings.split, passes=settings.passes, views=views
+        )
+        metrics = {"accuracy": result.accuracy, "loss": result.loss, "pairs": float(result.pairs)}
+        metrics |= evaluate_embeddings(views, world, network=model, shards=self.shards, settings=settings)
+        return Validation(result.accuracy, metrics)
+
+
+@dataclass(frozen=True)
+class PairAccuracy:
+    """pairs: how many were judged, half of them positives. accuracy and its parts: 0 to 1. loss: nats per pair."""
+
+    pairs: int
+    accuracy: float
+    positives_accuracy: float
+    negatives_accuracy: float
+    loss: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the accuracy, as if the pairs were independent."""
+        return wilson_interval(self.accuracy, self.pairs)
+
+
+def training_sampler(config: PairConfig, shards: Shards, *, clips: Integers | None = None) -> PairSampler:
+    """The plan over the training clips, or some of them. Raises ValueError where there are too few."""
+    return PairSampler(
+        shards.index,
+        shards.clips("train") if clips is None else clips,
+        seed=config.run.seed,
+        source=config.negatives.source,
+        grid=config.negatives.grid,
+        block=config.negatives.block,
+        max_misalignment_ticks=config.data.max_misalignment_ticks,
+        shuffle_sound=config.data.shuffle_sound,
+    )
+
+
+def evaluation_sampler(
+    config: PairConfig, shards: Shards, *, split: str, grid: Literal["frame", "free"] = "frame"
+) -> PairSampler:
+    """The fixed plan of a split: the papers' independent pairs on the grid, centred, whatever the training drew.
+
+    `grid="free"` takes negatives off it, as Objects that Sound 3.3 did when it measured what the shortcut is worth.
+    Raises ValueError where the split has too few clips.
+    """
+    clips = shards.clips(split)
+    if len(clips) < 2:
+        raise ValueError(
+            f"{shards.folder} has {len(clips)} clips in its {split} split, and pairs need at least 2; "
+            "choose another split or pack with other shares (`avc pack --split`)"
+        )
+    return PairSampler(shards.index, clips, seed=config.run.seed, grid=grid, max_misalignment_ticks=0)
+
+
+def forward(network: Any, batch: Batch, config: PairConfig, *, augment: bool) -> Embeddings:
+    """Embeddings of a batch's frames and seconds of audio; the batch is on the network's device.
+
+    The transforms are in fp32 whatever the precision of the network.
+    """
+    images = images_to_input(batch.pictures, batch.image_draws if augment else None, config.data)
+    spectrograms = audio_to_input(batch.sounds, batch.audio_draws if augment else None, config.data)
+    with autocast(batch.label.device, config):
+        embeddings: Embeddings = network(images, spectrograms)
+    return embeddings
+
+
+def pair_logits(network: PairNetwork, batch: Batch, config: PairConfig, *, augment: bool, hard: bool = False) -> Tensor:
+    """float32 (P, 2) logits of "no" and "yes" for the pairs of a batch.
+
+    hard: the network chooses the audio of the negatives (`avc.tasks.hard_negatives`).
+    """
+    image, audio = forward(network, batch, config, augment=augment)
+    pair_audio = hard_negatives(image, audio, batch, block=config.negatives.block) if hard else batch.pair_audio
+    with autocast(batch.label.device, config):
+        return network.compare(image[batch.pair_frame], audio[pair_audio]).float()
+
+
+def pair_loss(network: PairNetwork, batch: Batch, config: PairConfig, *, step: int) -> Losses:
+    """Cross-entropy over the pairs of a batch, and how many were judged rightly; in training, with augmentation."""
+    hard = 0 < config.negatives.hard_from_step <= step
+    logits = pair_logits(network, batch, config, augment=True, hard=hard)
+    right = (logits.detach().argmax(dim=1) == batch.label).sum()
+    return Losses(F.cross_entropy(logits, batch.label, reduction="sum"), right[None])
+
+
+def autocast(device: torch.device, config: PairConfig) -> torch.autocast:
+    """bf16 where `training.precision` says so."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.training.precision == "bf16")
+
+
+def evaluate(
+    model: nn.Module,
+    shards: Shards,
+    config: PairConfig,
+    world: World,
+    *,
+    split: str,
+    passes: int,
+    grid: Literal["frame", "free"] = "frame",
+    report: Callable[[int, int, str], None] | None = None,
+    views: Views | None = None,
+) -> PairAccuracy:
+    """Judge every clip of the split `passes` times in each role, once over all ranks. Every rank must call it.
+
+    The network is put into evaluation mode for the while, so its batch statistics stay as they are. `report`, if
+    given, is told how many pairs of this rank are done, of how many. `views`, if given, receives the embeddings of this
+    rank's positives of the first pass, in which each clip is one.
+    """
+    sampler = evaluation_sampler(config, shards, split=split, grid=grid)
+    visual_input = model_class(config.model.name).visual_input
+    reader = PairReader(shards, sampler, image_size=config.data.image_size, augment=False, visual_input=visual_input)
+    row_ranges = list(_stretches(passes * sampler.rows_per_epoch, config.validation.batch_pairs, world))
+    batches = load(reader, iter(row_ranges), num_workers=config.data.num_workers, pin=world.device.type == "cuda")
+    was_training = model.training
+    model.eval()
+    try:
+        counted = _counted(batches, row_ranges, report)
+        totals = world.sum(_totals(model, counted, config, world.device, views, most=sampler.rows_per_epoch))
+    finally:
+        model.train(was_training)
+    pairs, positives, right_positives, right_negatives, loss = totals
+    return PairAccuracy(
+        pairs=int(pairs),
+        accuracy=(right_positives + right_negatives) / pairs,
+        positives_accuracy=right_positives / positives,
+        negatives_accuracy=right_negatives / (pairs - positives),
+        loss=loss / pairs,
+    )
+
+
+@torch.no_grad()
+def _totals(
+    model: Any,
+    batches: Iterable[tuple[int, Batch]],
+    config: PairConfig,
+    device: torch.device,
+    views: Views | None,
+    *,
+    most: int,
+) -> Tensor:
+    totals = torch.zeros(5, dtype=torch.float64, device=device)
+    for row, batch in batches:
+        batch = batch.to(device)
+        image, audio = forward(model, batch, config, augment=False)
+        with autocast(device, config):
+            logits = model.compare(image[batch.pair_frame], audio[batch.pair_audio]).float()
+        if views is not None:
+            first_pass = torch.arange(row, row + len(batch.label), device=device) < most
+            rows = ((batch.label == 1) & first_pass).nonzero()[:, 0]
+            frame, sound = batch.pair_frame[rows], batch.pair_audio[rows]
+            views.add(batch.frame_clip[frame], image[frame], audio[sound])
+        right = logits.argmax(dim=1) == batch.label
+        positive = batch.label == 1
+        loss = F.cross_entropy(logits, batch.label, reduction="sum")
+        count = torch.tensor(len(right), device=device)
+        totals += torch.stack([count, positive.sum(), (right & positive).sum(), (right & ~positive).sum(), loss])
+    return totals
+
+
+def _counted(
+    batches: Iterable[Batch], row_ranges: list[tuple[int, int]], report: Callable[[int, int, str], None] | None
+) -> Iterator[tuple[int, Batch]]:
+    """The first row of each batch, and the batch."""
+    done, total = 0, sum(stop - start for start, stop in row_ranges)
+    for batch, (start, stop) in zip(batches, row_ranges, strict=True):
+        yield start, batch
+        done += stop - start
+        if report is not None:
+            report(done, total, "")
+
+
+def _stretches(rows: int, size: int, world: World) -> Iterator[tuple[int, int]]:
+    """This rank's share of the rows in even pieces: every world_size-th piece, so that each row is judged once."""
+    for number, start in enumerate(range(0, rows, size)):
+        if number % world.world_size == world.rank:
+            yield start, min(start + size, rows)
+
+
+def _take_trunks(model: PairNetwork, run: Path) -> None:
+    taken = load_run(run).model
+    for own, other in ((model.vision, taken.vision), (model.audio, taken.audio)):
+        try:
+            own.load_state_dict(other.state_dict())
+        except RuntimeError:
+            raise ValueError(
+                f"model.frozen_trunks: the trunks of {run} have other shapes; model.trunk, model.width and "
+                "model.stride must be that run's"
+            ) from None
+        own.freeze()

@@ -1,0 +1,228 @@
+"""SoundNet learns to hear what two networks saw on the same seconds (Aytar, Vondrick and Torralba 2016, section 3).
+
+It is judged by how well it foretells what the teachers saw in clips that it has not learnt from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from avc.data.prefetch import load
+from avc.data.segments import SegmentBatch, SegmentReader, SegmentSampler
+from avc.distributed.world import World
+from avc.models.soundnet import SoundNet, to_waveform
+from avc.settings import SoundNetConfig
+from avc.tasks.task import Losses, Validation
+from shards.read import Shards
+from shards.soft_labels import SoftLabels
+
+TEACHERS = ("objects", "scenes")
+
+
+class Distillation:
+    """KL(teacher ‖ student), summed over output steps and both teachers; an `avc.tasks.task.Task`.
+
+    Metrics are means over a clip's output steps. Shorter rows are zero-padded: padded steps are masked out of the loss
+    but enter the batch-norm statistics.
+    Raises ValueError where the shards' clips are too short or the teachers' posteriors are of other shards.
+    """
+
+    metrics: tuple[str, ...] = ("kl_objects", "kl_scenes", "agreement_objects", "agreement_scenes")
+    accumulates = True
+
+    def __init__(self, config: SoundNetConfig, shards: Shards) -> None:
+        self.config, self.shards = config, shards
+        self.sampler = student_sampler(config, shards, split="train")
+        posteriors = teachers_of(config, shards)
+        self.reader = SegmentReader(shards, posteriors, self.sampler)
+        taught = " and ".join(f"{teacher.name} ({teacher.classes} classes)" for teacher in posteriors.teachers)
+        self.summary = f"teachers {taught}, up to {self.sampler.most_steps} output steps"
+        self.warnings: tuple[str, ...] = ()
+        if self.sampler.too_short:
+            self.warnings = (f"{self.sampler.too_short} clips are too short for one output step and are left out",)
+
+    def network(self) -> SoundNet:
+        """The student with fresh weights from torch's global generator."""
+        return SoundNet(self.config.model)
+
+    def loss(self, network: nn.Module, batch: SegmentBatch, *, step: int) -> Losses:
+        """The divergences, and per clip the means of `metrics`."""
+        divergence, agree = divergences(network, batch, self.config)
+        per_clip = torch.cat([divergence.detach(), agree.float()]).sum(dim=2) / batch.steps
+        return Losses(divergence.sum(), per_clip.sum(dim=1))
+
+    def validate(self, model: nn.Module, world: World) -> Validation:
+        """KL and agreement on the validation split; the score is the mean agreement with the two teachers."""
+        settings = self.config.validation
+        objects, scenes = evaluate_agreement(
+            model, self.shards, self.config, world, split=settings.split, passes=settings.passes
+        )
+        metrics = {
+            "loss": objects.kl + scenes.kl,
+            "kl_objects": objects.kl,
+            "kl_scenes": scenes.kl,
+            "agreement_objects": objects.top1,
+            "agreement_scenes": scenes.top1,
+            "steps": float(objects.steps),
+        }
+        return Validation((objects.top1 + scenes.top1) / 2, metrics)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of one teacher. All shares are 0 to 1; kl in nats per output step.
+
+    top1: output steps at which student and teacher name the same class. chance: one of the classes by lot. constant:
+    always the class that the teacher names most often. unpaired: what top1 would be if sounds and pictures were paired
+    by lot, with the same answers. kl: of the student from the teacher; kl_constant: of the teacher's mean posterior.
+    """
+
+    teacher: str
+    classes: int
+    steps: int
+    top1: float
+    chance: float
+    constant: float
+    unpaired: float
+    kl: float
+    kl_constant: float
+
+
+def student_sampler(config: SoundNetConfig, shards: Shards, *, split: str) -> SegmentSampler:
+    """The rows of a split for the student that the settings name.
+
+    Raises ValueError where the split has no clip that is long enough.
+    """
+    clips = shards.clips(split)
+    if not len(clips):
+        raise ValueError(f"{shards.folder} has no clips in its {split} split; pack with other shares (`--split`)")
+    return SegmentSampler(
+        shards.index,
+        clips,
+        student=config.model.name,
+        sound_seconds=config.data.sound_seconds,
+        seed=config.run.seed,
+    )
+
+
+def teachers_of(config: SoundNetConfig, shards: Shards) -> SoftLabels:
+    """What the two teachers saw. Raises ValueError for other shards' posteriors, other teachers or other classes."""
+    folder = config.data.teachers or shards.folder / "teachers"
+    posteriors = SoftLabels(folder, shards)
+    found = [(teacher.name, teacher.classes) for teacher in posteriors.teachers]
+    wanted = list(zip(TEACHERS, (config.model.objects, config.model.scenes), strict=True))
+    if found != wanted:
+        raise ValueError(
+            f"{folder} has the teachers {_in_words(found)}, and {config.model.name} learns from {_in_words(wanted)}, "
+            "in this order; set model.objects and model.scenes, or name the teachers `avc teach --teacher objects=FILE "
+            "--teacher scenes=FILE`"
+        )
+    return posteriors
+
+
+def _in_words(teachers: list[tuple[str, int]]) -> str:
+    return " and ".join(f"{name} ({classes} classes)" for name, classes in teachers)
+
+
+def divergences(network: nn.Module, batch: SegmentBatch, config: SoundNetConfig) -> tuple[Tensor, Tensor]:
+    """KL(teacher ‖ student) in nats, and whether both name the same class: float32 and bool (2, R, T), objects first.
+
+    Both are 0 at the steps that a row does not have.
+    """
+    autocast = torch.autocast(batch.steps.device.type, torch.bfloat16, enabled=config.training.precision == "bf16")
+    waveform = to_waveform(batch.sounds.to(torch.float32) / 32768)
+    with autocast:
+        outputs = network(waveform)
+    own = torch.arange(batch.objects.shape[1], device=batch.steps.device) < batch.steps[:, None]
+    divergence, agree = [], []
+    for logits, seen in zip(outputs, (batch.objects, batch.scenes), strict=True):
+        student = logits.float()[..., : seen.shape[1]].transpose(1, 2).log_softmax(dim=2)
+        teacher = seen.float()
+        teacher = teacher / teacher.sum(dim=2, keepdim=True).clamp(min=1e-6)  # float16 does not add up to 1
+        divergence.append(F.kl_div(student, teacher, reduction="none").sum(dim=2) * own)
+        agree.append((student.argmax(dim=2) == teacher.argmax(dim=2)) & own)
+    return torch.stack(divergence), torch.stack(agree)
+
+
+@torch.no_grad()
+def evaluate_agreement(
+    model: nn.Module,
+    shards: Shards,
+    config: SoundNetConfig,
+    world: World,
+    *,
+    split: str,
+    passes: int = 1,
+    report: Callable[[int, int, str], None] | None = None,
+) -> tuple[Agreement, ...]:
+    """Compare the student with each teacher on the clips of a split, `passes` segments of each.
+
+    Rows go through the network one by one, so none is padded. Every rank must call it; each takes its share. The
+    network is put into evaluation mode for the while. `report`, if given, is told how many rows of this rank are done.
+    """
+    sampler = student_sampler(config, shards, split=split)
+    posteriors = teachers_of(config, shards)
+    total = passes * sampler.rows_per_epoch
+    row_ranges = [(row, row + 1) for row in range(world.rank, total, world.world_size)]
+    reader = SegmentReader(shards, posteriors, sampler)
+    tallies = [_Tally(teacher.classes, world.device) for teacher in posteriors.teachers]
+    batches = load(reader, iter(row_ranges), num_workers=config.data.num_workers, pin=world.device.type == "cuda")
+    was_training = model.training
+    model.eval()
+    try:
+        for done, batch in enumerate(batches, start=1):
+            batch = batch.to(world.device)
+            outputs = model(to_waveform(batch.sounds.to(torch.float32) / 32768))
+            for tally, logits, seen in zip(tallies, outputs, (batch.objects, batch.scenes), strict=True):
+                tally.add(logits[0].float().T, seen[0].float())
+            if report is not None:
+                report(done, len(row_ranges), "")
+        return tuple(
+            tally.agreement(teacher.name, world) for tally, teacher in zip(tallies, posteriors.teachers, strict=True)
+        )
+    finally:
+        model.train(was_training)
+
+
+class _Tally:
+    """Sums over output steps, from which all of one teacher's figures follow."""
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        self.classes = classes
+        # Steps, agreements, KL, the teacher's negative entropy; then per class: its mean, its choices, the student's.
+        self.scalars = torch.zeros(4, dtype=torch.float64, device=device)
+        self.by_class = torch.zeros(3, classes, dtype=torch.float64, device=device)
+
+    def add(self, logits: Tensor, seen: Tensor) -> None:
+        """Logits and the teacher's posteriors of one row, both float32 (T, classes)."""
+        teacher = seen / seen.sum(dim=1, keepdim=True)
+        log_student = logits.log_softmax(dim=1)
+        chosen, choice = teacher.argmax(dim=1), logits.argmax(dim=1)
+        self.scalars[0] += len(chosen)
+        self.scalars[1] += (chosen == choice).sum()
+        self.scalars[2] += F.kl_div(log_student, teacher, reduction="sum")
+        self.scalars[3] += torch.xlogy(teacher, teacher).sum()
+        self.by_class[0] += teacher.sum(dim=0)
+        self.by_class[1] += F.one_hot(chosen, self.classes).sum(dim=0)
+        self.by_class[2] += F.one_hot(choice, self.classes).sum(dim=0)
+
+    def agreement(self, teacher: str, world: World) -> Agreement:
+        sums = world.sum(torch.cat([self.scalars, self.by_class.flatten()]))
+        steps, agreed, kl, negative_entropy = sums[:4]
+        mean, chosen, choice = (torch.tensor(sums[4:], dtype=torch.float64) / steps).view(3, self.classes)
+        return Agreement(
+            teacher=teacher,
+            classes=self.classes,
+            steps=int(steps),
+            top1=agreed / steps,
+            chance=1 / self.classes,
+            constant=float(chosen.max()),
+            unpaired=float((chosen * choice).sum()),
+            kl=kl / steps,
+            kl_constant=negative_entropy / steps - float(torch.xlogy(mean, mean).sum()),
+        )

@@ -1,0 +1,83 @@
+"""The autoencoder learns to give back what it hears, SoundNet's baseline (Aytar, Vondrick and Torralba 2016)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from avc.data.prefetch import load
+from avc.data.segments import SegmentBatch, SegmentSampler, SoundReader
+from avc.distributed.world import World
+from avc.models.autoencoder import Autoencoder
+from avc.models.soundnet import to_waveform
+from avc.settings import SegmentConfig
+from avc.tasks.task import Losses, Validation
+from shards.format import TICKS_PER_SECOND
+from shards.read import Shards
+
+
+class Reconstruction:
+    """Mean squared error of the waveform, which lies in [-256, 256]; an `avc.tasks.task.Task`.
+
+    Metric: power, the waveform's mean square, which is the error of silence. Shorter rows are zero-padded, and the
+    padding is part of the loss.
+    """
+
+    metrics: tuple[str, ...] = ("power",)
+    accumulates = True
+
+    def __init__(self, config: SegmentConfig, shards: Shards) -> None:
+        self.config, self.shards = config, shards
+        self.sampler = _sampler(config, shards, split="train")
+        self.reader = SoundReader(shards, self.sampler)
+        self.summary = f"{self.sampler.longest_ticks / TICKS_PER_SECOND:g} s of sound a row"
+        self.warnings: tuple[str, ...] = ()
+
+    def network(self) -> nn.Module:
+        """The autoencoder with fresh weights from torch's global generator."""
+        return Autoencoder(self.config.model)
+
+    def loss(self, network: nn.Module, batch: SegmentBatch, *, step: int) -> Losses:
+        """The squared errors, and the powers."""
+        error, power = _error_and_power(network, batch, self.config)
+        return Losses(error, power[None])
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, world: World) -> Validation:
+        """The score is the share of the power that comes back right, 1 - error / power, on the validation split."""
+        settings = self.config.validation
+        sampler = _sampler(self.config, self.shards, split=settings.split)
+        total = settings.passes * sampler.rows_per_epoch
+        size = settings.batch_pairs
+        row_ranges = [(row, min(row + size, total)) for row in range(world.rank * size, total, world.world_size * size)]
+        pin = world.device.type == "cuda"
+        batches = load(
+            SoundReader(self.shards, sampler), iter(row_ranges), num_workers=self.config.data.num_workers, pin=pin
+        )
+        sums = torch.zeros(2, dtype=torch.float64, device=world.device)
+        model.eval()
+        for batch in batches:
+            sums += torch.stack(_error_and_power(model, batch.to(world.device), self.config))
+        model.train()
+        error, power = world.sum(sums)
+        score = max(0.0, 1 - error / power) if power > 0 else 0.0
+        return Validation(score, {"score": score, "loss": error / total, "power": power / total})
+
+
+def _sampler(config: SegmentConfig, shards: Shards, *, split: str) -> SegmentSampler:
+    return SegmentSampler(
+        shards.index,
+        shards.clips(split),
+        student=config.model.name,
+        sound_seconds=config.data.sound_seconds,
+        seed=config.run.seed,
+    )
+
+
+def _error_and_power(network: nn.Module, batch: SegmentBatch, config: SegmentConfig) -> tuple[Tensor, Tensor]:
+    autocast = torch.autocast(batch.steps.device.type, torch.bfloat16, enabled=config.training.precision == "bf16")
+    waveform = to_waveform(batch.sounds.to(torch.float32) / 32768)
+    with autocast:
+        given_back = network(waveform)
+    error = (given_back.float() - waveform).square().mean(dim=1).sum()
+    return error, waveform.square().mean(dim=1).sum()

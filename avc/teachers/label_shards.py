@@ -1,0 +1,211 @@
+"""Teachers look at the frames of a packed folder; what they see goes into sidecars of its shards.
+
+    1. a shard           its clips in the order of their keys, in groups of a few dozen frames
+    2. threads           decode the next group's pictures while the teachers are at work on this one
+    3. each teacher      pictures as it wants them → a posterior for each frame, float16
+    4. a sidecar         written aside, and renamed when it is whole
+
+A process takes one shard at a time. What a group is follows from the shard alone, and on CPUs a process computes in one
+thread, so the bytes do not depend on how many processes there are or where the work was once cut off.
+"""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avc.teachers.teacher import GROUP_FRAMES, AnyTeacher, Posterior, Source, open_teacher, try_teachers
+from shards.read import Shards
+from shards.soft_labels import (
+    Layout,
+    Sidecars,
+    Teacher,
+    Teaching,
+    begin,
+    digest_of,
+    finish,
+    frame_ticks,
+    unwritten,
+    write_sidecar,
+)
+from shards.workers import follow_parent
+
+DECODERS = 4  # threads beside each teacher
+
+Report = Callable[[int, int, str], None]
+
+
+def teach(
+    shards_folder: Path,
+    out: Path,
+    sources: Sequence[Source],
+    *,
+    spacing_ticks: int,
+    devices: Sequence[torch.device],
+    share: tuple[int, int] = (1, 1),
+    report: Report | None = None,
+) -> Sidecars | None:
+    """Write the sidecars of a packed folder, or what is missing of them, on all devices at once, a process on each.
+
+    share: (n, of), to do every of-th shard from the n-th on, as one of so many machines. Returns None where shards of
+    other machines are still missing. Raises ValueError for teachers that cannot be used and for a folder that was
+    begun with others; shards.read.BadRecord for damaged shards.
+    """
+    shards = Shards(shards_folder)
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two teachers are called the same in {', '.join(names)}; name them, as in NAME=FILE")
+    try_teachers(sources)
+    opened = [open_teacher(source, torch.device("cpu"), shards) for source in sources]
+    teachers = tuple(Teacher(s.name, eye.classes, s.sha256) for s, eye in zip(sources, opened, strict=True))
+    layout = Layout(shards, Teaching(digest_of(shards), teachers, spacing_ticks))
+    begin(out, layout.teaching)
+    number, of = share
+    mine = range(number - 1, len(shards.manifest.shards), of)
+    todo = [shard for shard in unwritten(out, layout) if shard in mine]
+    total = sum(len(layout.clips(shard)) for shard in todo)
+    done = 0
+    for shard in _teach_all(shards_folder, out, layout.teaching, sources, todo, devices):
+        done += len(layout.clips(shard))
+        if report is not None:
+            report(done, total, shards.manifest.shards[shard].name)
+    return None if unwritten(out, layout) else finish(out, layout)
+
+
+def _teach_all(
+    shards_folder: Path,
+    out: Path,
+    teaching: Teaching,
+    sources: Sequence[Source],
+    todo: Sequence[int],
+    devices: Sequence[torch.device],
+) -> Iterator[int]:
+    """Numbers of the shards as they are done; in this process where there is one device."""
+    if not todo:
+        return
+    if len(devices) == 1:
+        with _reproducibly():
+            desk = _desk(shards_folder, out, teaching, sources, devices[0])
+            for number in todo:
+                desk.write(number)
+                yield number
+        return
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    for device in devices:
+        queue.put(str(device))
+    pool = ProcessPoolExecutor(
+        min(len(devices), len(todo)),
+        mp_context=context,
+        initializer=_start,
+        initargs=(shards_folder, out, teaching, sources, queue),
+    )
+    try:
+        for future in as_completed([pool.submit(_teach_shard, shard) for shard in todo]):
+            yield future.result()
+    except BrokenProcessPool:
+        raise ChildProcessError(
+            errno.ECHILD,
+            "a teaching process ended by itself (out of memory, or killed from outside?). What was written is kept: "
+            "run the same command again, with fewer workers, and it goes on where it was",
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_own_desk: TeacherWorker  # of a worker process, which teaches many shards and opens its teachers once
+
+
+def _start(
+    shards_folder: Path,
+    out: Path,
+    teaching: Teaching,
+    sources: Sequence[Source],
+    devices: multiprocessing.SimpleQueue[str],
+) -> None:
+    global _own_desk
+    follow_parent()
+    _reproducibly().__enter__()  # for good: the process does nothing else
+    _own_desk = _desk(shards_folder, out, teaching, sources, torch.device(devices.get()))
+
+
+def _teach_shard(number: int) -> int:
+    _own_desk.write(number)
+    return number
+
+
+def _desk(
+    shards_folder: Path, out: Path, teaching: Teaching, sources: Sequence[Source], device: torch.device
+) -> TeacherWorker:
+    shards = Shards(shards_folder)
+    teachers = [open_teacher(source, device, shards) for source in sources]
+    return TeacherWorker(out, Layout(shards, teaching), teachers, device)
+
+
+@contextmanager
+def _reproducibly() -> Iterator[None]:
+    """One thread, for sums are formed in the order of the threads, and convolutions that do not vary."""
+    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    torch.set_num_threads(1)
+    try:
+        with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class TeacherWorker:
+    """The teachers of one process, on its device."""
+
+    out: Path
+    layout: Layout
+    eyes: Sequence[AnyTeacher]
+    device: torch.device
+
+    def write(self, number: int) -> None:
+        """Write the sidecar of a shard."""
+        write_sidecar(self.out, self.layout, number, self.posteriors(number))
+
+    @torch.inference_mode()
+    def posteriors(self, number: int) -> Iterator[tuple[Posterior, ...]]:
+        """What the teachers see in each clip of a shard."""
+        with ThreadPoolExecutor(DECODERS) as pool:
+            groups = iter(self._groups(number))
+            group = next(groups, [])
+            coming = [pool.submit(self._pictures, clip) for clip in group]
+            while group:
+                clips, pictures = group, [future.result() for future in coming]
+                group = next(groups, [])
+                coming = [pool.submit(self._pictures, clip) for clip in group]
+                seen = [eye.posteriors(clips, pictures, self.device) for eye in self.eyes]
+                yield from zip(*seen, strict=True)
+
+    def _groups(self, number: int) -> Iterator[list[int]]:
+        group: list[int] = []
+        frames = 0
+        for clip in self.layout.clips(number).tolist():
+            group.append(clip)
+            frames += int(self.layout.frames[clip])
+            if frames >= GROUP_FRAMES:
+                yield group
+                group, frames = [], 0
+        if group:
+            yield group
+
+    def _pictures(self, clip: int) -> Tensor:
+        """uint8 (frames, H, W, 3)."""
+        shards = self.layout.shards
+        row = shards.index[clip]
+        ticks = frame_ticks(int(row["ticks"]), int(row["every"]), self.layout.teaching.spacing_ticks)
+        return torch.from_numpy(np.stack([shards.picture(clip, tick) for tick in ticks.tolist()]))

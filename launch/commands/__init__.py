@@ -1,0 +1,1 @@
+"""The `avc` commands, a file for each group of them."""

@@ -1,0 +1,67 @@
+"""`avc audit`: whether pairs can be told apart without knowing anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launch.commands.options import Json
+
+audit = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+
+
+@audit.callback()
+def _audits() -> None:
+    """Audit packed videos and the rule by which pairs are drawn from them."""
+
+
+@audit.command()
+def shortcut(
+    shards: Annotated[Path, typer.Argument(help="Packed videos.")],
+    grid: Annotated[str, typer.Option(help="frame or free, as negatives.grid in the settings.")] = "frame",
+    max_misalignment_ticks: Annotated[int, typer.Option(min=0, help="As data.max_misalignment_ticks.")] = 25,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the pairs and the halves of the clips.")] = 0,
+    json: Json = None,
+) -> None:
+    """Can positives be told from negatives by the sound alone, or by the frame alone? Then networks will do that.
+
+    Exact: the times at which each modality is drawn, enumerated for both labels. Learnt: linear probes that hear only
+    the sound, or see only the frame, judge pairs of the half of the clips that was held out; 50 % means that they find
+    nothing. The rule is that of independent pairs; shared negatives use every frame and sound under either label.
+
+    **Example**
+
+        avc audit shortcut ~/shards --grid free
+    """
+    from dataclasses import asdict
+
+    from avc.evaluation.shortcut import GRIDS
+    from avc.evaluation.shortcut import audit as audit_shortcut
+    from launch.progress import progress
+    from launch.report.results import write_json
+    from shards.read import Shards
+
+    if grid not in GRIDS:
+        raise ValueError(f"--grid is {grid!r} and must be {' or '.join(GRIDS)}")
+    with progress("reading", unit="pairs") as report:
+        result = audit_shortcut(
+            Shards(shards),
+            grid=GRIDS[GRIDS.index(grid)],
+            max_misalignment_ticks=max_misalignment_ticks,
+            seed=seed,
+            report=report,
+        )
+    for law in result.laws:
+        same = "same law for both labels" if law.same else "LAWS DIFFER"
+        print(f"exact:  {law.of}: {same} (total variation {law.difference:.4f})")
+    for probe in result.probes:
+        low, high = probe.interval_95
+        print(
+            f"learnt: {probe.modality} alone {probe.accuracy:.1%} ({low:.1%} to {high:.1%}) on {probe.pairs:,} pairs "
+            f"of {probe.clips:,} held-out clips"
+        )
+    print(result.verdict)
+    if json is not None:
+        write_json(json, asdict(result) | {"shards": str(shards), "verdict": result.verdict})

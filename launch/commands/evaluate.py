@@ -1,0 +1,136 @@
+"""`avc eval correspondence` and `avc eval retrieval`: pairs told apart, and neighbors found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from launch.commands.options import Json, Run, ShardsOption, Split
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from avc.embedding import Features
+    from avc.evaluation.retrieval import Row
+
+
+def correspondence(
+    run: Run,
+    shards: ShardsOption = None,
+    split: Split = "validation",
+    passes: Annotated[int, typer.Option(min=1, help="How often each clip is judged in each role.")] = 10,
+    json: Json = None,
+) -> None:
+    """How often does the network tell a frame and a second of sound that belong together from a pair that does not?
+
+    Half of the pairs are positives: a frame and the second of sound around it. Half are negatives: the sound is another
+    video's. Chance is 50 %. The 95 % interval takes the pairs as independent.
+
+    **Example**
+
+        avc eval correspondence runs/ave --json ave.json
+    """
+    from launch.progress import progress
+    from launch.report.results import as_json, write_json
+    from launch.report.results import correspondence as measure_correspondence
+
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"--split is {split!r} and must be train, validation or test")
+    with progress("judging", unit="pairs") as report:
+        result = measure_correspondence(run, shards=shards, split=split, passes=passes, report=report)
+    low, high = result.interval
+    print(
+        f"AVC accuracy {result.accuracy:.1%} ({low:.1%} to {high:.1%}) on {result.pairs:,} pairs of the {split} split"
+    )
+    print(f"positives {result.positives_accuracy:.1%}, negatives {result.negatives_accuracy:.1%}, chance 50.0%")
+    if json is not None:
+        write_json(json, as_json(result) | {"run": str(run), "split": split})
+
+
+def retrieval(
+    run: Run,
+    labels: Annotated[Path, typer.Option(help="Labels: .csv or .tsv rows of file name and label, or .jsonl.")],
+    ontology: Annotated[
+        Path | None, typer.Option(help="The AudioSet ontology; relevance is then 20 − tree distance.")
+    ] = None,
+    gain: Annotated[str, typer.Option(help="exponential (2^relevance − 1) or linear.")] = "exponential",
+    features: Annotated[
+        Path | None, typer.Option(help="A .npy file of pictures' features: a row for each clip of the shards' index.")
+    ] = None,
+    shards: ShardsOption = None,
+    split: Split = "validation",
+    json: Json = None,
+) -> None:
+    """What is nearest to a frame, or to a second of sound, among all frames and all sounds: is it of the same kind?
+
+    nDCG@30 with one random frame and its second of sound for each clip: im-aud finds sounds for a frame, and so on. Two
+    clips are relevant to each other if they share a label, or more finely by the AudioSet ontology. L3-Net has a second
+    row with CCA, fitted on the training clips. The random row is measured in the same way and is the floor.
+
+    **Example**
+
+        avc eval retrieval runs/ave --labels demo-world/world/labels.jsonl
+    """
+    from dataclasses import asdict
+
+    from avc.data.labels import Ontology, flat_relevance, labeled, read_labels
+    from avc.evaluation.retrieval import GAINS, evaluate_retrieval
+    from avc.inference import load
+    from launch.progress import progress
+    from launch.report.results import write_json
+    from shards.read import Shards
+
+    if gain not in GAINS:
+        raise ValueError(f"--gain is {gain!r} and must be {' or '.join(GAINS)}")
+    network = load(run)
+    data = Shards(shards or network.config.data.shards)
+    known = labeled(data, data.clips(split), read_labels(labels))
+    relevance = Ontology(ontology).relevance(known.classes) if ontology else flat_relevance(len(known.classes))
+    given = _array(features) if features is not None else None
+    with progress("embedding", unit="views") as report:
+        rows = evaluate_retrieval(
+            network, data, known, relevance=relevance, gain=GAINS[GAINS.index(gain)], features=given, report=report
+        )
+    kind = f"{gain} gain, relevance from {'the ontology' if ontology else 'shared labels'}"
+    print(f"nDCG@30 on {len(known.clips):,} clips of the {split} split, {len(known.classes)} classes; {kind}")
+    if known.unlabeled:
+        print(f"{known.unlabeled:,} clips of the split have no label in {labels} and were left out")
+    _show(rows, clips=len(known.clips))
+    if json is not None:
+        about = {"run": str(run), "split": split, "gain": gain, "ontology": str(ontology) if ontology else None}
+        write_json(
+            json,
+            about | {"clips": len(known.clips), "unlabeled": known.unlabeled, "rows": [asdict(row) for row in rows]},
+        )
+
+
+def _show(rows: Sequence[Row], *, clips: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "im-im", "im-aud", "aud-im", "aud-aud")
+    for row in rows:
+        scores = (row.im_im, row.im_aud, row.aud_im, row.aud_aud)
+        table.add_row(row.name, *(f"{s.mean:.3f} ± {s.high - s.mean:.3f}" if s else "" for s in scores))
+    Console().print(table)
+    print("± is half of the 95 % interval over queries")
+    alone = [one.queries for row in rows for one in (row.im_im, row.aud_aud) if one]
+    if alone and min(alone) < clips:
+        print(f"im-im and aud-aud leave out {clips - min(alone):,} clips that share no class with another")
+
+
+def _array(path: Path) -> Features:
+    import numpy as np
+
+    try:
+        array = np.load(path.expanduser(), allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it holds several arrays")
+        features: Features = array.astype(np.float32)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is not a .npy file of numbers: {error}") from None
+    return features

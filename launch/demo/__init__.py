@@ -1,0 +1,1 @@
+"""The rendered world, the demo on it, and the study of the papers findings."""

@@ -1,0 +1,134 @@
+"""What makes this sound? AVOL-Net's map laid over a video or a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+import torch.nn.functional as F
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image
+
+from avc.data.media import MAX_SECONDS, read_mono, read_rgb
+from avc.inference import Network
+from launch.demo.world.video import write_video
+from shards.format import (
+    HALF_SECOND_SAMPLES,
+    SAMPLE_RATE_HZ,
+    SAMPLES_PER_TICK,
+    TICKS_PER_SECOND,
+    PackSettings,
+    centres,
+)
+from shards.media import Clip, Rejected, read
+from shards.read import decode_picture
+
+Picture = NDArray[np.uint8]
+
+# A second more than is shown at most: what goes on there is too long. The smallest side is what is shown.
+READING = PackSettings(seconds=MAX_SECONDS + 1, side=360, jpeg_quality=95, keep_silent=True, keep_still=True)
+OPACITY = 0.65  # of the heat where the map is 1; where it is 0 the picture stays as it is
+SEEN_SIDE = 1024  # pixels of the smallest side from which a picture is reduced before a network looks at it
+_BATCH = 16
+_ROWS = 256
+
+
+def overlay_video(network: Network, video: Path, out: Path, *, report: Callable[[int, int, str], None]) -> int:
+    """Write the video with the map over it, one frame a tick of 0.04 s, and with its sound; returns how many ticks.
+
+    Each tick's map is that of its frame and the second of sound around it, or the nearest whole second at the ends. The
+    file is H.264 and AAC (mono, 48 kHz) in mp4. Raises ValueError where the video cannot be used.
+    """
+    if out.suffix != ".mp4":
+        raise ValueError(f"--out is {out} and must end in .mp4")
+    if out.exists() and video.exists() and out.samefile(video):
+        raise ValueError(f"--out is {out}, the video itself; name another file")
+    try:
+        clip = read(video, READING)
+    except Rejected as error:
+        raise ValueError(f"{video} cannot be used: {error}") from None
+    if clip.ticks > MAX_SECONDS * TICKS_PER_SECOND:
+        raise ValueError(
+            f"{video} lasts more than {MAX_SECONDS} s, and all of its frames are held in memory: cut it, as "
+            f"`ffmpeg -i {video.name} -t {MAX_SECONDS} -c copy part{video.suffix}` does"
+        )
+    aside = out.with_name(f"{out.stem}.part.mp4")
+    write_video(
+        aside,
+        _overlaid(network, clip, report),
+        frame_rate=Fraction(TICKS_PER_SECOND),
+        size=(clip.width // 2 * 2, clip.height // 2 * 2),
+        sound=clip.sound.astype(np.float32) / np.float32(32768),
+        sample_rate_hz=SAMPLE_RATE_HZ,
+    )
+    aside.replace(out)
+    return clip.ticks
+
+
+def overlay_picture(network: Network, image: Path, sound: Path, out: Path) -> float:
+    """Write the picture with the map over it for the loudest second of the sound; returns the map's maximum, 0 to 1.
+
+    Raises ValueError where the picture or the sound cannot be read, or the sound is shorter than a second.
+    """
+    try:
+        picture = read_rgb(image)
+    except ValueError as error:
+        raise ValueError(f"{image} cannot be read as a picture: {error}") from None
+    second = loudest_second(_sound(sound))
+    seen = picture.reduce(max(1, min(picture.size) // SEEN_SIDE))  # in float32 the whole of it may take a gigabyte
+    map_ = network.localize(torch.from_numpy(np.array(seen))[None], torch.from_numpy(second)[None])
+    try:
+        Image.fromarray(blend(np.asarray(picture)[None], map_)[0]).save(out)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{out} cannot be written: {error}") from None
+    return float(map_.max())
+
+
+def blend(pictures: Picture, maps: torch.Tensor) -> Picture:
+    """uint8 (N, H, W, 3) pictures under the heat of float32 (N, H', W') maps, 0 to 1."""
+    smooth = F.interpolate(maps[:, None], pictures.shape[1:3], mode="bilinear")[:, 0].numpy()
+    blended = np.empty_like(pictures)
+    for top in range(0, pictures.shape[1], _ROWS):  # not all at once: float64 takes 20 times the picture's memory
+        rows = (slice(None), slice(top, top + _ROWS))
+        heat = 255 * colormaps["inferno"](smooth[rows])[..., :3]
+        cover = OPACITY * smooth[rows][..., None]
+        blended[rows] = (pictures[rows] * (1 - cover) + heat * cover).round()
+    return blended
+
+
+def loudest_second(sound: NDArray[np.float32]) -> NDArray[np.int16]:
+    """The second of a sound at 48 kHz with the most energy, begun at a multiple of 0.04 s: int16 (48000,)."""
+    energy = np.concatenate([[0], np.cumsum(sound.astype(np.float64) ** 2)])
+    starts = np.arange(0, len(sound) - SAMPLE_RATE_HZ + 1, SAMPLES_PER_TICK)
+    start = int(starts[np.argmax(energy[starts + SAMPLE_RATE_HZ] - energy[starts])])
+    second = sound[start : start + SAMPLE_RATE_HZ] * 32768
+    return second.round().clip(-32768, 32767).astype(np.int16)
+
+
+def _overlaid(network: Network, clip: Clip, report: Callable[[int, int, str], None]) -> Iterator[Picture]:
+    usable = centres(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)
+    for start in range(0, clip.ticks, _BATCH):
+        ticks = range(start, min(start + _BATCH, clip.ticks))
+        pictures = np.stack(
+            [decode_picture(clip.pictures[tick], width=clip.width, height=clip.height) for tick in ticks]
+        )[:, : clip.height // 2 * 2, : clip.width // 2 * 2]
+        firsts = [min(max(tick, usable[0]), usable[-1]) * SAMPLES_PER_TICK - HALF_SECOND_SAMPLES for tick in ticks]
+        seconds = np.stack([clip.sound[first : first + SAMPLE_RATE_HZ] for first in firsts])
+        yield from blend(pictures, network.localize(torch.from_numpy(pictures.copy()), torch.from_numpy(seconds)))
+        report(ticks.stop, clip.ticks, "")
+
+
+def _sound(path: Path) -> NDArray[np.float32]:
+    try:
+        mono, rate = read_mono(path)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as sound: {error}") from None
+    sound: NDArray[np.float32] = soxr.resample(mono, rate, SAMPLE_RATE_HZ)
+    if len(sound) < SAMPLE_RATE_HZ:
+        raise ValueError(f"{path} lasts {len(sound) / SAMPLE_RATE_HZ:.2f} s, and the network hears a second at a time")
+    return sound

@@ -1,0 +1,127 @@
+"""One HTML page with its pictures and sounds inside: nothing is read from other files or from the network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.atomic import written_aside
+
+Picture = NDArray[np.uint8]
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; color: #222 }
+h1 { font-size: 1.4rem } h2 { font-size: 1.15rem; margin-top: 2.5rem } h3 { font-size: 1rem; margin: 1.2rem 0 .3rem }
+.row { display: flex; flex-wrap: wrap; gap: .8rem } figure { margin: 0; max-width: 30rem }
+figure img { height: 11rem; max-width: 100%; display: block } .filters img { height: auto; image-rendering: pixelated }
+figcaption { font-size: .75rem; color: #666; overflow-wrap: anywhere } audio { width: 100%; height: 2rem }
+"""
+CELL = 24  # pixels of a small filter's side; waves are drawn twice as wide
+GAP = 3
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A picture and what sounds with it. picture: uint8 (H, W, 3). sound: int16 (samples,), mono."""
+
+    picture: Picture
+    caption: str
+    sound: NDArray[np.int16]
+    sample_rate_hz: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows of moments, each under its name."""
+
+    title: str
+    about: str
+    units: Sequence[tuple[str, Sequence[Moment]]]
+
+
+def write_page(
+    path: Path, *, title: str, about: str, filters: Mapping[str, Picture], sections: Sequence[Section]
+) -> int:
+    """Write the page, filters first, and return its size in bytes."""
+    parts = [f"<h1>{html.escape(title)}</h1><p>{html.escape(about)}</p>", '<h2>First filters</h2><div class="row">']
+    for name, picture in filters.items():
+        source = _data("image/png", _encoded(picture, "PNG"))
+        parts.append(
+            f'<figure class="filters"><img src="{source}" alt=""><figcaption>{html.escape(name)}</figcaption></figure>'
+        )
+    parts.append("</div>")
+    for section in sections:
+        parts.append(f"<h2>{html.escape(section.title)}</h2><p>{html.escape(section.about)}</p>")
+        for name, moments in section.units:
+            parts.append(f'<h3>{html.escape(name)}</h3><div class="row">{"".join(map(_figure, moments))}</div>')
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        # The browser itself then refuses whatever is not in the page.
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; media-src data:; '
+        "style-src 'unsafe-inline'\">"
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    ).encode(errors="backslashreplace")  # names that are not UTF-8 hold lone surrogates
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(path) as file:
+        file.write(page)
+    return len(page)
+
+
+def filter_picture(weights: NDArray[np.float32]) -> Picture:
+    """A first layer's filters side by side: (F, C, h, w) as tiles, in color where C is 3; (F, samples) as waves."""
+    tiles = [_wave(one) if weights.ndim == 2 else _tile(one) for one in weights]
+    columns = min(len(tiles), 16)
+    height, width = tiles[0].shape[:2]
+    rows = -(-len(tiles) // columns)
+    sheet = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), 255, dtype=np.uint8)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
+
+
+def _tile(weights: NDArray[np.float32]) -> Picture:
+    low, high = float(weights.min()), float(weights.max())
+    shades = 255 * (weights - low) / max(high - low, 1e-12)
+    tile = np.broadcast_to(shades.transpose(1, 2, 0), (*shades.shape[1:], 3)).round().astype(np.uint8)
+    return np.asarray(Image.fromarray(tile).resize((CELL, CELL), Image.Resampling.NEAREST))
+
+
+def _wave(weights: NDArray[np.float32]) -> Picture:
+    """One column for each sample, from the middle to its value."""
+    tile = np.full((2 * CELL, len(weights), 3), 238, dtype=np.uint8)
+    heights = np.round(weights / max(float(np.abs(weights).max()), 1e-12) * (CELL - 1)).astype(int)
+    for column, height in enumerate(heights.tolist()):
+        low, high = sorted((CELL, CELL - height))
+        tile[low : high + 1, column] = (40, 70, 160)
+    return tile
+
+
+def _figure(moment: Moment) -> str:
+    picture = _data("image/jpeg", _encoded(moment.picture, "JPEG"))
+    sound = io.BytesIO()
+    soundfile.write(sound, moment.sound, moment.sample_rate_hz, format="FLAC", subtype="PCM_16")
+    return (
+        f'<figure><img src="{picture}" alt=""><audio controls src="{_data("audio/flac", sound.getvalue())}"></audio>'
+        f"<figcaption>{html.escape(moment.caption)}</figcaption></figure>"
+    )
+
+
+def _encoded(picture: Picture, kind: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, kind, quality=88)
+    return stream.getvalue()
+
+
+def _data(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

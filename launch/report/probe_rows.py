@@ -1,0 +1,265 @@
+"""The rows of a transfer table: which features stand beside which, and how each is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from avc.config import load_config
+from avc.data.labeled_sets import LabeledSet
+from avc.evaluation.classifiers import Classifier, Integers, softmax_layer, svm
+from avc.evaluation.extraction import Extraction, Extractor, Identity, Item, extract, file_identity
+from avc.evaluation.image import picture_features
+from avc.evaluation.linear import STRENGTHS, Features, LinearResult, cross_validate, learn_from_few
+from avc.evaluation.sound import (
+    autoencoder_features,
+    embedding_features,
+    mfcc_features,
+    soundnet_features,
+    trunk_features,
+)
+from avc.inference import load, read_run
+from avc.models import build
+from avc.models.autoencoder import Autoencoder
+from avc.models.pair import PairNetwork
+from avc.models.released import load_soundnet
+from avc.models.soundnet import SoundNet
+from avc.settings import ModelSettings, PairConfig, SoundNetModel, TowerSettings
+from launch.progress import progress
+from launch.report.linear_table import Row
+
+DRAWS = 10  # of few labeled items
+FEW_STRENGTH = 0.01  # as in SoundNet's released code
+TRUNK_LAYERS = {"conv4_2": trunk_features, "embedding": embedding_features}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Features and the linear classifier on top of them."""
+
+    extractor: Extractor[Path]
+    classifier: Classifier
+
+
+def sound_candidates(
+    paths: Sequence[Path], *, layer: str | None, window: float | None, usual_window: float, seed: int
+) -> list[Candidate]:
+    """Each network, the same network untrained, and MFCC.
+
+    window: seconds of SoundNet's windows; `usual_window`, the released code's for the data set, where it is None.
+    Raises ValueError where a path is neither run, weights nor settings, or its network has no such layer.
+    """
+    seconds = usual_window if window is None else window
+    if not 0 < seconds <= 60:
+        raise ValueError(f"--window is {seconds:g} s and must be more than 0 and at most 60")
+    candidates: list[Candidate] = []
+    for path, title in titles(paths).items():
+        settings = None if path.suffix == ".safetensors" else settings_of(path)
+        if not isinstance(settings, TowerSettings):
+            found = _waveform(path, title, settings, layer=layer, seconds=seconds, seed=seed)
+        else:
+            found = _trunk(path, title, layer=layer or "conv4_2", window=window, seed=seed)
+        candidates += found
+    return [*_once(candidates), Candidate(mfcc_features(seconds=seconds), svm(standardize=True))]
+
+
+def image_candidates(paths: Sequence[Path], *, seed: int) -> list[Candidate]:
+    """Each network and the same network untrained. Raises ValueError for one that sees no pictures."""
+    candidates: list[Candidate] = []
+    for path, title in titles(paths).items():
+        if path.suffix == ".safetensors":
+            raise ValueError(f"{path} is a SoundNet, which sees no pictures; give the folder of a run")
+        for name, model, config in networks(path, title, seed):
+            candidates.append(Candidate(picture_features(model, config.data, name=name), softmax_layer))
+    return _once(candidates)
+
+
+def titles(paths: Sequence[Path]) -> dict[Path, str]:
+    """What each path is called: its last part, and as many before it as it takes to tell all of them apart."""
+    whole = {path: path.resolve().parts for path in paths}
+    for last in range(1, max(map(len, whole.values())) + 1):
+        found = {path: "/".join(parts[-last:]) for path, parts in whole.items()}
+        if len(set(found.values())) == len(set(whole.values())):
+            break
+    return found
+
+
+def _once(candidates: list[Candidate]) -> list[Candidate]:
+    """Without the untrained networks that several runs have in common."""
+    return list({(one.extractor.name, one.extractor.key): one for one in candidates}.values())
+
+
+def _waveform(
+    path: Path, title: str, settings: ModelSettings | None, *, layer: str | None, seconds: float, seed: int
+) -> list[Candidate]:
+    trained: list[tuple[str, SoundNet | Autoencoder]] = []
+    released = settings is None
+    if settings is None:
+        soundnet = load_soundnet(path)
+        trained = [(f"{soundnet.name} of {title}", soundnet)]
+        settings = SoundNetModel(name=soundnet.name)
+    elif path.is_dir():
+        network = build(settings)
+        network.load_state_dict(load_file(read_run(path)[1]))
+        trained = [(f"{settings.name} of {title}", network)]
+    torch.manual_seed(seed)
+    fresh = (f"{settings.name} untrained, width {settings.width:g}, seed {seed}", build(settings))
+    found: list[Candidate] = []
+    for name, network in [*trained, fresh]:
+        if isinstance(network, Autoencoder):
+            if layer is not None:
+                raise ValueError(f"--layer is {layer!r}, but of {path} there is conv4 alone; leave --layer out")
+            extractor = autoencoder_features(network, name=name, seconds=seconds)
+        else:
+            extractor = soundnet_features(network, name=name, layer=layer or "pool5", seconds=seconds)
+        # The released code takes the released network's features as they are. Others' have no scale that would fit C.
+        as_it_is = released and not found
+        found.append(Candidate(extractor, svm(standardize=not as_it_is)))
+    return found
+
+
+def _trunk(path: Path, title: str, *, layer: str, window: float | None, seed: int) -> list[Candidate]:
+    if layer not in TRUNK_LAYERS:
+        raise ValueError(f"--layer is {layer!r} and must be one of {', '.join(TRUNK_LAYERS)} for {path}")
+    if window not in (None, 1.0):
+        raise ValueError(f"--window is {window:g}, but {path} hears 1 s at a time; leave --window out")
+    return [
+        Candidate(TRUNK_LAYERS[layer](model, name=name), svm(standardize=True))
+        for name, model, _ in networks(path, title, seed)
+    ]
+
+
+def measure(
+    candidates: Sequence[Candidate], labeled: LabeledSet, *, devices: str, strength: float | None, cache: Path
+) -> list[Row]:
+    """Features and folds of each candidate; `strength` is the C of every fold, or None to choose it."""
+    labels = np.array([file.label for file in labeled.files])
+    folds = np.array([file.fold for file in labeled.files])
+    files = [file.path for file in labeled.files]
+    rows = []
+    for candidate in candidates:
+        found = features_of(candidate.extractor, files, identify=file_identity, devices=devices, cache=cache)
+        result = classify(
+            found.features,
+            labels,
+            folds,
+            tested_folds=labeled.tested_folds,
+            classifier=candidate.classifier,
+            strength=strength,
+        )
+        rows.append(Row(candidate.extractor.name, result, found.unreadable, found.padded))
+    return rows
+
+
+def features_of(
+    extractor: Extractor[Item],
+    items: Sequence[Item],
+    *,
+    identify: Callable[[Item], Identity],
+    devices: str,
+    cache: Path,
+) -> Extraction:
+    """`avc.evaluation.extraction.extract` with progress on standard error."""
+    with progress(f"features: {extractor.name}", unit="items") as report:
+        chosen = named_devices(devices)
+        return extract(extractor, items, identify=identify, devices=chosen, cache=cache, report=report)
+
+
+def classify(
+    features: Features,
+    labels: Integers,
+    folds: Integers,
+    *,
+    tested_folds: Sequence[int],
+    classifier: Classifier,
+    strength: float | None,
+) -> LinearResult:
+    """`avc.evaluation.linear.cross_validate` with progress on standard error.
+
+    strength: the C of every fold; None has it chosen on training folds. Raises ValueError for one that is not above 0.
+    """
+    _refuse(strength)
+    with progress("classifying", unit="trainings") as report:
+        return cross_validate(
+            features,
+            labels,
+            folds,
+            tested_folds=tested_folds,
+            classifier=classifier,
+            strengths=STRENGTHS if strength is None else (strength,),
+            report=report,
+        )
+
+
+def classify_from_few(
+    features: Features,
+    labels: Integers,
+    folds: Integers,
+    *,
+    per_class: int,
+    classifier: Classifier,
+    strength: float | None,
+) -> LinearResult:
+    """`avc.evaluation.linear.learn_from_few` in DRAWS draws; strength: None is FEW_STRENGTH, for there are no folds to
+    choose it on. Raises ValueError for one that is not above 0."""
+    _refuse(strength)
+    return learn_from_few(
+        features,
+        labels,
+        folds,
+        per_class=per_class,
+        draws=DRAWS,
+        classifier=classifier,
+        strength=FEW_STRENGTH if strength is None else strength,
+    )
+
+
+def _refuse(strength: float | None) -> None:
+    if strength is not None and not strength > 0:
+        raise ValueError(f"--strength is {strength:g} and must be more than 0")
+
+
+def settings_of(path: Path) -> ModelSettings:
+    """What the network of a run, or of a file of settings, is."""
+    return (load_config(path) if path.suffix in (".yaml", ".yml") else read_run(path)[0]).model
+
+
+def networks(path: Path, title: str, seed: int) -> list[tuple[str, PairNetwork, PairConfig]]:
+    """The run's network, if `path` is a run, and an untrained one of the same settings, each with its name."""
+    trained = []
+    if path.suffix in (".yaml", ".yml"):
+        config = load_config(path)
+        if not isinstance(config, PairConfig):
+            raise ValueError(f"{config.model.name} only hears; what is asked for needs a pair of towers")
+    else:
+        network = load(path)
+        config = network.config
+        trained = [(f"{config.model.name} of {title}", network.model, config)]
+    torch.manual_seed(seed)
+    size = f"width {config.model.width:g}{'' if config.model.stride else ', no stride'}"
+    return [*trained, (f"{config.model.name} untrained, {size}, seed {seed}", build(config.model).eval(), config)]
+
+
+def named_devices(names: str) -> list[torch.device]:
+    """The devices of a list such as cuda:0,cuda:1; `auto` is every GPU, or else the CPU.
+
+    Raises ValueError for what is no device, or not here.
+    """
+    if names == "auto":
+        count = torch.cuda.device_count()
+        return [torch.device("cuda", number) for number in range(count)] or [torch.device("cpu")]
+    try:
+        devices = [torch.device(name) for name in names.split(",")]
+    except RuntimeError:
+        raise ValueError(f"--devices is {names!r} and must name devices, such as cpu or cuda:0,cuda:1") from None
+    for device in devices:
+        if device.type not in ("cpu", "cuda"):
+            raise ValueError(f"--devices names {device}, and features are computed on cpu and cuda alone")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ValueError(f"--devices names {device}, and there are {torch.cuda.device_count()} GPUs here")
+    return devices

@@ -1,0 +1,1 @@
+"""SLURM, by submitit: jobs, arrays of packing tasks, what becomes of them."""

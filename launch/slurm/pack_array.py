@@ -1,0 +1,154 @@
+"""Packing as a SLURM job array, and the merge as a job that waits for it.
+
+::
+
+    avc submit-pack ──► lists the inputs once ──► job array: PackTask 1 ... N, a node's cores each
+                                                  └── afterok ──► Merge
+
+A task that SLURM warns, kills or moves queues again and goes on where its journal ends; nothing depends on the warning.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import submitit
+
+from avc.runs.events import FOLDER
+from launch.progress import progress
+from launch.report.packed import show_packed
+from launch.slurm.cluster_file import Cluster, check_for_script
+from launch.slurm.jobs import executor, require_slurm, submit_job
+from shards.format import PackSettings
+from shards.merge import merge
+from shards.pack import pack_sources
+from shards.sources import Source
+from shards.split import Splitter
+from shards.tasks import Task, make_folder, share_out
+
+
+@dataclass(frozen=True)
+class PackTask:
+    """What one task of the array runs. out: absolute."""
+
+    task: Task
+    sources: list[Source]  # its share
+    out: Path
+    settings: PackSettings
+    splitter: Splitter
+    workers: int
+    time_limit_seconds: float
+    shard_bytes: int
+
+    def __call__(self) -> None:
+        paths = [source.path for source in self.sources if not source.problem]
+        if paths and not any(map(os.path.exists, paths)):
+            raise ValueError(
+                f"none of the {len(paths):,} inputs of {self.task.name} is on {socket.gethostname()}: they must "
+                "lie under the same name on the nodes as where they were submitted"
+            )
+        with progress("packing", unit="videos") as report:
+            summary = pack_sources(
+                self.sources,
+                self.out,
+                self.settings,
+                self.splitter,
+                task=self.task,
+                workers=self.workers,
+                time_limit_seconds=self.time_limit_seconds,
+                shard_bytes=self.shard_bytes,
+                progress=report,
+            )
+        show_packed(self.out / self.task.name, summary.manifest)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """For submitit, when time is up or the node is wanted: queue the same again."""
+        return submitit.helpers.DelayedSubmission(self)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What the job after the array runs. out: absolute."""
+
+    out: Path
+
+    def __call__(self) -> None:
+        show_packed(self.out, merge(self.out))
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """For submitit: queue the same again."""
+        return submitit.helpers.DelayedSubmission(self)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The numbers of the jobs, how many inputs each task has, and where the logs go."""
+
+    array: str
+    merge: str
+    shares: list[int]
+    logs: Path
+
+
+def submit_pack(
+    sources: Sequence[Source],
+    out: Path,
+    settings: PackSettings,
+    splitter: Splitter,
+    *,
+    cluster: Cluster,
+    tasks: int,
+    time_limit_seconds: float,
+    shard_bytes: int,
+) -> Submitted:
+    """Submit the packing of what `shards.pack.list_inputs` has listed.
+
+    Each task takes one node's cores and memory by the cluster file. Raises ValueError where there is no SLURM, when
+    sbatch refuses, and for an `out` that holds something else.
+    """
+    require_slurm()
+    if tasks < 1:
+        raise ValueError(f"--tasks is {tasks} and must be at least 1")
+    out = out.expanduser().resolve()
+    check_for_script(str(out), "--out")
+    workers = cluster.ranks_per_node * cluster.cpus_per_rank
+    node = cluster.model_copy(update={"ranks_per_node": 1, "cpus_per_rank": workers})
+    everyone = [Task(number, tasks) for number in range(1, tasks + 1)]
+    for task in everyone:
+        make_folder(out, task)
+    shares = share_out(sources, tasks)
+    array = _executor(node, out, name="avc-pack")
+    array.update_parameters(slurm_array_parallelism=tasks)
+    try:
+        with array.batch():
+            jobs = [
+                array.submit(
+                    PackTask(
+                        task,
+                        share,
+                        out,
+                        settings,
+                        splitter,
+                        workers=workers,
+                        time_limit_seconds=time_limit_seconds,
+                        shard_bytes=shard_bytes,
+                    )
+                )
+                for task, share in zip(everyone, shares, strict=True)
+            ]
+    except submitit.core.utils.FailedJobError as error:
+        raise ValueError(f"sbatch refuses the tasks: {' '.join(str(error).split())}") from None
+    number = str(jobs[0].job_id).partition("_")[0]
+    after = _executor(node, out, name="avc-merge")
+    # Without the second one, a merge whose tasks have failed would wait in the queue for ever.
+    more = {"requeue": True, "kill-on-invalid-dep": "yes"} | cluster.sbatch
+    after.update_parameters(slurm_dependency=f"afterok:{number}", slurm_additional_parameters=more)
+    return Submitted(number, submit_job(after, Merge(out)), [len(share) for share in shares], out / FOLDER)
+
+
+def _executor(cluster: Cluster, out: Path, *, name: str) -> submitit.AutoExecutor:
+    return executor(cluster, out / FOLDER, name=name, nodes=1, tasks_per_node=1, gpus=False, afterwards=[])

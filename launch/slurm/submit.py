@@ -1,0 +1,112 @@
+"""From a configuration and a cluster file to a job, refusing before it is queued whatever could not work."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from avc.config import dump_config, load_config
+from avc.runs.events import FOLDER, JOB, submitted_job
+from avc.settings import Config
+from launch.config_file import find_config
+from launch.slurm.cluster_file import Cluster, check_for_script, load_cluster
+from launch.slurm.jobs import (
+    SUBMITTED,
+    TrainingJob,
+    concluding,
+    executor,
+    looking,
+    queue_state,
+    require_slurm,
+    submit_job,
+)
+from shards.atomic import written_aside
+from shards.format import MANIFEST
+
+OVER = (
+    *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"),
+    "PREEMPTED",
+)
+
+
+def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -> tuple[str, Config, Cluster]:
+    """Queue the training that a configuration describes on the nodes that a cluster file describes; the job's number.
+
+    Raises ValueError for what is wrong with either, for a folder that cannot be written, shards that are missing, a
+    batch that cannot be divided over the ranks, a run that is in the queue already, and where there is no SLURM.
+    """
+    cluster = load_cluster(cluster_path)
+    config = _absolute(load_config(find_config(config_path), overrides))
+    for name, path in (("run.dir", config.run.dir), ("data.shards", config.data.shards)):
+        check_for_script(str(path), name)
+    require_slurm()
+    _refuse_device(config, cluster)
+    _refuse_impossible(config, cluster)
+    _refuse_queued(config.run.dir)
+    folder = config.run.dir / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with written_aside(folder / SUBMITTED) as file:
+            file.write(dump_config(config).encode())
+    except OSError as error:
+        raise ValueError(f"the run's folder {config.run.dir} cannot be written: {error.strerror}") from None
+    built = executor(
+        cluster,
+        folder,
+        name=config.run.dir.name,
+        nodes=cluster.nodes,
+        tasks_per_node=cluster.ranks_per_node,
+        gpus=cluster.gpus,
+        beforehand=looking(config.run.dir, [folder / SUBMITTED, config.data.shards / MANIFEST]),
+        afterwards=concluding(config.run.dir),
+    )
+    job = submit_job(built, TrainingJob(config.run.dir, cluster))
+    with written_aside(folder / JOB) as file:
+        file.write(json.dumps({"job": int(job), "at": time.time()}).encode())
+    return job, config, cluster
+
+
+def _absolute(config: Config) -> Config:
+    """The same settings for a process that starts in another folder."""
+    run = config.run.model_copy(update={"dir": Path(os.path.abspath(config.run.dir))})
+    data = config.data.model_copy(update={"shards": Path(os.path.abspath(config.data.shards))})
+    return config.model_copy(update={"run": run, "data": data})
+
+
+def _refuse_device(config: Config, cluster: Cluster) -> None:
+    if cluster.gpus and config.training.device == "cpu":
+        raise ValueError("training.device is cpu and the cluster file asks for GPUs; set one of them otherwise")
+    if not cluster.gpus and config.training.device == "cuda":
+        raise ValueError("training.device is cuda and the cluster file has gpus: false; set one of them otherwise")
+
+
+def _refuse_impossible(config: Config, cluster: Cluster) -> None:
+    """What the ranks would find out at their start, found out here."""
+    from avc.data.sharding import shard_batch
+    from avc.runs.resuming import digests, resume
+    from avc.tasks import task_of
+    from shards.read import Shards
+
+    shards = Shards(config.data.shards)
+    task = task_of(config, shards)
+    shard_batch(
+        task.sampler,
+        batch_pairs=config.optim.batch_pairs,
+        micro_batch_pairs=config.optim.micro_batch_pairs,
+        rank=0,
+        world_size=cluster.world_size,
+        accumulate=task.accumulates,
+    )
+    resume(config, digests(config, shards))
+
+
+def _refuse_queued(run: Path) -> None:
+    job = submitted_job(run)
+    state = queue_state(job) if job is not None else None
+    if state is not None and state[0] not in OVER:
+        raise ValueError(
+            f"{run} has job {job} in the queue, which is {state[0]}; let it go on, or end it: scancel {job}"
+        )

@@ -1,0 +1,55 @@
+"""How a command ends that cannot go on: one paragraph, and an exit status."""
+
+from __future__ import annotations
+
+import errno
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+THE_USERS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS)
+THE_MACHINES = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ECHILD),
+)
+
+
+@contextmanager
+def user_errors(command: str) -> Iterator[None]:
+    """End the process with status 2 for the user's mistake, 1 for a full disk, a killed helper or a damaged record.
+
+    Whatever else is raised is ours, and goes on as it is. Names that cannot be printed, as they are not UTF-8 or have
+    letters that the terminal lacks, are printed as escapes.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it
+    try:
+        yield
+    except Exception as error:
+        status = _status(error)
+        if status is None:
+            raise
+        from launch.progress import printable
+
+        print(f"{command}: {printable(_paragraph(error))}", file=sys.stderr)
+        sys.exit(status)
+
+
+def _status(error: Exception) -> int | None:
+    if isinstance(error, OSError):
+        return 2 if error.errno in THE_USERS else 1 if error.errno in THE_MACHINES else None
+    if isinstance(error, ValueError):
+        return 2
+    reading = sys.modules.get("shards.read")  # not imported for this: --help answers at once
+    return 1 if reading is not None and isinstance(error, reading.BadRecord) else None
+
+
+def _paragraph(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is not None and isinstance(error, pydantic.ValidationError):
+        found = [f"{'.'.join(map(str, one['loc']))} is {one['input']!r}: {one['msg']}" for one in error.errors()]
+        return "; ".join(found)
+    return " ".join(str(error).split("\n"))

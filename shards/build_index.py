@@ -1,0 +1,162 @@
+"""Building the index of a packed folder from its journal: the tables, the list of rejections, and the manifest last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from shards.atomic import sync_folder, written_aside
+from shards.format import CLIPS, FLOW, FORMAT_VERSION, MANIFEST, PICTURES, SPLITS, PackSettings, Reason
+from shards.index import LARGEST_MANIFEST, Manifest, ShardFile, StoredFile
+from shards.journal import Event, Packed, Rejection
+
+REJECTED = "rejected.tsv"  # name, reason and detail of every input that is not in the shards, for people
+
+
+def write_index(folder: Path, settings: PackSettings, events: Iterable[Event]) -> Manifest:
+    """Write clips.npy, pictures.npy, perhaps flow.npy, rejected.tsv and then manifest.json from a journal's events.
+
+    Every shard must be complete. Raises ValueError when a key is there twice: one packing cannot do that, tasks that
+    packed changing files can.
+    """
+    shards: dict[str, ShardFile] = {}
+    shard_rows: dict[str, int] = {}  # in the order of their first records, which is the same for every run
+    packed = bytearray()  # of the index's rows
+    starts: list[np.ndarray] = []  # of each row's pictures
+    flow_starts: list[np.ndarray] = []
+    names: set[tuple[str, int | None]] = set()
+    rejected: dict[tuple[str, int | None], Rejection] = {}
+    for event in events:
+        if isinstance(event, ShardFile):
+            shards[event.name] = event
+            continue
+        name = event.source.name, event.source.offset
+        if isinstance(event, Rejection):
+            rejected[name] = event
+            continue
+        names.add(name)
+        shard_row = shard_rows.setdefault(event.shard, len(shard_rows))
+        # Python's objects would take ten times the memory: a large set has millions of clips.
+        packed += _row(folder, event, shard_row=shard_row, settings=settings).tobytes()
+        starts.append(np.cumsum([0, *event.picture_sizes], dtype=np.uint32))
+        if settings.flow:
+            flow_starts.append(np.cumsum([0, *event.flow_sizes], dtype=np.uint32))
+    clips = np.frombuffer(packed, dtype=settings.clip_type)
+    order = np.argsort(clips["key"], kind="stable")
+    clips = clips[order]
+    _check_that_keys_differ(folder, clips, [*shard_rows])
+    clips["first_picture"] = _firsts(starts, order)
+    if settings.flow:
+        clips["first_flow"] = _firsts(flow_starts, order)
+    # It was tried again and packed, by this task or, when its size was first unknown, by another one.
+    left = [rejection for name, rejection in rejected.items() if name not in names]
+
+    with written_aside(folder / CLIPS) as file:
+        np.save(file, clips, allow_pickle=False)
+    _write_starts(folder / PICTURES, starts, order)
+    if settings.flow:
+        _write_starts(folder / FLOW, flow_starts, order)
+    with written_aside(folder / REJECTED) as file:
+        file.writelines(sorted(map(_line, left)))
+
+    splits = Counter(clips["split"].tolist())
+    reasons = Counter(rejection.reason for rejection in left)
+    manifest = Manifest(
+        format=FORMAT_VERSION,
+        settings=settings,
+        shards=tuple(shards[name] for name in shard_rows),
+        tables=tuple(_stored(folder, name) for name in (CLIPS, PICTURES, *([FLOW] if settings.flow else []))),
+        packed={split: splits[code] for code, split in enumerate(SPLITS)},
+        rejected={reason.value: reasons[reason] for reason in Reason if reasons[reason]},
+    )
+    content = json.dumps(asdict(manifest) | {"settings": settings.written()}, indent=1).encode("ascii") + b"\n"
+    if len(content) > LARGEST_MANIFEST:
+        raise ValueError(
+            f"{folder} has {len(shards):,} shards, more than a manifest can list: pack again with a larger --shard-mb"
+        )
+    with written_aside(folder / MANIFEST) as file:
+        file.write(content)
+    return manifest
+
+
+def remove_manifest(folder: Path) -> None:
+    """Mark the folder as one that is being packed."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    sync_folder(folder)
+
+
+def _check_that_keys_differ(folder: Path, clips: np.ndarray, shards: Sequence[str]) -> None:
+    twice = np.flatnonzero(clips["key"][1:] == clips["key"][:-1])
+    if len(twice):
+        key = str(clips["key"][twice[0]], "ascii")
+        first, second = (folder / shards[row] for row in clips["shard"][twice[0] : twice[0] + 2])
+        raise ValueError(
+            f"record {key} is in {first} and in {second}, and {len(twice) - 1} more are in two tasks: videos changed "
+            f"while they were packed. Remove {first.parent} and {second.parent}, pack these tasks again, and merge"
+        )
+
+
+def _firsts(starts: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:
+    """Where each clip's starts begin when they follow each other in this order."""
+    owned = np.array([len(starts[place]) for place in order], dtype=np.uint64)
+    firsts: np.ndarray = np.cumsum(owned) - owned
+    return firsts
+
+
+def _write_starts(path: Path, starts: Sequence[np.ndarray], order: np.ndarray) -> None:
+    with written_aside(path) as file:
+        # Row by row, and not by np.save: half a million clips' table need not be in memory twice.
+        header = {"descr": "<u4", "fortran_order": False, "shape": (sum(map(len, starts)),)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for place in order:
+            file.write(starts[place].astype("<u4").tobytes())
+
+
+def _row(folder: Path, event: Packed, *, shard_row: int, settings: PackSettings) -> np.ndarray:
+    columns = {"mjpeg": "mjpeg", "sound": settings.sound, "json": "json"}
+    if settings.flow:
+        columns["flow"] = "flow.mjpeg"
+    if lacking := columns.values() - event.members.keys():
+        raise ValueError(
+            f"the journal of {folder} does not say where record {event.key} has its {min(lacking)}: it is damaged. "
+            "Restore it, or pack again into a new folder"
+        )
+    members = {name: event.members[extension] for name, extension in columns.items()}
+    values = {
+        "key": event.key.encode("ascii"),
+        "split": SPLITS.index(event.split),
+        "shard": shard_row,
+        "ticks": event.ticks,
+        "every": settings.every,
+        "width": event.width,
+        "height": event.height,
+        "first_picture": 0,
+        "first_flow": 0,
+        "sound_from": event.sound_from,
+        "sound_to": event.sound_to,
+    }
+    for name, member in members.items():
+        values |= {f"{name}_offset": member.offset, f"{name}_size": member.size, f"{name}_crc": member.crc}
+    assert settings.clip_type.names is not None
+    return np.array(tuple(values[name] for name in settings.clip_type.names), dtype=settings.clip_type)
+
+
+def _stored(folder: Path, name: str) -> StoredFile:
+    with open(folder / name, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return StoredFile(name=name, bytes=file.tell(), sha256=digest)
+
+
+def _line(rejection: Rejection) -> bytes:
+    fields = (rejection.source.name, rejection.reason.value, rejection.detail)
+    return "\t".join(map(_on_one_line, fields)).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _on_one_line(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")

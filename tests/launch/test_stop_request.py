@@ -1,0 +1,57 @@
+"""A training that is asked to stop, from a terminal or by torchrun, loses no step."""
+
+import signal
+
+import pytest
+
+from launch.stop_request import StopRequest
+from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
+
+SAVED = "stopped and saved; the same command goes on from this step"
+
+
+@pytest.fixture(scope="module")
+def config(small_world, tmp_path_factory):
+    # Without a stop, nothing is saved before the end, and the end is far away.
+    changes = {"validation": {"every_steps": 0}, "checkpoint": {"every_steps": 1000}, "data": {"num_workers": 1}}
+    return write_config(tmp_path_factory.mktemp("asked"), small_world, training={"steps": 1000}, **changes)
+
+
+def test_ctrl_c_saves_at_the_step_and_the_same_command_goes_on_with_the_same_bits(config, tmp_path) -> None:
+    asked = Training(config, tmp_path / "asked")
+    asked.wait_for_step(2)
+    asked.signal(signal.SIGINT)  # to the loader's worker too, as a terminal does
+    said = asked.finish(status=128 + signal.SIGINT)
+    assert SAVED in said and "Traceback" not in said
+    stopped_at = metrics(tmp_path / "asked")[-1]["step"]
+    for run in ("asked", "whole"):
+        Training(config, tmp_path / run, f"training.steps={stopped_at + 2}").finish()
+    steps = [line["step"] for line in metrics(tmp_path / "asked")]
+    assert steps == list(range(1, stopped_at + 3))
+    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "asked"))
+
+
+def test_ended_by_its_scheduler_torchrun_leaves_the_ranks_time_to_save_at_one_step(config, tmp_path) -> None:
+    asked = Training(config, tmp_path / "asked", world_size=2)
+    asked.wait_for_step(2)
+    asked.process.send_signal(signal.SIGTERM)  # to torchrun alone, which passes it on
+    said, _ = asked.process.communicate(timeout=120)
+    assert asked.process.returncode != 0 and said.count(SAVED) == 1
+    stopped_at = metrics(tmp_path / "asked")[-1]["step"]
+    again = Training(config, tmp_path / "asked", f"training.steps={stopped_at + 1}", world_size=2)
+    assert f"step {stopped_at}" in again.finish()
+    assert [line["step"] for line in metrics(tmp_path / "asked")] == list(range(1, stopped_at + 2))
+
+
+def test_a_second_ctrl_c_interrupts_at_once_and_afterwards_all_is_as_it_was() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with StopRequest(signal.SIGINT, signal.SIGTERM) as asked:
+        assert not asked()
+        signal.raise_signal(signal.SIGINT)
+        assert asked()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert asked.signals() == {signal.SIGINT, signal.SIGTERM}
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
