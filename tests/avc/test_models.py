@@ -134,3 +134,18 @@ def test_every_trunk_keeps_what_it_says_of_itself(name, stride) -> None:
     assert maps.min() < 0
     torch.testing.assert_close(trunk(x), maps.relu())
     assert trunk.stem.weight.shape[1] == 3
+
+
+@pytest.mark.parametrize("name", ["l3", "ave", "avol"])
+def test_networks_take_another_trunk(name) -> None:
+    model = fresh(name, width=0.0625, trunk="resnet18").eval()
+    image, audio = model(torch.randn(2, 3, 64, 64), torch.rand(2, 1, 257, 199))
+    assert model.compare(image, audio).shape == (2, 2)
+    assert model.vision.stride == 32
+
+
+def test_the_resnet_has_the_weights_of_the_published_one() -> None:
+    with torch.device("meta"):
+        trunk = build_trunk("resnet18", 3, width=1.0, stride=True)
+    assert parameter_count(trunk) == 11_689_512 - (512 * 1000 + 1000)  # ImageNet's, without its classifier
+    assert {"layer1.0.conv1.weight", "layer4.0.downsample.0.weight", "bn1.running_mean"} <= set(trunk.state_dict())

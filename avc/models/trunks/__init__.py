@@ -11,6 +11,7 @@ from avc.networks import resolve
 
 TRUNKS = {
     "vgg": "avc.models.trunks.vgg:VGG",
+    "resnet18": "avc.models.trunks.resnet:ResNet18",
 }
 
 
