@@ -64,6 +64,13 @@ NETWORKS = {
         task="avc.tasks.correspondence:Correspondence",
         about="compares audio with every place of an image, and so localizes it (Objects that Sound)",
     ),
+    "ave_nce": NetworkSpec(
+        title="AVE-Net, contrastive",
+        model="avc.models.ave_nce:ContrastiveAVENet",
+        config=PairTrunkConfig,
+        task="avc.tasks.contrastive:Contrastive",
+        about="AVE-Net's towers under InfoNCE over all pairs of the batch (the loss is CLIP's)",
+    ),
     "supervised": NetworkSpec(
         title="supervised",
         model="avc.models.supervised:SupervisedNet",

@@ -1,0 +1,47 @@
+"""Contrastive learning: each frame finds its audio, and each audio its frame, among all of the global batch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from avc.data.batch import Batch
+from avc.distributed.world import gather_rows
+from avc.models.ave_nce import ContrastiveAVENet
+from avc.settings import PairConfig
+from avc.tasks.correspondence import Correspondence, autocast, forward
+from avc.tasks.task import Losses
+from shards.read import Shards
+
+
+class Contrastive(Correspondence):
+    """Symmetric InfoNCE over the views of all ranks (CLIP, figure 3); copies of one clip are no negatives.
+
+    The comparison of two embeddings is trained beside it on the plan's pairs, without a say in the embeddings.
+    """
+
+    metrics: tuple[str, ...] = ("accuracy", "recall_at_1")
+    accumulates = False
+
+    def __init__(self, config: PairConfig, shards: Shards) -> None:
+        if config.negatives.source != "shared":
+            raise ValueError(f"{config.model.name} needs negatives.source: shared, where each view is read once")
+        super().__init__(config, shards)
+
+    def loss(self, network: ContrastiveAVENet, batch: Batch, *, step: int) -> Losses:  # type: ignore[override]
+        """Per view, the cross-entropies of both directions; and pairs and views that were judged rightly."""
+        image, audio = forward(network, batch, self.config, augment=True)
+        with autocast(batch.label.device, self.config):
+            compared = network.compare(image.detach()[batch.pair_frame], audio.detach()[batch.pair_audio]).float()
+        positive = batch.pair_audio[: len(image)]  # of the frames in their order: the first half of the pairs
+        views = (image, batch.frame_clip), (audio[positive], batch.audio_clip[positive])
+        total = F.cross_entropy(compared, batch.label, reduction="sum")
+        found = total.new_zeros(())
+        for (queries, clip), (keys, key_clip) in (views, views[::-1]):
+            (keys, own), (key_clip, _) = gather_rows(keys), gather_rows(key_clip)
+            copies = (clip[:, None] == key_clip).scatter(1, own[:, None], False)
+            logits = (network.scale * queries @ keys.T).masked_fill(copies, -torch.inf)
+            total = total + F.cross_entropy(logits, own, reduction="sum")
+            found = found + (logits.detach().argmax(dim=1) == own).sum()
+        right = (compared.detach().argmax(dim=1) == batch.label).sum()
+        return Losses(total, torch.stack([right, found]))
