@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import BrokenExecutor
-from multiprocessing import parent_process
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from shards.format import PackSettings, Reason
 from shards.journal import Rejection
+from shards.parent import follow_parent
 from shards.record import Record, make_record
 from shards.sources import Source
 
@@ -63,16 +60,3 @@ def _result(source: Source, future: ProcessFuture, time_limit_seconds: float) ->
             "is kept: run the same command again, with fewer workers, and it goes on where it was"
         ) from error
     return result
-
-
-def follow_parent() -> None:
-    """Let this process end with the one that started it, also when that one is killed, and not before."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a scheduler's warning reaches every process, and is for that one
-    parent = parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()

@@ -30,7 +30,7 @@ import torch
 from avc.data.interfaces import AnyBatch, B, Reader
 from avc.data.limits import refuse_beyond_limits
 from avc.data.memory import SharedMemory
-from shards.workers import follow_parent
+from shards.parent import follow_parent
 
 PREFETCHED_BATCHES = 2  # that each worker reads ahead
 EXIT_SECONDS = 5.0  # that a killed worker's exit status may take to arrive

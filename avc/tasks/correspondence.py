@@ -165,7 +165,8 @@ def pair_loss(network: PairNetwork, batch: Batch, config: PairConfig, *, step: i
 
 def autocast(device: torch.device, config: PairConfig) -> torch.autocast:
     """bf16 where `training.precision` says so."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.training.precision == "bf16")
+    kind = "cpu" if device.type == "meta" else device.type  # shapes alone have no precision
+    return torch.autocast(kind, torch.bfloat16, enabled=config.training.precision == "bf16")
 
 
 def evaluate(

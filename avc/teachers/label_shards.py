@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from avc.teachers.teacher import GROUP_FRAMES, AnyTeacher, Posterior, Source, open_teacher, try_teachers
+from shards.parent import follow_parent
 from shards.read import Shards
 from shards.soft_labels import (
     Layout,
@@ -38,7 +39,6 @@ from shards.soft_labels import (
     unwritten,
     write_sidecar,
 )
-from shards.workers import follow_parent
 
 DECODERS = 4  # threads beside each teacher
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from avc.teachers.exported import ProgramError, noise, open_program
-from shards.workers import follow_parent
+from shards.parent import follow_parent
 
 SECONDS = 5.0  # of processor time, and as many again for each 100 MB of the file
 SPARE_BYTES = 640_000_000  # beside what torch itself has taken

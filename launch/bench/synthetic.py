@@ -95,9 +95,9 @@ def step_on(config: PairConfig, way: Way, device: torch.device, batch: Batch) ->
 def flop_of(config: PairConfig, pairs: int) -> int:
     """Floating-point operations of one forward and backward pass, counted on shapes alone."""
     counter = FlopCounterMode(display=False)
+    batch = Batch(*(torch.empty_like(tensor, device="meta") for tensor in synthetic(config, pairs, "cpu")))
     with torch.device("meta"):
         model = build(config.model)
-        batch = Batch(*(torch.empty_like(tensor, device="meta") for tensor in synthetic(config, pairs, "cpu")))
     with counter:
         pair_loss(model, batch, config, step=0).total.backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())
