@@ -192,7 +192,7 @@ def test_a_wrong_setting_ends_the_step_with_a_sentence() -> None:
 
 def test_a_network_that_learns_labels_is_refused_in_words() -> None:
     config = step.settings(None, ["model.name=supervised", "model.width=0.0625"])
-    with pytest.raises(ValueError, match=r"needs more than noise"):
+    with pytest.raises(ValueError, match=r"needs labels or teachers"):
         step.measure(config)
 
 

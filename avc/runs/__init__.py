@@ -1,0 +1,1 @@
+"""A run's directory: its attempts, checkpoints and events."""
