@@ -10,15 +10,15 @@ A process that was cut off from its scheduler lives on, and when its link return
 metrics over those of the attempt that has replaced it. There is no lock on a shared file system that would outlive a
 cut, hence this rule: **the folder with the highest number is the run, and an attempt writes into its own folder only.**
 
-Signing in builds the next folder aside, with hard links to the last attempt's checkpoints and weights and a copy of its
-metrics, and renames it to its number. A rename onto a folder that is not empty fails, so each number is given once,
-and a folder that bears a number is whole. Before each write an attempt looks whether its number is still the highest,
-and ends with `StaleAttempt` where it is not. Between that look and the write a later attempt may sign in. The write then
-lands in a folder that is the run no more: a checkpoint that came too late to be inherited costs the steps that the new
-attempt does again, and nothing that the new attempt has or writes is touched (checkpoints are replaced by renaming,
-never written to, so hard links stay what they were). A client that sees an old listing of `attempts` for a while is in
-the same position. `latest` may be set back by an attempt that was stopped between signing in and setting it; the run's
-next look sets it right, and programs that must be sure take the highest number.
+`start_attempt` builds the next folder aside, with hard links to the last attempt's checkpoints and weights and a copy
+of its metrics, and renames it to its number. Renaming onto a folder that is not empty fails, so each number is given
+once, and a numbered folder is complete. Before each write an attempt checks that its number is still the highest and
+raises `StaleAttempt` if not. A newer attempt may start between that check and the write; the write then lands in a
+folder that is no longer the run's. The new attempt repeats the steps of a checkpoint that came too late to be inherited,
+and nothing of its own is touched: checkpoints are replaced by renaming, never written to, so hard links keep their
+content. A client that sees a stale listing of `attempts` is in the same position. `latest` may be set back by an attempt
+that was suspended between starting and setting it; the next check corrects it, and programs that must be sure take the
+highest number.
 
 Cleaning up goes downwards only: an attempt removes its own old checkpoints and those of lower numbers.
 """

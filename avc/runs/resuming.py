@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avc.settings import ClassifierConfig, Config, SoundNetConfig
 from avc.runs.attempt import checkpoints, newest_folder, refuse_foreign_links
 from avc.runs.checkpoint import Checkpoint, DamagedCheckpoint, read, refuse_damaged
-from shards.soft_labels import POSTERIORS, digest_of
+from avc.settings import ClassifierConfig, Config, SoundNetConfig
 from shards.read import Shards
+from shards.soft_labels import POSTERIORS, digest_of
 
 DAMAGED = ".damaged"  # a file that cannot be gone on from carries this suffix, until the next start
 
