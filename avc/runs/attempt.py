@@ -14,11 +14,11 @@ cut, hence this rule: **the folder with the highest number is the run, and an at
 of its metrics, and renames it to its number. Renaming onto a folder that is not empty fails, so each number is given
 once, and a numbered folder is complete. Before each write an attempt checks that its number is still the highest and
 raises `StaleAttempt` if not. A newer attempt may start between that check and the write; the write then lands in a
-folder that is no longer the run's. The new attempt repeats the steps of a checkpoint that came too late to be inherited,
-and nothing of its own is touched: checkpoints are replaced by renaming, never written to, so hard links keep their
-content. A client that sees a stale listing of `attempts` is in the same position. `latest` may be set back by an attempt
-that was suspended between starting and setting it; the next check corrects it, and programs that must be sure take the
-highest number.
+folder that is no longer the run's. The new attempt repeats the steps of a checkpoint that came too late to be
+inherited, and nothing of its own is touched: checkpoints are replaced by renaming, never written to, so hard links
+keep their content. A client that sees a stale listing of `attempts` is in the same position. `latest` may be set back
+by an attempt that was suspended between starting and setting it; the next check corrects it, and programs that must
+be sure take the highest number.
 
 Cleaning up goes downwards only: an attempt removes its own old checkpoints and those of lower numbers.
 """
