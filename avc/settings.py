@@ -148,15 +148,14 @@ class TrainingSettings(Section):
     """bf16 runs the networks under autocast; weights, statistics and the loss stay in fp32."""
     channels_last: bool = True
     """Memory layout of pictures and convolutions."""
-    compile: bool = False
-    """Compile the network with torch.compile."""
+    compile: Literal["auto"] | bool = "auto"
+    """Compile transforms, network and loss to one graph with torch.compile; auto does so on CUDA."""
     sync_batchnorm: bool = False
     """Batch-normalize over the micro-batches of all ranks instead of each rank's own."""
     process_group_timeout_seconds: int = Field(default=300, ge=1, le=10**6)
-    """A rank that keeps the others waiting for longer, in a collective or for a micro-batch, ends the run on all.
-
-    Compiling the network counts as well: it must fit in, in the first step.
-    """
+    """A rank that keeps the others waiting for longer, in a collective or for a micro-batch, ends the run on all."""
+    first_step_timeout_seconds: int = Field(default=1800, ge=1, le=10**6)
+    """The same until the first step is done, in which the network is compiled and data is read for the first time."""
 
 
 class ValidationSettings(Section):
@@ -168,6 +167,8 @@ class ValidationSettings(Section):
     """How often each clip is drawn as a positive (and as a negative's frame, and as a negative's sound)."""
     batch_pairs: int = Field(default=64, ge=2, le=MOST_PAIRS)
     """Pairs that one rank takes through the network at once."""
+    max_time_share: float = Field(default=1, gt=0, le=1)
+    """Largest share of the time that goes to validation: one that is due too soon is left out, but for the last."""
 
 
 class PairValidation(ValidationSettings):
@@ -181,6 +182,8 @@ class PairValidation(ValidationSettings):
 class CheckpointSettings(Section):
     every_steps: int = Field(default=500, ge=1, le=MOST_STEPS)
     """Save after every so many steps and at the end."""
+    every_minutes: float = Field(default=0, ge=0, le=10**6)
+    """Save after so many minutes as well, by the clock of rank 0; 0 by steps alone."""
     keep: int = Field(default=2, ge=1, le=10**6)
     """Newest checkpoints that stay; older ones are deleted."""
 

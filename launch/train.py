@@ -48,7 +48,8 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
     from avc.distributed.heartbeat import PeerLost
     from avc.distributed.world import join
     from avc.runs.attempt import StaleAttempt
-    from avc.training.loop import NonFiniteLoss, train
+    from avc.training.loop import train
+    from avc.training.metrics import NonFiniteLoss
     from launch.progress import progress
     from shards.read import BadRecord
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
@@ -33,6 +33,9 @@ class AnyBatch(Protocol):
     @property
     def digest(self) -> Tensor:
         """int64 ()."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Its tensors."""
 
     def pinned(self) -> Self:
         """A copy in pinned memory."""

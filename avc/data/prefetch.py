@@ -81,6 +81,22 @@ def load(reader: Reader[B], row_ranges: Iterator[tuple[int, int]], *, num_worker
             yield collected
 
 
+def on_device(batches: Iterator[B], device: torch.device) -> Iterator[B]:
+    """The batches on a device; on a GPU they are copied on a stream of their own, beside the work on those before."""
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch.to(device)
+        return
+    copying, working = torch.cuda.Stream(device), torch.cuda.current_stream(device)  # type: ignore[no-untyped-call]
+    for batch in batches:
+        with torch.cuda.stream(copying):
+            batch = batch.to(device)
+        working.wait_stream(copying)
+        for tensor in batch:
+            tensor.record_stream(working)  # its memory is not given away before the work on it is done
+        yield batch
+
+
 class _Worker:
     """The training process's end of a worker."""
 

@@ -43,7 +43,7 @@ def images_to_input(pictures: Tensor, numbers: Tensor | None, settings: PairData
         flip, brightness, saturation = numbers[:, 2:5, None, None, None].unbind(dim=1)
         x = torch.where(flip < 0.5, x, x.flip(-1))
         x = x * (1 + settings.brightness * (2 * brightness - 1))
-        gray = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
+        gray = 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]  # numbers, no tensor to copy to the device
         x = (gray + (x - gray) * (1 + settings.saturation * (2 * saturation - 1))).clamp(0, 1)
     return normalized(x)
 
@@ -78,7 +78,7 @@ def audio_to_input(sound: Tensor, numbers: Tensor | None, settings: PairData) ->
     x = sound.to(torch.float32) / 32768
     if numbers is not None:
         x = x * (1 + settings.volume * (2 * numbers - 1))
-    return log_spectrogram(x)[:, None]
+    return log_spectrogram(x)[:, None].contiguous()  # of one channel, so this is channels_last as well
 
 
 def log_spectrogram(x: Tensor) -> Tensor:

@@ -1,14 +1,17 @@
 """Signs of life between the ranks, so that no collective hangs for ever and the rank that is missing is named.
 
 A collective cannot tell a dead peer from a slow one, nor which of the ranks it is: a peer that was killed closes its
-connections to some, and one that is stopped, or behind a cut link, closes none. So each rank runs two threads.
+connections to some, and one that is stopped, or behind a cut link, closes none; NCCL fails in neither case, it waits.
+So each rank runs two threads.
 
-    beat    twice a second: "I am alive, in step 17, reading" into the store that the ranks met at; is there a verdict?
+    beat    twice a second: "I am alive, in step 17, reading" into the store that the ranks met at; does the next rank
+            still beat? Is there a verdict?
     clock   ends this process once there is a verdict, or once the training waits longer than the limit
 
-Whoever fails in a collective, or waits too long in one, compares the beats at two moments. A rank whose beat stands
-still is gone or stopped; where all go on, one that is elsewhere than in the collective keeps the others. The finding is
-the verdict; the first one in the store is everybody's. Where the store itself does not answer, rank 0 is gone.
+A rank whose next one is silent for ten seconds says so: that is the verdict. Whoever fails in a collective, or waits
+too long in one, compares all beats at two moments: a rank whose beat stands still is gone or stopped; where all go
+on, one that is elsewhere than in the collective keeps the others. The first verdict in the store is everybody's.
+Where the store itself does not answer, the process that keeps it is gone.
 
 The process is ended by `os._exit`: what is left to clean up, the process group first of all, may wait for the peer that
 is missing. The processes that read its data end with it (avc.data.prefetch).
@@ -27,6 +30,7 @@ from torch.distributed.distributed_c10d import Store
 from avc.distributed.leaving import leave
 
 BEAT_SECONDS = 0.5
+SILENT_BEATS = 20  # own beats without one of the next rank; a process that was stopped itself does not count on
 COMPARED_AFTER_SECONDS = 2.0  # four beats: a rank on a busy machine may miss some
 ANSWER_SECONDS = 5.0  # for the finding: a beat, the comparison, another beat, and some
 READ_SECONDS = 1.5  # that rank 0, whose store it is, stays for the others to read the verdict
@@ -39,7 +43,7 @@ class PeerLost(RuntimeError):
 
 
 class Heartbeat:
-    """This rank's part in it. limit_seconds: the longest that a collective may take.
+    """This rank's part in it. limit_seconds: the longest that a collective may take, in the first step and afterwards.
 
     stop: whether this rank has been asked to stop. Until its first step is done, which may take a while and has nothing
     to save, that is a reason to look whether another rank is gone: torchrun then asks the others to stop.
@@ -51,16 +55,17 @@ class Heartbeat:
         *,
         rank: int,
         world_size: int,
-        limit_seconds: float,
+        limit_seconds: tuple[float, float],
         stop: Callable[[], bool] | None = None,
     ) -> None:
-        self._store, self._rank, self._world_size, self._limit = store, rank, world_size, limit_seconds
+        self._store, self._rank, self._world_size = store, rank, world_size
+        self._first_limit, self._limit = limit_seconds
         self._step, self._doing = 0, "starting"
         self._first_step: int | None = None
         self._starting, self._stop = True, stop
         self._since: float | None = None
         self._asked, self._found, self._closing = threading.Event(), threading.Event(), threading.Event()
-        self._verdict, self._nobody_gone = "", False
+        self._verdict, self._beats_made = "", 0
         self._store.set(self._key(rank), self._beat_text(0))
         self._store.wait([self._key(peer) for peer in range(world_size)])
         self._beating = threading.Thread(target=self._beat, daemon=True)
@@ -114,13 +119,19 @@ class Heartbeat:
 
     def _beat(self) -> None:
         earlier: tuple[float, list[str]] | None = None
-        number = 0
+        neighbor = (self._rank + 1) % self._world_size
+        silence = _Silence()
         try:
             while not self._closing.wait(BEAT_SECONDS):
-                number += 1
-                self._store.set(self._key(self._rank), self._beat_text(number))
+                self._beats_made += 1
+                self._store.set(self._key(self._rank), self._beat_text(self._beats_made))
                 if self._store.check([_VERDICT]):
                     self._find(self._store.get(_VERDICT).decode())
+                    return
+                beat = self._store.get(self._key(neighbor)).decode()
+                if silence.lasts(beat) and not self._store.check([f"left/{neighbor}"]):
+                    text = self._missing([neighbor], beat, "gone or stopped")
+                    self._find(self._store.compare_set(_VERDICT, "", text).decode())
                     return
                 if self._asked.is_set() and earlier is None:
                     earlier = time.monotonic(), self._beats()
@@ -144,12 +155,14 @@ class Heartbeat:
         if not silent and not elsewhere:
             return f"all ranks are alive and wait for each other in step {self._step}: the network between them fails"
         named = silent or elsewhere
-        ranks = ("rank " if len(named) == 1 else "ranks ") + ", ".join(map(str, named))
-        _, step, doing = after[named[0]].split(" ", 2)
         what = "gone or stopped" if silent else "alive but not where the others wait"
-        return (
-            f"{ranks} {what}, last heard of in step {step}, {doing}; rank {self._rank} missed it in step {self._step}"
-        )
+        return self._missing(named, after[named[0]], what)
+
+    def _missing(self, ranks: list[int], beat: str, what: str) -> str:
+        """The verdict on ranks, of which the first has left this beat."""
+        names = ("rank " if len(ranks) == 1 else "ranks ") + ", ".join(map(str, ranks))
+        _, step, doing = beat.split(" ", 2)
+        return f"{names} {what}, last seen in step {step}, {doing}; rank {self._rank} missed it in step {self._step}"
 
     def _find(self, verdict: str) -> None:
         self._verdict = verdict
@@ -166,10 +179,14 @@ class Heartbeat:
 
     def _too_long(self) -> bool:
         since = self._since
-        return since is not None and time.monotonic() - since > self._limit
+        limit = self._first_limit if self._starting else self._limit
+        return since is not None and time.monotonic() - since > limit
 
     def _watch_clock(self) -> None:
+        silence = _Silence()
         while not self._closing.wait(BEAT_SECONDS):
+            if silence.lasts(str(self._beats_made)) and not self._found.is_set():
+                self._find(self._store_is_gone())  # the store does not answer the thread that beats
             if self._too_long() or (self._starting and self._stop is not None and self._stop()):
                 self._ask()
             elif self._found.is_set() and self._verdict:
@@ -183,3 +200,15 @@ class Heartbeat:
             f"rank 0, which keeps the store of the ranks, is gone, stopped or cut off; rank {self._rank} missed it in "
             f"step {self._step}"
         )
+
+
+class _Silence:
+    """Counts looks, a beat apart, at a sign of life that does not change."""
+
+    def __init__(self) -> None:
+        self._sign, self._looks = "", 0
+
+    def lasts(self, sign: str) -> bool:
+        """Look at the sign; whether it has been the same for too long."""
+        self._sign, self._looks = sign, self._looks + 1 if sign == self._sign else 0
+        return self._looks >= SILENT_BEATS

@@ -52,11 +52,16 @@ class World:
 
     def sum(self, values: Tensor) -> list[float]:
         """Element-wise sums over all ranks; every rank must call it."""
+        self.all_reduce(values)
         with self.waiting():
-            if self.world_size > 1:
-                dist.all_reduce(values)
             sums: list[float] = values.tolist()
         return sums
+
+    def all_reduce(self, values: Tensor) -> None:
+        """Put element-wise sums over all ranks in the place of the values; a GPU is not waited for."""
+        if self.world_size > 1:
+            with self.waiting():
+                dist.all_reduce(values)
 
     def gather(self, values: list[float]) -> list[list[float]]:
         """The values of each rank, by rank; every rank must call it."""
@@ -110,7 +115,8 @@ def join(settings: TrainingSettings, *, stop: Callable[[], bool] | None = None) 
         yield World(rank, local_rank, world_size, device)
         return
     limit = settings.process_group_timeout_seconds
-    store, watch = _meet(rank, world_size, limit_seconds=float(limit), stop=stop)
+    first_limit = max(limit, settings.first_step_timeout_seconds)
+    store, watch = _meet(rank, world_size, limit_seconds=(float(first_limit), float(limit)), stop=stop)
     try:
         with watch.waiting():
             dist.init_process_group(
@@ -118,7 +124,7 @@ def join(settings: TrainingSettings, *, stop: Callable[[], bool] | None = None) 
                 store=store,
                 rank=rank,
                 world_size=world_size,
-                timeout=timedelta(seconds=limit + 10),  # the watch comes first, and knows whom to name
+                timeout=timedelta(seconds=first_limit + 10),  # the watch comes first, and knows whom to name
                 device_id=device if device.type == "cuda" else None,
             )
         yield World(rank, local_rank, world_size, device, watch)
@@ -143,7 +149,7 @@ def gather_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _meet(
-    rank: int, world_size: int, *, limit_seconds: float, stop: Callable[[], bool] | None
+    rank: int, world_size: int, *, limit_seconds: tuple[float, float], stop: Callable[[], bool] | None
 ) -> tuple[Store, Heartbeat]:
     """The store that the ranks have in common, and the watch over all of them."""
     met: Future[tuple[Store, Heartbeat]] = Future()

@@ -34,4 +34,10 @@ def to_channels_last(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.dim() in (4, 5):
             layout = torch.channels_last if parameter.dim() == 4 else torch.channels_last_3d
-            parameter.data = parameter.data.contiguous(memory_format=layout)
+            weight = parameter.data.contiguous(memory_format=layout)
+            if weight.dim() == 4 and weight.shape[1] == 1:
+                # With one input channel both layouts are the same memory, and torch takes strides that fit both for
+                # channels first: the convolution and all that follows would run so. These strides fit one only.
+                _, _, height, width = weight.shape
+                weight = weight.as_strided(weight.shape, (height * width, 1, width, 1))
+            parameter.data = weight

@@ -12,7 +12,8 @@ later. Loading runs no code from the file (`weights_only=True`).
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, field, fields
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -20,7 +21,7 @@ import pydantic
 import torch
 from pydantic import Field
 from safetensors.torch import save as as_safetensors
-from torch import nn
+from torch import Tensor
 
 from avc.runs.attempt import CHECKPOINTS, WEIGHTS, Attempt, checkpoints, step_of
 
@@ -83,11 +84,71 @@ class _Sink:
         """Left to whoever closes the file."""
 
 
-def export(attempt: Attempt, model: nn.Module, *, name: str, step: int, accuracy: float) -> None:
+def export(attempt: Attempt, weights: dict[str, Tensor], *, name: str, step: int, accuracy: float) -> None:
     """Write the weights of the network of that name for those who use it. One rank calls it. Raises StaleAttempt."""
-    weights = {part: tensor.detach().cpu().contiguous() for part, tensor in model.state_dict().items()}
+    weights = {part: tensor.contiguous() for part, tensor in weights.items()}
     about = {"step": str(step), "validation_accuracy": f"{accuracy:.6f}", "model": name}
     attempt.write(WEIGHTS, lambda file: file.write(as_safetensors(weights, metadata=about)))
+
+
+class CheckpointWriter:
+    """Writes checkpoints in a thread while the training goes on; keeps the `keep` newest.
+
+    The training waits for a copy into memory of the host, which is kept from one checkpoint to the next, and for the
+    checkpoint before, should it still be being written.
+    """
+
+    def __init__(self, attempt: Attempt, *, keep: int) -> None:
+        self._attempt, self._keep = attempt, keep
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self._host: dict[str, Any] = {}
+
+    def write(self, checkpoint: Checkpoint, *, resumable: bool, weights: bool) -> None:
+        """Write a checkpoint to resume from, its weights for those who use them, or both.
+
+        Raises what writing the one before has raised: StaleAttempt, OSError.
+        """
+        self.wait()
+        self.prepare(checkpoint.model, checkpoint.optimizer)
+        self._writing = self._thread.submit(self._write, replace(checkpoint, **self._host), resumable, weights)
+
+    def prepare(self, model: dict[str, Any], optimizer: dict[str, Any]) -> None:
+        """Copy states into the memory of the host; the first time takes longest, for the memory is new."""
+        for name, state in (("model", model), ("optimizer", optimizer)):
+            self._host[name] = _on_host(state, self._host.get(name))
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize()
+
+    def _write(self, checkpoint: Checkpoint, resumable: bool, weights: bool) -> None:
+        if weights:
+            name = checkpoint.config["model"]["name"]
+            export(self._attempt, checkpoint.model, name=name, step=checkpoint.step, accuracy=checkpoint.best_accuracy)
+        if resumable:
+            save(self._attempt, checkpoint, keep=self._keep)
+
+    def check(self) -> None:
+        """Raise what has gone wrong in writing, if anything has; waits for nothing."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until all is written. Raises what writing it raised."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+
+def _on_host(state: Any, before: Any) -> Any:
+    """A copy of a state dictionary, in the tensors of the copy before where they fit; pinned where it is of a GPU."""
+    if isinstance(state, Tensor):
+        if not isinstance(before, Tensor) or before.shape != state.shape or before.dtype != state.dtype:
+            before = torch.empty_like(state, device="cpu", pin_memory=state.is_cuda)
+        return before.copy_(state, non_blocking=True)
+    if isinstance(state, dict):
+        known = before if isinstance(before, dict) else {}
+        return {key: _on_host(value, known.get(key)) for key, value in state.items()}
+    return state
 
 
 def load_newest(folder: Path) -> Checkpoint | None:

@@ -28,13 +28,14 @@ DAMAGED = ".damaged"  # a file that cannot be gone on from carries this suffix, 
 # Everything that is not named here is refused when it changes: it decides what is learnt.
 _WITHOUT_A_WORD = {  # no number depends on them; the content of files is compared, micro-batches are in the log
     *("run.dir", "data.shards", "data.teachers", "data.labels", "data.num_workers", "optim.micro_batch_pairs"),
-    *("training.process_group_timeout_seconds", "checkpoint.every_steps", "checkpoint.keep"),
+    *("training.process_group_timeout_seconds", "training.first_step_timeout_seconds"),
+    *("checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep"),
     *("log.every_steps", "log.wandb", "log.wandb_project"),
 }
 _SAID = {  # how long, the last bits, and which weights count as the best
     *("training.steps", "training.device", "training.channels_last", "training.compile"),
     *("validation.every_steps", "validation.split", "validation.passes", "validation.batch_pairs"),
-    *("validation.evaluators", "validation.labels"),
+    *("validation.evaluators", "validation.labels", "validation.max_time_share"),
 }
 _HYPERPARAMETERS = ("betas", "eps", "weight_decay", "amsgrad", "maximize")  # the learning rate is set at each step
 

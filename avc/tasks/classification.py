@@ -42,7 +42,7 @@ class Classification(Correspondence):
         if left_out:
             self.warnings += (f"{left_out:,} training clips have no label, or several, and are left out",)
 
-    def loss(self, network: PairNetwork, batch: Batch, *, step: int) -> Losses:
+    def loss(self, network: PairNetwork, batch: Batch, *, hard: bool = False) -> Losses:
         """The three losses, and how many pairs, images and seconds of audio were judged rightly."""
         image, audio = forward(network, batch, self.config, augment=True)
         with autocast(batch.label.device, self.config):

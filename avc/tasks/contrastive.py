@@ -28,7 +28,7 @@ class Contrastive(Correspondence):
             raise ValueError(f"{config.model.name} needs negatives.source: shared, where each view is read once")
         super().__init__(config, shards)
 
-    def loss(self, network: ContrastiveAVENet, batch: Batch, *, step: int) -> Losses:  # type: ignore[override]
+    def loss(self, network: ContrastiveAVENet, batch: Batch, *, hard: bool = False) -> Losses:  # type: ignore[override]
         """Per view, the cross-entropies of both directions; and pairs and views that were judged rightly."""
         image, audio = forward(network, batch, self.config, augment=True)
         with autocast(batch.label.device, self.config):

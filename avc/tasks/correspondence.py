@@ -44,6 +44,7 @@ class Correspondence:
 
     def __init__(self, config: PairConfig, shards: Shards, *, clips: Integers | None = None) -> None:
         self.config, self.shards = config, shards
+        self.hard_from_step = config.negatives.hard_from_step
         network = model_class(config.model.name)
         if config.negatives.hard_from_step and not network.one_space:
             raise ValueError(
@@ -69,9 +70,9 @@ class Correspondence:
             _take_trunks(model, self.config.model.frozen_trunks)
         return model
 
-    def loss(self, network: PairNetwork, batch: Batch, *, step: int) -> Losses:
+    def loss(self, network: PairNetwork, batch: Batch, *, hard: bool = False) -> Losses:
         """Cross-entropy, and how many pairs were judged rightly."""
-        return pair_loss(network, batch, self.config, step=step)
+        return pair_loss(network, batch, self.config, hard=hard)
 
     def validate(self, model: PairNetwork, world: World) -> Validation:
         """Accuracy on pairs of the validation split, and what the other evaluators say of its positives."""
@@ -155,9 +156,8 @@ def pair_logits(network: PairNetwork, batch: Batch, config: PairConfig, *, augme
         return network.compare(image[batch.pair_frame], audio[pair_audio]).float()
 
 
-def pair_loss(network: PairNetwork, batch: Batch, config: PairConfig, *, step: int) -> Losses:
+def pair_loss(network: PairNetwork, batch: Batch, config: PairConfig, *, hard: bool = False) -> Losses:
     """Cross-entropy over the pairs of a batch, and how many were judged rightly; in training, with augmentation."""
-    hard = 0 < config.negatives.hard_from_step <= step
     logits = pair_logits(network, batch, config, augment=True, hard=hard)
     right = (logits.detach().argmax(dim=1) == batch.label).sum()
     return Losses(F.cross_entropy(logits, batch.label, reduction="sum"), right[None])
@@ -233,7 +233,7 @@ def _totals(
         right = logits.argmax(dim=1) == batch.label
         positive = batch.label == 1
         loss = F.cross_entropy(logits, batch.label, reduction="sum")
-        count = torch.tensor(len(right), device=device)
+        count = torch.full((), len(right), device=device)
         totals += torch.stack([count, positive.sum(), (right & positive).sum(), (right & ~positive).sum(), loss])
     return totals
 

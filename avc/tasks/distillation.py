@@ -34,6 +34,7 @@ class Distillation:
 
     metrics: tuple[str, ...] = ("kl_objects", "kl_scenes", "agreement_objects", "agreement_scenes")
     accumulates = True
+    hard_from_step = 0
 
     def __init__(self, config: SoundNetConfig, shards: Shards) -> None:
         self.config, self.shards = config, shards
@@ -50,7 +51,7 @@ class Distillation:
         """The student with fresh weights from torch's global generator."""
         return SoundNet(self.config.model)
 
-    def loss(self, network: nn.Module, batch: SegmentBatch, *, step: int) -> Losses:
+    def loss(self, network: nn.Module, batch: SegmentBatch, *, hard: bool = False) -> Losses:
         """The divergences, and per clip the means of `metrics`."""
         divergence, agree = divergences(network, batch, self.config)
         per_clip = torch.cat([divergence.detach(), agree.float()]).sum(dim=2) / batch.steps

@@ -25,6 +25,7 @@ class Reconstruction:
 
     metrics: tuple[str, ...] = ("power",)
     accumulates = True
+    hard_from_step = 0
 
     def __init__(self, config: SegmentConfig, shards: Shards) -> None:
         self.config, self.shards = config, shards
@@ -37,7 +38,7 @@ class Reconstruction:
         """The autoencoder with fresh weights from torch's global generator."""
         return Autoencoder(self.config.model)
 
-    def loss(self, network: nn.Module, batch: SegmentBatch, *, step: int) -> Losses:
+    def loss(self, network: nn.Module, batch: SegmentBatch, *, hard: bool = False) -> Losses:
         """The squared errors, and the powers."""
         error, power = _error_and_power(network, batch, self.config)
         return Losses(error, power[None])

@@ -31,13 +31,14 @@ class Task(Protocol[B]):
 
     metrics: names of the per-pair sums that loss() returns; logged as means. summary: a few words for the log's first
     line. warnings: what is unusual about the settings, a line for each. accumulates: whether a step may be cut into
-    micro-batches.
+    micro-batches. hard_from_step: from which step on the negatives are hard ones; 0 is never.
     """
 
     metrics: tuple[str, ...]
     summary: str
     warnings: tuple[str, ...]
     accumulates: bool
+    hard_from_step: int
 
     @property
     def sampler(self) -> AnySampler:
@@ -50,8 +51,8 @@ class Task(Protocol[B]):
     def network(self) -> nn.Module:
         """The network with fresh weights from torch's global generator."""
 
-    def loss(self, network: Any, batch: B, *, step: int) -> Losses:
-        """The loss of a batch that is on the network's device. step: how many steps are done."""
+    def loss(self, network: Any, batch: B, *, hard: bool = False) -> Losses:
+        """The loss of a batch that is on the network's device. hard: with hard negatives."""
 
     def validate(self, model: Any, world: World) -> Validation:
         """Measure `model` on the validation split and leave it as it was; every rank must call it."""
@@ -64,6 +65,6 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.task, self.network = task, network
 
-    def forward(self, batch: Any, step: int) -> Losses:
+    def forward(self, batch: Any, hard: bool = False) -> Losses:
         """`Task.loss` of the network."""
-        return self.task.loss(self.network, batch, step=step)
+        return self.task.loss(self.network, batch, hard=hard)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import warnings
+import gc
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,12 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from avc.config import dump_config
 from avc.data.limits import refuse_beyond_limits
-from avc.data.prefetch import load, slots_for
+from avc.data.prefetch import load, on_device, slots_for
 from avc.data.sharding import BatchSharding, shard_batch
 from avc.distributed.world import World, convert_sync_batchnorm, share_statistics
 from avc.models import to_channels_last
 from avc.runs.attempt import CONFIG, Attempt, start_attempt
-from avc.runs.checkpoint import Checkpoint, export, load_newest, save
+from avc.runs.checkpoint import Checkpoint, CheckpointWriter, load_newest
 from avc.runs.resuming import digests, refuse_unfit, resume, set_aside
 from avc.settings import Config
 from avc.tasks import task_of
@@ -27,13 +27,11 @@ from avc.tasks.task import Losses, TrainingStep
 from avc.training.log import RunLog, opening
 from avc.training.metrics import IntervalMetrics, StepSums
 from avc.training.optimizer import build_optimizer, learning_rate
+from avc.training.pacing import Pacing, garbage_collection_by_hand
 from shards.read import Shards
 
 
-class NonFiniteLoss(RuntimeError):
-    """The loss of some rank was infinite or not a number; no rank took the step."""
-
-
+@garbage_collection_by_hand()
 def train(
     config: Config,
     world: World,
@@ -98,72 +96,80 @@ def train(
         attempt.write(CONFIG, lambda file: file.write(dump_config(config).encode()))
         log = RunLog(config, attempt, first_step=step)
         log.say("\n".join([opening(config, world, attempt, task, step=step), *remarks]))
-    network = _wrap(TrainingStep(task, model), config, world)
+    network = wrap(TrainingStep(task, model), config, world)
     model.train()
 
     # Step.
-    batches = load(
-        task.reader,
-        sharding.row_ranges(step, config.training.steps),
-        num_workers=num_workers,
-        pin=device.type == "cuda",
+    row_ranges = sharding.row_ranges(step, config.training.steps)
+    batches = on_device(load(task.reader, row_ranges, num_workers=num_workers, pin=device.type == "cuda"), device)
+    interval = IntervalMetrics(
+        world, pairs_per_step=config.optim.batch_pairs, rows_per_step=sharding.rows_per_step, metrics=task.metrics
     )
-    interval = IntervalMetrics(world, rows_per_step=sharding.rows_per_step, metrics=task.metrics)
+    pacing = Pacing(config)
+    writer = CheckpointWriter(attempt, keep=config.checkpoint.keep)
+    world.at(step, "warming up")
+    batches = warm_up(network, optimizer, batches, world, accumulating=sharding.micro_batches > 1)
+    if world.is_main:
+        writer.prepare(model.state_dict(), optimizer.state_dict())
     while step < config.training.steps:
-        torch.manual_seed(_mix(config.run.seed, step, world.rank))  # whatever draws in a step depends on the step alone
+        # Whatever draws in a step depends on the step alone.
+        torch.manual_seed(_mix(config.run.seed, step, world.rank))
         epoch = step * sharding.rows_per_step // sampler.rows_per_epoch
         lr = learning_rate(epoch, config.optim)
         for group in optimizer.param_groups:
             group["lr"] = lr
+        hard = 0 < task.hard_from_step <= step
         with interval.step():
             optimizer.zero_grad(set_to_none=True)
-            sums = forward_backward(network, batches, sharding, world, interval, step=step, config=config)
-            totals = sums.over_ranks(world, stop=stop is not None and stop())
-            if not math.isfinite(totals.loss):  # NaN on every rank if on one
-                raise NonFiniteLoss(f"the loss is {totals.loss} at step {step}; no rank took the step")
+            sums = forward_backward(network, batches, sharding, world, interval, step=step, hard=hard)
+            sums.over_ranks(world, stop=stop is not None and stop(), save=world.is_main and pacing.minutes_are_over())
+            optimizer.found_inf = sums.not_finite  # type: ignore[attr-defined]  # leaves out the step on all ranks
             optimizer.step()
-        step += 1
-        interval.add(totals, pairs=config.optim.batch_pairs)
-        if report is not None:
-            report(step, config.training.steps, f"loss {totals.loss / config.optim.batch_pairs:.3f}")
+            step += 1
+            interval.add(sums, step=step)  # and read the totals of the step before
+            if any(pacing.due(step, interval)):
+                interval.catch_up()
+        due = pacing.due(step, interval)
+        if report is not None and interval.last is not None:
+            report(step, config.training.steps, f"loss {interval.last.loss / config.optim.batch_pairs:.3f}")
+        if not any(due):
+            continue
 
         # Log, validate, save when due.
         world.at(step, "logging, validating, saving")
-        finished = step == config.training.steps
-        stopped = totals.stop and not finished
-        saved = step % config.checkpoint.every_steps == 0 or finished or stopped
-        if step % config.log.every_steps == 0 or saved:  # with a checkpoint, so that no step is left out on resuming
+        if due.log:
             epochs = step * sharding.rows_per_step / sampler.rows_per_epoch
             norm = float(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
             measured = interval.close(step) | {"lr": lr, "epoch": epochs, "gradient_norm": norm}
             if log is not None:
                 log.write("train", step, measured)
-        every = config.validation.every_steps
-        improved = not every and finished
-        if every and (step % every == 0 or finished):
+        improved = due.finished and not config.validation.every_steps
+        if due.validate and (due.finished or world.from_main(pacing.may_validate)):
             share_statistics(model, world)
-            result = task.validate(model, world)
+            with pacing.validating():
+                result = task.validate(model, world)
             improved = result.score > best
             best = max(best, result.score)
             if log is not None:
                 log.write("validation", step, result.metrics | {"best_accuracy": best})
-        if world.is_main and improved:
-            export(attempt, model, name=config.model.name, step=step, accuracy=best)
-        if world.is_main and saved:
-            save(
-                attempt,
-                Checkpoint(
-                    step=step,
-                    model=model.state_dict(),
-                    optimizer=optimizer.state_dict(),
-                    config=config.model_dump(mode="json"),
-                    best_accuracy=best,
-                    inputs=inputs,
-                ),
-                keep=config.checkpoint.keep,
+        if world.is_main and (due.save or improved):
+            checkpoint = Checkpoint(
+                step=step,
+                model=model.state_dict(),
+                optimizer=optimizer.state_dict(),
+                config=config.model_dump(mode="json"),
+                best_accuracy=best,
+                inputs=inputs,
             )
-        if stopped:
+            writer.write(checkpoint, resumable=due.save, weights=improved)
+        if due.save:
+            interval.save = False
+            pacing.saved()
+        writer.check()
+        gc.collect(2 if due.validate or due.save else 1)
+        if interval.stop:
             break
+    writer.wait()
     world.barrier()
     if log is not None:
         log.close()
@@ -179,7 +185,7 @@ def forward_backward(
     interval: IntervalMetrics,
     *,
     step: int,
-    config: Config,
+    hard: bool,
 ) -> StepSums:
     """Accumulate the gradients of this rank's micro-batches of a step; what their losses and metrics sum up to.
 
@@ -187,16 +193,14 @@ def forward_backward(
     does not depend on the number of ranks.
     """
     sums = StepSums(metrics=interval.metrics, device=world.device)
-    scale = world.world_size / config.optim.batch_pairs
+    scale = world.world_size / interval.pairs_per_step
     for micro_batch in range(sharding.micro_batches):
         world.at(step, "reading")
         with interval.waiting_for_data():
             batch = next(batches)
-        batch = batch.to(world.device)
         last = micro_batch == sharding.micro_batches - 1
-        accumulating = world.world_size > 1 and not last
-        with world.waiting(), network.no_sync() if accumulating else nullcontext():  # type: ignore[operator]
-            losses: Losses = network(batch, step)
+        with world.waiting(), _accumulating(network, not last):
+            losses: Losses = network(batch, hard)
             if last:
                 interval.ready()
             (losses.total * scale).backward()  # type: ignore[no-untyped-call]
@@ -204,23 +208,48 @@ def forward_backward(
     return sums
 
 
-def _wrap(model: nn.Module, config: Config, world: World) -> nn.Module:
-    network = model
+def warm_up(
+    network: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterator[Any], world: World, *, accumulating: bool
+) -> Iterator[Any]:
+    """Take a step on the first batch that changes nothing; the batches, that one included.
+
+    This compiles the network, makes the optimizer's state, and lets DDP put its buckets in the order in which gradients
+    become ready, which it does once. Otherwise a resumed run would sum the gradients of its first step in another order
+    than the uninterrupted run did: different last bits.
+    """
+    first = next(batches, None)
+    if first is None:
+        return batches
+    kept = [buffer.clone() for buffer in network.buffers()]
+    for accumulate in (True, False) if accumulating else (False,):
+        with world.waiting(), _accumulating(network, accumulate):
+            network(first).total.backward()
+    for buffer, value in zip(network.buffers(), kept, strict=True):
+        buffer.copy_(value)
+    optimizer.found_inf = torch.ones((), device=world.device)  # type: ignore[attr-defined]  # leave out the step
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return chain([first], batches)
+
+
+def wrap(model: TrainingStep, config: Config, world: World) -> nn.Module:
+    """DDP around it where there are other ranks, and compiled where the settings say so."""
+    network: nn.Module = model
     if world.world_size > 1:
-        # By default DDP rebuilds its buckets after the first step, and a resumed run would then sum its first gradients
-        # in another order than the uninterrupted run did: different last bits. Asking for unused parameters keeps the
-        # buckets, at the price of a walk over the graph. The warning that all were used is what we expect.
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
         with world.waiting():
             network = DistributedDataParallel(
                 model,
                 device_ids=[world.device] if world.device.type == "cuda" else None,
-                find_unused_parameters=True,
                 broadcast_buffers=False,  # running statistics do not enter a training step; rank 0's count
+                gradient_as_bucket_view=True,
             )
-    if config.training.compile:
-        network = torch.compile(network)  # type: ignore[assignment]
-    return network
+    compiled = world.device.type == "cuda" if config.training.compile == "auto" else config.training.compile
+    return cast("nn.Module", torch.compile(network)) if compiled else network
+
+
+def _accumulating(network: Any, on: bool) -> AbstractContextManager[None]:
+    """Keep the gradients of the block to this rank, where there are others."""
+    return network.no_sync() if on and hasattr(network, "no_sync") else nullcontext()
 
 
 def _mix(seed: int, step: int, rank: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
@@ -19,69 +20,89 @@ from avc.tasks.task import Losses
 _STATM = Path("/proc/self/statm")
 
 
+class NonFiniteLoss(RuntimeError):
+    """The loss of some rank was infinite or not a number; no rank took the step."""
+
+
 @dataclass(frozen=True)
 class StepTotals:
-    """Of a step, over all ranks: sums over its pairs, and whether any rank has been asked to stop."""
+    """Of a step, over all ranks: sums over its pairs, and whether any rank asks for a stop or a checkpoint."""
 
     loss: float
     metrics: list[float]
     digest: int
     stop: bool
+    save: bool
 
 
 class StepSums:
     """The same of one rank, on its device. metrics: names of the per-pair sums of the task.
 
-    One vector, so that one collective adds them up over the ranks: the loss, the metrics, the digest, the stop.
+    One vector, so that one collective adds them up over the ranks: loss, metrics, digest, stop, save.
     """
 
     def __init__(self, *, metrics: tuple[str, ...], device: torch.device) -> None:
-        self._sums = torch.zeros(len(metrics) + 3, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(len(metrics) + 4, dtype=torch.float64, device=device)
 
     def add(self, losses: Losses, *, digest: Tensor) -> None:
         """Add a micro-batch."""
-        self._sums[:-2] += torch.cat([losses.total.detach()[None], losses.metrics])
-        self._sums[-2] += digest
+        self._sums[:-3] += torch.cat([losses.total.detach()[None], losses.metrics])
+        self._sums[-3] += digest
 
-    def over_ranks(self, world: World, *, stop: bool) -> StepTotals:
-        """The totals; every rank must call it, with whether it has been asked to stop."""
-        self._sums[-1] = stop
-        loss, *metrics, digest, stops = world.sum(self._sums)
-        return StepTotals(loss, metrics, int(digest), stops > 0)
+    def over_ranks(self, world: World, *, stop: bool, save: bool) -> None:
+        """Add up over the ranks, without waiting for a GPU; every rank must call it, with what it asks for."""
+        self._sums[-2], self._sums[-1] = stop, save
+        world.all_reduce(self._sums)
+
+    @property
+    def not_finite(self) -> Tensor:
+        """float32 (), on the device: 1 where the loss is not finite. NaN on every rank if on one."""
+        return (~self._sums[0].isfinite()).float()
+
+    def to_host(self) -> tuple[Tensor, torch.cuda.Event | None]:
+        """A copy on the host, and the event after which it is there."""
+        if self._sums.device.type != "cuda":
+            return self._sums, None
+        copy = torch.empty_like(self._sums, device="cpu", pin_memory=True).copy_(self._sums, non_blocking=True)
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrived.record()
+        return copy, arrived
 
 
 class IntervalMetrics:
-    """Sums over the steps since the last logged line. metrics: names of the per-pair sums of the task."""
+    """Sums over the steps since the last logged line. metrics: names of the per-pair sums of the task.
 
-    def __init__(self, world: World, *, rows_per_step: int, metrics: tuple[str, ...]) -> None:
-        self._world, self._rows_per_step, self.metrics = world, rows_per_step, metrics
+    The totals of a step are read when the next step has been enqueued, so that a GPU never waits for the host.
+    last: the totals that were read last. stop, save: whether any of them asked for it; save since the last checkpoint.
+    """
+
+    def __init__(self, world: World, *, pairs_per_step: int, rows_per_step: int, metrics: tuple[str, ...]) -> None:
+        self._world, self.metrics = world, metrics
+        self.pairs_per_step, self._rows_per_step = pairs_per_step, rows_per_step
         self._cuda = world.device.type == "cuda"
-        self._marks: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
-        if self._cuda:
-            event = torch.cuda.Event
-            self._marks = event(enable_timing=True), event(enable_timing=True)  # type: ignore[no-untyped-call]
+        self._unread: tuple[int, Tensor, torch.cuda.Event | None] | None = None
+        self.last: StepTotals | None = None
+        self.stop = self.save = False
         self._restart()
 
     def _restart(self) -> None:
         self._steps: int = 0
-        self._pairs: int = 0
         self._digest: int = 0
         self._loss_sum: float = 0.0
         self._sums = [0.0] * len(self.metrics)
         self._seconds: float = 0.0
         self._own_seconds: float = 0.0
+        self._own_events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._data_seconds: float = 0.0
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Around a step; at its end the device has been waited for."""
+        """Around a step and the reading of its totals."""
         self._since = time.monotonic()
-        if self._marks is not None:
-            self._marks[0].record()
+        if self._cuda:
+            self._began = self._event()
         yield
         self._seconds += time.monotonic() - self._since
-        own = self._ready - self._since if self._marks is None else self._marks[0].elapsed_time(self._marks[1]) / 1e3
-        self._own_seconds += own
 
     @contextmanager
     def waiting_for_data(self) -> Iterator[None]:
@@ -92,33 +113,61 @@ class IntervalMetrics:
 
     def ready(self) -> None:
         """This rank has done what it can do in the step before it needs the others."""
-        self._ready = time.monotonic()
-        if self._marks is not None:
-            self._marks[1].record()
+        if self._cuda:
+            self._own_events.append((self._began, self._event()))
+        else:
+            self._own_seconds += time.monotonic() - self._since
 
-    def add(self, totals: StepTotals, *, pairs: int) -> None:
-        """Add what a step over `pairs` pairs has summed up."""
-        self._steps, self._pairs = self._steps + 1, self._pairs + pairs
-        self._loss_sum += totals.loss
-        self._sums = [whole + one for whole, one in zip(self._sums, totals.metrics, strict=True)]
-        self._digest = (self._digest + totals.digest) % 2**32
+    def add(self, sums: StepSums, *, step: int) -> None:
+        """Add what `step` sums up to, and read the totals of the step before it. Raises NonFiniteLoss."""
+        before, self._unread = self._unread, (step, *sums.to_host())
+        self._read(before)
+
+    def catch_up(self) -> None:
+        """Read what is not read yet, which waits for the device. Raises NonFiniteLoss."""
+        before, self._unread = self._unread, None
+        self._read(before)
+
+    def _read(self, unread: tuple[int, Tensor, torch.cuda.Event | None] | None) -> None:
+        if unread is None:
+            return
+        step, sums, arrived = unread
+        if arrived is not None:
+            with self._world.waiting():
+                arrived.synchronize()
+        loss, *metrics, digest, stop, save = sums.tolist()
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(f"the loss is {loss} at step {step - 1}; no rank took the step")
+        self.last = StepTotals(loss, metrics, int(digest), stop > 0, save > 0)
+        self.stop, self.save = self.stop or self.last.stop, self.save or self.last.save
+        self._steps += 1
+        self._loss_sum += loss
+        self._sums = [total + value for total, value in zip(self._sums, metrics, strict=True)]
+        self._digest = (self._digest + self.last.digest) % 2**32
+
+    def _event(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
 
     def close(self, step: int) -> dict[str, float]:
-        """The metrics of the interval that ends after `step`; starts a new one. Every rank must call it.
+        """The metrics of the interval that ends after `step`, all read; starts a new one. Every rank must call it.
 
         A name's group is before the slash; those without are of the training itself. Seconds are of the mean step.
         speed/own_seconds: from a rank's beginning of the step until it needs the others, where a straggler shows.
         data/first_row, data/last_row: of the plan. data/pairs_digest: of what the ranks have really read, see
         `avc.data.sampler.Rows.digest`.
         """
+        pairs = self._steps * self.pairs_per_step
         memory = int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
         device_memory = torch.cuda.max_memory_allocated() / 1e9 if self._cuda else 0.0
-        mine = [self._own_seconds / self._steps, self._data_seconds / self._steps, memory, device_memory]
+        own_seconds = self._own_seconds + sum(began.elapsed_time(ready) for began, ready in self._own_events) / 1e3
+        mine = [own_seconds / self._steps, self._data_seconds / self._steps, memory, device_memory]
         own, waits, memories, device_memories = zip(*self._world.gather(mine), strict=True)
         values: dict[str, float] = {
-            "loss": self._loss_sum / self._pairs,
-            **{name: whole / self._pairs for name, whole in zip(self.metrics, self._sums, strict=True)},
-            "speed/pairs_per_second": self._pairs / self._seconds,
+            "loss": self._loss_sum / pairs,
+            **{name: total / pairs for name, total in zip(self.metrics, self._sums, strict=True)},
+            "speed/pairs_per_second": pairs / self._seconds,
             "speed/step_seconds": self._seconds / self._steps,
             **_of_ranks("speed/own_seconds", own),
             **_of_ranks("data/wait_seconds", waits),

@@ -83,12 +83,15 @@ def step(
         Path | None,
         typer.Option(help="Settings file.", show_default="the papers' sizes; on a CPU a small network"),
     ] = None,
+    ways: Annotated[
+        str, typer.Option(metavar="WORD,...", help="Only ways that are all of this, as in bf16,compiled.")
+    ] = "",
     seconds: Annotated[float, typer.Option(help="How long each way of running the step is measured.")] = 5.0,
     json: JSON = None,
 ) -> None:
-    """Pairs per second of the training step on synthetic batches, beside the device's rate of matrix products.
+    """Pairs per second of the training step on synthetic batches, beside the device's rates of products and copies.
 
-    In fp32 and bf16, with and without channels_last, compiled and not. Needs no data.
+    In fp32 and bf16, with and without channels_last, eager, compiled and as CUDA graphs. Needs no data.
 
     **Examples**
 
@@ -99,9 +102,40 @@ def step(
     from launch.progress import progress
 
     with progress("measuring", unit="ways") as tell:
-        result = measure(settings(config, overrides or []), seconds=seconds, progress=tell)
+        result = measure(
+            settings(config, overrides or []),
+            ways=[*filter(None, ways.split(","))],
+            seconds=seconds,
+            progress=tell,
+        )
     _show(report(result))
     _write(json, "step", result, gpu=gpu_of(result))
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="Settings file or name, as for `avc train`.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[SECTION.NAME=VALUE]...", help="Settings, as for `avc train`.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long each of the three is measured.")] = 30.0,
+    json: JSON = None,
+) -> None:
+    """Pairs per second of training, loader included, beside the step alone and the loader alone.
+
+    **Example**
+
+        avc bench train small data.shards=~/shards
+    """
+    from avc.config import load_config
+    from launch.bench.train import measure, report
+    from launch.config_file import find_config
+    from launch.progress import progress
+
+    with progress("measuring", unit="rounds") as tell:
+        result = measure(load_config(find_config(config), overrides or []), seconds=seconds, progress=tell)
+    _show(report(result))
+    _write(json, "train", result, gpu=None if result.device == "cpu" else result.device)
 
 
 def _show(report: Report) -> None:

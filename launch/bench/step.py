@@ -1,8 +1,9 @@
 """The training step on synthetic batches, beside the device's rate of multiplying matrices.
 
-Each way of running it (precision, memory layout, compiled or not) is measured in rounds, and each round begins with a
+Each way of running it (precision, memory layout, eager or compiled) is measured in rounds, and each round begins with a
 large matrix product in the same precision: no convolution can be faster for long, so the step's share of that rate says
-how much a better way of running it could still gain.
+how much a better way of running it could still gain. What its operators read and write takes its time as well: at the
+rate of a large copy, that is the other limit.
 
 Reads no videos, so it runs where only torch and the libraries of training are:
 `python -m launch.bench.step [CONFIG.yaml] [section.name=value ...] [--seconds S] [--json FILE]`.
@@ -11,12 +12,10 @@ Reads no videos, so it runs where only torch and the libraries of training are:
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import itertools
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +24,24 @@ import torch
 from avc.config import load_config, parse_config
 from avc.networks import network_of
 from avc.settings import ClassifierConfig, Config, PairConfig
+from launch.bench.device import (
+    MATRIX_SIDE,
+    copied_bytes,
+    forget_peak,
+    matrix_product,
+    memory_copy,
+    peak_bytes,
+    per_second,
+    tf32_as_convolutions_have_it,
+)
 from launch.bench.machine import describe
 from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of, write_json
-from launch.bench.synthetic import PRECISIONS, Precision, Way, flop_of, step_on, synthetic
+from launch.bench.synthetic import MODES, PRECISIONS, BytesCounter, Way, flop_of, step_on, synthetic
 
 ROUNDS = 5
 SECONDS = 5.0
+COPY_SECONDS = 1.0
 WARM_UP_STEPS = 2  # the first allocates, chooses algorithms and compiles
-MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}  # where larger ones no longer gain anything
 ON_A_CPU = ("model.width=0.25", "optim.micro_batch_pairs=32")  # without a file: the papers' size takes a CPU too long
 
 
@@ -40,7 +49,8 @@ ON_A_CPU = ("model.width=0.25", "optim.micro_batch_pairs=32")  # without a file:
 class Speed:
     """What a way of running the step achieved; `skipped` says why there are no figures.
 
-    peak_bytes: on CUDA of tensors, on the CPU of the process's memory, at the highest.
+    peak_bytes: on CUDA of tensors, on the CPU of the process's memory, at the highest. bytes_per_pair: read and written
+    by the operators of an eager step, each by itself; None where it was compiled.
     """
 
     way: Way
@@ -49,6 +59,7 @@ class Speed:
     matrix_flop: Rounds | None
     share: Rounds | None
     peak_bytes: int | None
+    bytes_per_pair: float | None = None
     skipped: str = ""
 
 
@@ -65,6 +76,7 @@ class StepResult:
     pairs_per_step: int
     flop_per_pair: float
     matrix_side: int
+    copied_bytes_per_second: float
     tf32: bool
     speeds: tuple[Speed, ...]
 
@@ -74,16 +86,21 @@ def settings(path: Path | None, overrides: Sequence[str]) -> Config:
     if path is not None:
         return load_config(path, overrides)
     config = parse_config({}, overrides)
-    return config if _device(config).type == "cuda" else parse_config({}, [*ON_A_CPU, *overrides])
+    return config if device_of(config).type == "cuda" else parse_config({}, [*ON_A_CPU, *overrides])
 
 
 def measure(
-    config: Config, *, seconds: float = SECONDS, rounds: int = ROUNDS, progress: Progress | None = None
+    config: Config,
+    *,
+    ways: Sequence[str] = (),
+    seconds: float = SECONDS,
+    rounds: int = ROUNDS,
+    progress: Progress | None = None,
 ) -> StepResult:
-    """Measure the step in every precision and layout, and compiled where that is worth trying.
+    """Measure the step in every precision, layout and mode, or in those whose description has all of the words `ways`.
 
     seconds: for each way's steps, over all rounds; every round takes a step at least.
-    Raises ValueError for a device that is not there, and for a network that learns labels.
+    Raises ValueError for a device that is not there, a network that learns labels, and words that no way has.
     """
     if not seconds > 0:
         raise ValueError(f"--seconds is {seconds} and must be more than 0")
@@ -91,25 +108,27 @@ def measure(
         raise ValueError(
             f"the step of {config.model.name} needs labels or teachers, which noise has not; take l3 or ave"
         )
-    device = _device(config)
+    device = device_of(config)
     pairs = min(config.optim.micro_batch_pairs, config.optim.batch_pairs) // 2 * 2
     flop_per_pair = flop_of(config, pairs) / pairs
-    side = MATRIX_SIDE[device.type]
-    ways = [Way(*way) for way in itertools.product(PRECISIONS, (True, False), (False, True))]
+    every = [Way(*way) for way in itertools.product(PRECISIONS, (True, False), MODES)]
+    chosen = [way for way in every if set(ways) <= set(_words(way))]
+    if not chosen:
+        raise ValueError(f"--ways: no way of running the step is {' and '.join(ways)}; words are {_vocabulary(every)}")
     speeds = []
-    for number, way in enumerate(ways):
+    for number, way in enumerate(chosen):
         if progress is not None:
-            progress(number, len(ways), _in_words(way))
-        if way.compile and device.type == "cpu" and not config.training.compile:
+            progress(number, len(chosen), ", ".join(_words(way)))
+        if way.mode == "compiled" and device.type == "cpu" and config.training.compile is not True:
             speeds.append(_skipped(way, "compiled on a CPU only with training.compile=true"))
+        elif way.mode == "graphs" and device.type == "cpu":
+            speeds.append(_skipped(way, "graphs are CUDA graphs"))
         elif way.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
             speeds.append(_skipped(way, "this GPU has no bf16"))
         else:
-            speeds.append(
-                _speed(config, way, device, pairs, flop_per_pair, side, seconds=seconds / rounds, rounds=rounds)
-            )
+            speeds.append(_speed(config, way, device, pairs, flop_per_pair, seconds=seconds / rounds, rounds=rounds))
     if progress is not None:
-        progress(len(ways), len(ways), "")
+        progress(len(chosen), len(chosen), "")
     return StepResult(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         model=config.model.name,
@@ -119,7 +138,8 @@ def measure(
         negatives=config.negatives.source,
         pairs_per_step=pairs,
         flop_per_pair=flop_per_pair,
-        matrix_side=side,
+        matrix_side=MATRIX_SIDE[device.type],
+        copied_bytes_per_second=copied_bytes(device) * per_second(memory_copy(device), device, seconds=COPY_SECONDS),
         tf32=device.type == "cuda" and torch.backends.cudnn.allow_tf32,
         speeds=tuple(speeds),
     )
@@ -127,9 +147,9 @@ def measure(
 
 def report(result: StepResult) -> Report:
     """The result for people."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for speed in result.speeds:
-        way = (speed.way.precision, *("yes" if on else "no" for on in (speed.way.channels_last, speed.way.compile)))
+        way: tuple[str, ...] = (speed.way.precision, "yes" if speed.way.channels_last else "no", speed.way.mode)
         if speed.pairs is None:
             rows.append((*way, "not measured", "", "", "", ""))
             continue
@@ -143,6 +163,13 @@ def report(result: StepResult) -> Report:
         "Steps include augmentation, spectrogram, forward, backward, the check of the loss and Adam. Median (lowest to "
         f"highest) of {ROUNDS} rounds.",
     ]
+    for speed in result.speeds:
+        if speed.bytes_per_pair is not None:
+            way_name, copied = ", ".join(_words(speed.way)), result.copied_bytes_per_second
+            notes.append(
+                f"{way_name}: operators read and write {speed.bytes_per_pair / 1e6:.1f} MB a pair, which at a copy's "
+                f"{copied / 1e9:,.1f} GB/s allows {figure(copied / speed.bytes_per_pair)} pairs/s."
+            )
     if result.tf32:
         notes.append("fp32: torch lets convolutions round to TF32 here, so the limit is measured in TF32 as well.")
     notes += [f"Not measured: {why}." for why in dict.fromkeys(speed.skipped for speed in result.speeds) if why]
@@ -150,7 +177,7 @@ def report(result: StepResult) -> Report:
         title=f"training step: {network_of(result.model).title} at width {result.width:g}"
         f"{'' if result.stride else ' without stride'}, pictures of {result.image_size}, "
         f"{result.pairs_per_step} pairs, negatives {result.negatives}, on {result.device}",
-        columns=("precision", "channels_last", "compiled", "pairs/s", "GFLOP/s", "limit", "share", "peak memory"),
+        columns=("precision", "channels_last", "mode", "pairs/s", "GFLOP/s", "limit", "share", "peak memory"),
         rows=rows,
         notes=notes,
     )
@@ -162,33 +189,37 @@ def _speed(
     device: torch.device,
     pairs: int,
     flop_per_pair: float,
-    side: int,
     *,
     seconds: float,
     rounds: int,
 ) -> Speed:
-    _forget_peak(device)
+    forget_peak(device)
     try:
         step = step_on(config, way, device, synthetic(config, pairs, device))
         for _ in range(WARM_UP_STEPS):
             step()
-        peak = _peak_bytes(device)
-        multiply = _multiplication(side, way.precision, device)
+        peak = peak_bytes(device)
+        counted = None
+        if way.mode == "eager":
+            with BytesCounter() as counter:
+                step()
+            counted = counter.total / pairs
+        multiply = matrix_product(torch.bfloat16 if way.precision == "bf16" else torch.float32, device)
         matrix, steps = [], []
-        with _tf32_as_convolutions_have_it(device):
+        with tf32_as_convolutions_have_it(device):
             multiply()
             for _ in range(rounds):
-                matrix.append(2 * side**3 * _per_second(multiply, device, seconds=seconds / 4))
-                steps.append(_per_second(step, device, seconds=seconds))
+                matrix.append(2 * MATRIX_SIDE[device.type] ** 3 * per_second(multiply, device, seconds=seconds / 4))
+                steps.append(per_second(step, device, seconds=seconds))
     except torch.OutOfMemoryError:
         return _skipped(way, f"{pairs} pairs do not fit into memory")
     except Exception as error:
-        if not way.compile:
+        if way.mode == "eager":
             raise
         # Compilers fail in many ways, and where one is missing or fails the other ways still count.
         return _skipped(way, f"does not compile here: {str(error).strip().splitlines()[0][:120]}")
     finally:
-        if way.compile:
+        if way.mode != "eager":
             torch._dynamo.reset()
         gc.collect()
         if device.type == "cuda":
@@ -202,69 +233,12 @@ def _speed(
         matrix_flop=limit,
         share=ratio(flop, limit),
         peak_bytes=peak,
+        bytes_per_pair=counted,
     )
 
 
-def _multiplication(side: int, precision: Precision, device: torch.device) -> Callable[[], None]:
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
-    product = torch.empty_like(a)
-
-    def multiply() -> None:
-        torch.mm(a, b, out=product)
-
-    return multiply
-
-
-@contextlib.contextmanager
-def _tf32_as_convolutions_have_it(device: torch.device) -> Iterator[None]:
-    """torch rounds fp32 to TF32 in convolutions and not in products; a limit must not be lower than what it limits."""
-    before = torch.get_float32_matmul_precision()
-    if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
-        torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def _per_second(work: Callable[[], None], device: torch.device, *, seconds: float) -> float:
-    """Calls per second over at least `seconds` and one call, the device's work included."""
-    calls, chunk = 0, 1
-    began = time.perf_counter()
-    while True:
-        for _ in range(chunk):
-            work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        calls += chunk
-        elapsed = time.perf_counter() - began
-        if elapsed >= seconds:
-            return calls / elapsed
-        # Waiting for the device after every call would leave it idle in between.
-        chunk = max(1, round(calls / elapsed * min(seconds / 4, seconds - elapsed)))
-
-
-def _forget_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_bytes(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    kilobytes = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
-    return 1024 * int(kilobytes[0]) if kilobytes else None
-
-
-def _device(config: Config) -> torch.device:
+def device_of(config: Config) -> torch.device:
+    """The device that the settings ask for. Raises ValueError where it is not there."""
     if config.training.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("training.device: cuda, but torch sees no CUDA device here; use auto or cpu")
     return torch.device("cuda" if torch.cuda.is_available() and config.training.device != "cpu" else "cpu")
@@ -274,14 +248,19 @@ def _skipped(way: Way, why: str) -> Speed:
     return Speed(way, pairs=None, flop=None, matrix_flop=None, share=None, peak_bytes=None, skipped=why)
 
 
-def _in_words(way: Way) -> str:
-    return f"{way.precision}{', channels_last' * way.channels_last}{', compiled' * way.compile}"
+def _words(way: Way) -> tuple[str, ...]:
+    return (way.precision, *["channels_last"] * way.channels_last, way.mode)
+
+
+def _vocabulary(ways: Sequence[Way]) -> str:
+    return ", ".join(dict.fromkeys(word for way in ways for word in _words(way)))
 
 
 def main() -> None:
     """Measure and print without the libraries of the `avc` command."""
     parser = argparse.ArgumentParser(prog="python -m launch.bench.step", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("words", nargs="*", metavar="CONFIG.yaml | section.name=value")
+    parser.add_argument("--ways", default="", metavar="WORD,...", help="as in bf16,compiled")
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
@@ -290,7 +269,7 @@ def main() -> None:
         if len(files) > 1:
             raise ValueError(f"one configuration file, not {len(files)}: {', '.join(map(str, files))}")
         config = settings(files[0] if files else None, [word for word in arguments.words if "=" in word])
-        result = measure(config, seconds=arguments.seconds)
+        result = measure(config, ways=[*filter(None, arguments.ways.split(","))], seconds=arguments.seconds)
         sys.stdout.write(report(result).plain() + "\n")
         if arguments.json is not None:
             write_json(arguments.json, bench="step", machine=describe(gpu=gpu_of(result)), result=result)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from avc.data.batch import Batch
@@ -16,12 +19,16 @@ from avc.models.pair import PairNetwork
 from avc.settings import PairConfig
 from avc.tasks.correspondence import pair_loss
 from avc.tasks.task import Losses
+from avc.training.metrics import StepSums
 from avc.training.optimizer import build_optimizer
 
 STORED_CROP = 224  # 7/8 of the 256 pixels that `avc pack` stores
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+# Op by op; transforms, network and loss as one compiled graph; the same as CUDA graphs, which cost no launches.
+Mode = Literal["eager", "compiled", "graphs"]
+MODES: tuple[Mode, ...] = ("eager", "compiled", "graphs")
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Way:
 
     precision: Precision
     channels_last: bool
-    compile: bool
+    mode: Mode
 
 
 def synthetic(config: PairConfig, pairs: int, device: torch.device | str) -> Batch:
@@ -63,12 +70,30 @@ class _Step(nn.Module):
         super().__init__()
         self.network, self.config = network, config
 
-    def forward(self, batch: Batch, step: int) -> Losses:
-        return pair_loss(self.network, batch, self.config, step=step)
+    def forward(self, batch: Batch, hard: bool = False) -> Losses:
+        return pair_loss(self.network, batch, self.config, hard=hard)
+
+
+def optimizer_step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, *, metrics: tuple[str, ...]
+) -> Callable[[Batch], None]:
+    """A whole optimizer step of one micro-batch, as `avc.training.loop.train` takes it in a world of one."""
+
+    def step(batch: Batch) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        losses = network(batch)
+        (losses.total / len(batch.label)).backward()
+        sums = StepSums(metrics=metrics, device=device)
+        sums.add(losses, digest=batch.digest)
+        optimizer.found_inf = sums.not_finite  # type: ignore[attr-defined]
+        optimizer.step()
+        sums.to_host()
+
+    return step
 
 
 def step_on(config: PairConfig, way: Way, device: torch.device, batch: Batch) -> Callable[[], None]:
-    """A whole optimizer step of one micro-batch, as `avc.training.loop.train` takes it in a world of one."""
+    """The optimizer step on one batch, again and again."""
     torch.manual_seed(config.run.seed)
     training = config.training.model_copy(update={"precision": way.precision})
     config = config.model_copy(update={"training": training})
@@ -78,18 +103,23 @@ def step_on(config: PairConfig, way: Way, device: torch.device, batch: Batch) ->
     optimizer = build_optimizer(model, config.optim)
     model.train()
     network: Any = _Step(model, config)
-    if way.compile:
-        network = torch.compile(network)
+    if way.mode != "eager":
+        network = torch.compile(network, mode="reduce-overhead" if way.mode == "graphs" else None)
+    return partial(optimizer_step(network, optimizer, device, metrics=("accuracy",)), batch)
 
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss = network(batch, 0).total
-        (loss / len(batch.label)).backward()
-        if not torch.isfinite(loss).item():  # the loop waits for the device here, too
-            raise RuntimeError("the loss of noise is not finite")
-        optimizer.step()
 
-    return step
+class BytesCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts what the operators inside of the block read and write, each by itself. total: bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.total += sum(x.nbytes for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor))
+        return out
 
 
 def flop_of(config: PairConfig, pairs: int) -> int:
@@ -99,5 +129,5 @@ def flop_of(config: PairConfig, pairs: int) -> int:
     with torch.device("meta"):
         model = build(config.model)
     with counter:
-        pair_loss(model, batch, config, step=0).total.backward()  # type: ignore[no-untyped-call]
+        pair_loss(model, batch, config).total.backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,11 +16,12 @@ from tests.shards.awkward import PICTURES, SOUND, late_stream, samples_nowhere, 
 from tests.shards.rendering import moving, write
 
 GIGABYTE = 1 << 30
-LONGEST_SECONDS = 10
+LONGEST_SECONDS = 10  # of processor time
 
 PROGRAM = f"""
 import json, resource, sys
 resource.setrlimit(resource.RLIMIT_AS, ({GIGABYTE},) * 2)
+resource.setrlimit(resource.RLIMIT_CPU, ({LONGEST_SECONDS},) * 2)
 from shards.format import PackSettings
 from shards.record import make_record
 from shards.sources import Source
@@ -56,10 +56,6 @@ def test_an_awkward_video_is_one_record_or_one_rejection(
     name: str, make: Callable[[Path], Path], outcome: str, tmp_path: Path
 ) -> None:
     video = make(tmp_path / name)
-    begun = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(video)], capture_output=True, text=True, timeout=LONGEST_SECONDS
-    )
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(video)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == outcome
-    assert time.monotonic() - begun < LONGEST_SECONDS

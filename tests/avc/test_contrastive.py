@@ -47,7 +47,7 @@ def task(small_world):
 def test_the_loss_is_the_mean_of_both_cross_entropies_over_all_views_of_a_batch(task) -> None:
     batch = task.reader[0, 16]
     image, audio = torch.nn.functional.normalize(torch.randn(2, 16, 8), dim=2)
-    total, (right, found) = task.loss(Fixed(image, audio), batch, step=0)
+    total, (right, found) = task.loss(Fixed(image, audio), batch)
     cosines = (5 * image @ audio.T).double().exp()
     by_hand = -sum(
         math.log(cosines[i, i] / cosines[i].sum()) + math.log(cosines[i, i] / cosines[:, i].sum()) for i in range(16)
@@ -65,8 +65,8 @@ def test_a_copy_of_a_clip_is_no_negative(task) -> None:
     image, audio = torch.eye(16), torch.eye(16)
     audio[1] = audio[0]
     image[1] = image[0]  # two views of one clip, embedded alike
-    plain, _ = task.loss(Fixed(image, audio), batch, step=0)
-    masked, _ = task.loss(Fixed(image, audio), batch._replace(frame_clip=clips, audio_clip=clips), step=0)
+    plain, _ = task.loss(Fixed(image, audio), batch)
+    masked, _ = task.loss(Fixed(image, audio), batch._replace(frame_clip=clips, audio_clip=clips))
     assert plain - masked > 4 * 0.6  # each of the four rows lost a rival as near as the truth
 
 
@@ -81,7 +81,7 @@ def on_rank(rank: int, shards: str, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=4)
     here = slice(4 * rank, 4 * rank + 4)
     views = [part[here].clone().requires_grad_() for part in embedded(16)]
-    total, _ = task_on(shards).loss(Fixed(*views), task_on(shards).reader[here.start, here.stop], step=0)
+    total, _ = task_on(shards).loss(Fixed(*views), task_on(shards).reader[here.start, here.stop])
     total.backward()
     torch.save((total.detach(), *(view.grad for view in views)), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
@@ -91,7 +91,7 @@ def test_four_ranks_have_the_loss_and_the_gradients_of_one(task, small_world, tm
     torch.multiprocessing.spawn(on_rank, (str(small_world), str(tmp_path)), nprocs=4)
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(4)]
     views = [part.clone().requires_grad_() for part in embedded(16)]
-    total, _ = task.loss(Fixed(*views), task.reader[0, 16], step=0)
+    total, _ = task.loss(Fixed(*views), task.reader[0, 16])
     total.backward()
     assert abs(sum(part[0] for part in parts) - total) < 1e-5 * total
     for number, view in enumerate(views, start=1):

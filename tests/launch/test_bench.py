@@ -132,12 +132,17 @@ def test_the_step_is_measured_beside_matrix_products(tmp_path, monkeypatch) -> N
     monkeypatch.setitem(step.MATRIX_SIDE, "cpu", 256)
     result = step.measure(step.settings(None, SMALL), seconds=0.1, rounds=2)
     content = saved(tmp_path / "step.json", bench="step", result=result)
-    assert len(content["speeds"]) == 8
+    assert len(content["speeds"]) == 12
+    assert content["copied_bytes_per_second"] > 1e8
     for speed in content["speeds"]:
-        if speed["way"]["compile"]:
+        if speed["way"]["mode"] == "compiled":
             assert speed["pairs"] is None
             assert "training.compile=true" in speed["skipped"]
             continue
+        if speed["way"]["mode"] == "graphs":
+            assert speed["pairs"] is None
+            continue
+        assert 10**6 < speed["bytes_per_pair"] < 10**9
         for name in ("pairs", "flop", "matrix_flop", "share"):
             assert positive(speed[name]), name
         assert speed["flop"]["median"] == pytest.approx(speed["pairs"]["median"] * content["flop_per_pair"])
@@ -203,6 +208,20 @@ def test_the_command_prints_and_writes_what_it_measured(small_world, tmp_path) -
     assert done.exit_code == 0
     assert "limit: bare decoding" in done.stdout
     assert json.loads(path.read_text())["result"]["original"] is None
+
+
+def test_training_is_measured_beside_the_step_alone_and_the_loader_alone(small_world, tmp_path) -> None:
+    path = tmp_path / "train.json"
+    arguments = ["bench", "train", "small", f"data.shards={small_world}", "data.image_size=28", "data.num_workers=1"]
+    sizes = ["model.width=0.0625", "negatives.block=4", "optim.micro_batch_pairs=16", "optim.batch_pairs=16"]
+    done = CliRunner().invoke(
+        app, [*arguments, *sizes, "--seconds", "0.5", "--json", str(path)], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.output
+    assert "limit: the step alone" in done.stdout and "limit: the loader alone" in done.stdout
+    result = json.loads(path.read_text())["result"]
+    assert all(positive(result[name]) for name in ("line", "step", "loader", "share_of_step", "share_of_loader"))
+    assert 0 <= result["waiting"]["median"] < 1
 
 
 def test_ratios_are_taken_round_by_round() -> None:

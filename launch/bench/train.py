@@ -1,0 +1,149 @@
+"""The whole line of training, from shards to optimizer steps, beside its two halves.
+
+In turns: the step on batches from the loader, the same step on a batch that is already on the device, and the loader
+by itself. The line can be no faster than the slower half; its shares of both say what is lost between them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from avc.data.prefetch import load, on_device, slots_for
+from avc.data.sharding import shard_batch
+from avc.distributed.world import World
+from avc.models import to_channels_last
+from avc.networks import network_of
+from avc.settings import Config
+from avc.tasks import task_of
+from avc.tasks.task import TrainingStep
+from avc.training.loop import warm_up, wrap
+from avc.training.optimizer import build_optimizer
+from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
+from launch.bench.step import device_of
+from launch.bench.synthetic import optimizer_step
+from shards.read import Shards
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What was measured. waiting: share of the line's time in which it waited for the loader."""
+
+    device: str
+    model: str
+    workers: int
+    pairs_per_step: int
+    line: Rounds
+    step: Rounds
+    loader: Rounds
+    share_of_step: Rounds
+    share_of_loader: Rounds
+    waiting: Rounds
+
+
+def measure(
+    config: Config, *, seconds: float = 30.0, rounds: int = ROUNDS, progress: Progress | None = None
+) -> TrainResult:
+    """Measure training as the settings describe it, on one device; a step is one micro-batch of one rank.
+
+    seconds: for each of the three, over all rounds. Raises ValueError for settings that do not fit the shards.
+    """
+    if not seconds > 0:
+        raise ValueError(f"--seconds is {seconds} and must be more than 0")
+    device = device_of(config)
+    world = World(rank=0, local_rank=0, world_size=1, device=device)
+    task = task_of(config, Shards(config.data.shards))
+    pairs = min(config.optim.micro_batch_pairs, config.optim.batch_pairs)
+    sharding = shard_batch(task.sampler, batch_pairs=pairs, micro_batch_pairs=pairs, rank=0, world_size=1)
+    torch.manual_seed(config.run.seed)
+    model = task.network().to(device).train()
+    if config.training.channels_last:
+        to_channels_last(model)
+    network = wrap(TrainingStep(task, model), config, world)
+    optimizer = build_optimizer(model, config.optim)
+    step = optimizer_step(network, optimizer, device, metrics=task.metrics)
+    ranges = sharding.row_ranges(0, config.training.steps + 10**9)
+    loader = load(task.reader, ranges, num_workers=config.data.num_workers, pin=device.type == "cuda")
+    batches = warm_up(network, optimizer, on_device(loader, device), world, accumulating=False)
+    fixed = next(batches)
+    step(fixed)
+    ahead = slots_for(config.data.num_workers) + 1
+    waited = [0.0]
+
+    def line() -> None:
+        since = time.perf_counter()
+        batch = next(batches)
+        waited[0] += time.perf_counter() - since
+        step(batch)
+
+    lines, steps, loads, waiting = [], [], [], []
+    for number in range(rounds):
+        if progress is not None:
+            progress(number, rounds, "")
+        _drop(loader, ahead)
+        waited[0] = 0.0
+        rate, elapsed = _rate(line, device, seconds=seconds / rounds)
+        lines.append(rate * pairs)
+        waiting.append(waited[0] / elapsed)
+        steps.append(_rate(lambda: step(fixed), device, seconds=seconds / rounds)[0] * pairs)
+        _drop(loader, ahead)
+        loads.append(_rate(lambda: next(loader), device, seconds=seconds / rounds)[0] * pairs)
+    if progress is not None:
+        progress(rounds, rounds, "")
+    line_rate, step_rate, load_rate = (rounds_of(rates, unit="pairs/s") for rates in (lines, steps, loads))
+    return TrainResult(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        model=config.model.name,
+        workers=config.data.num_workers,
+        pairs_per_step=pairs,
+        line=line_rate,
+        step=step_rate,
+        loader=load_rate,
+        share_of_step=ratio(line_rate, step_rate),
+        share_of_loader=ratio(line_rate, load_rate),
+        waiting=rounds_of(waiting, unit="ratio"),
+    )
+
+
+def report(result: TrainResult) -> Report:
+    """The result for people."""
+    rows = [
+        ("training", str(result.line), ""),
+        ("limit: the step alone", str(result.step), figure(result.share_of_step.median)),
+        ("limit: the loader alone", str(result.loader), figure(result.share_of_loader.median)),
+    ]
+    return Report(
+        title=f"training: {network_of(result.model).title}, {result.pairs_per_step} pairs a step, "
+        f"{result.workers} loader processes, on {result.device}",
+        columns=("", "pairs/s", "share"),
+        rows=rows,
+        notes=[
+            f"Training waited for its data {100 * result.waiting.median:.1f} % of the time.",
+            f"In turns, median (lowest to highest) of {len(result.line.rounds)} rounds; what was read ahead in the "
+            "turn of another is left out.",
+        ],
+    )
+
+
+def _drop(batches: Iterator[Any], count: int) -> None:
+    for _ in itertools.islice(batches, count):
+        pass
+
+
+def _rate(work: Callable[[], object], device: torch.device, *, seconds: float) -> tuple[float, float]:
+    """Calls per second, and the seconds that they took, the device's work included."""
+    began, calls = time.perf_counter(), 0
+    while calls == 0 or time.perf_counter() - began < seconds:
+        work()
+        calls += 1
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elapsed = time.perf_counter() - began
+    return calls / elapsed, elapsed

@@ -1,0 +1,96 @@
+"""What the GPU's speed hangs on, without one: one graph, no compilation after the second step, channels last."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from avc.config import parse_config
+from avc.data.transforms import audio_to_input, images_to_input
+from avc.models import to_channels_last
+from avc.networks import NETWORKS
+from avc.settings import PairConfig
+from avc.tasks import task_of
+from avc.tasks.task import TrainingStep
+from launch.bench.synthetic import synthetic
+from shards.format import PackSettings
+from shards.pack import pack
+from shards.read import Shards
+from tests.small_videos import render_folder
+
+PAIR_NETWORKS = [name for name, row in NETWORKS.items() if issubclass(row.config, PairConfig) and name != "supervised"]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few clips with optical flow, so that all networks can have them."""
+    folder = tmp_path_factory.mktemp("flow")
+    videos = render_folder(folder / "videos", videos=10)
+    pack([videos], folder / "shards", PackSettings(side=64, flow=True, split=(1.0, 0.0, 0.0)), workers=1)
+    return folder / "shards"
+
+
+def step_of(name: str, shards: Path, **model: str) -> tuple[TrainingStep, PairConfig]:
+    config = parse_config(
+        {
+            "model": {"name": name, "width": 0.0625} | model,
+            "data": {"shards": str(shards), "image_size": 56},
+            "negatives": {"source": "shared", "block": 4},
+        }
+    )
+    assert isinstance(config, PairConfig)
+    torch.manual_seed(0)
+    task = task_of(config, Shards(shards))
+    network = task.network()
+    to_channels_last(network)
+    return TrainingStep(task, network).train(), config
+
+
+@pytest.mark.parametrize("name", PAIR_NETWORKS)
+def test_transforms_network_and_loss_are_one_graph_that_is_compiled_once(name, shards) -> None:
+    step, config = step_of(name, shards)
+    graphs = []
+
+    def count(graph, example_inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    compiled = torch.compile(step, backend=count, fullgraph=True)  # raises where the graph breaks
+    plain = copy.deepcopy(step)
+    for number in range(4):
+        batch = synthetic(config, 8, torch.device("cpu"))._replace(digest=torch.tensor(number))
+        total, metrics = compiled(batch)
+        expected = plain(batch)
+        assert torch.equal(total, expected.total)
+        assert torch.equal(metrics, expected.metrics)
+        assert len(graphs) == 1
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("trunk", ["vgg", "resnet18"])
+def test_every_map_and_weight_of_both_trunks_is_channels_last(trunk, shards) -> None:
+    step, config = step_of("l3", shards, trunk=trunk)
+    batch = synthetic(config, 8, torch.device("cpu"))
+    network = step.network
+    seen = []
+
+    def look(module: nn.Module, inputs, output: torch.Tensor) -> None:
+        if output.dim() == 4:
+            seen.append(module)
+            assert output.is_contiguous(memory_format=torch.channels_last), (module, output.shape, output.stride())
+
+    for module in (*network.vision.modules(), *network.audio.modules()):
+        module.register_forward_hook(look)
+    network(
+        images_to_input(batch.pictures, batch.image_draws, config.data),
+        audio_to_input(batch.sounds, batch.audio_draws, config.data),
+    )
+    assert len(seen) > 40
+    for name, parameter in network.named_parameters():
+        if parameter.dim() == 4:
+            assert parameter.stride(1) == 1, name  # the channel's neighbour is the next number in memory
