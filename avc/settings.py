@@ -156,6 +156,9 @@ class TrainingSettings(Section):
     """Memory layout of pictures and convolutions."""
     compile: bool = False
     """Compile the network with torch.compile."""
+    deterministic: bool = False
+    """On CUDA, only kernels that give the same bits each time, and fp32 without TF32: slower, but a resumed run ends
+    with the bits of an uninterrupted one. On the CPU it always does."""
     sync_batchnorm: bool = False
     """Batch-normalize over the micro-batches of all ranks instead of each rank's own."""
     process_group_timeout_seconds: int = Field(default=300, ge=1, le=10**6)
