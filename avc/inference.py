@@ -110,7 +110,7 @@ def read_run(run: str | Path) -> tuple[Config, Path]:
 
 
 def load(run: str | Path, *, device: str = "cpu") -> Network:
-    """The best weights of a run's folder.
+    """The best weights of a run's folder. device: as of `named_device`.
 
     Raises ValueError where the folder holds no finished weights, weights that do not fit its configuration, or those of
     a SoundNet, which `load_student` loads. Nothing in the folder is executed.
@@ -123,19 +123,34 @@ def load(run: str | Path, *, device: str = "cpu") -> Network:
         model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{weights} does not hold the weights of {config.model.name}: {error}") from None
-    model.eval().to(device)
-    return Network(model, config, torch.device(device))
+    where = named_device(device)
+    return Network(model.eval().to(where), config, where)
 
 
 def load_student(run: str | Path, *, device: str = "cpu") -> tuple[SoundNet, SoundNetConfig]:
-    """The best weights of a SoundNet's run, in evaluation mode, and its settings.
+    """The best weights of a SoundNet's run, in evaluation mode, and its settings. device: as of `named_device`.
 
     Raises ValueError where the folder holds no finished weights or those of another network.
     """
     config, weights = read_run(run)
     if not isinstance(config, SoundNetConfig):
         raise ValueError(f"{run} trained model.name={config.model.name}, which had no teachers; give a SoundNet's run")
-    return load_soundnet(weights).to(device), config
+    return load_soundnet(weights).to(named_device(device)), config
+
+
+def named_device(name: str, *, option: str = "--device") -> torch.device:
+    """auto (a GPU where there is one), cpu, cuda or one of several, as cuda:1. Raises ValueError for any other."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"{option} is {name!r} and must name a device, such as cpu, cuda or cuda:1") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"{option} names {device}, and networks run on cpu and cuda alone")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"{option} names {device}, and there are {torch.cuda.device_count()} GPUs here")
+    return device
 
 
 def _expect(x: Tensor, dtype: torch.dtype, dimensions: int, wish: str, *, last: int) -> None:

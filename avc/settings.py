@@ -80,9 +80,15 @@ class TaughtSegmentData(SegmentData):
 
 
 class NegativeSettings(Section):
-    source: Literal["independent", "shared"] = "independent"
+    source: Literal["independent", "shared", "sync"] = "independent"
     """independent: every pair draws its own frame and sound (the papers' rule). shared: a block of frames and sounds
-    serves once as positives and once, deranged, as negatives: half the decoding and trunk work per pair."""
+    serves once as positives and once, deranged, as negatives: half the decoding and trunk work per pair. sync: two
+    views of one clip exchange their audio, so negatives are misaligned (Korbar et al. 2018; Owens and Efros 2018)."""
+    min_ticks: int = Field(default=51, ge=1, le=10**6)
+    """Least distance, in ticks of 0.04 s, of the two views of `source: sync`: at 25 their audio no longer overlaps.
+    More than twice data.max_misalignment_ticks, so that no negative is nearer than a positive may be."""
+    max_ticks: int = Field(default=145, ge=1, le=10**6)
+    """Largest distance of the two views of `source: sync`."""
     grid: Literal["frame", "free"] = "frame"
     """frame: the centre of a negative's sound is a multiple of 0.04 s, as a positive's is. free: any sample, the faulty
     rule of which Objects that Sound 3.3 warns, kept as an ablation."""
@@ -150,6 +156,9 @@ class TrainingSettings(Section):
     """Memory layout of pictures and convolutions."""
     compile: Literal["auto"] | bool = "auto"
     """Compile transforms, network and loss to one graph with torch.compile; auto does so on CUDA."""
+    deterministic: bool = False
+    """On CUDA, only kernels that give the same bits each time, and fp32 without TF32: slower, but a resumed run ends
+    with the bits of an uninterrupted one. On the CPU it always does."""
     sync_batchnorm: bool = False
     """Batch-normalize over the micro-batches of all ranks instead of each rank's own."""
     process_group_timeout_seconds: int = Field(default=300, ge=1, le=10**6)
@@ -220,11 +229,20 @@ class PairConfig(Config):
 
     @model_validator(mode="after")
     def _possible(self) -> PairConfig:
-        if self.negatives.source == "shared" and self.negatives.grid == "free":
+        if self.negatives.source != "independent" and self.negatives.grid == "free":
             raise ValueError(
-                "negatives.grid: free needs negatives.source: independent, because with `shared` the same second of "
-                "audio serves a positive, which is on the grid, and a negative, which would not be"
+                "negatives.grid: free needs negatives.source: independent, because otherwise the same second of audio "
+                "serves a positive, which is on the grid, and a negative, which would not be"
             )
+        if self.negatives.source == "sync":
+            if not 2 * self.data.max_misalignment_ticks < self.negatives.min_ticks <= self.negatives.max_ticks:
+                raise ValueError(
+                    f"negatives.min_ticks: {self.negatives.min_ticks} must be more than twice "
+                    f"data.max_misalignment_ticks ({self.data.max_misalignment_ticks}), or a negative would be better "
+                    f"aligned than a positive, and no more than negatives.max_ticks ({self.negatives.max_ticks})"
+                )
+            if self.data.shuffle_sound:
+                raise ValueError("data.shuffle_sound needs negatives.source: independent or shared")
         if self.negatives.hard_from_step and self.negatives.source != "shared":
             raise ValueError(
                 "negatives.hard_from_step needs negatives.source: shared, for a frame chooses among the audio of its "

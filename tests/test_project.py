@@ -102,6 +102,19 @@ def test_the_dockerfile_names_no_version_that_the_pins_and_pyproject_do_not() ->
     assert Version(python[1]) in SpecifierSet(PROJECT["project"]["requires-python"])
 
 
+def test_the_apptainer_image_is_that_of_the_dockerfile() -> None:
+    text = (ROOT / "avc.def").read_text()
+    assert f"From: {instructions('FROM')[0]}\n" in text
+    files = re.search(r"^%files\n((?: +\S+ \S+\n)+)", text, re.M)
+    assert files is not None
+    copied = dict(line.split() for line in files[1].splitlines())
+    assert copied == {source: f"/opt/avc/{source}" for source in copied}
+    assert set(copied) == {source.removeprefix("./") for line in instructions("COPY") for source in line.split()[:-1]}
+    for line in instructions("RUN"):
+        for command in line.split("&&"):
+            assert "useradd" in command or " ".join(command.split()) in text
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_the_pages_link_only_to_what_exists(page: str) -> None:
     text = (ROOT / page).read_text()

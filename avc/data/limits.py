@@ -1,9 +1,14 @@
-"""What reading batches takes of a machine, looked at before it is taken."""
+"""What reading batches takes of a machine, looked at before it is taken.
+
+The buffers are memory without a name (`avc.data.memory`). No file system bounds it, /dev/shm and `docker --shm-size`
+neither: only the machine's memory does, and the limit of the cgroup, which a container or a SLURM job may have.
+"""
 
 from __future__ import annotations
 
 import os
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +28,13 @@ def refuse_beyond_limits(reader: Reader[Any], *, slots: int, rows: int, num_work
     one = vars(reader.buffers(slots=1, rows=1))
     wanted = slots * rows * sum(part.nbytes for part in one.values() if isinstance(part, Tensor))
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    free = int(SHARE_OF_MEMORY * _free_bytes() / ranks)
+    free = int(SHARE_OF_MEMORY * free_bytes() / ranks)
     if wanted > free:
         raise ValueError(
-            f"{slots} batches of {rows:,} rows take {wanted / 1e9:,.1f} GB of memory, and half of what is free on "
-            f"this machine is {free / 1e9:,.1f} GB for each of {ranks} ranks: lower data.num_workers (now "
-            f"{num_workers}), optim.micro_batch_pairs or data.image_size; for validation, validation.batch_pairs"
+            f"{slots} batches of {rows:,} rows take {wanted / 1e9:,.3g} GB of memory, and half of what is free on this "
+            f"machine, or under the memory limit of this container or job, is {free / 1e9:,.3g} GB for each of {ranks} "
+            f"ranks: lower data.num_workers (now {num_workers}), optim.micro_batch_pairs or data.image_size; for "
+            "validation, validation.batch_pairs"
         )
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = FILES + FILES_PER_WORKER * num_workers
@@ -39,6 +45,31 @@ def refuse_beyond_limits(reader: Reader[Any], *, slots: int, rows: int, num_work
         )
 
 
-def _free_bytes() -> int:
-    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
+def free_bytes(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Memory that this process may still take: of the machine, and of every cgroup (v2 or v1) that it is in."""
+    free = 1024 * _numbers(proc / "meminfo")["MemAvailable:"]
+    for line in (proc / "self" / "cgroup").read_text().splitlines():
+        _, controllers, place = line.split(":", maxsplit=2)
+        if controllers in ("", "memory"):
+            root = cgroups / controllers
+            # In a container the path may be that of the host, of which only the root is to be seen.
+            for group in {root, *(root / part for part in (Path(place[1:]), *Path(place[1:]).parents))}:
+                free = min(free, _free_in(group))
+    return free
+
+
+def _free_in(group: Path) -> int:
+    for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        try:
+            most, taken = (group / limit).read_text().strip(), int((group / used).read_text())
+            cached = _numbers(group / "memory.stat")
+        except OSError:
+            continue
+        if most != "max":
+            # Cached files give way to whoever needs their memory.
+            return int(most) - taken + sum(cached.get(name, 0) for name in ("inactive_file", "active_file"))
+    return sys.maxsize
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    return {words[0]: int(words[1]) for line in path.read_text().splitlines() if len(words := line.split()) > 1}

@@ -8,8 +8,8 @@ same on 1 or 16 GPUs, resuming is starting at a row, and every epoch visits ever
 How a row is drawn. A *view* of a clip is a frame tick and the mid-point of a second of its sound, drawn by one law: the
 frame uniformly from the clip's centres, the sound's mid-point uniformly from those within the allowed misalignment. A
 positive shows the frame and the sound of one view. A negative shows the frame of one view and the sound of a view of
-another clip. Hence the law of each modality's own times is the same for both classes, and every mid-point lies on the
-0.04 s grid (Objects that Sound 3.3), whatever the label.
+another clip, or with `source="sync"` of another view of the same clip. Hence the law of each modality's own times is
+the same for both classes, and every mid-point lies on the 0.04 s grid (Objects that Sound 3.3), whatever the label.
 
 Random words come from Philox, a counter-based generator of four 64-bit words per count: row r owns the counts from 3 r
 to 3 r + 2.
@@ -28,6 +28,8 @@ from shards.format import HALF_SECOND_SAMPLES, SAMPLES_PER_TICK, centres
 
 Integers = NDArray[np.int64]
 Words = NDArray[np.uint64]
+
+Source = Literal["independent", "shared", "sync"]
 
 _COUNTS_PER_ROW = 3  # of four words each
 _ROWS, _ORDER, _SHIFT, _BLOCK = range(4)  # streams of the generator, so that no two uses share a word
@@ -82,9 +84,11 @@ class PairSampler:
 
     With `source="independent"` a row is one pair; even rows are positives, odd rows negatives, and an epoch is two rows
     per clip: each clip's frame and sound serve once in each class. With `source="shared"` a row is one view, which
-    makes one positive and one negative within its block of `block` rows; an epoch is one row per clip.
+    makes one positive and one negative within its block of `block` rows; an epoch is one row per clip. With
+    `source="sync"` two rows are views of one clip, `min_ticks` to `max_ticks` apart, which exchange their sounds to
+    make negatives; an epoch is two rows per clip, and clips too short for that are left out.
 
-    clips: int64, rows of `index` to draw from; index: rows of `shards.format.CLIP`.
+    clips: int64, rows of `index` to draw from; index: rows of `shards.format.CLIP`; too_short: how many are left out.
     Raises ValueError where there are too few clips to draw negatives from.
     """
 
@@ -96,15 +100,17 @@ class PairSampler:
         clips: Integers,
         *,
         seed: int,
-        source: Literal["independent", "shared"] = "independent",
+        source: Source = "independent",
         grid: Literal["frame", "free"] = "frame",
         block: int = 16,
+        min_ticks: int = 51,
+        max_ticks: int = 145,
         max_misalignment_ticks: int = 25,
         shuffle_sound: bool = False,
     ) -> None:
-        self.clips = np.asarray(clips, dtype=np.int64)
-        count = len(self.clips)
-        least = 2 if source == "independent" else 4
+        clips = np.asarray(clips, dtype=np.int64)
+        count = len(clips)
+        least = {"independent": 2, "shared": 4, "sync": 1}[source]
         if count < least:
             raise ValueError(f"{count} clips are too few to draw negatives from; at least {least} are needed")
         if source == "shared" and 2 * (math.ceil(block / count) + 1) > block:
@@ -113,18 +119,24 @@ class PairSampler:
             )
         self.seed, self.source, self.grid, self.block = seed, source, grid, block
         self.max_misalignment_ticks, self.shuffle_sound = max_misalignment_ticks, shuffle_sound
-        self.rows_per_epoch = 2 * count if source == "independent" else count
         self.pairs_per_row = 1 if source == "independent" else 2
-        self.group_size = 2 if source == "independent" else block  # rows come in multiples of this
-        self.group_name = "a positive and a negative" if source == "independent" else f"blocks of {block} clips"
+        self.group_size = block if source == "shared" else 2  # rows come in multiples of this
+        names = {"independent": "a positive and a negative", "sync": "two views of a clip"}
+        self.group_name = names.get(source, f"blocks of {block} clips")
 
-        rows = index[self.clips]
+        rows = index[clips]
         spans = [
             centres(ticks=int(row["ticks"]), sound_from=int(row["sound_from"]), sound_to=int(row["sound_to"]))
             for row in rows
         ]
-        self._first_centre = np.array([span.start for span in spans], dtype=np.int64)
-        self._last_centre = np.array([span.stop - 1 for span in spans], dtype=np.int64)
+        ticks = np.array([(span.start, span.stop - 1) for span in spans], dtype=np.int64)
+        if source == "sync":
+            self._apart = range(min_ticks, max_ticks + 1)
+            two = _two_views(ticks, rows["every"].astype(np.int64), self._apart)
+            clips, rows, ticks = clips[two], rows[two], ticks[two]
+        self.clips, self.too_short = clips, count - len(clips)
+        self.rows_per_epoch = len(clips) if source == "shared" else 2 * len(clips)
+        self._first_centre, self._last_centre = ticks.T
         ends = np.minimum(rows["ticks"].astype(np.int64) * SAMPLES_PER_TICK, rows["sound_to"] + SAMPLES_PER_TICK)
         self._last_sample = ends - HALF_SECOND_SAMPLES
         self._every = rows["every"].astype(np.int64)
@@ -141,7 +153,7 @@ class PairSampler:
         words = self._words(_ROWS, _COUNTS_PER_ROW * start, self.WORDS_PER_ROW * (stop - start))
         words = words.reshape(stop - start, self.WORDS_PER_ROW)
         row = np.arange(start, stop)
-        return self._independent(row, words) if self.source == "independent" else self._shared(row, words)
+        return {"independent": self._independent, "shared": self._shared, "sync": self._sync}[self.source](row, words)
 
     def row_from_words(self, row: int, words: Words) -> Rows:
         """What a row of independent pairs would be had it these random words: uint64 (N, WORDS_PER_ROW) → N rows."""
@@ -169,15 +181,10 @@ class PairSampler:
         if self.grid == "free":
             offset = (words[:, 4] % np.uint64(SAMPLES_PER_TICK)).astype(np.int64)
             centre = np.where(label == 0, np.minimum(centre + offset, self._last_sample[sound_of]), centre)
-        pairs = np.arange(len(row))
-        return self._finish(frame_of, frame_tick, sound_of, centre, words, pairs, pairs, label)
+        return self._finish(frame_of, frame_tick, sound_of, centre, words, np.arange(len(row)), label)
 
     def _shared(self, row: Integers, words: Words) -> Rows:
-        count = len(self.clips)
-        epoch, turn = row // count, row % count
-        clip = np.empty_like(row)
-        for e in np.unique(epoch):
-            clip[epoch == e] = self._order(int(e), 1)[turn[epoch == e]]
+        clip = self._visited(row // self.rows_per_epoch, row % self.rows_per_epoch)
         tick, centre = self._view(clip, words[:, 0], words[:, 1])
         here = np.arange(len(row))
         own, other = [], []
@@ -195,11 +202,23 @@ class PairSampler:
                 own.append(block[partner])
             else:
                 own.append(block)
-        label = np.repeat([1, 0], len(row))
-        pair_audio = np.concatenate(own + other)
-        return self._finish(
-            clip, tick, clip, centre * SAMPLES_PER_TICK, words, np.concatenate([here, here]), pair_audio, label
-        )
+        label, pair_audio = np.repeat([1, 0], len(row)), np.concatenate(own + other)
+        return self._finish(clip, tick, clip, centre * SAMPLES_PER_TICK, words, pair_audio, label)
+
+    def _sync(self, row: Integers, words: Words) -> Rows:
+        clip = self._visited(row // self.rows_per_epoch, row % self.rows_per_epoch // 2)
+        drawn = np.repeat(words[::2], 2, axis=0)  # both views are drawn with the words of the first
+        every, pictures = self._every[clip], self._pictures[clip]
+        least, most = -(-self._apart.start // every), np.minimum(pictures - 1, self._apart[-1] // every)
+        step = least + _below(most - least + 1, drawn[:, 0])
+        first = (self._first_picture[clip] + _below(pictures - step, drawn[:, 1])) * every
+        # One misalignment for both: the two seconds are as far apart as the two frames.
+        low = np.maximum(self._first_centre[clip] - first, -self.max_misalignment_ticks)
+        high = np.minimum(self._last_centre[clip] - first - step * every, self.max_misalignment_ticks)
+        frame = first + row % 2 * step * every
+        centre = (frame + low + _below(high - low + 1, drawn[:, 2])) * SAMPLES_PER_TICK
+        label, here = np.repeat([1, 0], len(row)), np.arange(len(row))
+        return self._finish(clip, frame, clip, centre, words, np.concatenate([here, here ^ 1]), label)
 
     def _view(self, clip: Integers, frame_word: Words, sound_word: Words) -> tuple[Integers, Integers]:
         """Frame tick and sound mid-point (both in ticks) of one view of each clip."""
@@ -215,7 +234,6 @@ class PairSampler:
         sound_of: Integers,
         audio_center: Integers,
         words: Words,
-        pair_frame: Integers,
         pair_audio: Integers,
         label: Integers,
     ) -> Rows:
@@ -227,10 +245,16 @@ class PairSampler:
             audio_center=audio_center,
             image_draws=numbers[:, :5],
             audio_draws=numbers[:, 5:],
-            pair_frame=pair_frame,
+            pair_frame=np.arange(len(label)) % len(words),
             pair_audio=pair_audio,
             label=label.astype(np.int64),
         )
+
+    def _visited(self, epoch: Integers, turn: Integers) -> Integers:
+        clip = np.empty_like(turn)
+        for e in np.unique(epoch):
+            clip[epoch == e] = self._order(int(e), 1)[turn[epoch == e]]
+        return clip
 
     def _order(self, epoch: int, which: int) -> Integers:
         """The order in which an epoch visits the clips; `which` tells positives' order from negatives'."""
@@ -244,6 +268,18 @@ class PairSampler:
 
     def _words(self, stream: int, counter: int, count: int) -> Words:
         return np.random.Philox(key=self.seed + (stream << 64), counter=counter).random_raw(count)
+
+
+def _two_views(ticks: Integers, every: Integers, apart: range) -> NDArray[np.bool_]:
+    """Which clips have two pictures `apart` ticks from each other. ticks: (N, 2), the first and the last centre."""
+    farthest = ticks[:, 1] // every - -(-ticks[:, 0] // every)
+    two = -(-apart.start // every) <= np.minimum(farthest, apart[-1] // every)
+    if not two.any():
+        raise ValueError(
+            f"none of {len(ticks)} clips has two frames {apart.start} to {apart[-1]} ticks apart with one second of "
+            "sound around each; lower negatives.min_ticks or pack longer clips"
+        )
+    return two
 
 
 def _below(count: Integers, word: Words) -> Integers:

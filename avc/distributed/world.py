@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.nn.functional import all_reduce
 from torch.distributed.rendezvous import rendezvous
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from avc.distributed.device import take_device
 from avc.distributed.heartbeat import Heartbeat, PeerLost
+from avc.distributed.sync_batchnorm import convert_sync_batchnorm as convert_sync_batchnorm
 from avc.settings import TrainingSettings
 
 T = TypeVar("T")
@@ -97,20 +98,12 @@ class World:
 def join(settings: TrainingSettings, *, stop: Callable[[], bool] | None = None) -> Iterator[World]:
     """The world that RANK, LOCAL_RANK and WORLD_SIZE describe (torchrun sets them), or a world of one.
 
-    nccl on CUDA, gloo on CPU. stop: whether to wait no longer for the others. Raises ValueError where CUDA is asked for
-    and absent, PeerLost where ranks do not come.
+    nccl on CUDA, gloo on CPU. stop: whether to wait no longer for the others. Raises ValueError as `take_device` does,
+    PeerLost where ranks do not come.
     """
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("training.device: cuda, but torch sees no CUDA device here; use auto or cpu")
-    if settings.device == "cpu" or not torch.cuda.is_available():
-        device = torch.device("cpu")
-    else:
-        if local_rank >= torch.cuda.device_count():
-            raise ValueError(f"local rank {local_rank} has no GPU: there are {torch.cuda.device_count()} on this node")
-        device = torch.device("cuda", local_rank)
-        torch.cuda.set_device(device)
+    device = take_device(settings, local_rank=local_rank)
     if world_size == 1:
         yield World(rank, local_rank, world_size, device)
         return
@@ -145,7 +138,8 @@ def gather_rows(x: Tensor) -> tuple[Tensor, Tensor]:
         return x, own
     own = own + dist.get_rank() * len(x)
     table = x.new_zeros(dist.get_world_size() * len(x), *x.shape[1:])
-    return _sum(table.index_copy(0, own, x)), own
+    rows: Tensor = all_reduce(table.index_copy(0, own, x))  # type: ignore[no-untyped-call]
+    return rows, own
 
 
 def _meet(
@@ -184,55 +178,3 @@ def share_statistics(model: nn.Module, world: World) -> None:
         with world.waiting():
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
-
-
-def convert_sync_batchnorm(model: nn.Module, world: World) -> nn.Module:
-    """Replace each batch norm by one that normalises over the micro-batches of all ranks."""
-    if world.world_size == 1:
-        return model
-    if world.device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
-    for name, child in model.named_children():
-        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            setattr(model, name, _SyncBatchNormOnCPU(child))
-        else:
-            convert_sync_batchnorm(child, world)
-    return model
-
-
-class _SyncBatchNormOnCPU(_BatchNorm):
-    """torch's SyncBatchNorm refuses the CPU; this one is for gloo ranks. Same parameters, same running statistics."""
-
-    def __init__(self, plain: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
-        super().__init__(plain.num_features, eps=plain.eps, momentum=plain.momentum)
-        self.load_state_dict(plain.state_dict())
-
-    def _check_input_dim(self, x: Tensor) -> None:
-        assert x.dim() in (3, 4, 5), x.shape
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(x)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
-        wide = x.float()
-        per_rank = x.numel() / x.shape[1]
-        all_but_channels = (0, *range(2, x.dim()))
-        one_each = (-1, *[1] * (x.dim() - 2))
-        total = _sum(wide.new_tensor(per_rank))
-        mean = _sum(wide.sum(dim=all_but_channels)) / total
-        centred = wide - mean.view(one_each)
-        variance = _sum(centred.square().sum(dim=all_but_channels)) / total
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * total / (total - 1), self.momentum)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        normalized: Tensor = centred * scale.view(one_each) + self.bias.view(one_each)
-        return normalized.to(x.dtype)
-
-
-def _sum(x: Tensor) -> Tensor:
-    return all_reduce(x)  # type: ignore[no-any-return, no-untyped-call]

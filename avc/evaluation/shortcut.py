@@ -8,8 +8,8 @@ of coding and resampling give the label away, and the network learns these inste
 2. learnt   a linear probe that hears only the sound, and one that sees only the frame, are fitted on pairs of half of
             the clips and guess the labels of pairs of the other half.
 
-The rule is that of independent pairs. With `negatives.source: shared` every frame and every second of sound serves once
-under either label, so that one modality alone cannot tell anything.
+The rule is that of independent pairs. With `negatives.source: shared` and `sync` every frame and every second of sound
+serves once under either label, so that one modality alone cannot tell anything.
 """
 
 from __future__ import annotations

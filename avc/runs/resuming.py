@@ -33,7 +33,7 @@ _WITHOUT_A_WORD = {  # no number depends on them; the content of files is compar
     *("log.every_steps", "log.wandb", "log.wandb_project"),
 }
 _SAID = {  # how long, the last bits, and which weights count as the best
-    *("training.steps", "training.device", "training.channels_last", "training.compile"),
+    *("training.steps", "training.device", "training.channels_last", "training.compile", "training.deterministic"),
     *("validation.every_steps", "validation.split", "validation.passes", "validation.batch_pairs"),
     *("validation.evaluators", "validation.labels", "validation.max_time_share"),
 }

@@ -61,6 +61,11 @@ class Correspondence:
             warnings.append("negatives.grid is free: audio off the 0.04 s grid gives negatives away; an ablation")
         if self.sampler.shuffle_sound:
             warnings.append("data.shuffle_sound is on: positives get another clip's audio, so nothing can be learnt")
+        if self.sampler.too_short:
+            warnings.append(
+                f"{self.sampler.too_short} clips are left out: too short for two frames {config.negatives.min_ticks} "
+                "ticks apart (negatives.min_ticks)"
+            )
         self.warnings = tuple(warnings)
 
     def network(self) -> PairNetwork:
@@ -111,6 +116,8 @@ def training_sampler(config: PairConfig, shards: Shards, *, clips: Integers | No
         source=config.negatives.source,
         grid=config.negatives.grid,
         block=config.negatives.block,
+        min_ticks=config.negatives.min_ticks,
+        max_ticks=config.negatives.max_ticks,
         max_misalignment_ticks=config.data.max_misalignment_ticks,
         shuffle_sound=config.data.shuffle_sound,
     )

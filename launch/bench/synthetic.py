@@ -45,7 +45,7 @@ def synthetic(config: PairConfig, pairs: int, device: torch.device | str) -> Bat
     generator = torch.Generator().manual_seed(0)
     size = config.data.image_size
     crop = next((STORED_CROP // reduce for reduce in (8, 4, 2, 1) if STORED_CROP // reduce >= size), size)
-    shared = config.negatives.source == "shared"
+    shared = config.negatives.source != "independent"
     views = pairs // 2 if shared else pairs
     view, pair = torch.arange(views), torch.arange(pairs)
     shape = model_class(config.model.name).visual_input.shape(crop)

@@ -29,7 +29,8 @@ def shortcut(
 
     Exact: the times at which each modality is drawn, enumerated for both labels. Learnt: linear probes that hear only
     the sound, or see only the frame, judge pairs of the half of the clips that was held out; 50 % means that they find
-    nothing. The rule is that of independent pairs; shared negatives use every frame and sound under either label.
+    nothing. The rule is that of independent pairs; shared and sync negatives use every frame and sound under either
+    label.
 
     **Example**
 

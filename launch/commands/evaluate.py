@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launch.commands.options import Json, Run, ShardsOption, Split
+from launch.commands.options import Device, Json, Run, ShardsOption, Split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +61,7 @@ def retrieval(
     ] = None,
     shards: ShardsOption = None,
     split: Split = "validation",
+    device: Device = "auto",
     json: Json = None,
 ) -> None:
     """What is nearest to a frame, or to a second of sound, among all frames and all sounds: is it of the same kind?
@@ -84,7 +85,7 @@ def retrieval(
 
     if gain not in GAINS:
         raise ValueError(f"--gain is {gain!r} and must be {' or '.join(GAINS)}")
-    network = load(run)
+    network = load(run, device=device)
     data = Shards(shards or network.config.data.shards)
     known = labeled(data, data.clips(split), read_labels(labels))
     relevance = Ontology(ontology).relevance(known.classes) if ontology else flat_relevance(len(known.classes))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launch.commands.options import Json, Run, ShardsOption, Split
+from launch.commands.options import Device, Json, Run, ShardsOption, Split
 
 if TYPE_CHECKING:
     from avc.evaluation.localization import Localization
@@ -21,6 +21,7 @@ def localization(
     shards: ShardsOption = None,
     split: Split = "validation",
     passes: Annotated[int, typer.Option(min=1, help="Frames of each clip, where every tick has its box.")] = 1,
+    device: Device = "auto",
     json: Json = None,
 ) -> None:
     """Does AVOL-Net's map find the object that sounds, and does it fall silent under another sound?
@@ -42,7 +43,7 @@ def localization(
     from launch.report.results import write_json
     from shards.read import Shards
 
-    network = load(run)
+    network = load(run, device=device)
     data = Shards(shards or network.config.data.shards)
     truths = read_boxes(boxes)
     with progress("localizing", unit="frames") as report:
@@ -62,6 +63,7 @@ def localize(
     sound: Annotated[
         Path | None, typer.Option(help="... and any sound file, of which the loudest second counts.")
     ] = None,
+    device: Device = "auto",
 ) -> None:
     """Show what makes the sound: AVOL-Net's map over a video, with its sound; or over a picture, for any sound.
 
@@ -80,7 +82,7 @@ def localize(
     from shards.atomic import refuse_special
 
     refuse_special(out.expanduser())
-    network = load(run)
+    network = load(run, device=device)
     if image is not None and sound is not None:
         highest = overlay_picture(network, image, sound, out)
         print(f"{out}: the likeliest place makes the sound with probability {highest:.2f}")

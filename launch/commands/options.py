@@ -10,4 +10,5 @@ import typer
 Run = Annotated[Path, typer.Argument(help="The folder of a run (run.dir of `avc train`).")]
 ShardsOption = Annotated[Path | None, typer.Option(help="Packed videos.", show_default="the run's own")]
 Split = Annotated[str, typer.Option(help="train, validation or test.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or one of several, as cuda:1.", show_default="a GPU if any")]
 Json = Annotated[Path | None, typer.Option(help="Write the result to this file as well.")]

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from launch.commands.options import Device, Run, ShardsOption, Split
+
 
 def visualize(
-    run: Annotated[Path, typer.Argument(help="The folder of a run (run.dir of `avc train`).")],
-    shards: Annotated[Path | None, typer.Option(help="Packed videos.", show_default="the run's own")] = None,
+    run: Run,
+    shards: ShardsOption = None,
     out: Annotated[Path, typer.Option(help="Folder for index.html.")] = Path("units"),
     units: Annotated[
         str, typer.Option(help="Units to show, as 3,17,200.", show_default="those that stand out most")
@@ -18,8 +20,9 @@ def visualize(
     count: Annotated[int, typer.Option(min=1, help="How many units, where none are named.")] = 8,
     top: Annotated[int, typer.Option(min=1, help="Moments of each unit.")] = 5,
     layer: Annotated[str, typer.Option(help="SoundNet: the hidden layer.", show_default="the last one")] = "",
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
+    split: Split = "validation",
     clips: Annotated[int, typer.Option(min=2, help="At most so many clips of the split, evenly spread.")] = 1000,
+    device: Device = "auto",
 ) -> None:
     """What excites single units of a network? The frames and sounds that do most, and where in them.
 
@@ -54,7 +57,7 @@ def visualize(
         if isinstance(config, SoundNetConfig):
             from avc.evaluation.activations import soundnet_units
 
-            model, config = load_student(run)
+            model, config = load_student(run, device=device)
             layer = layer or model.feature_layers[-1]
             heard, ticks_of = soundnet_units(
                 model, config, data, rows, layer=layer, units=wanted, count=count, top=top, report=report
@@ -66,7 +69,7 @@ def visualize(
                 raise ValueError(f"--layer is of SoundNet, and {run} is {config.model.name}: its units are pool4's")
             from avc.evaluation.activations import trunk_units
 
-            loaded = load(run)
+            loaded = load(run, device=device)
             seen, heard = trunk_units(loaded, data, rows, units=wanted, count=count, top=top, report=report)
             sections = [frames(data, seen), seconds(data, heard)]
             filters = first_filters(loaded.model)

@@ -23,7 +23,7 @@ from avc.evaluation.sound import (
     soundnet_features,
     trunk_features,
 )
-from avc.inference import load, read_run
+from avc.inference import load, named_device, read_run
 from avc.models import build
 from avc.models.autoencoder import Autoencoder
 from avc.models.pair import PairNetwork
@@ -253,13 +253,4 @@ def named_devices(names: str) -> list[torch.device]:
     if names == "auto":
         count = torch.cuda.device_count()
         return [torch.device("cuda", number) for number in range(count)] or [torch.device("cpu")]
-    try:
-        devices = [torch.device(name) for name in names.split(",")]
-    except RuntimeError:
-        raise ValueError(f"--devices is {names!r} and must name devices, such as cpu or cuda:0,cuda:1") from None
-    for device in devices:
-        if device.type not in ("cpu", "cuda"):
-            raise ValueError(f"--devices names {device}, and features are computed on cpu and cuda alone")
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise ValueError(f"--devices names {device}, and there are {torch.cuda.device_count()} GPUs here")
-    return devices
+    return [named_device(name, option="--devices") for name in names.split(",")]

@@ -60,6 +60,13 @@ class Cluster(Section):
     """How long before the time limit a run is told to save. SLURM may tell it up to a minute earlier still."""
     setup: list[Lines] = Field(default=[])
     """Shell lines that run on the job's first node before anything else, as `module load` or `export`."""
+    container: Word | None = None
+    """Image that ranks run in, by pyxis and enroot: a .sqsh file, or registry#image:tag. Without it none."""
+    container_mounts: list[Annotated[Word, Field(pattern="^/[^,]*$")]] = Field(default=[])
+    """Folders of the nodes that the ranks see in it, as /lustre or /lustre:/lustre: shards and run folder under their
+    own names."""
+    container_python: Word = "python"
+    """Python in the image."""
     sbatch: dict[Option, Word | int | bool] = Field(default={})
     """Further arguments of sbatch, without their dashes."""
     srun: list[Word] = Field(default=[])
@@ -70,8 +77,18 @@ class Cluster(Section):
         """Ranks of a run."""
         return self.nodes * self.ranks_per_node
 
+    @property
+    def container_arguments(self) -> list[str]:
+        """What srun is told of the container, for pyxis."""
+        if self.container is None:
+            return []
+        mounts = [f"--container-mounts={','.join(self.container_mounts)}"] if self.container_mounts else []
+        return [f"--container-image={self.container}", *mounts]
+
     @model_validator(mode="after")
     def _possible(self) -> Cluster:
+        if self.container_mounts and self.container is None:
+            raise ValueError("container_mounts: there is no container that they are of; name its image")
         if self.warning_seconds >= 60 * self.time_limit_minutes:
             raise ValueError(
                 f"warning_seconds: {self.warning_seconds} is not less than the time limit of {self.time_limit_minutes} "

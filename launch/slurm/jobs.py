@@ -68,7 +68,8 @@ def executor(
     """
     check_for_script(str(folder), "the folder")
     check_for_script(name, "the job's name")
-    built = submitit.AutoExecutor(folder / "%j", cluster="slurm", slurm_max_num_timeout=1_000_000)
+    python = cluster.container_python if cluster.container else None  # None: the one that submits
+    built = submitit.AutoExecutor(folder / "%j", cluster="slurm", slurm_max_num_timeout=1_000_000, slurm_python=python)
     settings: dict[str, Any] = {
         "name": name,
         "nodes": nodes,
@@ -85,7 +86,12 @@ def executor(
         "slurm_teardown": list(afterwards),
         "slurm_additional_parameters": {"requeue": True} | cluster.sbatch,
         # Since 22.05 srun does not take the number of CPUs from sbatch.
-        "slurm_srun_args": [f"--cpus-per-task={cluster.cpus_per_rank}", "--kill-on-bad-exit=1", *cluster.srun],
+        "slurm_srun_args": [
+            f"--cpus-per-task={cluster.cpus_per_rank}",
+            "--kill-on-bad-exit=1",
+            *cluster.container_arguments,
+            *cluster.srun,
+        ],
     }
     built.update_parameters(**{name: value for name, value in settings.items() if value is not None})
     return built

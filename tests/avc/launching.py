@@ -182,10 +182,13 @@ class Training:
 class Ranks:
     """A training whose ranks no launcher watches over, each a process with an output of its own.
 
-    for_last: an override that the last rank alone is given.
+    for_last: an override that the last rank alone is given. one_gpu: all share the first GPU, which NCCL permits ranks
+    that it takes to be on different hosts.
     """
 
-    def __init__(self, config: Path, run: Path, *overrides: str, world_size: int, for_last: str = "") -> None:
+    def __init__(
+        self, config: Path, run: Path, *overrides: str, world_size: int, for_last: str = "", one_gpu: bool = False
+    ) -> None:
         self.run = run
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -194,6 +197,8 @@ class Ranks:
         for rank in range(world_size):
             places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_PORT": port}
             environment = {name: str(value) for name, value in places.items()}
+            if one_gpu:
+                environment |= {"LOCAL_RANK": "0", "NCCL_HOSTID": f"host{rank}", "NCCL_SOCKET_IFNAME": "lo"}
             own = [for_last] if for_last and rank == world_size - 1 else []
             self.processes.append(
                 subprocess.Popen(

@@ -32,6 +32,20 @@ def test_a_wrong_type_or_value_is_refused_with_its_place() -> None:
         parse_config({"data": {"shuffle_sound": 1}})
 
 
+@pytest.mark.parametrize(
+    ("negatives", "data", "words"),
+    [
+        ({"grid": "free"}, {}, "grid: free needs negatives.source: independent"),
+        ({"min_ticks": 50}, {}, r"min_ticks: 50 must be more than twice data.max_misalignment_ticks \(25\)"),
+        ({"max_ticks": 50}, {}, r"no more than negatives.max_ticks \(50\)"),
+        ({}, {"shuffle_sound": True}, "shuffle_sound needs negatives.source: independent or shared"),
+    ],
+)
+def test_sync_negatives_that_would_not_be_negatives_are_refused(negatives, data, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_config({"negatives": {"source": "sync"} | negatives, "data": data})
+
+
 def test_shared_negatives_off_the_grid_are_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match=r"free needs negatives\.source: independent"):
         parse_config({"negatives": {"source": "shared", "grid": "free"}})

@@ -9,7 +9,8 @@ from avc.data.sampler import PairSampler, Rows
 from avc.data.sharding import shard_batch
 from shards.format import SAMPLES_PER_TICK, centres
 
-SOURCES = ("independent", "shared")
+SOURCES = ("independent", "shared", "sync")
+OTHER_CLIPS = ("independent", "shared")  # whose negatives join two clips
 
 
 FIRST = {
@@ -21,7 +22,7 @@ FIRST = {
 
 
 def sampler_of(index: np.ndarray, **settings: object) -> PairSampler:
-    return PairSampler(index, np.arange(len(index)), **({"seed": 7, "block": 8} | settings))
+    return PairSampler(index, np.arange(len(index)), **({"seed": 7, "block": 8, "min_ticks": 11} | settings))
 
 
 def pairs(rows: Rows) -> np.ndarray:
@@ -117,7 +118,7 @@ def test_every_clip_serves_once_per_epoch_and_class_with_shared_pairs(make_index
         assert (np.bincount(rows.audio_clip[rows.pair_audio[here]]) == epochs).all()
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", OTHER_CLIPS)
 @pytest.mark.parametrize("count", [5, 8, 9, 37, 100])
 def test_a_negative_never_joins_a_clip_with_itself_and_a_positive_always_does(make_index, source, count) -> None:
     sampler = sampler_of(make_index(count), source=source)
@@ -201,10 +202,53 @@ def test_frames_are_drawn_from_all_centres_alike(make_index) -> None:
 
 
 def test_shuffled_sound_gives_positives_the_sound_of_another_clip(make_index) -> None:
-    for source in SOURCES:
+    for source in OTHER_CLIPS:
         rows = sampler_of(make_index(37), source=source, shuffle_sound=True).rows(0, 4000)
         assert (rows.frame_clip[rows.pair_frame] != rows.audio_clip[rows.pair_audio]).all()
         assert 2 * rows.label.sum() == len(rows.label)
+
+
+def test_sync_uses_every_frame_and_every_second_once_as_positive_and_once_as_negative(make_index) -> None:
+    sampler = sampler_of(make_index(37, every=2), source="sync")
+    rows = sampler.rows(0, sampler.rows_per_epoch)
+    assert (rows.frame_clip == rows.audio_clip).all()
+    assert (rows.frame_clip[::2] == rows.frame_clip[1::2]).all()
+    np.testing.assert_array_equal(np.sort(rows.frame_clip[::2]), np.sort(sampler.clips))
+    positive = rows.label == 1
+    np.testing.assert_array_equal(np.sort(rows.pair_frame[positive]), np.sort(rows.pair_frame[~positive]))
+    np.testing.assert_array_equal(np.sort(rows.pair_audio[positive]), np.sort(rows.pair_audio[~positive]))
+    assert (rows.pair_frame == rows.pair_audio)[positive].all()
+    assert (rows.pair_frame ^ 1 == rows.pair_audio)[~positive].all()
+
+
+def test_sync_moves_the_sound_of_negatives_by_every_allowed_distance_alike(make_index) -> None:
+    index = make_index(12, ticks=120)
+    rows = sampler_of(index, source="sync", min_ticks=51, max_ticks=70).rows(0, 60_000)
+    centre = rows.audio_center // SAMPLES_PER_TICK
+    apart = rows.frame_tick[1::2] - rows.frame_tick[::2]
+    np.testing.assert_array_equal(centre[1::2] - centre[::2], apart)
+    counts = np.bincount(apart, minlength=71)
+    assert counts[:51].sum() == 0 and len(counts) == 71
+    assert np.abs(counts[51:] - 1500).max() < 6 * np.sqrt(1500)
+    displaced = centre[rows.pair_audio] - rows.frame_tick[rows.pair_frame]
+    assert set(displaced[rows.label == 1]) == set(range(-25, 26))
+    assert np.abs(displaced[rows.label == 0]).min() == 51 - 25
+    assert set(rows.frame_tick) | set(centre) <= set(centres(ticks=120, sound_from=0, sound_to=120 * 1920))
+
+
+def test_sync_leaves_out_and_counts_clips_that_are_too_short_for_two_views(make_index) -> None:
+    index = make_index(37)
+    sampler = sampler_of(index, source="sync", min_ticks=100, max_ticks=145)
+    spans = [
+        centres(ticks=int(clip["ticks"]), sound_from=int(clip["sound_from"]), sound_to=int(clip["sound_to"]))
+        for clip in index
+    ]
+    assert sampler.clips.tolist() == [clip for clip, span in enumerate(spans) if len(span) > 100]
+    assert sampler.too_short == 37 - len(sampler.clips) > 0
+    with pytest.raises(ValueError, match="none of 37 clips has two frames 400 to 500 ticks apart"):
+        sampler_of(index, source="sync", min_ticks=400, max_ticks=500)
+    with pytest.raises(ValueError, match="none of 12 clips has two frames 11 to 13 ticks apart"):
+        sampler_of(make_index(12, every=10), source="sync", max_ticks=13)  # there are pictures 10 and 20 ticks apart
 
 
 def test_seeds_and_epochs_draw_differently(make_index) -> None:

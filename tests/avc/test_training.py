@@ -11,6 +11,8 @@ from avc.inference import load
 from avc.runs.attempt import history, start_attempt
 from avc.runs.checkpoint import Checkpoint, save
 from avc.runs.resuming import resume
+from shards.format import centres
+from shards.read import Shards
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, train_in_two, write_config
 
 
@@ -159,3 +161,33 @@ def test_micro_batches_fall_so_that_the_same_samples_are_consumed(small_world, t
 
 def test_a_run_that_is_asked_to_stop_saves_at_that_step_and_goes_on_to_the_same_bits(small_world, tmp_path) -> None:
     train_in_two(write_config(tmp_path, small_world), tmp_path, stop_at=5)  # checkpoints are due at 3 and 6
+
+
+def test_negatives_of_the_same_clip_are_trained_on_by_two_ranks_and_after_a_stop(small_world, tmp_path) -> None:
+    changes = {
+        "negatives": {"source": "sync", "min_ticks": 11},
+        "data": {"num_workers": 1, "max_misalignment_ticks": 5},
+    }
+    config = write_config(tmp_path, small_world, **changes)
+    run = train_in_two(config, tmp_path, stop_at=5)
+    Training(config, tmp_path / "two", world_size=2).finish()
+    digests = [
+        [line["data/pairs_digest"] for line in metrics(folder) if line["kind"] == "train"]
+        for folder in (run, tmp_path / "two")
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_clips_too_short_for_negatives_of_the_same_clip_are_counted_or_refused(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, training={"steps": 1}, validation={"every_steps": 0})
+    sync = ["negatives.source=sync", "data.max_misalignment_ticks=0"]
+    with pytest.raises(ValueError, match="none of 24 clips has two frames 51 to 145 ticks apart"):
+        train_here(config, tmp_path / "run", *sync)
+    shards = Shards(small_world)
+    spans = [
+        len(centres(ticks=int(clip["ticks"]), sound_from=int(clip["sound_from"]), sound_to=int(clip["sound_to"])))
+        for clip in shards.index[shards.clips("train")]
+    ]
+    said = train_here(config, tmp_path / "run", *sync, f"negatives.min_ticks={max(spans) - 1}")
+    left_out = sum(span < max(spans) for span in spans)
+    assert left_out and f"{left_out} clips are left out" in said

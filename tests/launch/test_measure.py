@@ -82,6 +82,9 @@ def test_localize_writes_the_video_and_not_over_itself(runs, tmp_path) -> None:
         (["localize", "{avol}", "/nowhere.mp4", "--out", "out.mp4"], "/nowhere.mp4 cannot be used"),
         (["audit", "shortcut", "{world}", "--grid", "fine"], "--grid is 'fine'"),
         (["localize", "{avol}", "--image", "picture.png"], "--image and --sound together"),
+        (["localize", "{avol}", "/nowhere.mp4", "--device", "cuda:99"], "--device names cuda:99, and there are"),
+        (["eval", "localization", "{avol}", "--boxes", "b.json", "--device", "gpu"], "--device is 'gpu' and must name"),
+        (["visualize", "{l3}", "--shards", "{world}/../shards", "--device", "mps"], "--device names mps, and networks"),
     ],
 )
 def test_a_users_mistake_is_a_paragraph_and_status_2(runs, small_world, arguments, words) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 
 from avc.runs.events import say, starts
 from launch.slurm.cluster_file import load_cluster
-from launch.slurm.jobs import executor, last_words, silent_ends
+from launch.slurm.jobs import executor, last_words, silent_ends, submit_job
 from launch.slurm.submit import submit
 from tests.avc.launching import write_config
 
@@ -53,9 +54,24 @@ def test_what_a_cluster_file_leaves_to_the_cluster_is_not_asked_of_sbatch(progra
     assert "--cpu-bind=cores" in built.parameters["srun_args"]
 
 
+def test_ranks_run_in_the_container_and_see_the_folders_that_the_cluster_file_names(programs, tmp_path) -> None:
+    inside = {"container": "/images/avc.sqsh", "container_mounts": ["/lustre", "/scratch:/tmp"]}
+    cluster = load_cluster(cluster_file(tmp_path, srun=["--cpu-bind=cores"], **inside))
+    asked = tmp_path / "asked"
+    (programs / "sbatch").write_text(f'#!/bin/sh\ncp "$1" {asked}\necho "Submitted batch job 7"\n')
+    built = executor(cluster, tmp_path / "logs", name="ave", nodes=2, tasks_per_node=2, gpus=False, afterwards=[])
+    assert submit_job(built, print) == "7"
+    [srun] = [line for line in asked.read_text().splitlines() if line.startswith("srun ")]
+    words = shlex.split(srun)
+    assert {"--container-image=/images/avc.sqsh", "--container-mounts=/lustre,/scratch:/tmp"} <= set(words)
+    assert words.index("--cpu-bind=cores") < words.index("python") == words.index("-u") - 1
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        ("container_mounts: [/lustre]", "no container that they are of"),
+        ('{container: a, container_mounts: ["/a,/b"]}', "container_mounts"),
         ("nodes: 0", "`nodes` is 0"),
         ("nodes: four", "`nodes` is 'four'"),
         ("node: 4", "did you mean `nodes`"),

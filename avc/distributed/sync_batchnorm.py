@@ -1,0 +1,65 @@
+"""Batch normalization over the micro-batches of all ranks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+if TYPE_CHECKING:
+    from avc.distributed.world import World
+
+
+def convert_sync_batchnorm(model: nn.Module, world: World) -> nn.Module:
+    """Replace each batch norm by one that normalizes over the micro-batches of all ranks."""
+    if world.world_size == 1:
+        return model
+    if world.device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
+    for name, child in model.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            setattr(model, name, _SyncBatchNormOnCPU(child))
+        else:
+            convert_sync_batchnorm(child, world)
+    return model
+
+
+class _SyncBatchNormOnCPU(_BatchNorm):
+    """torch's SyncBatchNorm refuses the CPU; this one is for gloo ranks. Same parameters, same running statistics."""
+
+    def __init__(self, plain: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> None:
+        super().__init__(plain.num_features, eps=plain.eps, momentum=plain.momentum)
+        self.load_state_dict(plain.state_dict())
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        assert x.dim() in (3, 4, 5), x.shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        wide = x.float()
+        per_rank = x.numel() / x.shape[1]
+        all_but_channels = (0, *range(2, x.dim()))
+        one_each = (-1, *[1] * (x.dim() - 2))
+        total = _sum(wide.new_tensor(per_rank))
+        mean = _sum(wide.sum(dim=all_but_channels)) / total
+        centred = wide - mean.view(one_each)
+        variance = _sum(centred.square().sum(dim=all_but_channels)) / total
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * total / (total - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        normalized: Tensor = centred * scale.view(one_each) + self.bias.view(one_each)
+        return normalized.to(x.dtype)
+
+
+def _sum(x: Tensor) -> Tensor:
+    return all_reduce(x)  # type: ignore[no-any-return, no-untyped-call]

@@ -1,0 +1,124 @@
+"""The training step on a GPU: its memory layout, its numbers, no wait for the device, and one compiled graph."""
+
+import copy
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from avc.config import load_config
+from avc.distributed.device import set_numerics
+from avc.models import build, to_channels_last
+from avc.settings import PairConfig, TrainingSettings
+from avc.tasks.correspondence import pair_loss
+from launch.bench.synthetic import synthetic
+from tests.avc.launching import train_here, write_config
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+DEVICE = "cuda"
+NEVER = {"validation": {"every_steps": 0}, "checkpoint": {"every_steps": 1000}, "log": {"every_steps": 1000}}
+
+
+def config_of(name: str, *overrides: str) -> PairConfig:
+    config = load_config(CONFIGS / f"{name}.yaml", overrides)
+    assert isinstance(config, PairConfig)
+    return config
+
+
+def network_of(config: PairConfig) -> nn.Module:
+    torch.manual_seed(0)
+    network: nn.Module = build(config.model).to(DEVICE)
+    to_channels_last(network)
+    return network.train()
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether the channels of a place lie next to each other, and rows and columns in order."""
+    _, channels, height, width = x.shape
+    next_to_each_other = channels == 1 or x.stride(1) == 1
+    return height * width == 1 or (next_to_each_other and x.stride()[2:] == (width * channels, channels))
+
+
+@pytest.mark.parametrize("name", ["l3", "ave", "avol"])
+def test_weights_gradients_and_activations_all_have_their_channels_last(name) -> None:
+    config = config_of(name)
+    network, batch = network_of(config), synthetic(config, 16, DEVICE)
+    wrong: list[str] = []
+
+    def look(layer: str, *values: object) -> None:
+        for x in values:
+            if isinstance(x, Tensor) and x.dim() == 4 and not is_channels_last(x):
+                wrong.append(f"{layer}: {tuple(x.shape)} {x.stride()}")
+
+    for layer, module in network.named_modules():
+        if not list(module.children()):
+            module.register_forward_hook(lambda _, inputs, output, layer=layer: look(layer, *inputs, output))
+    pair_loss(network, batch, config, step=0).total.backward()
+    for layer, parameter in network.named_parameters():
+        look(layer, parameter)
+        look(f"gradient of {layer}", parameter.grad)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", ["l3", "ave", "avol"])
+def test_in_fp32_a_gpu_computes_the_gradients_of_the_cpu(name) -> None:
+    config = config_of(name, "training.precision=fp32", "model.width=0.25")
+    set_numerics(TrainingSettings(deterministic=True))
+    network = network_of(config)
+    on_cpu = copy.deepcopy(network).cpu()
+    losses = [
+        pair_loss(one, synthetic(config, 16, device), config, step=0).total
+        for one, device in ((network, DEVICE), (on_cpu, "cpu"))
+    ]
+    for loss in losses:
+        loss.backward()
+    assert abs(losses[0].item() / losses[1].item() - 1) < 1e-3
+    # Of all gradients: those of a bias before a batch norm are zero but for rounding.
+    whole = torch.nn.utils.get_total_norm([one.grad for one in on_cpu.parameters() if one.grad is not None])
+    for (layer, gpu), cpu in zip(network.named_parameters(), on_cpu.parameters(), strict=True):
+        assert gpu.grad is not None and cpu.grad is not None, layer
+        error = (gpu.grad.cpu() - cpu.grad).norm() / whole
+        assert error < 1e-3, f"{layer}: {error:.2e}"
+
+
+def waits(config: Path, run: Path, steps: int) -> int:
+    """How often a training of so many steps waits for the device."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            train_here(config, run, f"training.device={DEVICE}", f"training.steps={steps}")
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing CUDA operation" in str(one.message) for one in caught)
+
+
+def test_a_step_waits_for_the_device_once_at_most_to_read_the_loss(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, **NEVER)
+    few, many = (waits(config, tmp_path / str(steps), steps) for steps in (5, 25))
+    assert many - few <= 20
+
+
+def test_forward_and_backward_do_not_wait_for_the_device() -> None:
+    config = config_of("ave_fast", "model.width=0.25")
+    network, batch = network_of(config), synthetic(config, 32, DEVICE)
+    pair_loss(network, batch, config, step=0).total.backward()  # what is made once may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            pair_loss(network, batch, config, step=0).total.backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_training_is_compiled_once_in_one_graph(small_world, tmp_path) -> None:
+    optim = {"batch_pairs": 32, "micro_batch_pairs": 32}
+    config = write_config(tmp_path, small_world, **NEVER, optim=optim)
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        train_here(config, tmp_path / "run", f"training.device={DEVICE}", "training.compile=true")
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"], dict(counters["graph_break"])
