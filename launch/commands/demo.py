@@ -11,6 +11,7 @@ import typer
 def demo(
     folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo-world"),
     clips: Annotated[int, typer.Option(min=40, help="Videos to render.")] = 960,
+    kinds: Annotated[int, typer.Option(min=2, max=12, help="Kinds of objects in the world.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of the world and of the training.")] = 1,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="the number of cores")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the results to this file as well.")] = None,
@@ -23,16 +24,18 @@ def demo(
 ) -> None:
     """See the whole idea at work in minutes: render a small world, pack it, train on it, measure.
 
-    The world is a few hundred short videos of objects of eight kinds that sound, some with a silent object of another
+    The world is a few hundred short videos of objects of several kinds that sound, some with a silent object of another
     kind in view. L3-Net and AVE-Net learn from them which sight goes with which sound, without being told the kinds; a
     third network is trained on sound shuffled between the videos and must learn nothing. The ceiling is what nobody can
     pass: a negative whose sound is of a kind in view looks like a positive.
 
     FOLDER receives the videos, a picture of the world (world.png), the shards, the runs, results.json and results.png.
 
-    **--study** puts the findings of Objects that Sound to the test on the same world: L3-Net, AVE-Net, AVOL-Net, AVE+MF
-    and AVE-Net with and without the sampling fault that the paper warns of; retrieval, localization and the audit, with
-    intervals over seeds. FOLDER/study.html shows them beside the paper's. Stopped, the same command goes on.
+    **--study** puts the findings of Objects that Sound to the test on the same world: L3-Net, AVE-Net, AVE-Net under
+    a contrastive loss, AVOL-Net, AVE+MF, and AVE-Net with and without the sampling fault that the paper warns of;
+    retrieval, localization and the audit, with intervals over seeds. FOLDER/study.html shows them beside the paper's.
+    Stopped, the same command goes on. With 8 kinds, one negative in eight is of its positive's kind; --kinds 12 has
+    fewer.
     """
     import os
 
@@ -49,12 +52,12 @@ def demo(
     if study:
         from launch.demo.study.study import study as run_study
 
-        results = run_study(folder, clips=clips, seed=seed, seeds=seeds or 3, workers=processes, say=say)
+        results = run_study(folder, clips=clips, kinds=kinds, seed=seed, seeds=seeds or 3, workers=processes, say=say)
         _show_study(results, folder)
     else:
         from launch.demo.demo import demo as run_demo
 
-        results = run_demo(folder, clips=clips, seed=seed, workers=processes, say=say)
+        results = run_demo(folder, clips=clips, kinds=kinds, seed=seed, workers=processes, say=say)
         _show_demo(results, folder)
     if json is not None:
         write_json(json, results)

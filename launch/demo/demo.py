@@ -34,7 +34,7 @@ from shards.read import Shards
 CONFIG = CONFIGS / "demo.yaml"
 # Pictures of 128 pixels are enough for the demo's network, and every other one of them.
 PACKING = PackSettings(side=128, every=2, split=(0.75, 0.25, 0.0))
-SECONDS, KINDS = 2.6, 8  # of a clip; in the world
+SECONDS = 2.6  # of a clip
 WORLD, SHARDS = "world", "shards"  # in the demo's folder
 PASSES = 4  # each held-out clip is judged so often in each role
 
@@ -55,14 +55,16 @@ CANDIDATES = (
 )
 
 
-def demo(folder: Path, *, clips: int, seed: int, workers: int, say: Callable[[str], None]) -> dict[str, Any]:
+def demo(
+    folder: Path, *, clips: int, kinds: int, seed: int, workers: int, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Render, pack, train and measure in `folder`; returns what it writes to results.json there.
 
     Started again in the same folder, it goes on where it was. Raises ValueError where the folder holds something else.
     """
     begun = time.monotonic()
     packed, runs = folder / SHARDS, folder / "runs"
-    labels = prepare(folder, clips=clips, seed=seed, workers=workers, say=say)
+    labels = prepare(folder, clips=clips, kinds=kinds, seed=seed, workers=workers, say=say)
     rows = []
     for candidate in CANDIDATES:
         run = runs / candidate.run
@@ -77,6 +79,7 @@ def demo(folder: Path, *, clips: int, seed: int, workers: int, say: Callable[[st
         "ceiling": limit,
         "rows": [row | {"share_of_ceiling": row["accuracy"] / limit} for row in rows],
         "clips": clips,
+        "kinds": kinds,
         "seed": seed,
         "seconds": time.monotonic() - begun,
     }
@@ -86,15 +89,23 @@ def demo(folder: Path, *, clips: int, seed: int, workers: int, say: Callable[[st
 
 
 def prepare(
-    folder: Path, *, clips: int, seed: int, workers: int, say: Callable[[str], None], ticking: bool = False
+    folder: Path,
+    *,
+    clips: int,
+    kinds: int,
+    seed: int,
+    workers: int,
+    say: Callable[[str], None],
+    ticking: bool = False,
 ) -> dict[str, Label]:
     """Render a world into `folder` and pack it there; returns its labels by file name. What is done is left as it is.
 
     `ticking` is `launch.demo.world.render.render`'s. Raises ValueError where the folder holds another world.
     """
     world, packed = folder / WORLD, folder / SHARDS
-    held = held_in(world)
-    wanted = {"clips": clips, "seed": seed, "ticking": ticking}
+    wanted = {"clips": clips, "kinds": kinds, "seed": seed, "ticking": ticking}
+    if held := held_in(world):
+        held |= {"kinds": len(held["kinds"])}
     other = [f"{name} {held[name]} and not {value}" for name, value in wanted.items() if held and held[name] != value]
     if other:
         raise ValueError(f"{folder} holds another world, of {', '.join(other)}; give another --folder")
@@ -105,7 +116,7 @@ def prepare(
             clips=clips,
             seed=seed,
             seconds=SECONDS,
-            kinds=KINDS,
+            kinds=kinds,
             workers=workers,
             ticking=ticking,
             progress=lambda n, of: report(n, of, ""),

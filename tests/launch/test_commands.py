@@ -62,7 +62,7 @@ def test_the_demo_ends_with_every_row_its_ceiling_and_its_pictures(tmp_path, mon
     candidates = tuple(replace(one, settings=(*one.settings, *quick)) for one in CANDIDATES)
     monkeypatch.setattr(launch.demo.demo, "CANDIDATES", candidates)
     said: list[str] = []
-    results = demo(tmp_path / "demo", clips=40, seed=1, workers=2, say=said.append)
+    results = demo(tmp_path / "demo", clips=40, kinds=8, seed=1, workers=2, say=said.append)
     assert results == json.loads((tmp_path / "demo" / "results.json").read_text())
     assert [row["name"] for row in results["rows"]] == [one.name for one in CANDIDATES]
     assert 0.85 < results["ceiling"] < 1

@@ -107,15 +107,17 @@ def test_the_study_measures_every_row_once_and_writes_one_page_that_loads_nothin
     monkeypatch.setattr(launch.demo.study.runs, "FRAMES", 1)
     monkeypatch.setattr(avc.evaluation.shortcut, "PROBE_PAIRS", 64)
     said: list[str] = []
-    results = study(tmp_path, clips=80, seed=1, seeds=1, workers=2, say=said.append)
+    results = study(tmp_path, clips=80, kinds=8, seed=1, seeds=1, workers=2, say=said.append)
     assert len(list((tmp_path / PARTS).iterdir())) == len(RUNS) + len(AUDITS)
     assert json.loads((tmp_path / RESULTS).read_text())["findings"] == results["findings"]
     assert all(results["runs"][run.key] for run in RUNS)
+    assert set(results["retrieval"]["AVE-Net, contrastive"]) == {"im_im", "im_aud", "aud_im", "aud_aud"}
     html = (tmp_path / PAGE).read_text()
     assert html.count("<img ") == 5
+    assert "<tr><td>AVE-Net, contrastive</td>" in html
     assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', html) == []
     assert "http" not in html
 
     monkeypatch.setattr(launch.demo.study.study, "train_and_measure", lambda *_, **__: pytest.fail("trained again"))
-    again = study(tmp_path, clips=80, seed=1, seeds=1, workers=2, say=said.append)
+    again = study(tmp_path, clips=80, kinds=8, seed=1, seeds=1, workers=2, say=said.append)
     assert again["findings"] == results["findings"]

@@ -232,10 +232,12 @@ def test_a_finished_world_is_kept_and_an_unfinished_or_other_one_is_rendered_ane
 
 def test_the_demo_does_not_render_over_another_world_that_is_packed(tmp_path: Path) -> None:
     said: list[str] = []
-    labels = prepare(tmp_path, clips=3, seed=1, workers=1, say=said.append)
-    assert prepare(tmp_path, clips=3, seed=1, workers=1, say=said.append) == labels
-    with pytest.raises(ValueError, match="holds another world, of clips 3 and not 4, seed 1 and not 2; give another"):
-        prepare(tmp_path, clips=4, seed=2, workers=1, say=said.append)
+    labels = prepare(tmp_path, clips=3, kinds=8, seed=1, workers=1, say=said.append)
+    assert prepare(tmp_path, clips=3, kinds=8, seed=1, workers=1, say=said.append) == labels
+    with pytest.raises(
+        ValueError, match="holds another world, of clips 3 and not 4, kinds 8 and not 12, seed 1 and not 2; give"
+    ):
+        prepare(tmp_path, clips=4, kinds=12, seed=2, workers=1, say=said.append)
     assert len(list((tmp_path / "world" / "videos").iterdir())) == 3
     assert any("--side 128 --every 2 --split 0.75,0.25,0" in line for line in said)
     run = tmp_path / "my #1: run"

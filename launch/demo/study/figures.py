@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from avc.runs.attempt import METRICS
 from launch.demo.study.estimates import Estimate, over_seeds
 from launch.demo.study.examples import NEIGHBORS, Item, Retrieved, Scene
-from launch.demo.study.findings import DIRECTIONS, L3_ROWS, Measurements, ndcg
+from launch.demo.study.findings import DIRECTIONS, Measurements
 from launch.demo.study.runs import RUNS
 
 matplotlib.use("Agg")
@@ -44,16 +44,11 @@ def curves(folders: Mapping[str, Sequence[Path]]) -> bytes:
     return _png(figure)
 
 
-def bars(measured: Measurements) -> bytes:
-    """nDCG@30 in four directions, mean and 95 % interval over seeds."""
-    rows = [
-        *((name, "l3", name) for name in ("random", *L3_ROWS)),
-        *((run.name, run.key, "AVE-Net") for run in RUNS if run.key in ("ave", "frame", "free")),
-    ]
+def bars(rows: Mapping[str, Sequence[Estimate]]) -> bytes:
+    """nDCG@30 of each row in DIRECTIONS, mean and 95 % interval over seeds."""
     figure, axes = pyplot.subplots(figsize=(11, 3.8), layout="constrained")
     width = 0.8 / len(rows)
-    for number, (name, key, row) in enumerate(rows):
-        each = [over_seeds(ndcg(one, row, direction) for one in measured[key]) for direction in DIRECTIONS]
+    for number, (name, each) in enumerate(rows.items()):
         places = np.arange(len(DIRECTIONS)) + (number - (len(rows) - 1) / 2) * width
         axes.bar(
             places, [one.mean for one in each], width * 0.92, label=name, color="gray" if not number else f"C{number}"

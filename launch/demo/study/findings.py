@@ -15,7 +15,7 @@ from typing import Literal
 from avc.evaluation.localization import Localization
 from avc.evaluation.shortcut import Audit, Grid
 from launch.demo.study.estimates import Estimate, Verdict, over_seeds, worst
-from launch.demo.study.runs import Measured
+from launch.demo.study.runs import RUNS, Measured
 
 Direction = Literal["im_im", "im_aud", "aud_im", "aud_aud"]
 Measurements = Mapping[str, Sequence[Measured]]  # by the key of a run, in the order of the seeds
@@ -44,6 +44,18 @@ def ndcg(measured: Measured, row: str, direction: Direction) -> float:
     score = getattr(wanted, direction)
     assert score is not None, (row, direction, names)
     return float(score.mean)
+
+
+def retrieval(measured: Measurements) -> dict[str, tuple[Estimate, ...]]:
+    """nDCG@30 over seeds in each of DIRECTIONS, by the name of the features: random, then the networks' own."""
+    rows = {name: ("l3", name) for name in ("random", *L3_ROWS)}
+    for run in RUNS[1:]:
+        if scores := measured[run.key][0].retrieval:
+            rows[run.name] = (run.key, scores[0].name)
+    return {
+        name: tuple(over_seeds(ndcg(seed, row, direction) for seed in measured[key]) for direction in DIRECTIONS)
+        for name, (key, row) in rows.items()
+    }
 
 
 def findings(measured: Measurements, audits: Audits) -> tuple[Finding, ...]:

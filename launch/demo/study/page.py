@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from launch.demo.study.findings import Finding
+from launch.demo.study.estimates import Estimate
+from launch.demo.study.findings import DIRECTIONS, Finding
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -29,12 +30,23 @@ class Figure:
     png: bytes
 
 
-def write_page(file: Path, *, findings: Sequence[Finding], figures: Sequence[Figure], facts: Mapping[str, str]) -> None:
+def write_page(
+    file: Path,
+    *,
+    findings: Sequence[Finding],
+    retrieval: Mapping[str, Sequence[Estimate]],
+    figures: Sequence[Figure],
+    facts: Mapping[str, str],
+) -> None:
     """Write the page, aside first, so that an older one stays whole until the new one is."""
     rows = "\n".join(
         f"<tr><td>{escape(one.claim)}</td><td>{escape(one.published)}</td><td>{escape(one.asked)}</td>"
         f'<td>{escape(one.measured)}</td><td class="verdict {one.verdict.replace(" ", "-")}">{one.verdict}</td></tr>'
         for one in findings
+    )
+    scores = "\n".join(
+        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{estimate.text()}</td>' for estimate in estimates)}</tr>"
+        for name, estimates in retrieval.items()
     )
     told = "".join(f"<li>{escape(name)}: {escape(value)}</li>" for name, value in facts.items())
     shown = "\n".join(
@@ -59,6 +71,11 @@ two columns compare in sign and not in size.</p>
 <table>
 <tr><th>claim</th><th>in the paper</th><th>asked here</th><th>measured here</th><th></th></tr>
 {rows}
+</table>
+<h2>nDCG@30 on held-out clips</h2>
+<table>
+<tr><th></th>{"".join(f"<th>{direction.replace('_', '-')}</th>" for direction in DIRECTIONS)}</tr>
+{scores}
 </table>
 {shown}
 </html>

@@ -42,6 +42,8 @@ _ABLATION = ("model.name=ave", "negatives.source=independent", "training.steps=3
 RUNS = (
     Run("l3", "L3-Net", ("model.name=l3", "training.steps=600")),
     Run("ave", "AVE-Net", ("model.name=ave", "training.steps=450")),
+    # As many pairs a step, and each frame and second of audio read once in either: as many passes of the trunks.
+    Run("ave_nce", "AVE-Net, contrastive", ("model.name=ave_nce", "training.steps=450")),
     Run("avol", "AVOL-Net", ("model.name=avol", "training.steps=500", "optim.lr=5e-4")),
     Run("ave_mf", "AVE+MF", ("model.name=ave_mf", "data.image_size=56", "training.steps=300"), shards="film"),
     Run("frame", "AVE-Net, on the grid", _ABLATION, shards="ticking"),

@@ -24,7 +24,7 @@ from launch.demo.demo import CONFIG, PACKING, SHARDS, WORLD, prepare
 from launch.demo.study import figures
 from launch.demo.study.estimates import MOST_SEEDS
 from launch.demo.study.examples import retrieved, scenes
-from launch.demo.study.findings import Finding, findings
+from launch.demo.study.findings import DIRECTIONS, Finding, findings, retrieval
 from launch.demo.study.page import Figure, write_page
 from launch.demo.study.parts import once
 from launch.demo.study.runs import RUNS, Measured, train_and_measure
@@ -52,7 +52,7 @@ class Material:
 
 
 def study(
-    folder: Path, *, clips: int, seed: int, seeds: int, workers: int, say: Callable[[str], None]
+    folder: Path, *, clips: int, kinds: int, seed: int, seeds: int, workers: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Conduct the study in `folder` with seeds `seed` to `seed + seeds - 1`; returns what it writes to study.json.
 
@@ -61,8 +61,8 @@ def study(
     if seeds > MOST_SEEDS:
         raise ValueError(f"--seeds is {seeds}: intervals are known for up to {MOST_SEEDS}")
     begun = time.monotonic()
-    materials = gather(folder, clips=clips, seed=seed, workers=workers, say=say)
-    about = {"clips": clips, "world": seed}
+    materials = gather(folder, clips=clips, kinds=kinds, seed=seed, workers=workers, say=say)
+    about = {"clips": clips, "kinds": kinds, "world": seed}
     audits = {
         (shards, grid): _audited(folder, materials[shards], shards, grid, about=about, say=say)
         for shards, grid in AUDITS
@@ -80,28 +80,37 @@ def study(
         judged = findings(measured, audits)
         results = {
             "findings": [asdict(one) for one in judged],
+            "retrieval": {
+                name: dict(zip(DIRECTIONS, map(asdict, scores), strict=True))
+                for name, scores in retrieval(measured).items()
+            },
             "runs": {key: [asdict(own) for own in owns] for key, owns in measured.items()},
             "audits": [asdict(one) | {"shards": shards, "verdict": one.verdict} for (shards, _), one in audits.items()],
             "clips": clips,
+            "kinds": kinds,
             "seeds": list(range(seed, current + 1)),
             "seconds": time.monotonic() - begun,
         }
         write_json(folder / RESULTS, results)
-        _write(folder, judged, measured, materials["plain"], clips=clips, seeds=results["seeds"])
+        _write(folder, judged, measured, materials["plain"], clips=clips, kinds=kinds, seeds=results["seeds"])
         say(f"{folder / PAGE} has the findings of {len(results['seeds'])} of {seeds} seeds")
     return results
 
 
-def gather(folder: Path, *, clips: int, seed: int, workers: int, say: Callable[[str], None]) -> dict[str, Material]:
+def gather(
+    folder: Path, *, clips: int, kinds: int, seed: int, workers: int, say: Callable[[str], None]
+) -> dict[str, Material]:
     """Everything that the runs learn from, by `Run.shards`; what is there is left as it is."""
-    labels = prepare(folder, clips=clips, seed=seed, workers=workers, say=say)
+    labels = prepare(folder, clips=clips, kinds=kinds, seed=seed, workers=workers, say=say)
     plain = Material(folder / WORLD, folder / SHARDS, labels)
     film = Material(plain.world, folder / FILM, labels)
     say(f"packing every picture of it into {film.packed}")
     with progress("packing", unit="videos") as report:
         pack([film.world / VIDEOS], film.packed, replace(PACKING, every=1), workers=workers, progress=report)
     ticking = folder / TICKING
-    labels = prepare(ticking, clips=ticking_clips(clips), seed=seed, workers=workers, say=say, ticking=True)
+    labels = prepare(
+        ticking, clips=ticking_clips(clips), kinds=kinds, seed=seed, workers=workers, say=say, ticking=True
+    )
     return {"plain": plain, "film": film, "ticking": Material(ticking / WORLD, ticking / SHARDS, labels)}
 
 
@@ -138,6 +147,7 @@ def _write(
     plain: Material,
     *,
     clips: int,
+    kinds: int,
     seeds: list[int],
 ) -> None:
     folders = {run.key: [run_folder(folder, run.key, seed) for seed in seeds] for run in RUNS}
@@ -153,8 +163,8 @@ def _write(
         Figure(
             "Retrieval",
             "nDCG@30 on held-out clips: im-aud finds sounds for a frame. The rows on and off the grid are of the world "
-            "with the artefact, which has fewer clips.",
-            figures.bars(measured),
+            "with the artefact, which has fewer clips; AVE+MF has images of half the size.",
+            figures.bars(retrieval(measured)),
         ),
         Figure("Learning", "Loss on the training pairs, a line for each seed.", figures.curves(folders)),
         Figure(
@@ -173,9 +183,15 @@ def _write(
         ),
     ]
     facts = {
-        "the worlds": f"{clips} rendered videos; and {ticking_clips(clips)} more with the artefact, a faint click at "
-        "every 0.04 s; a quarter of either held out",
+        "the worlds": f"{clips} rendered videos of {kinds} kinds; and {ticking_clips(clips)} more with the artefact, a "
+        "faint click at every 0.04 s; a quarter of either held out",
         "seeds": ", ".join(map(str, seeds)),
         "networks": "configs/demo.yaml: a quarter of the papers' width, pictures of 112",
     }
-    write_page(folder / PAGE, findings=judged, figures=[one for one in shown if one], facts=facts)
+    write_page(
+        folder / PAGE,
+        findings=judged,
+        retrieval=retrieval(measured),
+        figures=[one for one in shown if one],
+        facts=facts,
+    )
