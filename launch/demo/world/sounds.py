@@ -1,6 +1,6 @@
 """How each kind of object sounds: one function a kind, from a pitch and a generator to a waveform.
 
-Every voice is heard in every row_range of a second: what repeats does so at least twice a second. Rhythm, tuning and
+No stretch of a second is silent: what repeats does so at least twice a second. Rhythm, tuning and
 timbre come from the generator, so two objects of a kind at one pitch still differ.
 """
 
@@ -125,7 +125,7 @@ def fan(rng: Generator, time: Wave, pitch: float) -> Wave:
     return _noise(rng, time, centre=pitch, octaves=rng.uniform(1.0, 1.6)) * chop
 
 
-def voiced(
+def synthesize(
     voice: Voice, rng: Generator, *, pitch_hz: float, level_db: float, seconds: float, sample_rate_hz: int
 ) -> NDArray[np.float32]:
     """The object's sound over faint noise, float32 [samples] in (-1, 1).
