@@ -27,7 +27,7 @@ def shortcut(
 ) -> None:
     """Can positives be told from negatives by the sound alone, or by the frame alone? Then networks will do that.
 
-    Exact: the times at which each modality is drawn, enumerated for both labels. Learnt: linear probes on the sound
+    Exact: the times at which each modality is drawn, enumerated for both labels. Learned: linear probes on the sound
     alone, or on the frame alone, judge pairs of the half of the clips that was held out; 50 % means that they find
     nothing. The rule is that of independent pairs; shared negatives use every frame and sound under either label.
 
@@ -59,7 +59,7 @@ def shortcut(
     for probe in result.probes:
         low, high = probe.interval_95
         print(
-            f"learnt: {probe.modality} alone {probe.accuracy:.1%} ({low:.1%} to {high:.1%}) on {probe.pairs:,} pairs "
+            f"learned: {probe.modality} alone {probe.accuracy:.1%} ({low:.1%} to {high:.1%}) on {probe.pairs:,} pairs "
             f"of {probe.clips:,} held-out clips"
         )
     print(result.verdict)

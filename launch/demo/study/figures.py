@@ -28,7 +28,7 @@ def curves(png: Path, folders: Mapping[str, Sequence[Path]]) -> None:
                 panels[int(run.shards == "ticking")].plot(
                     steps, losses, color=COLORS[run.key], linewidth=1, label=label
                 )
-        for axes, title in zip(panels, ("the plain world", "the world with the artefact"), strict=True):
+        for axes, title in zip(panels, ("the plain world", "the world with the artifact"), strict=True):
             axes.axhline(np.log(2), color="gray", linestyle=":", linewidth=1)
             axes.set(title=title, xlabel="step", ylim=(0, 1))
             axes.legend(loc="upper right", fontsize="small")

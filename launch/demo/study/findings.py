@@ -219,14 +219,14 @@ def _ablation(measured: Measurements) -> Iterator[Finding]:
 
 def _audits(audits: Audits) -> Iterator[Finding]:
     cases: tuple[tuple[Grid, str, str, float, float], ...] = (
-        ("free", "With an artefact planted, negatives off the grid are told by the sound alone.", "90 %", 0.9, 1.0),
-        ("frame", "On the grid the same artefact gives nothing away.", "50 ± 3 %", 0.47, 0.53),
+        ("free", "With an artifact planted, negatives off the grid are told by the sound alone.", "90 %", 0.9, 1.0),
+        ("frame", "On the grid the same artifact gives nothing away.", "50 ± 3 %", 0.47, 0.53),
     )
     for grid, claim, asked, low, high in cases:
         sound = _estimate(next(probe for probe in audits["ticking", grid].probes if probe.modality == "sound"))
         yield Finding(
             claim=claim,
-            published="an artefact of coding is suspected, and not probed",
+            published="an artifact of coding is suspected, and not probed",
             asked=f"a probe of the sound alone reads {'at least ' if high == 1 else ''}{asked}",
             measured=f"{sound.text(percent=True)}. {audits['ticking', grid].verdict}",
             verdict=sound.within(low, high),
@@ -234,7 +234,7 @@ def _audits(audits: Audits) -> Iterator[Finding]:
     plain = audits["plain", "frame"]
     blind = all(probe.interval_95[0] <= 0.5 <= probe.interval_95[1] for probe in plain.probes)
     yield Finding(
-        claim="Without an artefact, neither modality alone tells positives from negatives on the grid.",
+        claim="Without an artifact, neither modality alone tells positives from negatives on the grid.",
         published="–",
         asked="both probes read 50 % inside their intervals, and the distributions of times are equal",
         measured="; ".join(f"{probe.modality} alone {_estimate(probe).text(percent=True)}" for probe in plain.probes),

@@ -26,10 +26,13 @@ SPLIT = "validation"
 
 @dataclass(frozen=True)
 class Run(demo.Run):
-    """One network. shards: plain; ticking, of the world with the artefact; or film, the plain world with all of its
-    frames. grid: of the negatives that it is judged on."""
+    """One network.
 
-    shards: Literal["plain", "ticking", "film"] = "plain"
+    shards: plain; ticking, of the world with the artifact; or every-frame, the plain world with all of its frames.
+    grid: of the negatives that it is judged on.
+    """
+
+    shards: Literal["plain", "ticking", "every-frame"] = "plain"
     grid: Grid = "frame"
 
 
@@ -41,7 +44,7 @@ RUNS = (
     # As many pairs a step, and each frame and second of audio read once in either: as many passes of the trunks.
     Run("ave_nce", "AVE-Net, contrastive", ("model.name=ave_nce", "training.steps=450")),
     Run("avol", "AVOL-Net", ("model.name=avol", "training.steps=500", "optim.lr=5e-4")),
-    Run("ave_mf", "AVE+MF", ("model.name=ave_mf", "data.image_size=56", "training.steps=300"), shards="film"),
+    Run("ave_mf", "AVE+MF", ("model.name=ave_mf", "data.image_size=56", "training.steps=300"), shards="every-frame"),
     Run("frame", "AVE-Net, on the grid", _ABLATION, shards="ticking"),
     Run("free", "AVE-Net, off the grid", (*_ABLATION, "negatives.grid=free"), shards="ticking", grid="free"),
 )

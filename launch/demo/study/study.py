@@ -1,6 +1,6 @@
 """The study from end to end.
 
-1. worlds    the demo's, and a smaller one with an artefact planted in its sound       launch.demo, launch.demo.world
+1. worlds    the demo's, and a smaller one with an artifact planted in its sound       launch.demo, launch.demo.world
 2. audits    of both worlds, by the paper's rule and by the faulty one                 avc.evaluation.shortcut
 3. runs      seed by seed, every row of the table: train, measure on held-out clips    launch.demo.study.runs
 4. page      after each seed anew: findings and figures                                launch.demo.study.page
@@ -34,11 +34,11 @@ from launch.report.results import write_json
 from shards.pack import pack
 from shards.read import Shards
 
-TICKING, FILM = "ticking", "film"
+TICKING, EVERY_FRAME = "ticking", "every-frame"
 PARTS, RUN_FOLDERS, FIGURES = "study/parts", "study/runs", "study/figures"
 PAGE, RESULTS = "study.html", "study.json"
 
-# What is audited under which rule: the plain world, and the one with the artefact.
+# What is audited under which rule: the plain world, and the one with the artifact.
 AUDITS: tuple[tuple[str, Grid], ...] = (("plain", "frame"), ("ticking", "frame"), ("ticking", "free"))
 
 
@@ -90,12 +90,14 @@ def gather(folder: Path, world: World, *, workers: int) -> dict[str, Material]:
     ticking = replace(world, clips=world.clips // 2, ticking=True)
     prepare(folder, world, workers=workers)
     prepare(folder / TICKING, ticking, workers=workers)
-    print(f"packing every frame into {folder / FILM}", flush=True)
+    print(f"packing every frame into {folder / EVERY_FRAME}", flush=True)
     with progress("packing", unit="videos") as report:
-        pack([folder / WORLD / VIDEOS], folder / FILM, replace(PACKING, every=1), workers=workers, progress=report)
+        pack(
+            [folder / WORLD / VIDEOS], folder / EVERY_FRAME, replace(PACKING, every=1), workers=workers, progress=report
+        )
     return {
         "plain": Material(folder / WORLD, folder / SHARDS),
-        "film": Material(folder / WORLD, folder / FILM),
+        "every-frame": Material(folder / WORLD, folder / EVERY_FRAME),
         "ticking": Material(folder / TICKING / WORLD, folder / TICKING / SHARDS),
     }
 
@@ -138,13 +140,13 @@ def _write_page(
         Figure(
             "Telling pairs apart",
             "Accuracy on pairs of held-out clips. The ceiling is for those who know the kinds: off the grid, the "
-            "artefact lets a network pass it.",
+            "artifact lets a network pass it.",
             png["accuracies"],
         ),
         Figure(
             "Retrieval",
             "nDCG@30 on held-out clips: im-aud finds sounds for a frame. The rows on and off the grid are of the world "
-            "with the artefact, which has fewer clips; AVE+MF has images of half the size.",
+            "with the artifact, which has fewer clips; AVE+MF has images of half the size.",
             png["retrieval"],
         ),
         Figure("Learning", "Loss on the training pairs, a line for each seed.", png["curves"]),
@@ -163,7 +165,7 @@ def _write_page(
     )
     facts = {
         "the worlds": f"{world.clips} rendered videos of {world.kinds} kinds; and {world.clips // 2} more with the "
-        "artefact, a faint click at every 0.04 s; a quarter of either held out",
+        "artifact, a faint click at every 0.04 s; a quarter of either held out",
         "seeds": ", ".join(map(str, seeds)),
         "networks": "configs/demo.yaml: a quarter of the papers' width, images of 112 pixels",
     }
