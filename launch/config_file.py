@@ -10,10 +10,10 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 def find_config(name: str | Path) -> Path:
     """The file of settings at a path, or the one of that name in configs/. Raises ValueError where there is neither."""
     path = Path(name).expanduser()
-    shipped = CONFIGS / f"{name}.yaml"
     if path.suffix or path.exists() or len(path.parts) > 1:
         return path
+    shipped = CONFIGS / f"{name}.yaml"
     if not shipped.exists():
-        names = ", ".join(sorted(found.stem for found in CONFIGS.glob("*.yaml")))
+        names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
         raise ValueError(f"there is no configuration {name}: give the path of a YAML file, or one of {names}")
     return shipped

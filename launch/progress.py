@@ -1,17 +1,18 @@
-"""How far a long command is: a bar with rate and time left in a terminal, a plain line now and then elsewhere."""
+"""Progress of a long command: a bar with rate and time left in a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-Report = Callable[[int, int, str], None]  # done, to do, and what to say beside them
+Report = Callable[[int, int, str], None]  # done, total, and a note beside them
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -84,6 +85,4 @@ def _number(value: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
+    return str(timedelta(seconds=round(seconds)))

@@ -21,18 +21,18 @@ from launch.user_errors import user_errors
 
 
 def run_here(path: str, overrides: Sequence[str]) -> None:
-    """`run` under a terminal or torchrun: on SIGINT (Ctrl-C) or SIGTERM all ranks save at the same step and leave.
+    """`run` under a terminal or torchrun: on SIGINT (Ctrl-C) or SIGTERM all ranks checkpoint at one step and exit.
 
     The exit status is then 128 plus the signal's number. A second Ctrl-C interrupts at once.
     """
     follow_agent()
     import_module("avc.training.loop")  # takes seconds in which a signal may end this process: there is nothing to save
-    with StopRequest(signal.SIGINT, signal.SIGTERM) as asked:
-        if run(path, overrides, stop=asked):
+    with StopRequest(signal.SIGINT, signal.SIGTERM) as stop:
+        if run(path, overrides, stop=stop):
             return
     if os.environ.get("RANK", "0") == "0":
-        _say("stopped and saved; the same command goes on from this step")
-    sys.exit(128 + min(asked.signals(), default=signal.SIGTERM))  # where the signal is still on its way to this rank
+        _report("stopped and saved; the same command goes on from this step")
+    sys.exit(128 + min(stop.signals(), default=signal.SIGTERM))  # where the signal is still on its way to this rank
 
 
 def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None = None) -> bool:
@@ -61,18 +61,18 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
                     return train(config, world, report=report, stop=stop)
             return train(config, world, stop=stop)
     except (BadRecord, NonFiniteLoss, StaleAttempt) as error:
-        _say(str(error))
+        _report(str(error))
         sys.exit(1)
     except (PeerLost, WorkerLost) as error:
         leave(str(error))  # not sys.exit: taking down what is connected to a lost rank could wait for it
     except KeyboardInterrupt:
-        _say("interrupted; the same command goes on from the newest checkpoint")
+        _report("interrupted; the same command goes on from the newest checkpoint")
         sys.exit(130)
 
 
-def _say(message: str) -> None:
+def _report(message: str) -> None:
     rank = os.environ.get("RANK")
-    sys.stderr.write(f"rank {rank}: {message}\n" if rank is not None else f"{message}\n")
+    sys.stderr.write(f"rank {rank}: {message}\n" if rank is not None else f"{message}\n")  # at once: ranks share it
     sys.stderr.flush()
 
 

@@ -1,4 +1,4 @@
-"""How a command ends that cannot go on: one paragraph, and an exit status."""
+"""Error handler of the commands: one paragraph, and an exit status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ THE_MACHINES = (
 
 @contextmanager
 def user_errors(command: str) -> Iterator[None]:
-    """End the process with status 2 for the user's mistake, 1 for a full disk, a killed helper or a damaged record.
+    """End the process with status 2 for the user's mistake, 1 for a full disk, a killed process or a damaged record.
 
     Whatever else is raised is ours, and goes on as it is. Names that cannot be printed, as they are not UTF-8 or have
     letters that the terminal lacks, are printed as escapes.
@@ -50,6 +50,5 @@ def _paragraph(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
     pydantic = sys.modules.get("pydantic")
     if pydantic is not None and isinstance(error, pydantic.ValidationError):
-        found = [f"{'.'.join(map(str, one['loc']))} is {one['input']!r}: {one['msg']}" for one in error.errors()]
-        return "; ".join(found)
+        return "; ".join(f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg']}" for e in error.errors())
     return " ".join(str(error).split("\n"))

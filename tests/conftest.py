@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.demo.world.render import render
+from launch.demo.world.render import World, render
 from shards.format import PackSettings
 from shards.pack import pack
 from tests.cluster import Cluster, missing
@@ -29,7 +29,7 @@ def shared_data() -> Path:
 def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shards of 40 rendered clips of 2 s: real video files, really packed. 24 to train on, 16 to validate on."""
     folder = tmp_path_factory.mktemp("world")
-    render(folder / "world", clips=40, seed=5, seconds=2.0, workers=1)
+    render(folder / "world", World(clips=40, seed=5, seconds=2.0), workers=1)
     validation = folder / "validation.txt"
     validation.write_text("".join(f"clip-{number:05}\n" for number in range(24, 40)))
     pack(

@@ -27,10 +27,10 @@ def shortcut(
 ) -> None:
     """Can positives be told from negatives by the sound alone, or by the frame alone? Then networks will do that.
 
-    Exact: the times at which each modality is drawn, enumerated for both labels. Learnt: linear probes that hear only
-    the sound, or see only the frame, judge pairs of the half of the clips that was held out; 50 % means that they find
-    nothing. The rule is that of independent pairs; shared and sync negatives use every frame and sound under either
-    label.
+    Exact: the times at which each modality is drawn, enumerated for both labels. Learned: linear probes on the sound
+    alone, or on the frame alone, judge pairs of the half of the clips that was held out; 50 % means that they find
+    nothing. The rule is that of independent pairs; shared and sync negatives use every frame and every second of audio
+    under either label.
 
     **Example**
 
@@ -55,14 +55,13 @@ def shortcut(
             report=report,
         )
     for law in result.laws:
-        same = "same law for both labels" if law.same else "LAWS DIFFER"
+        same = "same distribution for both labels" if law.same else "DISTRIBUTIONS DIFFER"
         print(f"exact:  {law.of}: {same} (total variation {law.difference:.4f})")
     for probe in result.probes:
         low, high = probe.interval_95
         print(
-            f"learnt: {probe.modality} alone {probe.accuracy:.1%} ({low:.1%} to {high:.1%}) on {probe.pairs:,} pairs "
+            f"learned: {probe.modality} alone {probe.accuracy:.1%} ({low:.1%} to {high:.1%}) on {probe.pairs:,} pairs "
             f"of {probe.clips:,} held-out clips"
         )
     print(result.verdict)
-    if json is not None:
-        write_json(json, asdict(result) | {"shards": str(shards), "verdict": result.verdict})
+    write_json(json, asdict(result) | {"shards": str(shards), "verdict": result.verdict})

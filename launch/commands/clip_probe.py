@@ -1,4 +1,4 @@
-"""`avc eval kinds`: what a network hears and sees of labeled clips, each alone and both together."""
+"""`avc eval kinds`: what a network's audio and image features tell of labeled clips, each alone and both together."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launch.commands.linear_probe import CACHE, Cache, Confusion, Devices, Json, Models, Seed, Strength
+from launch.commands.linear_probe import CACHE, Cache, Confusion, Devices, Models, Seed, Strength
+from launch.commands.options import Json
 
 if TYPE_CHECKING:
-    from avc.evaluation.clips import KnownClips
     from avc.evaluation.extraction import Extraction
-    from avc.models.pair import PairNetwork
-    from avc.settings import PairConfig
-    from shards.read import Shards
 
 
 def kinds(
@@ -22,7 +19,9 @@ def kinds(
     labels: Annotated[Path, typer.Option(help="Labels: .csv or .tsv rows of file name and label, or .jsonl.")],
     shards: Annotated[Path | None, typer.Option(help="Packed videos.", show_default="the first run's own")] = None,
     split: Annotated[str, typer.Option(help="Tested on: validation or test.")] = "validation",
-    layer: Annotated[str, typer.Option(help="conv4_2, or embedding: what each tower ends in.")] = "conv4_2",
+    layer: Annotated[
+        str | None, typer.Option(help="conv4_2, or embedding: what each tower ends in.", show_default="conv4_2")
+    ] = None,
     few: Annotated[
         int | None,
         typer.Option(min=1, help="Train on so many clips of each kind, drawn ten times.", show_default="all"),
@@ -52,11 +51,12 @@ def kinds(
     from avc.evaluation.classifiers import svm
     from avc.evaluation.clips import FOLDS, LAYERS, known_clips
     from avc.inference import load
-    from launch.report.linear_table import Row, show
-    from launch.report.probe_rows import classify, classify_from_few, networks, titles
+    from launch.report.linear_table import show
+    from launch.report.probe_rows import clip_features, networks, probe, titles
     from launch.report.tsne import draw_tsne
     from shards.read import Shards
 
+    layer = layer or LAYERS[0]
     if split not in ("validation", "test"):
         raise ValueError(f"--split is {split!r} and must be validation or test")
     if layer not in LAYERS:
@@ -68,52 +68,23 @@ def kinds(
     data = Shards(folder)
     least = few or (FOLDS if strength is None else 1)  # choosing C takes a clip of each kind in every fold
     known = known_clips(data, labels, split=split, least=least)
-    machines = svm(standardize=True)
-    rows: list[Row] = []
-    first: dict[str, Extraction] = {}
-    found_networks = (one for path, title in titles(paths).items() for one in networks(path, title, seed))
-    apart = {(name, config.data.image_size): (model, config) for name, model, config in found_networks}
-    for (name, _), (model, config) in apart.items():
-        found = _features(model, data, config, known, name=name, layer=layer, devices=devices, cache=cache.expanduser())
-        first = first or found
-        for what, one in found.items():
-            if few is None:
-                result = classify(
-                    one.features, known.label, known.fold, tested_folds=[0], classifier=machines, strength=strength
-                )
-            else:
-                result = classify_from_few(
-                    one.features, known.label, known.fold, per_class=few, classifier=machines, strength=strength
-                )
-            rows.append(Row(what, result, one.unreadable, one.padded))
+    # An untrained network that several runs have in common stands once.
+    distinct = {
+        (name, config.data.image_size): (model, config)
+        for path, title in titles(paths).items()
+        for name, model, config in networks(path, title, seed)
+    }
+    by_network: list[dict[str, Extraction]] = [
+        clip_features(
+            model, data, config, known.clips, name=name, layer=layer, devices=devices, cache=cache.expanduser()
+        )
+        for (name, _), (model, config) in distinct.items()
+    ]
+    classifier = svm(standardize=True)
+    candidates = [(name, rows, classifier) for features in by_network for name, rows in features.items()]
+    rows = probe(candidates, known.label, known.fold, tested_folds=[0], strength=strength, few=few)
     show(rows, known.classes, what="clips", tried="folds" if few is None else "draws", confusion=confusion, json=json)
     if known.left_out:
         print(f"{known.left_out:,} clips have no label in {labels}, or several, and were left out")
     if tsne is not None:
-        draw_tsne(first, known, tsne.expanduser())
-
-
-def _features(
-    model: PairNetwork,
-    shards: Shards,
-    config: PairConfig,
-    known: KnownClips,
-    *,
-    name: str,
-    layer: str,
-    devices: str,
-    cache: Path,
-) -> dict[str, Extraction]:
-    """Sound, frames and both side by side, under their names."""
-    from avc.evaluation.clips import clip_identity, heard, seen, together
-    from avc.evaluation.extraction import Extraction
-    from launch.report.probe_rows import features_of
-
-    extractors = [sense(model, shards, config.data, name=name, layer=layer) for sense in (heard, seen)]
-    sound, frames = (
-        features_of(one, known.clips.tolist(), identify=clip_identity(shards), devices=devices, cache=cache)
-        for one in extractors
-    )
-    unreadable = tuple(dict.fromkeys(sound.unreadable + frames.unreadable))
-    both = Extraction(together(sound.features, frames.features), unreadable, padded=0)
-    return {extractors[0].name: sound, extractors[1].name: frames, f"{name}, both together": both}
+        draw_tsne(by_network[0], known, tsne.expanduser())

@@ -44,10 +44,9 @@ def status(
         avc status runs/ave
     """
     from launch.progress import printable
-    from launch.slurm.status import in_words
-    from launch.slurm.status import status as status_of
+    from launch.slurm.status import status_lines
 
-    lines = in_words(status_of(run))
+    lines = status_lines(run)
     width = max(len(name) for name, _ in lines)
-    for name, what in lines:
-        print(f"{name:<{width}}  {printable(what)}")
+    for name, text in lines:
+        print(f"{name:<{width}}  {printable(text)}")

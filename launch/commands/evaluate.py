@@ -10,10 +10,7 @@ import typer
 from launch.commands.options import Device, Json, Run, ShardsOption, Split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from avc.embedding import Features
-    from avc.evaluation.retrieval import Row
 
 
 def correspondence(
@@ -45,8 +42,7 @@ def correspondence(
         f"AVC accuracy {result.accuracy:.1%} ({low:.1%} to {high:.1%}) on {result.pairs:,} pairs of the {split} split"
     )
     print(f"positives {result.positives_accuracy:.1%}, negatives {result.negatives_accuracy:.1%}, chance 50.0%")
-    if json is not None:
-        write_json(json, as_json(result) | {"run": str(run), "split": split})
+    write_json(json, as_json(result) | {"run": str(run), "split": split})
 
 
 def retrieval(
@@ -57,7 +53,7 @@ def retrieval(
     ] = None,
     gain: Annotated[str, typer.Option(help="exponential (2^relevance − 1) or linear.")] = "exponential",
     features: Annotated[
-        Path | None, typer.Option(help="A .npy file of pictures' features: a row for each clip of the shards' index.")
+        Path | None, typer.Option(help="A .npy file of images' features: a row for each clip of the shards' index.")
     ] = None,
     shards: ShardsOption = None,
     split: Split = "validation",
@@ -81,6 +77,7 @@ def retrieval(
     from avc.inference import load
     from launch.progress import progress
     from launch.report.results import write_json
+    from launch.report.table import print_table
     from shards.read import Shards
 
     if gain not in GAINS:
@@ -89,7 +86,7 @@ def retrieval(
     data = Shards(shards or network.config.data.shards)
     known = labeled(data, data.clips(split), read_labels(labels))
     relevance = Ontology(ontology).relevance(known.classes) if ontology else flat_relevance(len(known.classes))
-    given = _array(features) if features is not None else None
+    given = _read_array(features) if features is not None else None
     with progress("embedding", unit="views") as report:
         rows = evaluate_retrieval(
             network, data, known, relevance=relevance, gain=GAINS[GAINS.index(gain)], features=given, report=report
@@ -98,31 +95,21 @@ def retrieval(
     print(f"nDCG@30 on {len(known.clips):,} clips of the {split} split, {len(known.classes)} classes; {kind}")
     if known.unlabeled:
         print(f"{known.unlabeled:,} clips of the split have no label in {labels} and were left out")
-    _show(rows, clips=len(known.clips))
-    if json is not None:
-        about = {"run": str(run), "split": split, "gain": gain, "ontology": str(ontology) if ontology else None}
-        write_json(
-            json,
-            about | {"clips": len(known.clips), "unlabeled": known.unlabeled, "rows": [asdict(row) for row in rows]},
-        )
-
-
-def _show(rows: Sequence[Row], *, clips: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "im-im", "im-aud", "aud-im", "aud-aud")
-    for row in rows:
-        scores = (row.im_im, row.im_aud, row.aud_im, row.aud_aud)
-        table.add_row(row.name, *(f"{s.mean:.3f} ± {s.high - s.mean:.3f}" if s else "" for s in scores))
-    Console().print(table)
+    scores = [(row.name, row.im_im, row.im_aud, row.aud_im, row.aud_aud) for row in rows]
+    print_table(
+        ("", "im-im", "im-aud", "aud-im", "aud-aud"),
+        [(name, *(f"{s.mean:.3f} ± {s.high - s.mean:.3f}" if s else "" for s in row)) for name, *row in scores],
+    )
     print("± is half of the 95 % interval over queries")
-    alone = [one.queries for row in rows for one in (row.im_im, row.aud_aud) if one]
-    if alone and min(alone) < clips:
-        print(f"im-im and aud-aud leave out {clips - min(alone):,} clips that share no class with another")
+    queries = min(score.queries for row in rows for score in (row.im_im, row.aud_aud) if score)
+    if queries < len(known.clips):
+        print(f"im-im and aud-aud leave out {len(known.clips) - queries:,} clips that share no class with another")
+    about = {"run": str(run), "split": split, "gain": gain, "ontology": str(ontology) if ontology else None}
+    counts = {"clips": len(known.clips), "unlabeled": known.unlabeled}
+    write_json(json, about | counts | {"rows": [asdict(row) for row in rows]})
 
 
-def _array(path: Path) -> Features:
+def _read_array(path: Path) -> Features:
     import numpy as np
 
     try:

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from launch.commands.options import Json
+
 Models = Annotated[
     list[Path],
     typer.Argument(metavar="MODEL...", help="Folders of runs, or .yaml of settings (the untrained network)."),
 ]
-Listeners = Annotated[
+AudioModels = Annotated[
     list[Path],
     typer.Argument(
         metavar="MODEL...",
@@ -25,7 +27,6 @@ Strength = Annotated[
     float | None,
     typer.Option(help="A C for every fold, instead of one chosen on training folds.", show_default="chosen"),
 ]
-Json = Annotated[Path | None, typer.Option(help="Write the result to this file as well.")]
 Confusion = Annotated[Path | None, typer.Option(help="Draw the first row's confusion matrix into this .png.")]
 
 CACHE = Path("~/.cache/avc/features")
@@ -56,7 +57,7 @@ def import_weights(
 
 
 def sound(
-    models: Listeners,
+    models: AudioModels,
     root: Annotated[Path, typer.Option(help="The data set's folder.")],
     dataset: Annotated[str, typer.Option(help="esc10, esc50, dcase2013, or folder: a folder for each class.")],
     layer: Annotated[
@@ -72,7 +73,7 @@ def sound(
     confusion: Confusion = None,
     json: Json = None,
 ) -> None:
-    """How well does a linear classifier tell kinds of sound apart by what the network hears?
+    """How well does a linear classifier tell kinds of sound apart by the network's audio features?
 
     Features by the protocol of the network's own paper, from windows that overlap by half; one-vs-all linear SVMs; a
     recording's score is the mean of its windows'. The data set's own folds; C is chosen on training folds only. Beside
@@ -109,11 +110,11 @@ def image(
     confusion: Confusion = None,
     json: Json = None,
 ) -> None:
-    """How well does one linear layer tell kinds of picture apart by what the network sees?
+    """How well does one linear layer tell kinds of image apart by the network's features?
 
     conv4_2 after ReLU, max-pooled to 4×4; a softmax layer on top, all else frozen. With train/ and val/ (ImageNet's
     layout) it is tested on val/; otherwise on each of 5 folds. The layer's strength C is chosen on training folds only.
-    Beside it stands the same network untrained. A picture that cannot be read is named and takes no part.
+    Beside it stands the same network untrained. An image that cannot be read is named and takes no part.
 
     **Example**
 
@@ -126,4 +127,4 @@ def image(
     labeled = labeled_folder(root.expanduser(), PICTURES)
     candidates = image_candidates([model.expanduser() for model in models], seed=seed)
     rows = measure(candidates, labeled, devices=devices, strength=strength, cache=cache.expanduser())
-    show(rows, labeled.classes, what="pictures", confusion=confusion, json=json, other=labeled.other)
+    show(rows, labeled.classes, what="images", confusion=confusion, json=json, other=labeled.other)

@@ -26,7 +26,7 @@ def localization(
 ) -> None:
     """Does AVOL-Net's map find the object that sounds, and does it fall silent under another sound?
 
-    Hits: the map's highest place lies in a box, beside the picture's centre and a random point. Consensus IoU above 0.5
+    Hits: the map's highest place lies in a box, beside the image's center and a random point. Consensus IoU above 0.5
     and its area under the curve, for two ways to cut a region out of the map. Sanity: the same frames under the sound
     of another kind, silence and white noise at -20 dBFS.
 
@@ -49,23 +49,22 @@ def localization(
     with progress("localizing", unit="frames") as report:
         result = evaluate_localization(network, data, data.clips(split), truths, passes=passes, report=report)
     _show_localization(result)
-    if json is not None:
-        write_json(json, {"run": str(run), "split": split} | asdict(result))
+    write_json(json, {"run": str(run), "split": split} | asdict(result))
 
 
 def localize(
     run: Run,
     video: Annotated[Path | None, typer.Argument(help="A video file.", show_default=False)] = None,
-    out: Annotated[Path, typer.Option(help="The file to write: .mp4 for a video, .png for a picture.")] = Path(
+    out: Annotated[Path, typer.Option(help="The file to write: .mp4 for a video, .png for an image.")] = Path(
         "overlay.mp4"
     ),
-    image: Annotated[Path | None, typer.Option(help="A picture instead of a video ...")] = None,
+    image: Annotated[Path | None, typer.Option(help="An image instead of a video ...")] = None,
     sound: Annotated[
         Path | None, typer.Option(help="... and any sound file, of which the loudest second counts.")
     ] = None,
     device: Device = "auto",
 ) -> None:
-    """Show what makes the sound: AVOL-Net's map over a video, with its sound; or over a picture, for any sound.
+    """Show what makes the sound: AVOL-Net's map over a video, with its sound; or over an image, for any sound.
 
     The video that is written has a frame every 0.04 s by the time stamps of the one that was read.
 
@@ -78,13 +77,13 @@ def localize(
         raise ValueError("give either a video, or --image and --sound together")
     from avc.inference import load
     from launch.progress import progress
-    from launch.report.overlay import overlay_picture, overlay_video
+    from launch.report.overlay import overlay_image, overlay_video
     from shards.atomic import refuse_special
 
     refuse_special(out.expanduser())
     network = load(run, device=device)
     if image is not None and sound is not None:
-        highest = overlay_picture(network, image, sound, out)
+        highest = overlay_image(network, image, sound, out)
         print(f"{out}: the likeliest place makes the sound with probability {highest:.2f}")
     elif video is not None:
         with progress("localizing", unit="ticks") as report:
@@ -93,25 +92,25 @@ def localize(
 
 
 def _show_localization(result: Localization) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from launch.report.table import print_table
 
     print(f"{result.all.frames:,} frames; {result.unknown:,} clips of the split have no box")
-    table = Table("hits", "frames", "map's maximum", "95 % interval", "centre", "random point")
+    rows = []
     for name, hits in (("all", result.all), ("with a silent object", result.with_silent_object)):
         if hits is not None:
             low, high = hits.interval_95
             shares = (f"{hits.maximum:.1%}", f"{low:.1%} to {high:.1%}", f"{hits.centre:.1%}", f"{hits.random:.1%}")
-            table.add_row(name, f"{hits.frames:,}", *shares)
-    Console().print(table)
-    table = Table("consensus IoU of", "above 0.5", "AUC", "centre: above 0.5", "AUC")
-    for one in result.overlaps:
-        table.add_row(
-            one.rule, f"{one.success:.1%}", f"{one.auc:.3f}", f"{one.centre_success:.1%}", f"{one.centre_auc:.3f}"
-        )
-    Console().print(table)
-    table = Table("wrong sound", "maximum falls", "AUC, right against wrong", "mean maximum")
-    for wrong in result.sanity:
-        table.add_row(wrong.sound, f"{wrong.falls:.1%}", f"{wrong.auc:.3f}", f"{wrong.mean:.3f}")
-    table.add_row("(the right one)", "", "", f"{result.mean:.3f}")
-    Console().print(table)
+            rows.append((name, f"{hits.frames:,}", *shares))
+    print_table(("hits", "frames", "map's maximum", "95 % interval", "center", "random point"), rows)
+    print_table(
+        ("consensus IoU of", "above 0.5", "AUC", "center: above 0.5", "AUC"),
+        [
+            (iou.rule, f"{iou.success:.1%}", f"{iou.auc:.3f}", f"{iou.centre_success:.1%}", f"{iou.centre_auc:.3f}")
+            for iou in result.overlaps
+        ],
+    )
+    wrong = [(each.sound, f"{each.falls:.1%}", f"{each.auc:.3f}", f"{each.mean:.3f}") for each in result.sanity]
+    print_table(
+        ("wrong sound", "maximum falls", "AUC, right against wrong", "mean maximum"),
+        [*wrong, ("(the right one)", "", "", f"{result.mean:.3f}")],
+    )

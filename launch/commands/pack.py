@@ -18,9 +18,9 @@ Inputs = Annotated[
 Out = Annotated[Path, typer.Option(help="The folder to pack into: new, empty, or begun by the same command.")]
 Seconds = Annotated[float, typer.Option(help="Length of a clip; shorter videos give shorter clips.")]
 Start = Annotated[float, typer.Option(help="Where in the video the clip starts, seconds.")]
-Side = Annotated[int, typer.Option(help="Smallest side of the stored pictures, pixels.")]
-JpegQuality = Annotated[int, typer.Option(help="Quality of the stored pictures, 1 to 100.")]
-Every = Annotated[int, typer.Option(help="Keep the picture of every n-th 0.04 s only.")]
+Side = Annotated[int, typer.Option(help="Smallest side of the stored frames, pixels.")]
+JpegQuality = Annotated[int, typer.Option(help="Quality of the stored frames, 1 to 100.")]
+Every = Annotated[int, typer.Option(help="Keep the frame of every n-th 0.04 s only.")]
 Sound = Annotated[str, typer.Option(help="wav, or flac: smaller without loss, and slower to read a second of.")]
 Split = Annotated[str, typer.Option(help="Shares of train, validation and test; a hash of the content decides.")]
 SplitList = Annotated[
@@ -33,7 +33,7 @@ SplitList = Annotated[
 ]
 Flow = Annotated[bool, typer.Option("--flow", help="Store the optical flow as well, for AVE+OF; takes much longer.")]
 KeepSilent = Annotated[bool, typer.Option("--keep-silent", help="Pack silent videos too.")]
-KeepStill = Annotated[bool, typer.Option("--keep-still", help="Pack still pictures too.")]
+KeepStill = Annotated[bool, typer.Option("--keep-still", help="Pack videos without movement too.")]
 TimeLimit = Annotated[float, typer.Option(help="Seconds after which a video is given up.")]
 ShardMB = Annotated[int, typer.Option(help="Size at which the next shard is begun, millions of bytes.")]
 
@@ -62,7 +62,7 @@ def pack(
 ) -> None:
     """Turn videos into a folder of training data.
 
-    Each video becomes one record of pictures (25 per second, as JPEG) and sound (48 kHz, mono) in ordinary WebDataset
+    Each video becomes one record of frames (25 per second, as JPEG) and sound (48 kHz, mono) in ordinary WebDataset
     shards, beside an index for random access. Nothing is dropped in silence: what could not be packed is counted in the
     table at the end and listed, with its reason, in FOLDER/rejected.tsv.
 

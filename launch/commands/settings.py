@@ -25,17 +25,13 @@ def settings(
         avc settings
         avc settings ave
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from avc.config import settings_of
     from avc.networks import NETWORKS
+    from launch.report.table import print_table
 
     if network is None:
-        table = Table("model.name", "", "", box=None, show_header=False)
-        for name, row in NETWORKS.items():
-            table.add_row(name, row.title, row.about)
-        Console().print(table)
+        rows = [(name, spec.title, spec.about) for name, spec in NETWORKS.items()]
+        print_table(("", "", ""), rows, box=None, show_header=False)
         print("avc settings NAME lists the settings of one of them")
         return
     for name, field in settings_of(network).items():

@@ -1,4 +1,4 @@
-"""`avc teach` and `avc eval agreement`: what teachers see, and how well a student that only hears foretells it."""
+"""`avc teach` and `avc eval agreement`: teachers' soft labels, and how well a student that only hears predicts them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from launch.commands.options import Json, Run, ShardsOption, Split
+
 if TYPE_CHECKING:
     import torch
-
-    from avc.tasks.distillation import Agreement
 
 
 def teach(
@@ -19,7 +19,7 @@ def teach(
         list[str],
         typer.Option(
             metavar="[NAME=]FILE",
-            help="A classifier of pictures: a .pt2 program, a .npy file of probabilities, or "
+            help="A classifier of images: a .pt2 program, a .npy file of probabilities, or "
             "torchvision:NETWORK:WEIGHTS. Once for each teacher.",
         ),
     ],
@@ -33,13 +33,13 @@ def teach(
         str | None, typer.Option(metavar="N/TASKS", help="Only the N-th share of TASKS, as one of so many machines.")
     ] = None,
 ) -> None:
-    """Let networks that see look at packed videos, for SoundNet to learn from.
+    """Label packed videos by vision networks, for SoundNet to learn from.
 
     Each teacher looks at a frame in the middle of every second, and its posteriors are stored as float16 in tar files
     that go with the shards: same names, same keys, members KEY.objects.npy and KEY.scenes.npy. They know which shards
     they belong to. Stopped at any moment, the same command goes on where it was and ends with the same bytes.
 
-    A .pt2 program is what `torch.export.save` writes; it takes pictures (N, 3, H, W) in ImageNet's normalization and
+    A .pt2 program is what `torch.export.save` writes; it takes images (N, 3, H, W) in ImageNet's normalization and
     gives logits or posteriors. Files are looked through before they are loaded: one that holds anything but tensors and
     operators on tensors is refused. Nothing is ever downloaded.
 
@@ -73,40 +73,26 @@ def teach(
     if sidecars is None:
         print(f"{folder}: this share is written, others are missing; the last one to end completes the folder")
         return
-    taught = ", ".join(f"{one.name} ({one.classes:,} classes)" for one in sidecars.teaching.teachers)
+    taught = ", ".join(f"{teacher.name} ({teacher.classes:,} classes)" for teacher in sidecars.teaching.teachers)
     size = sum(file.bytes for file in sidecars.files) / 1e6
     print(f"{folder}: {taught} on a frame every {spacing_ticks / TICKS_PER_SECOND:g} s, {size:,.1f} MB")
 
 
-def verify(folder: Path) -> None:
-    """Hold the sidecars in a folder against their checksums; exit status 1 where something is wrong."""
-    from launch.progress import printable
-    from shards.soft_labels import verify_sidecars
-
-    problems = list(verify_sidecars(folder))
-    for line in problems:
-        print(printable(line))
-    if problems:
-        print(f"problems: {len(problems):,}. Copy these files again, or remove them and run `avc teach` again")
-        raise typer.Exit(1)
-    print(f"{folder}: all is as it was written")
-
-
 def agreement(
-    run: Annotated[Path, typer.Argument(help="The folder of a SoundNet's run (run.dir of `avc train`).")],
-    shards: Annotated[Path | None, typer.Option(help="Packed videos.", show_default="the run's own")] = None,
+    run: Run,
+    shards: ShardsOption = None,
     teachers: Annotated[
         Path | None,
         typer.Option(help="What `avc teach` wrote.", show_default="the run's own, or SHARDS/teachers"),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
-    passes: Annotated[int, typer.Option(min=1, help="Stretches of each clip, where clips are longer.")] = 1,
-    json: Annotated[Path | None, typer.Option(help="Write the result to this file as well.")] = None,
+    split: Split = "validation",
+    passes: Annotated[int, typer.Option(min=1, help="Segments of each clip, where clips are longer.")] = 1,
+    json: Json = None,
 ) -> None:
-    """Does a SoundNet hear what its teachers saw, in clips that it has not learnt from?
+    """Does a SoundNet tell from audio what its teachers saw, in clips that it has not learnt from?
 
     For each teacher: the share of output steps at which both name the same class, and the KL divergence of the student
-    from the teacher. Beside them what needs no hearing: a class by lot, always the most frequent class, and the same
+    from the teacher. Beside them what needs no audio: a class by lot, always the most frequent class, and the same
     answers dealt to other clips; for KL the teacher's mean posterior.
 
     **Example**
@@ -120,51 +106,32 @@ def agreement(
     from avc.tasks.distillation import evaluate_agreement, student_sampler
     from launch.progress import progress
     from launch.report.results import write_json
+    from launch.report.table import print_table
     from shards.read import Shards
 
     if split not in ("train", "validation", "test"):
         raise ValueError(f"--split is {split!r} and must be train, validation or test")
     model, config = load_student(run)
-    own = config.data
-    folders = {"shards": shards or own.shards, "teachers": teachers or (None if shards else own.teachers)}
-    config = config.model_copy(update={"data": own.model_copy(update=folders)})
+    folders = {"shards": shards, "teachers": teachers} if shards else {"teachers": teachers or config.data.teachers}
+    config = config.model_copy(update={"data": config.data.model_copy(update=folders)})
     data = Shards(config.data.shards)
     too_short = student_sampler(config, data, split=split).too_short
     with join(config.training) as world, progress("listening", unit="clips") as report:
-        results = evaluate_agreement(
-            model.to(world.device),
-            data,
-            config,
-            world,
-            split=split,
-            passes=passes,
-            report=report,
-        )
-    _show(results, split)
+        model = model.to(world.device)
+        results = evaluate_agreement(model, data, config, world, split=split, passes=passes, report=report)
+    print(f"{results[0].steps:,} output steps of the {split} split")
+    rows = []
+    for result in results:
+        shares = (f"{share:.1%}" for share in (result.top1, result.chance, result.constant, result.unpaired))
+        divergences = (f"{result.kl:.3f}", f"{result.kl_constant:.3f}")
+        rows.append((f"{result.teacher} ({result.classes:,})", *shares, *divergences))
+    print_table(
+        ("teacher", "top-1 agreement", "by lot", "most frequent", "other clips' answers", "KL", "KL of the mean"), rows
+    )
     if too_short:
         print(f"{too_short:,} clips of the split are too short for one output step and took no part")
-    if json is not None:
-        about = {"run": str(run), "split": split, "too_short": too_short}
-        write_json(json, about | {"teachers": [asdict(one) for one in results]})
-
-
-def _show(results: tuple[Agreement, ...], split: str) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from launch.progress import printable
-
-    print(f"{results[0].steps:,} output steps of the {split} split")
-    table = Table(
-        "teacher", "top-1 agreement", "by lot", "most frequent", "other clips' answers", "KL", "KL of the mean"
-    )
-    for one in results:
-        shares = (f"{share:.1%}" for share in (one.top1, one.chance, one.constant, one.unpaired))
-        table.add_row(
-            f"{escape(printable(one.teacher))} ({one.classes:,})", *shares, f"{one.kl:.3f}", f"{one.kl_constant:.3f}"
-        )
-    Console().print(table)
+    about = {"run": str(run), "split": split, "too_short": too_short}
+    write_json(json, about | {"teachers": [asdict(result) for result in results]})
 
 
 def _devices(device: str, workers: int | None) -> list[torch.device]:

@@ -1,4 +1,4 @@
-"""`avc visualize`: what single units of a network see and hear, on one page that needs no other file."""
+"""`avc visualize`: what excites single units of a network, on one page that needs no other file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def visualize(
     Units are those of pool4 in both trunks, each the maximum of one channel of conv4_2: the page shows the frames and
     the seconds of sound that move them most, with the channel as heat over the frame and over the spectrogram (as in
     Look, Listen and Learn, figures 3 to 6). A SoundNet has units of a hidden layer, with heat over time. The filters of
-    the first layers stand at the top. Everything is inside OUT/index.html: pictures, and sounds with players.
+    the first layers stand at the top. Everything is inside OUT/index.html: images, and sounds with players.
 
     **Examples**
 
@@ -38,12 +38,12 @@ def visualize(
     """
     import numpy as np
 
-    from avc.evaluation.activations import first_filters
+    from avc.evaluation.activations import first_filters, soundnet_units, trunk_units
     from avc.inference import load, load_student, read_run
     from avc.settings import SoundNetConfig
     from launch.progress import progress
-    from launch.report.activations import frames, seconds, stretches
-    from launch.report.page import filter_picture, write_page
+    from launch.report.activations import audio_section, vision_section, waveform_section
+    from launch.report.page import filter_image, write_page
     from shards.read import Shards
 
     config, _ = read_run(run)
@@ -53,32 +53,28 @@ def visualize(
     rows = rows[np.linspace(0, len(rows) - 1, min(clips, len(rows))).round().astype(np.int64)] if len(rows) else rows
     if len(rows) < 2:
         raise ValueError(f"{data.folder} has {len(rows)} clips in its {split} split, and at least 2 are needed")
-    with progress("looking and listening", unit="clips") as report:
+    with progress("measuring units", unit="clips") as report:
         if isinstance(config, SoundNetConfig):
-            from avc.evaluation.activations import soundnet_units
-
             model, config = load_student(run, device=device)
             layer = layer or model.feature_layers[-1]
-            heard, ticks_of = soundnet_units(
+            excited, ticks_of = soundnet_units(
                 model, config, data, rows, layer=layer, units=wanted, count=count, top=top, report=report
             )
-            sections = [stretches(data, heard, layer, ticks_of)]
+            sections = [waveform_section(data, excited, layer, ticks_of)]
             filters = first_filters(model)
         else:
             if layer:
                 raise ValueError(f"--layer is of SoundNet, and {run} is {config.model.name}: its units are pool4's")
-            from avc.evaluation.activations import trunk_units
-
             loaded = load(run, device=device)
-            seen, heard = trunk_units(loaded, data, rows, units=wanted, count=count, top=top, report=report)
-            sections = [frames(data, seen), seconds(data, heard)]
+            vision, audio = trunk_units(loaded, data, rows, units=wanted, count=count, top=top, report=report)
+            sections = [vision_section(data, vision), audio_section(data, audio)]
             filters = first_filters(loaded.model)
     path = out.expanduser() / "index.html"
     size = write_page(
         path,
-        title=f"{config.model.name}: what its units answer to",
+        title=f"{config.model.name}: what excites its units",
         about=f"{run}, {len(rows):,} clips of the {split} split of {data.folder}",
-        filters={name: filter_picture(weights) for name, weights in filters.items()},
+        filters={name: filter_image(weights) for name, weights in filters.items()},
         sections=sections,
     )
     print(f"{path}: {sum(len(section.units) for section in sections)} units, {size / 1e6:.1f} MB")

@@ -1,8 +1,8 @@
-"""The moments that excite units, as pictures: frames and spectrograms, plain and under the unit's heat."""
+"""The moments that excite units, as images: frames and spectrograms, plain and under the unit's heat."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,115 +15,113 @@ from avc.data.preprocessing import CROP
 from avc.data.transforms import log_spectrogram
 from avc.evaluation.activations import Activation, Heat, Unit, first_of_second, middle
 from launch.report.overlay import blend
-from launch.report.page import Moment, Picture, Section
+from launch.report.page import ImageArray, Moment, Section
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND
 from shards.read import Shards
 
-SHOWN_TICKS = 5 * TICKS_PER_SECOND  # of a SoundNet's stretch, around its peak
+SHOWN_TICKS = 5 * TICKS_PER_SECOND  # of a SoundNet's segment, around its peak
 WIDEST = 500  # columns of a spectrogram
-GAP = 4  # pixels between pictures
+GAP = 4  # pixels between images
 
 
-def frames(shards: Shards, units: Sequence[Unit]) -> Section:
-    """Each frame beside itself under its heat, with the second of sound around it."""
+def vision_section(shards: Shards, units: Sequence[Unit]) -> Section:
+    """Each frame beside itself under its heat, with the second of audio around it."""
 
-    def moment(excitation: Activation) -> Moment:
-        picture = _picture(shards, excitation.clip, excitation.tick)
-        crop = round(min(picture.shape[:2]) * CROP)
-        picture = middle(picture, crop)
-        both = beside(picture, heated(picture, excitation.heat))
-        return Moment(both, _caption(shards, excitation), _second(shards, excitation), SAMPLE_RATE_HZ)
+    def moment(activation: Activation) -> Moment:
+        frame = _frame(shards, activation)
+        frame = middle(frame, round(min(frame.shape[:2]) * CROP))
+        image = beside(frame, heated(frame, activation.heat))
+        return Moment(image, _caption(shards, activation), _second(shards, activation))
 
-    return Section(
-        "What vision units see",
-        "pool4 of the vision trunk. Left the frame, right the same under the channel's heat; the sound is its own, "
-        "which the unit does not hear.",
-        [(f"vision {unit.number}", [moment(one) for one in unit.moments]) for unit in units],
+    about = (
+        "pool4 of the vision trunk. Left the frame, right the same under the channel's heat; the audio is its own, "
+        "which the unit does not take."
     )
+    return _section("What vision units respond to", about, "vision", units, moment)
 
 
-def seconds(shards: Shards, units: Sequence[Unit]) -> Section:
-    """Each second of sound: the frame in its middle, its spectrogram, and that under its heat."""
+def audio_section(shards: Shards, units: Sequence[Unit]) -> Section:
+    """Each second of audio: the frame in its middle, its spectrogram, and that under its heat."""
 
-    def moment(excitation: Activation) -> Moment:
-        second = _second(shards, excitation)
-        plain = spectrogram(second)
-        picture = fitted(_picture(shards, excitation.clip, excitation.tick), height=len(plain))
-        both = beside(picture, plain, heated(plain, excitation.heat[::-1]))
-        return Moment(both, _caption(shards, excitation), second, SAMPLE_RATE_HZ)
+    def moment(activation: Activation) -> Moment:
+        audio = _second(shards, activation)
+        image = _with_spectrogram(_frame(shards, activation), audio, activation.heat[::-1])
+        return Moment(image, _caption(shards, activation), audio)
 
-    return Section(
-        "What audio units hear",
-        "pool4 of the audio trunk. The frame, which the unit does not see; the spectrogram of the second, low pitches "
-        "below; the same under the channel's heat.",
-        [(f"audio {unit.number}", [moment(one) for one in unit.moments]) for unit in units],
+    about = (
+        "pool4 of the audio trunk. The frame, which the unit does not take; the spectrogram of the second, low pitches "
+        "below; the same under the channel's heat."
     )
+    return _section("What audio units respond to", about, "audio", units, moment)
 
 
-def stretches(shards: Shards, units: Sequence[Unit], layer: str, ticks_of: Mapping[int, int]) -> Section:
-    """The seconds around the peak of each stretch, with the layer's steps as heat over time."""
+def waveform_section(shards: Shards, units: Sequence[Unit], layer: str, ticks_of: Mapping[int, int]) -> Section:
+    """The seconds around the peak of each segment, with the layer's steps as heat over time."""
 
-    def moment(excitation: Activation) -> Moment:
-        ticks = ticks_of[excitation.clip]
-        heat = np.repeat(excitation.heat[0], ticks)[:: excitation.heat.shape[1]]  # a value for each tick
+    def moment(activation: Activation) -> Moment:
+        ticks = ticks_of[activation.clip]
+        heat = np.repeat(activation.heat[0], ticks)[:: activation.heat.shape[1]]  # a value for each tick
         peak = int(heat.argmax())
         shown = min(ticks, SHOWN_TICKS)
         start = min(max(0, peak - shown // 2), ticks - shown)
-        first = excitation.tick + start
-        sound = shards.sound(excitation.clip, first * SAMPLES_PER_TICK, shown * SAMPLES_PER_TICK)
-        plain = spectrogram(sound)
-        picture = fitted(_picture(shards, excitation.clip, excitation.tick + peak), height=len(plain))
-        both = beside(picture, plain, heated(plain, heat[None, start : start + shown]))
-        at = replace(excitation, tick=excitation.tick + peak)
-        return Moment(both, _caption(shards, at), sound, SAMPLE_RATE_HZ)
+        first = activation.tick + start
+        audio = shards.sound(activation.clip, first * SAMPLES_PER_TICK, shown * SAMPLES_PER_TICK)
+        at_peak = replace(activation, tick=activation.tick + peak)
+        image = _with_spectrogram(_frame(shards, at_peak), audio, heat[None, start : start + shown])
+        return Moment(image, _caption(shards, at_peak), audio)
 
-    return Section(
-        f"What units of {layer} hear",
-        "The frame at the peak, which the unit does not see; the spectrogram of the seconds around it, low pitches "
-        "below; the same under the unit's heat over time.",
-        [(f"{layer} {unit.number}", [moment(one) for one in unit.moments]) for unit in units],
+    about = (
+        "The frame at the peak, which the unit does not take; the spectrogram of the seconds around it, low pitches "
+        "below; the same under the unit's heat over time."
     )
+    return _section(f"What units of {layer} respond to", about, layer, units, moment)
 
 
-def beside(*pictures: Picture) -> Picture:
-    """Pictures of one height next to each other, a white line between them."""
-    line = np.full((len(pictures[0]), GAP, 3), 255, dtype=np.uint8)
-    return np.concatenate([part for picture in pictures for part in (picture, line)][:-1], axis=1)
+def beside(*images: ImageArray) -> ImageArray:
+    """Images of one height next to each other, a white line between them."""
+    line = np.full((len(images[0]), GAP, 3), 255, dtype=np.uint8)
+    return np.concatenate([part for image in images for part in (image, line)][:-1], axis=1)
 
 
-def heated(picture: Picture, heat: Heat) -> Picture:
-    """The picture under a map of any size, 0 to its own maximum."""
-    top = float(heat.max())
-    scaled = torch.from_numpy(np.ascontiguousarray(heat)) / (top if top > 0 else 1.0)
-    covered: Picture = blend(picture[None], scaled[None])[0]
+def heated(image: ImageArray, heat: Heat) -> ImageArray:
+    """The image under a map of any size, 0 to its own maximum."""
+    scaled = torch.from_numpy(np.ascontiguousarray(heat)) / (float(heat.max()) or 1.0)
+    covered: ImageArray = blend(image[None], scaled[None])[0]
     return covered
 
 
-def spectrogram(sound: NDArray[np.int16]) -> Picture:
-    """A sound at 48 kHz as a gray picture, uint8 (257, W, 3): low pitches below, 199 columns for a second."""
-    log = log_spectrogram(torch.from_numpy(sound).float()[None] / 32768)
+def spectrogram(audio: NDArray[np.int16]) -> ImageArray:
+    """Audio at 48 kHz as a gray image, uint8 (257, W, 3): low pitches below, 199 columns for a second."""
+    log = log_spectrogram(torch.from_numpy(audio).float()[None] / 32768)
     columns = min(log.shape[2], WIDEST)
     gray = F.adaptive_avg_pool2d(log, (log.shape[1], columns))[0].flip(0)
     gray = (255 * gray / gray.max().clamp(min=1e-6)).to(torch.uint8)
     return np.repeat(gray.numpy()[..., None], 3, axis=2)
 
 
-def fitted(picture: Picture, *, height: int) -> Picture:
-    """The picture scaled to a height."""
-    width = round(picture.shape[1] * height / picture.shape[0])
-    return np.asarray(Image.fromarray(picture).resize((width, height)))
+def _section(
+    title: str, about: str, trunk: str, units: Sequence[Unit], moment: Callable[[Activation], Moment]
+) -> Section:
+    return Section(title, about, [(f"{trunk} {unit.number}", list(map(moment, unit.moments))) for unit in units])
 
 
-def _picture(shards: Shards, clip: int, tick: int) -> Picture:
-    every = int(shards.index[clip]["every"])
-    picture: Picture = shards.picture(clip, tick // every * every)
-    return picture
+def _with_spectrogram(frame: ImageArray, audio: NDArray[np.int16], heat: Heat) -> ImageArray:
+    plain = spectrogram(audio)
+    width = round(frame.shape[1] * len(plain) / frame.shape[0])
+    fitted = np.asarray(Image.fromarray(frame).resize((width, len(plain))))
+    return beside(fitted, plain, heated(plain, heat))
 
 
-def _second(shards: Shards, excitation: Activation) -> NDArray[np.int16]:
-    return shards.sound(excitation.clip, first_of_second(excitation.tick), SAMPLE_RATE_HZ)
+def _frame(shards: Shards, activation: Activation) -> ImageArray:
+    every = int(shards.index[activation.clip]["every"])
+    frame: ImageArray = shards.picture(activation.clip, activation.tick // every * every)
+    return frame
 
 
-def _caption(shards: Shards, excitation: Activation) -> str:
-    name = shards.info(excitation.clip)["name"]
-    return f"{name} at {excitation.tick / TICKS_PER_SECOND:.2f} s: {excitation.value:.2f}"
+def _second(shards: Shards, activation: Activation) -> NDArray[np.int16]:
+    return shards.sound(activation.clip, first_of_second(activation.tick), SAMPLE_RATE_HZ)
+
+
+def _caption(shards: Shards, activation: Activation) -> str:
+    name = shards.info(activation.clip)["name"]
+    return f"{name} at {activation.tick / TICKS_PER_SECOND:.2f} s: {activation.value:.2f}"

@@ -1,4 +1,4 @@
-"""What makes this sound? AVOL-Net's map laid over a video or a picture."""
+"""What makes this sound? AVOL-Net's map laid over a video or an image."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from shards.format import (
 from shards.media import Clip, Rejected, read
 from shards.read import decode_picture
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 
 # A second more than is shown at most: what goes on there is too long. The smallest side is what is shown.
 READING = PackSettings(seconds=MAX_SECONDS + 1, side=360, jpeg_quality=95, keep_silent=True, keep_still=True)
-OPACITY = 0.65  # of the heat where the map is 1; where it is 0 the picture stays as it is
-SEEN_SIDE = 1024  # pixels of the smallest side from which a picture is reduced before a network looks at it
+OPACITY = 0.65  # of the heat where the map is 1; where it is 0 the image stays as it is
+INPUT_SIDE = 1024  # pixels of the smallest side from which an image is reduced before a network takes it
 _BATCH = 16
 _ROWS = 256
 
@@ -63,72 +63,71 @@ def overlay_video(network: Network, video: Path, out: Path, *, report: Callable[
         _overlaid(network, clip, report),
         frame_rate=Fraction(TICKS_PER_SECOND),
         size=(clip.width // 2 * 2, clip.height // 2 * 2),
-        sound=clip.sound.astype(np.float32) / np.float32(32768),
+        audio=clip.sound.astype(np.float32) / np.float32(32768),
         sample_rate_hz=SAMPLE_RATE_HZ,
     )
     aside.replace(out)
     return clip.ticks
 
 
-def overlay_picture(network: Network, image: Path, sound: Path, out: Path) -> float:
-    """Write the picture with the map over it for the loudest second of the sound; returns the map's maximum, 0 to 1.
+def overlay_image(network: Network, image: Path, sound: Path, out: Path) -> float:
+    """Write the image with the map over it for the loudest second of the sound; returns the map's maximum, 0 to 1.
 
-    Raises ValueError where the picture or the sound cannot be read, or the sound is shorter than a second.
+    Raises ValueError where the image or the sound cannot be read, or the sound is shorter than a second.
     """
     try:
-        picture = read_rgb(image)
+        pixels = read_rgb(image)
     except ValueError as error:
-        raise ValueError(f"{image} cannot be read as a picture: {error}") from None
-    second = loudest_second(_sound(sound))
-    seen = picture.reduce(max(1, min(picture.size) // SEEN_SIDE))  # in float32 the whole of it may take a gigabyte
-    map_ = network.localize(torch.from_numpy(np.array(seen))[None], torch.from_numpy(second)[None])
+        raise ValueError(f"{image} cannot be read as an image: {error}") from None
+    second = loudest_second(_read_audio(sound))
+    reduced = pixels.reduce(max(1, min(pixels.size) // INPUT_SIDE))  # in float32 the whole of it may take a gigabyte
+    map_ = network.localize(torch.from_numpy(np.array(reduced))[None], torch.from_numpy(second)[None])
     try:
-        Image.fromarray(blend(np.asarray(picture)[None], map_)[0]).save(out)
+        Image.fromarray(blend(np.asarray(pixels)[None], map_)[0]).save(out)
     except (OSError, ValueError) as error:
         raise ValueError(f"{out} cannot be written: {error}") from None
     return float(map_.max())
 
 
-def blend(pictures: Picture, maps: torch.Tensor) -> Picture:
-    """uint8 (N, H, W, 3) pictures under the heat of float32 (N, H', W') maps, 0 to 1."""
-    smooth = F.interpolate(maps[:, None], pictures.shape[1:3], mode="bilinear")[:, 0].numpy()
-    blended = np.empty_like(pictures)
-    for top in range(0, pictures.shape[1], _ROWS):  # not all at once: float64 takes 20 times the picture's memory
+def blend(images: ImageArray, maps: torch.Tensor) -> ImageArray:
+    """uint8 (N, H, W, 3) images under the heat of float32 (N, H', W') maps, 0 to 1."""
+    smooth = F.interpolate(maps[:, None], images.shape[1:3], mode="bilinear")[:, 0].numpy()
+    blended = np.empty_like(images)
+    for top in range(0, images.shape[1], _ROWS):  # not all at once: float64 takes 20 times the images' memory
         rows = (slice(None), slice(top, top + _ROWS))
         heat = 255 * colormaps["inferno"](smooth[rows])[..., :3]
         cover = OPACITY * smooth[rows][..., None]
-        blended[rows] = (pictures[rows] * (1 - cover) + heat * cover).round()
+        blended[rows] = (images[rows] * (1 - cover) + heat * cover).round()
     return blended
 
 
-def loudest_second(sound: NDArray[np.float32]) -> NDArray[np.int16]:
-    """The second of a sound at 48 kHz with the most energy, begun at a multiple of 0.04 s: int16 (48000,)."""
-    energy = np.concatenate([[0], np.cumsum(sound.astype(np.float64) ** 2)])
-    starts = np.arange(0, len(sound) - SAMPLE_RATE_HZ + 1, SAMPLES_PER_TICK)
+def loudest_second(audio: NDArray[np.float32]) -> NDArray[np.int16]:
+    """The second of audio at 48 kHz with the most energy, begun at a multiple of 0.04 s: int16 (48000,)."""
+    energy = np.concatenate([[0], np.cumsum(audio.astype(np.float64) ** 2)])
+    starts = np.arange(0, len(audio) - SAMPLE_RATE_HZ + 1, SAMPLES_PER_TICK)
     start = int(starts[np.argmax(energy[starts + SAMPLE_RATE_HZ] - energy[starts])])
-    second = sound[start : start + SAMPLE_RATE_HZ] * 32768
+    second = audio[start : start + SAMPLE_RATE_HZ] * 32768
     return second.round().clip(-32768, 32767).astype(np.int16)
 
 
-def _overlaid(network: Network, clip: Clip, report: Callable[[int, int, str], None]) -> Iterator[Picture]:
+def _overlaid(network: Network, clip: Clip, report: Callable[[int, int, str], None]) -> Iterator[ImageArray]:
     usable = centres(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)
     for start in range(0, clip.ticks, _BATCH):
         ticks = range(start, min(start + _BATCH, clip.ticks))
-        pictures = np.stack(
-            [decode_picture(clip.pictures[tick], width=clip.width, height=clip.height) for tick in ticks]
-        )[:, : clip.height // 2 * 2, : clip.width // 2 * 2]
+        frames = [decode_picture(clip.pictures[tick], width=clip.width, height=clip.height) for tick in ticks]
+        images = np.stack(frames)[:, : clip.height // 2 * 2, : clip.width // 2 * 2]
         firsts = [min(max(tick, usable[0]), usable[-1]) * SAMPLES_PER_TICK - HALF_SECOND_SAMPLES for tick in ticks]
         seconds = np.stack([clip.sound[first : first + SAMPLE_RATE_HZ] for first in firsts])
-        yield from blend(pictures, network.localize(torch.from_numpy(pictures.copy()), torch.from_numpy(seconds)))
+        yield from blend(images, network.localize(torch.from_numpy(images.copy()), torch.from_numpy(seconds)))
         report(ticks.stop, clip.ticks, "")
 
 
-def _sound(path: Path) -> NDArray[np.float32]:
+def _read_audio(path: Path) -> NDArray[np.float32]:
     try:
         mono, rate = read_mono(path)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as sound: {error}") from None
-    sound: NDArray[np.float32] = soxr.resample(mono, rate, SAMPLE_RATE_HZ)
-    if len(sound) < SAMPLE_RATE_HZ:
-        raise ValueError(f"{path} lasts {len(sound) / SAMPLE_RATE_HZ:.2f} s, and the network hears a second at a time")
-    return sound
+    audio: NDArray[np.float32] = soxr.resample(mono, rate, SAMPLE_RATE_HZ)
+    if len(audio) < SAMPLE_RATE_HZ:
+        raise ValueError(f"{path} lasts {len(audio) / SAMPLE_RATE_HZ:.2f} s, and the network takes a second at a time")
+    return audio

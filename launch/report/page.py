@@ -1,8 +1,7 @@
-"""One HTML page with its pictures and sounds inside: nothing is read from other files or from the network."""
+"""What excites units, as one HTML page with its images and sounds inside."""
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
@@ -14,9 +13,10 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
-from shards.atomic import written_aside
+from launch.report.html import data_url, write_html
+from shards.format import SAMPLE_RATE_HZ
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; color: #222 }
@@ -31,12 +31,11 @@ GAP = 3
 
 @dataclass(frozen=True)
 class Moment:
-    """A picture and what sounds with it. picture: uint8 (H, W, 3). sound: int16 (samples,), mono."""
+    """An image and what sounds with it. image: uint8 (H, W, 3). audio: int16 (samples,), mono, 48 kHz."""
 
-    picture: Picture
+    image: ImageArray
     caption: str
-    sound: NDArray[np.int16]
-    sample_rate_hz: int
+    audio: NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -49,36 +48,24 @@ class Section:
 
 
 def write_page(
-    path: Path, *, title: str, about: str, filters: Mapping[str, Picture], sections: Sequence[Section]
+    path: Path, *, title: str, about: str, filters: Mapping[str, ImageArray], sections: Sequence[Section]
 ) -> int:
     """Write the page, filters first, and return its size in bytes."""
-    parts = [f"<h1>{html.escape(title)}</h1><p>{html.escape(about)}</p>", '<h2>First filters</h2><div class="row">']
-    for name, picture in filters.items():
-        source = _data("image/png", _encoded(picture, "PNG"))
-        parts.append(
-            f'<figure class="filters"><img src="{source}" alt=""><figcaption>{html.escape(name)}</figcaption></figure>'
-        )
+    parts = [f"<p>{html.escape(about)}</p>", '<h2>First filters</h2><div class="row">']
+    for name, image in filters.items():
+        caption = f"<figcaption>{html.escape(name)}</figcaption>"
+        parts.append(f'<figure class="filters"><img src="{_image_url(image, "png")}" alt="">{caption}</figure>')
     parts.append("</div>")
     for section in sections:
         parts.append(f"<h2>{html.escape(section.title)}</h2><p>{html.escape(section.about)}</p>")
         for name, moments in section.units:
             parts.append(f'<h3>{html.escape(name)}</h3><div class="row">{"".join(map(_figure, moments))}</div>')
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        # The browser itself then refuses whatever is not in the page.
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; media-src data:; '
-        "style-src 'unsafe-inline'\">"
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    ).encode(errors="backslashreplace")  # names that are not UTF-8 hold lone surrogates
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as file:
-        file.write(page)
-    return len(page)
+    return write_html(path, title=title, style=STYLE, body="".join(parts))
 
 
-def filter_picture(weights: NDArray[np.float32]) -> Picture:
+def filter_image(weights: NDArray[np.float32]) -> ImageArray:
     """A first layer's filters side by side: (F, C, h, w) as tiles, in color where C is 3; (F, samples) as waves."""
-    tiles = [_wave(one) if weights.ndim == 2 else _tile(one) for one in weights]
+    tiles = list(map(_wave if weights.ndim == 2 else _tile, weights))
     columns = min(len(tiles), 16)
     height, width = tiles[0].shape[:2]
     rows = -(-len(tiles) // columns)
@@ -90,14 +77,14 @@ def filter_picture(weights: NDArray[np.float32]) -> Picture:
     return sheet
 
 
-def _tile(weights: NDArray[np.float32]) -> Picture:
+def _tile(weights: NDArray[np.float32]) -> ImageArray:
     low, high = float(weights.min()), float(weights.max())
     shades = 255 * (weights - low) / max(high - low, 1e-12)
     tile = np.broadcast_to(shades.transpose(1, 2, 0), (*shades.shape[1:], 3)).round().astype(np.uint8)
     return np.asarray(Image.fromarray(tile).resize((CELL, CELL), Image.Resampling.NEAREST))
 
 
-def _wave(weights: NDArray[np.float32]) -> Picture:
+def _wave(weights: NDArray[np.float32]) -> ImageArray:
     """One column for each sample, from the middle to its value."""
     tile = np.full((2 * CELL, len(weights), 3), 238, dtype=np.uint8)
     heights = np.round(weights / max(float(np.abs(weights).max()), 1e-12) * (CELL - 1)).astype(int)
@@ -108,20 +95,16 @@ def _wave(weights: NDArray[np.float32]) -> Picture:
 
 
 def _figure(moment: Moment) -> str:
-    picture = _data("image/jpeg", _encoded(moment.picture, "JPEG"))
-    sound = io.BytesIO()
-    soundfile.write(sound, moment.sound, moment.sample_rate_hz, format="FLAC", subtype="PCM_16")
+    flac = io.BytesIO()
+    soundfile.write(flac, moment.audio, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     return (
-        f'<figure><img src="{picture}" alt=""><audio controls src="{_data("audio/flac", sound.getvalue())}"></audio>'
+        f'<figure><img src="{_image_url(moment.image, "jpeg")}" alt="">'
+        f'<audio controls src="{data_url("audio/flac", flac.getvalue())}"></audio>'
         f"<figcaption>{html.escape(moment.caption)}</figcaption></figure>"
     )
 
 
-def _encoded(picture: Picture, kind: str) -> bytes:
+def _image_url(image: ImageArray, kind: str) -> str:
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, kind, quality=88)
-    return stream.getvalue()
-
-
-def _data(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    Image.fromarray(image).save(stream, kind, quality=88)
+    return data_url(f"image/{kind}", stream.getvalue())

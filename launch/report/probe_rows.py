@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from avc.config import load_config
 from avc.data.labeled_sets import LabeledSet
 from avc.evaluation.classifiers import Classifier, Integers, softmax_layer, svm
+from avc.evaluation.clips import LAYERS, clip_identity, heard, seen, together
 from avc.evaluation.extraction import Extraction, Extractor, Identity, Item, extract, file_identity
 from avc.evaluation.image import picture_features
-from avc.evaluation.linear import STRENGTHS, Features, LinearResult, cross_validate, learn_from_few
+from avc.evaluation.linear import STRENGTHS, cross_validate, learn_from_few
 from avc.evaluation.sound import (
     autoencoder_features,
     embedding_features,
@@ -32,10 +33,11 @@ from avc.models.soundnet import SoundNet
 from avc.settings import ModelSettings, PairConfig, SoundNetModel, TowerSettings
 from launch.progress import progress
 from launch.report.linear_table import Row
+from shards.read import Shards
 
 DRAWS = 10  # of few labeled items
 FEW_STRENGTH = 0.01  # as in SoundNet's released code
-TRUNK_LAYERS = {"conv4_2": trunk_features, "embedding": embedding_features}
+TRUNK_LAYERS = dict(zip(LAYERS, (trunk_features, embedding_features), strict=True))
 
 
 @dataclass(frozen=True)
@@ -60,20 +62,19 @@ def sound_candidates(
     candidates: list[Candidate] = []
     for path, title in titles(paths).items():
         settings = None if path.suffix == ".safetensors" else settings_of(path)
-        if not isinstance(settings, TowerSettings):
-            found = _waveform(path, title, settings, layer=layer, seconds=seconds, seed=seed)
+        if isinstance(settings, TowerSettings):
+            candidates += _trunk(path, title, layer=layer or LAYERS[0], window=window, seed=seed)
         else:
-            found = _trunk(path, title, layer=layer or "conv4_2", window=window, seed=seed)
-        candidates += found
+            candidates += _waveform(path, title, settings, layer=layer, seconds=seconds, seed=seed)
     return [*_once(candidates), Candidate(mfcc_features(seconds=seconds), svm(standardize=True))]
 
 
 def image_candidates(paths: Sequence[Path], *, seed: int) -> list[Candidate]:
-    """Each network and the same network untrained. Raises ValueError for one that sees no pictures."""
+    """Each network and the same network untrained. Raises ValueError for one that takes no images."""
     candidates: list[Candidate] = []
     for path, title in titles(paths).items():
         if path.suffix == ".safetensors":
-            raise ValueError(f"{path} is a SoundNet, which sees no pictures; give the folder of a run")
+            raise ValueError(f"{path} is a SoundNet, which takes no images; give the folder of a run")
         for name, model, config in networks(path, title, seed):
             candidates.append(Candidate(picture_features(model, config.data, name=name), softmax_layer))
     return _once(candidates)
@@ -81,17 +82,17 @@ def image_candidates(paths: Sequence[Path], *, seed: int) -> list[Candidate]:
 
 def titles(paths: Sequence[Path]) -> dict[Path, str]:
     """What each path is called: its last part, and as many before it as it takes to tell all of them apart."""
-    whole = {path: path.resolve().parts for path in paths}
-    for last in range(1, max(map(len, whole.values())) + 1):
-        found = {path: "/".join(parts[-last:]) for path, parts in whole.items()}
-        if len(set(found.values())) == len(set(whole.values())):
+    parts = {path: path.resolve().parts for path in paths}
+    for last in range(1, max(map(len, parts.values())) + 1):
+        names = {path: "/".join(each[-last:]) for path, each in parts.items()}
+        if len(set(names.values())) == len(set(parts.values())):
             break
-    return found
+    return names
 
 
 def _once(candidates: list[Candidate]) -> list[Candidate]:
     """Without the untrained networks that several runs have in common."""
-    return list({(one.extractor.name, one.extractor.key): one for one in candidates}.values())
+    return list({(each.extractor.name, each.extractor.key): each for each in candidates}.values())
 
 
 def _waveform(
@@ -109,7 +110,7 @@ def _waveform(
         trained = [(f"{settings.name} of {title}", network)]
     torch.manual_seed(seed)
     fresh = (f"{settings.name} untrained, width {settings.width:g}, seed {seed}", build(settings))
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     for name, network in [*trained, fresh]:
         if isinstance(network, Autoencoder):
             if layer is not None:
@@ -118,16 +119,16 @@ def _waveform(
         else:
             extractor = soundnet_features(network, name=name, layer=layer or "pool5", seconds=seconds)
         # The released code takes the released network's features as they are. Others' have no scale that would fit C.
-        as_it_is = released and not found
-        found.append(Candidate(extractor, svm(standardize=not as_it_is)))
-    return found
+        unscaled = released and not candidates
+        candidates.append(Candidate(extractor, svm(standardize=not unscaled)))
+    return candidates
 
 
 def _trunk(path: Path, title: str, *, layer: str, window: float | None, seed: int) -> list[Candidate]:
     if layer not in TRUNK_LAYERS:
         raise ValueError(f"--layer is {layer!r} and must be one of {', '.join(TRUNK_LAYERS)} for {path}")
     if window not in (None, 1.0):
-        raise ValueError(f"--window is {window:g}, but {path} hears 1 s at a time; leave --window out")
+        raise ValueError(f"--window is {window:g}, but {path} takes 1 s at a time; leave --window out")
     return [
         Candidate(TRUNK_LAYERS[layer](model, name=name), svm(standardize=True))
         for name, model, _ in networks(path, title, seed)
@@ -138,22 +139,22 @@ def measure(
     candidates: Sequence[Candidate], labeled: LabeledSet, *, devices: str, strength: float | None, cache: Path
 ) -> list[Row]:
     """Features and folds of each candidate; `strength` is the C of every fold, or None to choose it."""
-    labels = np.array([file.label for file in labeled.files])
-    folds = np.array([file.fold for file in labeled.files])
     files = [file.path for file in labeled.files]
-    rows = []
-    for candidate in candidates:
-        found = features_of(candidate.extractor, files, identify=file_identity, devices=devices, cache=cache)
-        result = classify(
-            found.features,
-            labels,
-            folds,
-            tested_folds=labeled.tested_folds,
-            classifier=candidate.classifier,
-            strength=strength,
+    extracted = (
+        (
+            candidate.extractor.name,
+            features_of(candidate.extractor, files, identify=file_identity, devices=devices, cache=cache),
+            candidate.classifier,
         )
-        rows.append(Row(candidate.extractor.name, result, found.unreadable, found.padded))
-    return rows
+        for candidate in candidates
+    )
+    return probe(
+        extracted,
+        np.array([file.label for file in labeled.files]),
+        np.array([file.fold for file in labeled.files]),
+        tested_folds=labeled.tested_folds,
+        strength=strength,
+    )
 
 
 def features_of(
@@ -164,64 +165,65 @@ def features_of(
     devices: str,
     cache: Path,
 ) -> Extraction:
-    """`avc.evaluation.extraction.extract` with progress on standard error."""
+    """`avc.evaluation.extraction.extract` on the named devices, with progress on standard error."""
+    chosen = named_devices(devices)
     with progress(f"features: {extractor.name}", unit="items") as report:
-        chosen = named_devices(devices)
         return extract(extractor, items, identify=identify, devices=chosen, cache=cache, report=report)
 
 
-def classify(
-    features: Features,
+def clip_features(
+    model: PairNetwork,
+    shards: Shards,
+    config: PairConfig,
+    clips: Integers,
+    *,
+    name: str,
+    layer: str,
+    devices: str,
+    cache: Path,
+) -> dict[str, Extraction]:
+    """Features of clips by their names: of the audio, of the frames, and of both side by side."""
+    extractors = [features(model, shards, config.data, name=name, layer=layer) for features in (heard, seen)]
+    audio, frames = (
+        features_of(extractor, clips.tolist(), identify=clip_identity(shards), devices=devices, cache=cache)
+        for extractor in extractors
+    )
+    unreadable = tuple(dict.fromkeys(audio.unreadable + frames.unreadable))
+    both = Extraction(together(audio.features, frames.features), unreadable, padded=0)
+    return {extractors[0].name: audio, extractors[1].name: frames, f"{name}, both together": both}
+
+
+def probe(
+    candidates: Iterable[tuple[str, Extraction, Classifier]],
     labels: Integers,
     folds: Integers,
     *,
     tested_folds: Sequence[int],
-    classifier: Classifier,
     strength: float | None,
-) -> LinearResult:
-    """`avc.evaluation.linear.cross_validate` with progress on standard error.
+    few: int | None = None,
+) -> list[Row]:
+    """A row for each name, features and classifier: tested on each of `tested_folds`.
 
-    strength: the C of every fold; None has it chosen on training folds. Raises ValueError for one that is not above 0.
+    few: on fold 0 instead, in DRAWS draws of so many training items a class. strength: C of every fold. None has it
+    chosen on training folds; with `few` there are none, and it is FEW_STRENGTH. Raises ValueError for one that is not
+    above 0.
     """
-    _refuse(strength)
-    with progress("classifying", unit="trainings") as report:
-        return cross_validate(
-            features,
-            labels,
-            folds,
-            tested_folds=tested_folds,
-            classifier=classifier,
-            strengths=STRENGTHS if strength is None else (strength,),
-            report=report,
-        )
-
-
-def classify_from_few(
-    features: Features,
-    labels: Integers,
-    folds: Integers,
-    *,
-    per_class: int,
-    classifier: Classifier,
-    strength: float | None,
-) -> LinearResult:
-    """`avc.evaluation.linear.learn_from_few` in DRAWS draws; strength: None is FEW_STRENGTH, for there are no folds to
-    choose it on. Raises ValueError for one that is not above 0."""
-    _refuse(strength)
-    return learn_from_few(
-        features,
-        labels,
-        folds,
-        per_class=per_class,
-        draws=DRAWS,
-        classifier=classifier,
-        strength=FEW_STRENGTH if strength is None else strength,
-    )
-
-
-def _refuse(strength: float | None) -> None:
     if strength is not None and not strength > 0:
         raise ValueError(f"--strength is {strength:g} and must be more than 0")
+    rows = []
+    for name, extraction, classifier in candidates:
+        data = (extraction.features, labels, folds)
+        if few is not None:
+            c = FEW_STRENGTH if strength is None else strength
+            result = learn_from_few(*data, per_class=few, draws=DRAWS, classifier=classifier, strength=c)
+        else:
+            strengths = STRENGTHS if strength is None else (strength,)
+            with progress("classifying", unit="trainings") as report:
+                result = cross_validate(
+                    *data, tested_folds=tested_folds, classifier=classifier, strengths=strengths, report=report
+                )
+        rows.append(Row(name, result, extraction.unreadable, extraction.padded))
+    return rows
 
 
 def settings_of(path: Path) -> ModelSettings:
@@ -235,7 +237,7 @@ def networks(path: Path, title: str, seed: int) -> list[tuple[str, PairNetwork, 
     if path.suffix in (".yaml", ".yml"):
         config = load_config(path)
         if not isinstance(config, PairConfig):
-            raise ValueError(f"{config.model.name} only hears; what is asked for needs a pair of towers")
+            raise ValueError(f"{config.model.name} only takes audio; what is asked for needs a pair of towers")
     else:
         network = load(path)
         config = network.config

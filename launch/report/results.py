@@ -26,8 +26,8 @@ def correspondence(
 ) -> PairAccuracy:
     """AVC accuracy of a run's best weights on a split of its own shards, or of others.
 
-    `grid` is that of `avc.tasks.correspondence.evaluation_plan`. Raises ValueError where the folder is no run, the
-    split has too few clips, or the pictures are too small.
+    `grid` is that of `avc.tasks.correspondence.evaluation_sampler`. Raises ValueError where the folder is no run, the
+    split has too few clips, or the frames are too small.
     """
     network = load(run)
     config = network.config
@@ -42,8 +42,10 @@ def as_json(result: PairAccuracy) -> dict[str, Any]:
     return asdict(result) | {"interval_95": list(result.interval), "chance": 0.5}
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write results for machines. Raises ValueError where the file cannot be written."""
+def write_json(path: Path | None, content: dict[str, Any]) -> None:
+    """Write results for machines, where a path is given. Raises ValueError where the file cannot be written."""
+    if path is None:
+        return
     path = path.expanduser()
     try:
         with written_aside(path) as file:

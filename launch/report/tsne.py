@@ -1,4 +1,4 @@
-"""A picture of features: each tested clip a point in the plane, near to those that are like it."""
+"""A map of features: each tested clip a point in the plane, near to those that are like it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from launch.report.figure import drawn
 PERPLEXITY = 30
 
 
-def draw_tsne(found: Mapping[str, Extraction], known: KnownClips, png: Path) -> None:
-    """A panel for each kind of features: t-SNE of the clips' mean rows, coloured by label.
+def draw_tsne(features: Mapping[str, Extraction], known: KnownClips, png: Path) -> None:
+    """A panel for each kind of features: t-SNE of the clips' mean rows, colored by label.
 
-    Raises ValueError where the picture cannot be written.
+    Raises ValueError where the figure cannot be written.
     """
-    with drawn(png, size=(5 * len(found), 5.5), panels=len(found)) as (figure, panels):
+    with drawn(png, size=(5 * len(features), 5.5), columns=len(features)) as (figure, [panels]):
         colors = colormaps["tab20"]
-        for panel, (name, one) in zip(panels, found.items(), strict=True):
-            rows, item = one.features.rows, one.features.item
+        for panel, (name, extraction) in zip(panels, features.items(), strict=True):
+            rows, item = extraction.features.rows, extraction.features.item
             tested = np.intersect1d(item, np.flatnonzero(known.fold == 0))
             means = np.stack([rows[item == clip].mean(axis=0) for clip in tested])
             perplexity = min(PERPLEXITY, len(tested) / 4)
-            places: Any = TSNE(random_state=0, init="pca", perplexity=perplexity).fit_transform(
+            points: Any = TSNE(random_state=0, init="pca", perplexity=perplexity).fit_transform(
                 standardized(means, means)[0]
             )
             for number, label in enumerate(known.classes):
-                own = known.label[tested] == number
+                x, y = points[known.label[tested] == number].T
                 color = colors(number % colors.N)
-                panel.scatter(places[own, 0], places[own, 1], s=12, color=color, label=printable(label))
+                panel.scatter(x, y, s=12, color=color, label=printable(label))
             panel.set(title=printable(name), xticks=[], yticks=[])
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=8)

@@ -1,4 +1,4 @@
-"""SLURM, by submitit. The only room that knows it.
+"""SLURM, by submitit.
 
     avc submit ──► sbatch: one task per GPU ──► TrainingJob() in each task ──► launch.train.run
                      │                            told to stop (USR2, TERM): all ranks save at one step and leave
@@ -105,15 +105,22 @@ def submit_job(built: submitit.AutoExecutor, function: Callable[[], None]) -> st
         raise ValueError(f"sbatch refuses the job: {' '.join(str(error).split())}") from None
 
 
+class Requeued:
+    """A job's function that submitit queues again, unchanged, when SLURM signals it before or outside of its work."""
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        return submitit.helpers.DelayedSubmission(self)
+
+
 @dataclass(frozen=True)
-class TrainingJob:
+class TrainingJob(Requeued):
     """What each task of a training job runs. run: the run's folder, absolute."""
 
     run: Path
     cluster: Cluster
 
     def __call__(self) -> None:
-        asked = StopRequest(signal.SIGUSR2, signal.SIGTERM)  # before anything that takes time: SLURM may ask early
+        stop = StopRequest(signal.SIGUSR2, signal.SIGTERM)  # before anything that takes time: SLURM may ask early
         job, restart = this_start()
         environment = submitit.JobEnvironment()
         rank = environment.global_rank
@@ -132,7 +139,7 @@ class TrainingJob:
         try:
             from launch.train import run
 
-            done = run(str(self.run / FOLDER / SUBMITTED), [], stop=asked)
+            done = run(str(self.run / FOLDER / SUBMITTED), [], stop=stop)
         except (ValueError, SystemExit) as error:
             # A mistake, a damaged record, a loss that is not finite: another attempt would end in the same way.
             cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ else error
@@ -142,21 +149,17 @@ class TrainingJob:
             if rank == 0:
                 say(self.run, job, restart, "finished", step=newest_step(self.run))
             return
-        why = self._why(asked, ran_seconds=time.monotonic() - began)
+        why = self._why(stop, ran_seconds=time.monotonic() - began)
         if rank == 0:
             say(self.run, job, restart, "stopped", why=why, step=newest_step(self.run))
-        if signal.SIGUSR2 not in asked.signals():
+        if signal.SIGUSR2 not in stop.signals():
             # TERM alone comes from scancel, or from a preemption whose job SLURM queues again by itself: were the job
             # to end now, it would count as done.
             time.sleep(SECONDS_UNTIL_KILLED)
         raise SystemExit(0)  # and not a return, which would leave the result of a job that is done
 
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """For submitit, where the signal came before `__call__`: queue the same again."""
-        return submitit.helpers.DelayedSubmission(self)
-
-    def _why(self, asked: StopRequest, *, ran_seconds: float) -> str:
-        if signal.SIGUSR2 not in asked.signals():
+    def _why(self, stop: StopRequest, *, ran_seconds: float) -> str:
+        if signal.SIGUSR2 not in stop.signals():
             return "SIGTERM"
         # SLURM may send the signal up to a minute early, and the job began before the process did.
         left = 60 * self.cluster.time_limit_minutes - ran_seconds - self.cluster.warning_seconds
@@ -198,7 +201,7 @@ def conclude(run: Path, status: int) -> int:
     """
     job, restart = this_start()
     history = starts(run)
-    words = next((one.words for one in history if (one.job, one.restart) == (job, restart)), {})
+    words = next((start.words for start in history if (start.job, start.restart) == (job, restart)), {})
     if "failed" in words:
         return status or 1
     if "finished" in words:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import submitit
@@ -22,27 +23,26 @@ from avc.runs.events import FOLDER
 from launch.progress import progress
 from launch.report.packed import show_packed
 from launch.slurm.cluster_file import Cluster, check_for_script
-from launch.slurm.jobs import executor, require_slurm, submit_job
+from launch.slurm.jobs import Requeued, executor, require_slurm, submit_job
 from shards.format import PackSettings
 from shards.merge import merge
-from shards.pack import pack_sources
+from shards.pack import Summary, pack_sources
 from shards.sources import Source
 from shards.split import Splitter
 from shards.tasks import Task, make_folder, share_out
 
 
 @dataclass(frozen=True)
-class PackTask:
-    """What one task of the array runs. out: absolute."""
+class PackTask(Requeued):
+    """What one task of the array runs on its share of the sources.
+
+    out: absolute. pack: `shards.pack.pack_sources` with what is alike for all tasks.
+    """
 
     task: Task
-    sources: list[Source]  # its share
+    sources: list[Source]
     out: Path
-    settings: PackSettings
-    splitter: Splitter
-    workers: int
-    time_limit_seconds: float
-    shard_bytes: int
+    pack: Callable[..., Summary]
 
     def __call__(self) -> None:
         paths = [source.path for source in self.sources if not source.problem]
@@ -52,36 +52,18 @@ class PackTask:
                 "lie under the same name on the nodes as where they were submitted"
             )
         with progress("packing", unit="videos") as report:
-            summary = pack_sources(
-                self.sources,
-                self.out,
-                self.settings,
-                self.splitter,
-                task=self.task,
-                workers=self.workers,
-                time_limit_seconds=self.time_limit_seconds,
-                shard_bytes=self.shard_bytes,
-                progress=report,
-            )
+            summary = self.pack(self.sources, task=self.task, progress=report)
         show_packed(self.out / self.task.name, summary.manifest)
-
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """For submitit, when time is up or the node is wanted: queue the same again."""
-        return submitit.helpers.DelayedSubmission(self)
 
 
 @dataclass(frozen=True)
-class Merge:
+class Merge(Requeued):
     """What the job after the array runs. out: absolute."""
 
     out: Path
 
     def __call__(self) -> None:
         show_packed(self.out, merge(self.out))
-
-    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """For submitit: queue the same again."""
-        return submitit.helpers.DelayedSubmission(self)
 
 
 @dataclass(frozen=True)
@@ -123,22 +105,19 @@ def submit_pack(
     shares = share_out(sources, tasks)
     array = _executor(node, out, name="avc-pack")
     array.update_parameters(slurm_array_parallelism=tasks)
+    pack = partial(
+        pack_sources,
+        out=out,
+        settings=settings,
+        splitter=splitter,
+        workers=workers,
+        time_limit_seconds=time_limit_seconds,
+        shard_bytes=shard_bytes,
+    )
     try:
         with array.batch():
             jobs = [
-                array.submit(
-                    PackTask(
-                        task,
-                        share,
-                        out,
-                        settings,
-                        splitter,
-                        workers=workers,
-                        time_limit_seconds=time_limit_seconds,
-                        shard_bytes=shard_bytes,
-                    )
-                )
-                for task, share in zip(everyone, shares, strict=True)
+                array.submit(PackTask(task, share, out, pack)) for task, share in zip(everyone, shares, strict=True)
             ]
     except submitit.core.utils.FailedJobError as error:
         raise ValueError(f"sbatch refuses the tasks: {' '.join(str(error).split())}") from None

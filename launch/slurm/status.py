@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,86 +17,33 @@ from launch.slurm.jobs import SUBMITTED, queue_state
 TAIL_BYTES = 65_536  # of the metrics, which grow with the run
 
 
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint: its step, and when it was written in seconds since 1970."""
+def status_lines(run: Path) -> list[tuple[str, str]]:
+    """How the run in a folder is doing: names, and what there is to say of each.
 
-    step: int
-    at: float
-
-
-@dataclass(frozen=True)
-class Status:
-    """Whatever is None is not known yet. queue: the queue's word for the job and its nodes, or why it waits.
-
-    starts: those of its jobs. by_hand: all attempts of a run that was never submitted.
+    Restarts are those of its jobs; of a run that was never submitted, its attempts. Raises ValueError where the folder
+    holds no run.
     """
-
-    run: Path
-    job: int | None
-    queue: tuple[str, str] | None
-    steps: int | None
-    step: int | None
-    loss: float | None
-    accuracy: float | None
-    pairs_per_second: float | None
-    checkpoint: Saved | None
-    starts: list[Start]
-    by_hand: list[Record]
-
-
-def status(run: Path) -> Status:
-    """How the run in the folder `run` is doing. Raises ValueError where the folder holds no run."""
     run = run.expanduser().absolute()
     if not (run / METRICS).exists() and not (run / FOLDER).is_dir():
         raise ValueError(f"{run} is not the folder of a run: it has neither {METRICS} nor {FOLDER}/")
-    job = submitted_job(run)
-    line = _last_line(run / METRICS)
-    settings = next((path for path in (run / CONFIG, run / FOLDER / SUBMITTED) if path.exists()), None)
-    return Status(
-        run=run,
-        job=job,
-        queue=_queued(job) if job is not None else None,
-        steps=_steps(settings) if settings else None,
-        step=line.get("step"),
-        loss=line.get("loss"),
-        accuracy=line.get("accuracy"),
-        pairs_per_second=line.get("speed/pairs_per_second"),
-        checkpoint=_newest(run),
-        starts=starts(run),
-        by_hand=history(run) if job is None else [],
-    )
-
-
-def _steps(settings: Path) -> int | None:
-    """training.steps of a run's settings; read alone, so that settings of any version do."""
-    tree = yaml.safe_load(settings.read_text(encoding="utf-8"))
-    return tree.get("training", {}).get("steps") if isinstance(tree, dict) else None
-
-
-def _queued(job: int) -> tuple[str, str] | None:
-    try:
-        return queue_state(job)
-    except ValueError as error:
-        return "not known", str(error)
-
-
-def in_words(found: Status) -> list[tuple[str, str]]:
-    """The status as lines of a name and what there is to say."""
+    job, newest, jobs = submitted_job(run), _last_line(run / METRICS), starts(run)
+    attempts = history(run) if job is None else []
+    state, where = _queued(job)
+    steps, step, rate, loss = _steps(run), newest.get("step"), newest.get("speed/pairs_per_second"), newest.get("loss")
     return [
-        ("run", str(found.run)),
-        ("queue", _queue(found)),
-        ("step", f"{found.step:,} of {found.steps:,}" if found.step is not None and found.steps else "none yet"),
-        ("speed", f"{found.pairs_per_second:,.0f} pairs/s" if found.pairs_per_second else "not known yet"),
-        ("loss", f"{found.loss:.4f}, accuracy {found.accuracy:.1%}" if found.loss is not None else "not known yet"),
-        ("checkpoint", _checkpoint(found.checkpoint)),
-        ("restarts", str(max(len(found.starts or found.by_hand) - 1, 0))),
-        *_by_hand(found.by_hand),
-        *_history(found),
+        ("run", str(run)),
+        ("queue", _queue(job, state, where, silent=not jobs or jobs[-1].job != job)),
+        ("step", f"{step:,} of {steps:,}" if step is not None and steps else "none yet"),
+        ("speed", f"{rate:,.0f} pairs/s" if rate else "not known yet"),
+        ("loss", f"{loss:.4f}, accuracy {newest['accuracy']:.1%}" if loss is not None else "not known yet"),
+        ("checkpoint", _checkpoint(run)),
+        ("restarts", str(max(len(jobs or attempts) - 1, 0))),
+        *map(_attempt, attempts),
+        *_jobs(jobs, running=state == "RUNNING"),
     ]
 
 
-def why_it_ended(start: Start) -> str:
+def _why_it_ended(start: Start) -> str:
     """Why a start came to its end, in words; empty where it said nothing and may still run."""
     for word in ("failed", "stopped", "lost"):
         if word in start.words:
@@ -105,54 +52,55 @@ def why_it_ended(start: Start) -> str:
     return "finished" if "finished" in start.words else ""
 
 
-def _queue(found: Status) -> str:
-    if found.job is None:
+def _queued(job: int | None) -> tuple[str | None, str]:
+    """The queue's word for a job, None where it has none, and the job's nodes or why it waits."""
+    try:
+        return (job is not None and queue_state(job)) or (None, "")
+    except ValueError as error:
+        return "not known", str(error)
+
+
+def _queue(job: int | None, state: str | None, where: str, *, silent: bool) -> str:
+    if job is None:
         return "never submitted: it was started by hand"
-    if found.queue is None:
-        return f"job {found.job} is not in the queue"
-    state, where = found.queue
-    silent = not found.starts or found.starts[-1].job != found.job
+    if state is None:
+        return f"job {job} is not in the queue"
     if state == "FAILED" and silent:
         where = "no rank wrote into the run's folder; is it on a file system that all nodes share?"
-    return f"job {found.job} is {state}" + (f", {where}" if where and where != "None" else "")
+    return f"job {job} is {state}" + (f", {where}" if where and where != "None" else "")
 
 
-def _checkpoint(saved: Saved | None) -> str:
-    return f"step {saved.step:,}, {_age(time.time() - saved.at)} ago" if saved else "none yet"
+def _steps(run: Path) -> int | None:
+    """training.steps of a run's settings; read alone, so that settings of any version do."""
+    path = next((path for path in (run / CONFIG, run / FOLDER / SUBMITTED) if path.exists()), None)
+    tree = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
+    return tree.get("training", {}).get("steps") if isinstance(tree, dict) else None
 
 
-def _history(found: Status) -> list[tuple[str, str]]:
+def _checkpoint(run: Path) -> str:
+    saved = checkpoints(run)
+    return f"step {step_of(saved[-1]):,}, {_age(time.time() - saved[-1].stat().st_mtime)} ago" if saved else "none yet"
+
+
+def _jobs(jobs: Sequence[Start], *, running: bool) -> list[tuple[str, str]]:
     lines = []
-    for start, later in zip(found.starts, [*found.starts, None][1:], strict=True):
-        why = why_it_ended(start)
-        if not why and later is not None:
-            before, after = (set(one.words.get("started", {}).get("nodes", [])) for one in (start, later))
-            gone = before - after
-            why = "ended by SLURM without a word: scontrol requeue, or a node that failed"
-            why += f" (its successor does without {', '.join(sorted(gone))})" if gone else ""
+    for start, later in zip(jobs, [*jobs, None][1:], strict=True):
         begun = start.words.get("started")
+        why = _why_it_ended(start)
+        if not why and later is not None:
+            why = "ended by SLURM without a word: scontrol requeue, or a node that failed"
+            gone = set(begun["nodes"] if begun else ()) - set(later.words.get("started", {}).get("nodes", ()))
+            why += f" (its successor does without {', '.join(sorted(gone))})" if gone else ""
         where = f"{begun['ranks']} ranks on {','.join(begun['nodes'])} from step {begun['step']:,}" if begun else "?"
         name = f"job {start.job}" + (f", restart {start.restart}" if start.restart else "")
-        if not why:
-            why = "running" if found.queue is not None and found.queue[0] == "RUNNING" else "running, or killed"
-        lines.append((name, f"{where}; {why}"))
+        lines.append((name, f"{where}; {why or ('running' if running else 'running, or killed')}"))
     return lines
 
 
-def _by_hand(records: list[Record]) -> list[tuple[str, str]]:
-    return [
-        (
-            f"attempt {record.number}",
-            f"{record.world_size} ranks, the first on {record.host}, from {record.began}; "
-            + (f"{record.end.why} at step {record.end.step:,}" if record.end else "running, or killed"),
-        )
-        for record in records
-    ]
-
-
-def _newest(run: Path) -> Saved | None:
-    saved = checkpoints(run)
-    return Saved(step_of(saved[-1]), saved[-1].stat().st_mtime) if saved else None
+def _attempt(record: Record) -> tuple[str, str]:
+    end = f"{record.end.why} at step {record.end.step:,}" if record.end else "running, or killed"
+    where = f"{record.world_size} ranks, the first on {record.host}, from {record.began}"
+    return f"attempt {record.number}", f"{where}; {end}"
 
 
 def _last_line(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from avc.evaluation.image import read_picture
 from avc.evaluation.sound import read_sound
 from avc.inference import Network
 from avc.models import build
-from launch.report.overlay import overlay_picture, overlay_video
+from launch.report.overlay import overlay_image, overlay_video
 from shards.flow import decode_flow, encode_flow
 from shards.format import PackSettings
 from shards.pack import pack
@@ -105,7 +105,7 @@ def test_no_warning_of_pillows_stands_beside_the_refusal(tmp_path) -> None:
 def test_the_largest_picture_is_overlaid_within_a_gigabyte(network, tmp_path) -> None:
     Image.new("RGB", (8192, 4352), (9, 200, 30)).save(tmp_path / "large.png", compress_level=1)
     soundfile.write(tmp_path / "second.wav", np.random.default_rng(1).normal(0, 0.1, 48_000), 48_000)
-    overlay_picture(network, tmp_path / "large.png", tmp_path / "second.wav", tmp_path / "out.bmp")
+    overlay_image(network, tmp_path / "large.png", tmp_path / "second.wav", tmp_path / "out.bmp")
     with Image.open(tmp_path / "out.bmp") as out:
         assert out.size == (8192, 4352)
 
@@ -116,7 +116,7 @@ def test_a_picture_of_camera_size_keeps_its_map(network, tmp_path) -> None:
     coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((2800, 2100))
     coarse.save(tmp_path / "camera.png", compress_level=1)
     soundfile.write(tmp_path / "second.wav", rng.normal(0, 0.1, 48_000), 48_000)
-    highest = overlay_picture(network, tmp_path / "camera.png", tmp_path / "second.wav", tmp_path / "out.bmp")
+    highest = overlay_image(network, tmp_path / "camera.png", tmp_path / "second.wav", tmp_path / "out.bmp")
     second, _ = soundfile.read(tmp_path / "second.wav", dtype="int16")
     whole = network.localize(torch.from_numpy(np.array(coarse))[None], torch.from_numpy(second)[None])
     assert abs(highest - float(whole.max())) < 0.01

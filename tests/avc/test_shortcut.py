@@ -17,7 +17,7 @@ from avc.evaluation.shortcut import (
     sound_features,
 )
 from avc.intervals import clustered_interval, wilson_interval
-from launch.demo.world.render import VIDEOS, render
+from launch.demo.world.render import VIDEOS, World, render
 from shards.format import PackSettings
 from shards.pack import pack
 from shards.read import Shards
@@ -34,7 +34,7 @@ def _fewer_pairs(monkeypatch) -> None:
 def ticking(tmp_path_factory) -> Shards:
     """The shards of 40 clips of the world with a faint click at every multiple of 0.04 s."""
     folder = tmp_path_factory.mktemp("ticking")
-    render(folder / "world", clips=40, seed=5, seconds=1.4, workers=1, ticking=True)
+    render(folder / "world", World(clips=40, seed=5, seconds=1.4, ticking=True), workers=1)
     pack([folder / "world" / VIDEOS], folder / "shards", PackSettings(side=64), workers=1)
     return Shards(folder / "shards")
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 import launch.demo.demo
-from launch.demo.demo import CANDIDATES, PASSES, demo
+from launch.demo.demo import PASSES, RUNS, demo
 from tests.avc.launching import write_config
 from tests.command_line import avc
 
@@ -59,12 +59,11 @@ def test_a_users_mistake_ends_in_one_paragraph_and_status_2(trained, small_world
 
 def test_the_demo_ends_with_every_row_its_ceiling_and_its_pictures(tmp_path, monkeypatch) -> None:
     quick = ("training.steps=2", "model.width=0.0625", "data.image_size=28")
-    candidates = tuple(replace(one, settings=(*one.settings, *quick)) for one in CANDIDATES)
-    monkeypatch.setattr(launch.demo.demo, "CANDIDATES", candidates)
-    said: list[str] = []
-    results = demo(tmp_path / "demo", clips=40, seed=1, workers=2, say=said.append)
+    runs = tuple(replace(run, settings=(*run.settings, *quick)) for run in RUNS)
+    monkeypatch.setattr(launch.demo.demo, "RUNS", runs)
+    results = demo(tmp_path / "demo", clips=40, kinds=8, seed=1, workers=2)
     assert results == json.loads((tmp_path / "demo" / "results.json").read_text())
-    assert [row["name"] for row in results["rows"]] == [one.name for one in CANDIDATES]
+    assert [row["name"] for row in results["rows"]] == [run.name for run in RUNS]
     assert 0.85 < results["ceiling"] < 1
     for row in results["rows"]:
         assert row["pairs"] % (2 * PASSES) == 0

@@ -100,5 +100,5 @@ def test_the_audit_prints_its_laws_its_probes_and_a_verdict(small_world, tmp_pat
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out.json").read_text())
     assert done.stdout.splitlines()[-1] == result["verdict"]
-    assert done.stdout.count("same law for both labels") == 3
+    assert done.stdout.count("same distribution for both labels") == 3
     assert [probe["modality"] for probe in result["probes"]] == ["sound", "frame"]

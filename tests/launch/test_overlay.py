@@ -10,7 +10,7 @@ from PIL import Image
 from avc.config import parse_config
 from avc.inference import Network
 from avc.models import build
-from launch.report.overlay import READING, blend, loudest_second, overlay_picture, overlay_video
+from launch.report.overlay import READING, blend, loudest_second, overlay_image, overlay_video
 from shards.media import read
 from tests.small_videos import render_video
 
@@ -73,7 +73,7 @@ def test_the_loudest_second_is_the_one_that_counts() -> None:
 def test_a_picture_meets_any_sound(network, tmp_path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(tmp_path / "in.png")
     soundfile.write(tmp_path / "in.wav", np.random.default_rng(1).normal(0, 0.1, (44_100, 2)), 44_100)
-    highest = overlay_picture(network, tmp_path / "in.png", tmp_path / "in.wav", tmp_path / "out.png")
+    highest = overlay_image(network, tmp_path / "in.png", tmp_path / "in.wav", tmp_path / "out.png")
     assert 0 < highest < 1
     with Image.open(tmp_path / "out.png") as out:
         assert out.size == (90, 60)
@@ -88,6 +88,6 @@ def test_what_cannot_be_used_is_refused_in_words(network, tmp_path) -> None:
     Image.new("RGB", (40, 40)).save(tmp_path / "in.png")
     soundfile.write(tmp_path / "short.wav", np.zeros(20_000), 44_100)
     with pytest.raises(ValueError, match=r"short\.wav lasts 0\.45 s"):
-        overlay_picture(network, tmp_path / "in.png", tmp_path / "short.wav", tmp_path / "out.png")
-    with pytest.raises(ValueError, match="cannot be read as a picture"):
-        overlay_picture(network, tmp_path / "short.wav", tmp_path / "short.wav", tmp_path / "out.png")
+        overlay_image(network, tmp_path / "in.png", tmp_path / "short.wav", tmp_path / "out.png")
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        overlay_image(network, tmp_path / "short.wav", tmp_path / "short.wav", tmp_path / "out.png")

@@ -12,7 +12,7 @@ import pytest
 
 from avc.runs.attempt import start_attempt
 from avc.runs.events import say
-from launch.slurm.status import in_words, status
+from launch.slurm.status import status_lines
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def run(tmp_path, monkeypatch) -> Path:
 
 
 def test_the_status_tells_step_speed_loss_checkpoint_and_why_it_was_restarted(run) -> None:
-    told = [f"{name}: {what}" for name, what in in_words(status(run))]
+    told = [f"{name}: {what}" for name, what in status_lines(run)]
     assert told[1:] == [
         "queue: job 12 is not in the queue",
         "step: 60 of 100",
@@ -59,14 +59,14 @@ def test_the_status_tells_step_speed_loss_checkpoint_and_why_it_was_restarted(ru
 def test_a_start_that_left_no_word_and_one_that_may_be_dead_are_told_as_that(run) -> None:
     (run / "slurm" / "12.2" / "started.json").unlink()
     say(run, 12, 3, "started", nodes=["n1"], ranks=2, step=60)
-    told = dict(in_words(status(run)))
+    told = dict(status_lines(run))
     assert told["job 12, restart 2"].startswith("?; ended by SLURM without a word")
     assert told["job 12, restart 3"] == "2 ranks on n1 from step 60; running, or killed"
 
 
 def test_the_words_of_a_failure_are_shown_with_where_it_was(run) -> None:
     say(run, 12, 2, "failed", rank=3, node="n3", why="/lustre/shards is not a folder")
-    assert in_words(status(run))[-1][1].endswith("failed: /lustre/shards is not a folder (rank 3 on n3)")
+    assert status_lines(run)[-1][1].endswith("failed: /lustre/shards is not a folder (rank 3 on n3)")
 
 
 def test_a_job_that_failed_before_any_rank_wrote_is_told_of_the_shared_file_system(run, tmp_path) -> None:
@@ -74,25 +74,25 @@ def test_a_job_that_failed_before_any_rank_wrote_is_told_of_the_shared_file_syst
     squeue.write_text("#!/bin/sh\necho 'FAILED|n[1-2]'\n")
     squeue.chmod(0o755)
     (run / "slurm" / "job.json").write_text('{"job": 13, "at": 0}')
-    assert "job 13 is FAILED, no rank wrote into the run's folder" in dict(in_words(status(run)))["queue"]
+    assert "job 13 is FAILED, no rank wrote into the run's folder" in dict(status_lines(run))["queue"]
 
 
 def test_a_run_that_has_not_begun_has_a_status_too(run) -> None:
     (run / "metrics.jsonl").unlink()
-    assert dict(in_words(status(run)))["step"] == "none yet"
+    assert dict(status_lines(run))["step"] == "none yet"
 
 
 def test_a_job_that_waits_in_the_queue_has_no_restarts(run) -> None:
     for folder in (run / "slurm").glob("12.*"):
         shutil.rmtree(folder)
-    assert in_words(status(run))[-1] == ("restarts", "0")
+    assert status_lines(run)[-1] == ("restarts", "0")
 
 
 def test_a_run_that_was_started_by_hand_is_told_from_its_own_records(tmp_path) -> None:
     start_attempt(tmp_path, world_size=2, micro_batch_pairs=8)
     start_attempt(tmp_path, world_size=1, micro_batch_pairs=16).ended(100, "finished")
     (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 100, "loss": 0.5, "accuracy": 0.75}\n')
-    told = dict(in_words(status(tmp_path)))
+    told = dict(status_lines(tmp_path))
     assert told["queue"] == "never submitted: it was started by hand"
     assert told["restarts"] == "1"
     assert told["attempt 1"].startswith("2 ranks") and told["attempt 1"].endswith("running, or killed")

@@ -17,14 +17,14 @@ from launch.demo.study.estimates import Estimate, over_seeds, worst
 from launch.demo.study.findings import Audits, findings
 from launch.demo.study.parts import once
 from launch.demo.study.runs import RUNS, Measured
-from launch.demo.study.study import AUDITS, PAGE, PARTS, RESULTS, study
+from launch.demo.study.study import AUDITS, FIGURES, PAGE, PARTS, RESULTS, study
 
 L3 = {"L3-Net": (0.6, 0.16, 0.15, 0.7), "L3-Net + CCA (30 components, all there are)": (0.5, 0.3, 0.3, 0.6)}
 
 
 def test_the_interval_over_seeds_is_students() -> None:
     one = over_seeds([1.0, 2.0, 6.0])
-    half = 4.303 * math.sqrt(7 / 3)
+    half = 4.30265273 * math.sqrt(7 / 3)
     assert one.mean == 3
     assert one.interval_95 == pytest.approx((3 - half, 3 + half))
     assert over_seeds([0.5]).interval_95 is None
@@ -106,16 +106,18 @@ def test_the_study_measures_every_row_once_and_writes_one_page_that_loads_nothin
     monkeypatch.setattr(launch.demo.study.study, "RUNS", runs)
     monkeypatch.setattr(launch.demo.study.runs, "FRAMES", 1)
     monkeypatch.setattr(avc.evaluation.shortcut, "PROBE_PAIRS", 64)
-    said: list[str] = []
-    results = study(tmp_path, clips=80, seed=1, seeds=1, workers=2, say=said.append)
+    results = study(tmp_path, clips=80, kinds=8, seed=1, seeds=1, workers=2)
     assert len(list((tmp_path / PARTS).iterdir())) == len(RUNS) + len(AUDITS)
     assert json.loads((tmp_path / RESULTS).read_text())["findings"] == results["findings"]
     assert all(results["runs"][run.key] for run in RUNS)
+    assert set(results["retrieval"]["AVE-Net, contrastive"]) == {"im_im", "im_aud", "aud_im", "aud_aud"}
     html = (tmp_path / PAGE).read_text()
     assert html.count("<img ") == 5
+    assert "<tr><td>AVE-Net, contrastive</td>" in html
+    assert len(list((tmp_path / FIGURES).iterdir())) == 5
     assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', html) == []
-    assert "http" not in html
+    assert "://" not in html
 
     monkeypatch.setattr(launch.demo.study.study, "train_and_measure", lambda *_, **__: pytest.fail("trained again"))
-    again = study(tmp_path, clips=80, seed=1, seeds=1, workers=2, say=said.append)
+    again = study(tmp_path, clips=80, kinds=8, seed=1, seeds=1, workers=2)
     assert again["findings"] == results["findings"]

@@ -73,7 +73,7 @@ def test_eval_image_tells_colours_apart_by_an_untrained_network(tmp_path) -> Non
     command = ["eval", "image", settings, "--root", tmp_path / "pictures"]
     done = avc(*command, "--cache", tmp_path / "cache", "--json", tmp_path / "r.json")
     assert done.returncode == 0, done.stderr
-    assert "20 pictures; chance 50.0%" in done.stdout
+    assert "20 images; chance 50.0%" in done.stdout
     [untrained] = json.loads((tmp_path / "r.json").read_text())["rows"]
     assert untrained["accuracy"] > 0.9
 

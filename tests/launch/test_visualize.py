@@ -17,7 +17,7 @@ from avc.evaluation.activations import choose, first_filters, trunk_units
 from avc.inference import load
 from avc.runs.attempt import CONFIG, WEIGHTS
 from launch.commands.visualize import visualize
-from launch.report.page import filter_picture
+from launch.report.page import filter_image
 from shards.read import Shards
 from tests.avc.launching import train_here, write_config
 from tests.avc.networks import fresh
@@ -107,8 +107,8 @@ def test_first_filters_are_pictures_in_colour_or_waves(run) -> None:
     waves = first_filters(fresh("soundnet8"))["sound"]
     assert waves.shape == (16, 64)
     for weights in (*filters.values(), waves):
-        picture = filter_picture(weights)
+        picture = filter_image(weights)
         assert picture.dtype == np.uint8 and picture.shape[2] == 3
     red = torch.zeros(1, 3, 3, 3)
     red[0, 0] = 1
-    assert (filter_picture(red.numpy())[8, 8] == [255, 0, 0]).all()
+    assert (filter_image(red.numpy())[8, 8] == [255, 0, 0]).all()

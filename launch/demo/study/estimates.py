@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import scipy.stats
+
 Verdict = Literal["agrees", "agrees on average", "not here"]
 VERDICTS: tuple[Verdict, ...] = ("agrees", "agrees on average", "not here")
-MOST_SEEDS = 10
-
-# Student's t, two-sided 95 %, for 1 to 9 degrees of freedom.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclass(frozen=True)
@@ -22,20 +21,21 @@ class Estimate:
     mean: float
     interval_95: tuple[float, float] | None
 
+    @property
+    def half(self) -> float:
+        """Half of the interval, NaN without one."""
+        return math.nan if self.interval_95 is None else self.interval_95[1] - self.mean
+
     def text(self, *, percent: bool = False, sign: bool = False) -> str:
         """Such as "0.412 (0.350 to 0.474)". sign: of a difference; what has none is a share, from 0 to 1."""
-        scale, digits = (100.0, 1) if percent else (1.0, 3)
-
-        def number(value: float) -> str:
-            return f"{scale * value:{'+' if sign else ''}.{digits}f}"
-
-        unit = " %" if percent else ""
-        if self.interval_95 is None:
-            return number(self.mean) + unit
-        low, high = self.interval_95
+        scale, digits, unit = (100.0, 1, " %") if percent else (1.0, 3, "")
+        low, high = self.interval_95 or (self.mean, self.mean)
         if not sign:
             low, high = max(low, 0.0), min(high, 1.0)
-        return f"{number(self.mean)} ({number(low)} to {number(high)}){unit}"
+        mean, low_text, high_text = (
+            f"{scale * value:{'+' if sign else ''}.{digits}f}" for value in (self.mean, low, high)
+        )
+        return mean + (f" ({low_text} to {high_text})" if self.interval_95 else "") + unit
 
     def within(self, low: float, high: float) -> Verdict:
         """Whether it lies in a range."""
@@ -47,13 +47,12 @@ class Estimate:
 
 
 def over_seeds(values: Iterable[float]) -> Estimate:
-    """Mean and Student's interval of a figure that each seed gave once, for at most MOST_SEEDS of them."""
-    values = list(values)
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
+    """Mean and Student's interval of a figure that each seed gave once."""
+    sample = np.array(list(values))
+    mean = float(sample.mean())
+    if len(sample) == 1:
         return Estimate(mean, None)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    half = _T[len(values) - 2] * math.sqrt(variance / len(values))
+    half = float(scipy.stats.t.ppf(0.975, len(sample) - 1) * scipy.stats.sem(sample))
     return Estimate(mean, (mean - half, mean + half))
 
 

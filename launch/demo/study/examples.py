@@ -12,133 +12,98 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.preprocessing import normalize
 
 from avc.data.labels import names_of
-from avc.data.transforms import log_spectrogram
 from avc.embedding import embed_views
+from avc.evaluation.clips import middles
 from avc.inference import load
 from launch.demo.study.runs import SPLIT
 from launch.demo.world.labels import Label
 from launch.demo.world.scene import Box
+from launch.report.activations import spectrogram
 from launch.report.overlay import blend
-from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, centres
+from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK
 from shards.read import Shards
-
-Picture = NDArray[np.uint8]
 
 SCENES = 5
 QUERIES = 3  # sounds that look for frames, and frames that look for sounds
 NEIGHBORS = 7
+RIGHT, WRONG = "#2a9d4a", "#c0392b"
 
 
 @dataclass(frozen=True)
-class Heard:
-    """The map over a scene under one sound. highest: of the map, 0 to 1."""
+class Panel:
+    """An image, uint8 (H, W, 3), its title, the color of its frame, and boxes to draw with their line style."""
 
-    sound: str
-    picture: Picture
-    highest: float
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A frame with a silent object in view, its boxes, and the map under several sounds."""
-
-    picture: Picture
-    sounding: Box
-    silent: Box
-    heard: tuple[Heard, ...]
+    image: NDArray[np.uint8]
+    title: str
+    color: str = "black"
+    boxes: tuple[tuple[Box, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class Item:
-    """A frame, or a second of sound as its spectrogram (low pitches at the bottom), and the kind that it is of."""
-
-    picture: Picture
-    kind: str
-
-
-@dataclass(frozen=True)
-class Retrieved:
-    """A query and what is nearest to it in the other modality."""
-
-    query: Item
-    found: tuple[Item, ...]
-
-
-def scenes(run: Path, packed: Path, labels: Mapping[str, Label]) -> tuple[Scene, ...]:
-    """The first held-out clips with two objects, at most one for each kind that sounds, under four sounds each."""
+def scenes(run: Path, packed: Path, labels: Mapping[str, Label]) -> list[list[Panel]]:
+    """A row for each of the first held-out frames with two objects, at most one a kind: the map under four sounds."""
     network, shards = load(run), Shards(packed)
     clips = shards.clips(SPLIT)
-    truth = [labels[name] for name in names_of(shards, clips)]
-    second = {label.kind: _sound(shards, int(clip)) for clip, label in zip(clips, truth, strict=True)}
-    shown: dict[str, Scene] = {}
-    for clip, label in zip(clips.tolist(), truth, strict=True):
-        if label.silent_kind is None or label.kind in shown or len(shown) == SCENES:
-            continue
-        tick = _middle(shards, clip)
-        picture = shards.picture(clip, tick)
-        foreign = next((kind for kind in second if kind not in label.visible), None)
-        if label.silent_kind not in second or foreign is None:
+    truth = dict(zip(clips.tolist(), [labels[name] for name in names_of(shards, clips)], strict=True))
+    clip_of_kind = {label.kind: clip for clip, label in truth.items()}
+    rows: dict[str, list[Panel]] = {}
+    for clip, label in truth.items():
+        foreign = next((kind for kind in clip_of_kind if kind not in label.visible), None)
+        if label.kind in rows or label.silent_kind not in clip_of_kind or foreign is None or len(rows) == SCENES:
             continue
         sounds = {
-            f"its own: {label.kind}": _sound(shards, clip),
-            f"the silent one's: {label.silent_kind}": second[label.silent_kind],
-            f"of neither: {foreign}": second[foreign],
+            f"its own: {label.kind}": _audio(shards, clip),
+            f"the silent one's: {label.silent_kind}": _audio(shards, clip_of_kind[label.silent_kind]),
+            f"of neither: {foreign}": _audio(shards, clip_of_kind[foreign]),
             "silence": np.zeros(SAMPLE_RATE_HZ, np.int16),
         }
-        pictures = np.repeat(picture[None], len(sounds), axis=0)
-        maps = network.localize(torch.from_numpy(pictures), torch.from_numpy(np.stack(list(sounds.values()))))
-        blended = blend(pictures, maps)
-        heard = zip(sounds, blended, maps.amax(dim=(1, 2)).tolist(), strict=True)
-        shown[label.kind] = Scene(
-            picture, label.boxes[tick], label.silent_boxes[tick], tuple(Heard(*one) for one in heard)
-        )
-    return tuple(shown.values())
+        tick = _middle_tick(shards, clip)
+        frame = shards.picture(clip, tick)
+        frames = np.repeat(frame[None], len(sounds), axis=0)
+        maps = network.localize(torch.from_numpy(frames), torch.from_numpy(np.stack(list(sounds.values()))))
+        boxes = ((label.boxes[tick], "-"), (label.silent_boxes[tick], ":"))
+        rows[label.kind] = [
+            Panel(frame, "sounds (solid), silent (dotted)", boxes=boxes),
+            *(
+                Panel(image, f"{sound}; max {float(map_.max()):.2f}")
+                for sound, image, map_ in zip(sounds, blend(frames, maps), maps, strict=True)
+            ),
+        ]
+    return list(rows.values())
 
 
-def retrieved(run: Path, packed: Path, labels: Mapping[str, Label]) -> tuple[Retrieved, ...]:
-    """Sounds and the frames nearest to them, then frames and the sounds nearest to them, of the held-out clips."""
+def neighbors(run: Path, packed: Path, labels: Mapping[str, Label]) -> list[list[Panel]]:
+    """Sounds and the held-out frames nearest to them, then frames and the sounds nearest to them."""
     network, shards = load(run), Shards(packed)
     views = embed_views(network, shards, shards.clips(SPLIT))
     kinds = [labels[name].kind for name in names_of(shards, views.clip)]
-    places = list(zip(views.clip.tolist(), views.tick.tolist(), strict=True))
+    image, audio = normalize(views.image), normalize(views.audio)
 
-    def frame(i: int) -> Item:
-        return Item(shards.picture(*places[i]), kinds[i])
+    def shown(view: int, *, sound: bool) -> NDArray[np.uint8]:
+        clip, tick = int(views.clip[view]), int(views.tick[view])
+        return spectrogram(_audio(shards, clip, tick)) if sound else shards.picture(clip, tick)
 
-    def sound(i: int) -> Item:
-        clip, tick = places[i]
-        return Item(_spectrogram(_sound(shards, clip, tick)), kinds[i])
-
-    firsts = [kinds.index(kind) for kind in sorted(set(kinds))]
+    first_of_kind = [kinds.index(kind) for kind in sorted(set(kinds))]
     rows = []
-    image, audio = (
-        features / np.linalg.norm(features, axis=1, keepdims=True) for features in (views.image, views.audio)
-    )
-    for queries, items, ask, answer, chosen in (
-        (audio, image, sound, frame, firsts[:QUERIES]),
-        (image, audio, frame, sound, firsts[QUERIES : 2 * QUERIES]),
-    ):
-        for i in chosen:
-            nearest = np.argsort(-(items @ queries[i]))[:NEIGHBORS]
-            rows.append(Retrieved(ask(i), tuple(answer(j) for j in nearest.tolist())))
-    return tuple(rows)
+    for sound_asks, queries, items in ((True, audio, image), (False, image, audio)):
+        for query in first_of_kind[:QUERIES] if sound_asks else first_of_kind[QUERIES : 2 * QUERIES]:
+            row = [Panel(shown(query, sound=sound_asks), f"query: {kinds[query]}")]
+            for view in np.argsort(-(items @ queries[query]))[:NEIGHBORS].tolist():
+                color = RIGHT if kinds[view] == kinds[query] else WRONG
+                row.append(Panel(shown(view, sound=not sound_asks), kinds[view], color=color))
+            rows.append(row)
+    return rows
 
 
-def _sound(shards: Shards, clip: int, tick: int | None = None) -> NDArray[np.int16]:
-    middle = _middle(shards, clip) if tick is None else tick
+def _audio(shards: Shards, clip: int, tick: int | None = None) -> NDArray[np.int16]:
+    """The second of audio around a tick, or in the middle of the clip."""
+    middle = _middle_tick(shards, clip) if tick is None else tick
     return shards.sound(clip, middle * SAMPLES_PER_TICK - HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ)
 
 
-def _middle(shards: Shards, clip: int) -> int:
-    """A tick with a picture, and with a second of sound around it."""
-    row = shards.index[clip]
-    usable = centres(ticks=int(row["ticks"]), sound_from=int(row["sound_from"]), sound_to=int(row["sound_to"]))
-    pictured = [tick for tick in usable if tick % int(row["every"]) == 0]
-    return pictured[len(pictured) // 2]
-
-
-def _spectrogram(second: NDArray[np.int16]) -> Picture:
-    levels = log_spectrogram(torch.from_numpy(second)[None].float() / 32768)[0].flip(0).numpy()
-    return (255 * levels / max(float(levels.max()), 1e-6)).astype(np.uint8)
+def _middle_tick(shards: Shards, clip: int) -> int:
+    """A tick with a frame, and with a second of audio around it."""
+    ticks = middles(shards.index[clip])
+    return ticks[len(ticks) // 2]

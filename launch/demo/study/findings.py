@@ -8,20 +8,23 @@ is no interval), and is "not here" otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from avc.evaluation.localization import Localization
-from avc.evaluation.shortcut import Audit, Grid
+import numpy as np
+from numpy.typing import NDArray
+
+from avc.evaluation.shortcut import Audit, Grid, Probe
 from launch.demo.study.estimates import Estimate, Verdict, over_seeds, worst
-from launch.demo.study.runs import Measured
+from launch.demo.study.runs import RUNS, Measured
 
 Direction = Literal["im_im", "im_aud", "aud_im", "aud_aud"]
 Measurements = Mapping[str, Sequence[Measured]]  # by the key of a run, in the order of the seeds
 Audits = Mapping[tuple[str, Grid], Audit]  # by the kind of shards, and the rule
 
 CROSS: tuple[Direction, ...] = ("im_aud", "aud_im")
+WITHIN: tuple[Direction, ...] = ("im_im", "aud_aud")
 DIRECTIONS: tuple[Direction, ...] = ("im_im", *CROSS, "aud_aud")
 L3_ROWS = ("L3-Net", "L3-Net + CCA")
 
@@ -37,25 +40,49 @@ class Finding:
     verdict: Verdict
 
 
-def ndcg(measured: Measured, row: str, direction: Direction) -> float:
-    """Mean nDCG@30 of a row of a run's retrieval. CCA's row names how many components it had, where not 128."""
-    names = [own.name for own in measured.retrieval]
-    wanted = next(own for own in measured.retrieval if own.name == row or own.name.startswith(f"{row} ("))
-    score = getattr(wanted, direction)
-    assert score is not None, (row, direction, names)
-    return float(score.mean)
-
-
 def findings(measured: Measurements, audits: Audits) -> tuple[Finding, ...]:
-    """Every claim of the paper that the runs at hand can judge: all of RUNS, or all but AVE+MF."""
-    judged = [
-        *_correspondence(measured),
-        *_retrieval(measured),
-        *_localization([found for own in measured["avol"] if (found := own.localization) is not None]),
-        *_ablation(measured),
-        *_audited(audits),
+    """Every claim of the paper, judged by all of RUNS."""
+    parts = (_accuracies(measured), _retrieval(measured), _localization(measured), _ablation(measured), _audits(audits))
+    return tuple(finding for part in parts for finding in part)
+
+
+def retrieval(measured: Measurements) -> dict[str, tuple[Estimate, ...]]:
+    """nDCG@30 over seeds in each of DIRECTIONS, by the name of the features: random, then the networks' own."""
+    rows = {name: ("l3", name) for name in ("random", *L3_ROWS)}
+    for run in RUNS[1:]:
+        if scores := measured[run.key][0].retrieval:
+            rows[run.name] = (run.key, scores[0].name)
+    return {name: tuple(over_seeds(_ndcg(measured, *row, to)) for to in DIRECTIONS) for name, row in rows.items()}
+
+
+def _ndcg(measured: Measurements, run: str, row: str, direction: Direction) -> NDArray[np.float64]:
+    """Mean nDCG@30 of each seed. CCA's row names how many components it had, where not 128."""
+    rows = [
+        next(features for features in seed.retrieval if features.name == row or features.name.startswith(f"{row} ("))
+        for seed in measured[run]
     ]
-    return tuple(judged)
+    return np.array([getattr(features, direction).mean for features in rows])
+
+
+def _accuracy(measured: Measurements, run: str) -> NDArray[np.float64]:
+    return np.array([seed.accuracy for seed in measured[run]])
+
+
+def _judged(
+    claim: str,
+    estimates: Mapping[str, Estimate],
+    *,
+    published: str,
+    asked: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    beside: str = "",
+    percent: bool = False,
+) -> Finding:
+    """A claim that every estimate lies between `low` and `high`: the worst of them decides."""
+    words = "; ".join(f"{name} {each.text(percent=percent, sign=True)}" for name, each in estimates.items())
+    verdict = worst(each.within(low, high) for each in estimates.values())
+    return Finding(claim, published, asked, measured=beside + words, verdict=verdict)
 
 
 # Claim, the paper's figures, the run that is compared with another, and by how much it must be better at least.
@@ -67,7 +94,7 @@ _ACCURACIES = (
         -0.02,
     ),
     (
-        "Nor does localising: AVOL-Net tells pairs apart as well as AVE-Net.",
+        "Nor does localizing: AVOL-Net tells pairs apart as well as AVE-Net.",
         "the same accuracy",
         ("avol", "ave"),
         -0.02,
@@ -81,92 +108,85 @@ _ACCURACIES = (
 )
 
 
-def _correspondence(measured: Measurements) -> Iterable[Finding]:
-    for claim, published, keys, least in _ACCURACIES:
-        if not all(key in measured for key in keys):
-            continue
-        own, other = (measured[key] for key in keys)
-        difference = over_seeds(a.accuracy - b.accuracy for a, b in zip(own, other, strict=True))
-        means = " and ".join(over_seeds(one.accuracy for one in each).text(percent=True) for each in (own, other))
-        yield Finding(
-            claim=claim,
+def _accuracies(measured: Measurements) -> Iterator[Finding]:
+    for claim, published, runs, least in _ACCURACIES:
+        better, worse = (_accuracy(measured, run) for run in runs)
+        yield _judged(
+            claim,
+            {"difference": over_seeds(better - worse)},
             published=published,
             asked=f"a difference of at least {100 * least:+.0f} points" if least else "a difference above 0",
-            measured=f"{means}; difference {difference.text(percent=True, sign=True)}",
-            verdict=difference.within(least, math.inf),
+            low=least,
+            beside=f"{over_seeds(better).text(percent=True)} and {over_seeds(worse).text(percent=True)}; ",
+            percent=True,
         )
 
 
-def _retrieval(measured: Measurements) -> Iterable[Finding]:
-    """Everything in both directions across modalities, and the worse of the two decides."""
-    l3, ave = measured["l3"], measured["ave"]
+def _retrieval(measured: Measurements) -> Iterator[Finding]:
+    """Everything in both directions across modalities."""
 
-    def each(
-        figure: Callable[[Measured, Measured, Direction], float], directions: Sequence[Direction]
-    ) -> list[Estimate]:
-        return [over_seeds(figure(a, b, one) for a, b in zip(l3, ave, strict=True)) for one in directions]
+    def scores(row: str, direction: Direction) -> NDArray[np.float64]:
+        return _ndcg(measured, "ave" if row == "AVE-Net" else "l3", row, direction)
 
-    def words(estimates: Sequence[Estimate], directions: Sequence[Direction] = CROSS) -> str:
-        named = zip(directions, estimates, strict=True)
-        return "; ".join(f"{_name(direction)} {one.text(sign=True)}" for direction, one in named)
+    def ahead(better: str, worse: str, directions: Sequence[Direction] = CROSS, label: str = "") -> dict[str, Estimate]:
+        return {label + _name(to): over_seeds(scores(better, to) - scores(worse, to)) for to in directions}
 
-    ahead = each(lambda a, b, to: ndcg(b, "AVE-Net", to) - ndcg(a, "L3-Net", to), CROSS)
-    yield Finding(
-        claim="AVE-Net's pictures and sounds lie in one space: cross-modal nDCG@30, AVE-Net above L3-Net.",
+    yield _judged(
+        "AVE-Net's images and audio lie in one space: cross-modal nDCG@30, AVE-Net above L3-Net.",
+        ahead("AVE-Net", "L3-Net"),
         published="im-aud .561 and .418, aud-im .587 and .385",
         asked="at least +0.15",
-        measured=words(ahead),
-        verdict=worst(one.within(0.15, math.inf) for one in ahead),
+        low=0.15,
     )
-    chance = each(lambda a, _, to: ndcg(a, "L3-Net", to) - ndcg(a, "random", to), CROSS)
-    yield Finding(
-        claim="Across modalities L3-Net's own features are no better than chance: L3-Net less the random row.",
+    yield _judged(
+        "Across modalities L3-Net's own features are no better than chance: L3-Net less the random row.",
+        ahead("L3-Net", "random"),
         published="im-aud .418 and .407, aud-im .385 and .407",
         asked="within 0.05 of 0",
-        measured=words(chance),
-        verdict=worst(one.within(-0.05, 0.05) for one in chance),
+        low=-0.05,
+        high=0.05,
     )
-    over_l3 = each(lambda a, _, to: ndcg(a, L3_ROWS[1], to) - ndcg(a, L3_ROWS[0], to), CROSS)
-    under_ave = each(lambda a, b, to: ndcg(b, "AVE-Net", to) - ndcg(a, L3_ROWS[1], to), CROSS)
-    yield Finding(
-        claim="CCA brings L3-Net's modalities together, but not as far as AVE-Net does.",
+    yield _judged(
+        "CCA brings L3-Net's modalities together, but not as far as AVE-Net does.",
+        ahead("L3-Net + CCA", "L3-Net", label="CCA less L3-Net: ")
+        | ahead("AVE-Net", "L3-Net + CCA", label="AVE-Net less CCA: "),
         published="L3-Net .418 and .385, with CCA .531 and .560, AVE-Net .561 and .587",
         asked="L3-Net below L3-Net + CCA below AVE-Net",
-        measured=f"CCA less L3-Net: {words(over_l3)}; AVE-Net less CCA: {words(under_ave)}",
-        verdict=worst(one.within(0.0, math.inf) for one in (*over_l3, *under_ave)),
+        low=0.0,
     )
-    within: tuple[Direction, ...] = ("im_im", "aud_aud")
-    own = each(lambda a, b, to: ndcg(b, "AVE-Net", to) - ndcg(a, "L3-Net", to), within)
-    yield Finding(
-        claim="Within a modality AVE-Net is better as well: nDCG@30, AVE-Net above L3-Net.",
+    yield _judged(
+        "Within a modality AVE-Net is better as well: nDCG@30, AVE-Net above L3-Net.",
+        ahead("AVE-Net", "L3-Net", WITHIN),
         published="im-im .604 and .567, aud-aud .665 and .653",
         asked="above 0",
-        measured=words(own, within),
-        verdict=worst(one.within(0.0, math.inf) for one in own),
+        low=0.0,
     )
 
 
-def _localization(found: Sequence[Localization]) -> Iterable[Finding]:
-    two = [one.with_silent_object for one in found if one.with_silent_object is not None]
-    cases = {"all frames": [one.all for one in found]} | ({"with a silent object": two} if two else {})
+def _localization(measured: Measurements) -> Iterator[Finding]:
+    seeds = [seed.localization for seed in measured["avol"] if seed.localization is not None]
+    cases = {
+        "all frames": [seed.all for seed in seeds],
+        "with a silent object": [seed.with_silent_object for seed in seeds if seed.with_silent_object is not None],
+    }
+    cases = {case: hits for case, hits in cases.items() if hits}
     yield Finding(
-        claim="AVOL-Net's map finds what sounds: its maximum in the object's box, above the picture's centre.",
+        claim="AVOL-Net's map finds what sounds: its maximum in the object's box, above the image's center.",
         published="81.7 % and 57.2 %",
         asked="at least +25 points, also where a silent object of another kind is in view",
         measured="; ".join(
-            f"{case} {over_seeds(one.maximum for one in hits).text(percent=True)}, "
-            f"centre {over_seeds(one.centre for one in hits).text(percent=True)}"
+            f"{case} {over_seeds(seed.maximum for seed in hits).text(percent=True)}, "
+            f"center {over_seeds(seed.centre for seed in hits).text(percent=True)}"
             for case, hits in cases.items()
         ),
         verdict=worst(
-            over_seeds(one.maximum - one.centre for one in hits).within(0.25, math.inf) for hits in cases.values()
+            over_seeds(seed.maximum - seed.centre for seed in hits).within(0.25, math.inf) for hits in cases.values()
         ),
     )
-    for number, sound in enumerate(one.sound for one in found[0].sanity):
-        falls = over_seeds(one.sanity[number].falls for one in found)
-        area = over_seeds(one.sanity[number].auc for one in found)
+    for wrong in zip(*(seed.sanity for seed in seeds), strict=True):
+        falls, area = over_seeds(seed.falls for seed in wrong), over_seeds(seed.auc for seed in wrong)
         yield Finding(
-            claim=f"The map falls silent under a wrong sound: {sound}.",
+            claim=f"The map falls silent under a wrong sound: {wrong[0].sound}.",
             published="asked of such networks in arXiv 2410.01020",
             asked="the maximum falls for at least 85 % of the frames",
             measured=f"falls for {falls.text(percent=True)}; one threshold for all frames has AUC {area.text()}",
@@ -174,64 +194,56 @@ def _localization(found: Sequence[Localization]) -> Iterable[Finding]:
         )
 
 
-def _ablation(measured: Measurements) -> Iterable[Finding]:
-    pairs = list(zip(measured["free"], measured["frame"], strict=True))
-    gain = over_seeds(free.accuracy - frame.accuracy for free, frame in pairs)
-    free, frame = (over_seeds(own.accuracy for own in measured[key]) for key in ("free", "frame"))
-    yield Finding(
-        claim="Negatives off the grid give themselves away: AVE-Net's accuracy under that rule is falsely higher.",
+def _ablation(measured: Measurements) -> Iterator[Finding]:
+    free, frame = _accuracy(measured, "free"), _accuracy(measured, "frame")
+    yield _judged(
+        "Negatives off the grid give themselves away: AVE-Net's accuracy under that rule is falsely higher.",
+        {"difference": over_seeds(free - frame)},
         published="87.6 % and 81.9 %",
         asked="at least +5 points",
-        measured=f"{free.text(percent=True)} and {frame.text(percent=True)}; "
-        f"difference {gain.text(percent=True, sign=True)}",
-        verdict=gain.within(0.05, math.inf),
+        low=0.05,
+        beside=f"{over_seeds(free).text(percent=True)} and {over_seeds(frame).text(percent=True)}; ",
+        percent=True,
     )
-    losses = [over_seeds(ndcg(a, "AVE-Net", to) - ndcg(b, "AVE-Net", to) for a, b in pairs) for to in CROSS]
-    yield Finding(
-        claim="And what it has learnt is worth less: its cross-modal nDCG@30 is no higher.",
+    yield _judged(
+        "And what it has learnt is worth less: its cross-modal nDCG@30 is no higher.",
+        {
+            _name(to): over_seeds(_ndcg(measured, "free", "AVE-Net", to) - _ndcg(measured, "frame", "AVE-Net", to))
+            for to in CROSS
+        },
         published="1 to 2 % worse",
         asked="at most 0",
-        measured="; ".join(f"{_name(to)} {one.text(sign=True)}" for to, one in zip(CROSS, losses, strict=True)),
-        verdict=worst(one.within(-math.inf, 0.0) for one in losses),
+        high=0.0,
     )
 
 
-def _audited(audits: Audits) -> Iterable[Finding]:
-    def heard(grid: Grid) -> Estimate:
-        sound = next(one for one in audits["ticking", grid].probes if one.modality == "sound")
-        return Estimate(sound.accuracy, sound.interval_95)
-
+def _audits(audits: Audits) -> Iterator[Finding]:
     cases: tuple[tuple[Grid, str, str, float, float], ...] = (
-        (
-            "free",
-            "With an artefact planted, negatives off the grid are told by the sound alone.",
-            "90 %",
-            0.9,
-            1.0,
-        ),
-        ("frame", "On the grid the same artefact gives nothing away.", "50 ± 3 %", 0.47, 0.53),
+        ("free", "With an artifact planted, negatives off the grid are told by the sound alone.", "90 %", 0.9, 1.0),
+        ("frame", "On the grid the same artifact gives nothing away.", "50 ± 3 %", 0.47, 0.53),
     )
     for grid, claim, asked, low, high in cases:
+        sound = _estimate(next(probe for probe in audits["ticking", grid].probes if probe.modality == "sound"))
         yield Finding(
             claim=claim,
-            published="an artefact of coding is suspected, and not probed",
+            published="an artifact of coding is suspected, and not probed",
             asked=f"a probe of the sound alone reads {'at least ' if high == 1 else ''}{asked}",
-            measured=f"{heard(grid).text(percent=True)}. {audits['ticking', grid].verdict}",
-            verdict=heard(grid).within(low, high),
+            measured=f"{sound.text(percent=True)}. {audits['ticking', grid].verdict}",
+            verdict=sound.within(low, high),
         )
     plain = audits["plain", "frame"]
+    blind = all(probe.interval_95[0] <= 0.5 <= probe.interval_95[1] for probe in plain.probes)
     yield Finding(
-        claim="Without an artefact, neither modality alone tells positives from negatives on the grid.",
+        claim="Without an artifact, neither modality alone tells positives from negatives on the grid.",
         published="–",
-        asked="both probes read 50 % inside their intervals, and the laws are equal",
-        measured="; ".join(
-            f"{one.modality} alone {Estimate(one.accuracy, one.interval_95).text(percent=True)}" for one in plain.probes
-        ),
-        verdict="agrees"
-        if all(law.same for law in plain.laws)
-        and all(one.interval_95[0] <= 0.5 <= one.interval_95[1] for one in plain.probes)
-        else "not here",
+        asked="both probes read 50 % inside their intervals, and the distributions of times are equal",
+        measured="; ".join(f"{probe.modality} alone {_estimate(probe).text(percent=True)}" for probe in plain.probes),
+        verdict="agrees" if blind and all(law.same for law in plain.laws) else "not here",
     )
+
+
+def _estimate(probe: Probe) -> Estimate:
+    return Estimate(probe.accuracy, probe.interval_95)
 
 
 def _name(direction: Direction) -> str:

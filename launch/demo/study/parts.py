@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from launch.report.results import write_json
+
 T = TypeVar("T")
 
 
@@ -18,20 +20,17 @@ def once(file: Path, kind: type[T], made_of: Mapping[str, Any], make: Callable[[
     made_of: plain values that decide the result. Raises ValueError where the file was made of others.
     """
     values = TypeAdapter(kind)
-    asked = json.loads(json.dumps(made_of))
-    if file.is_file():
-        known = json.loads(file.read_text(encoding="utf-8"))
-        if known["made_of"] != asked:
-            differing = sorted(name for name in asked if known["made_of"].get(name) != asked[name])
+    made_of = json.loads(json.dumps(made_of))
+    if not file.is_file():
+        result = make()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"made_of": made_of, "result": values.dump_python(result, mode="json")})
+        return result
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    for name, value in made_of.items():
+        if stored["made_of"].get(name) != value:
             raise ValueError(
-                f"{file} was measured with another {differing[0]}: give the settings that it was begun with, or "
-                "another --folder"
+                f"{file} was measured with another {name}: give the settings that it was begun with, or another "
+                "--folder"
             )
-        return values.validate_python(known["result"])
-    result = make()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(".aside")
-    content = {"made_of": asked, "result": values.dump_python(result, mode="json")}
-    aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    aside.replace(file)
-    return result
+    return values.validate_python(stored["result"])

@@ -61,4 +61,4 @@ def _clutter(rng: Generator, width: int, height: int) -> Ground:
     return ground
 
 
-GROUNDS: tuple[Callable[[Generator, int, int], Ground], ...] = (_gradient, _clouds, _stripes, _clutter)
+BACKGROUNDS: tuple[Callable[[Generator, int, int], Ground], ...] = (_gradient, _clouds, _stripes, _clutter)

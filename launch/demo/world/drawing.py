@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Plane = NDArray[np.floating[Any]]
-Colour = tuple[float, float, float]  # red, green, blue in [0, 1]
+Color = tuple[float, float, float]  # red, green, blue in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,13 @@ class Canvas:
         self.pixel = 2 / pixels
         self.rgba = np.zeros((pixels, pixels, 4), np.float32)
 
-    def paint(self, shape: Plane, color: Colour, *, opacity: float = 1.0) -> None:
+    def paint(self, shape: Plane, color: Color, *, opacity: float = 1.0) -> None:
         """Lay a color over the pixels inside the shape, in part over those that its edge cuts."""
         cover = np.clip(0.5 - shape / self.pixel, 0, 1)[..., None] * np.float32(opacity)
         self.rgba *= 1 - cover
         self.rgba += cover * np.array([*color, 1], np.float32)
 
-    def outlined(self, shape: Plane, color: Colour, *, edge: Colour, width: float = 0.07) -> None:
+    def outlined(self, shape: Plane, color: Color, *, edge: Color, width: float = 0.07) -> None:
         """Paint the shape with a darker rim inside its edge."""
         self.paint(shape, edge)
         self.paint(shape + width, color)
@@ -115,7 +115,7 @@ class Canvas:
         self.rgba[..., :3] = np.minimum(self.rgba[..., :3] * light, self.rgba[..., 3:])
 
 
-def mixed(first: Colour, second: Colour, share: float) -> Colour:
+def mixed(first: Color, second: Color, share: float) -> Color:
     """The color that is `share` of the second and the rest of the first."""
     return (
         first[0] + (second[0] - first[0]) * share,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from numpy.random import Generator
 
 from launch.demo.world import sounds, sprites
-from launch.demo.world.drawing import Canvas, Colour
+from launch.demo.world.drawing import Canvas, Color
 from launch.demo.world.sprites import Look
 
 _HUES = {
@@ -39,13 +39,13 @@ class Kind:
     def look(self, rng: Generator) -> Look:
         """The looks of one object of this kind."""
         return Look(
-            main=_colour(rng, str(rng.choice(self.colors))),
-            accent=_colour(rng, str(rng.choice(list(_HUES)))),
+            main=_color(rng, str(rng.choice(self.colors))),
+            accent=_color(rng, str(rng.choice(list(_HUES)))),
             build=float(rng.random()),
         )
 
 
-def _colour(rng: Generator, name: str) -> Colour:
+def _color(rng: Generator, name: str) -> Color:
     hue = (_HUES[name] + rng.uniform(-0.03, 0.03)) % 1
     return colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 0.95), rng.uniform(0.6, 0.95))
 

@@ -1,4 +1,4 @@
-"""What is true of every clip of the world, and the limit that it sets to any listener."""
+"""What is true of every clip of the world, and the limit that it sets to any network."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from launch.demo.world.scene import Box
 
 LABELS = "labels.jsonl"
@@ -14,7 +16,7 @@ LABELS = "labels.jsonl"
 
 @dataclass(frozen=True)
 class Label:
-    """The truth about one clip. Boxes are one per tick of 0.04 s: of the picture that is shown then."""
+    """The truth about one clip. Boxes are one per tick of 0.04 s: of the frame that is shown then."""
 
     file: str  # name of the video file, without folders
     kind: str  # of the object that sounds
@@ -23,10 +25,10 @@ class Label:
     silent_boxes: tuple[Box, ...]
     width: int
     height: int
-    frame_rate: str  # pictures per second, as a fraction
+    frame_rate: str  # frames per second, as a fraction
     seconds: float
     pitch_hz: float
-    level_db: float  # root mean square of the sound, relative to full scale
+    level_db: float  # root mean square of the audio, relative to full scale
     sample_rate_hz: int
 
     @property
@@ -45,21 +47,16 @@ def read_labels(folder: Path) -> dict[str, Label]:
     path = folder / LABELS
     if not path.is_file():
         raise ValueError(f"{folder} holds no {LABELS}: it is not a rendered world")
-    labels = {}
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        row["boxes"] = tuple(tuple(box) for box in row["boxes"])
-        row["silent_boxes"] = tuple(tuple(box) for box in row["silent_boxes"])
-        labels[row["file"]] = Label(**row)
-    return labels
+    read = TypeAdapter(Label).validate_json
+    return {label.file: label for label in map(read, path.read_text().splitlines())}
 
 
 def ceiling(negatives: Iterable[tuple[str, str]], labels: Mapping[str, Label]) -> float:
     """The best accuracy that anyone can reach at telling these negatives from as many positives.
 
     Each negative is (file name of the frame's clip, file name of the sound's clip). Given its kind, nothing about how
-    an object looks tells anything about how it sounds: size, color, movement and place are drawn apart from pitch,
-    rhythm and level, and no movement keeps time with a sound. A silent object follows the same law as a sounding one.
+    an object looks tells anything about how it sounds: size, color, movement and position are drawn apart from pitch,
+    rhythm and level, and no movement keeps time with a sound. Silent and sounding objects have one distribution.
     So all that a pair reveals is whether the sound's kind is among the kinds in view. In a positive it always is. If it
     is not, the pair is surely a negative. If it is, 'corresponds' is the better guess: with as many positives as
     negatives, k kinds and v of them in view, a positive has that sound with probability 1/v and a negative with 1/k.

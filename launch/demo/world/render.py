@@ -7,18 +7,20 @@ import math
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.random import Generator, Philox
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from launch.demo.world.kinds import KINDS
 from launch.demo.world.labels import LABELS, Label, read_labels, write_labels
-from launch.demo.world.scene import Box, Picture, Scene, staged
-from launch.demo.world.sounds import clicks, voiced
+from launch.demo.world.scene import Box, Image, Scene, stage
+from launch.demo.world.sounds import clicks, synthesize
 from launch.demo.world.video import write_video
 from shards.atomic import PART, written_aside
 from shards.format import TICKS_PER_SECOND
@@ -32,90 +34,68 @@ SHORTEST_SECONDS = 1.2  # a whole second of sound around a frame, and something 
 VIDEOS = "videos"
 WORLD = "world.json"
 
-# Streams of random numbers: what is seen and what is heard come from different ones, so that given the kinds the
-# picture tells nothing about the sound.
-_SIGHT, _SOUND, _KINDS, _RATES, _FILES = range(5)
+# Streams of random numbers: image and audio come from different ones, so that given the kinds the image tells nothing
+# about the audio.
+_IMAGE, _AUDIO, _KINDS, _RATES, _FILES = range(5)
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class World:
-    """What decides every byte of a world."""
+    """What decides every byte of a world. Raises ValueError for numbers that make none."""
 
-    clips: int
-    seed: int
-    seconds: float
-    silent_share: float  # of the clips show a silent object of another kind as well
-    kinds: int  # the first so many of KINDS
-    ticking: bool = False  # a faint click at every multiple of 0.04 s, which gives away what is sampled off that grid
+    clips: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    seconds: float = Field(ge=SHORTEST_SECONDS)
+    silent_share: float = Field(default=0.25, ge=0, le=1)  # of the clips show a silent object of another kind as well
+    kinds: int = Field(default=len(KINDS), ge=2, le=len(KINDS))  # the first so many of KINDS
+    # A faint click at every multiple of 0.04 s gives away what is sampled off that grid (Objects that Sound, 3.3).
+    ticking: bool = False
     version: int = 1  # of the renderer: worlds of different versions differ
 
 
 def render(
-    folder: Path,
-    *,
-    clips: int,
-    seed: int,
-    seconds: float,
-    workers: int,
-    silent_share: float = 0.25,
-    kinds: int = len(KINDS),
-    ticking: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    folder: Path, world: World, *, workers: int, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Label]:
     """Render a world into `folder` and return its labels by file name.
 
     The folder then holds `videos/clip-00000.mp4` and so on, `labels.jsonl` and, written last, `world.json`. A folder
-    that holds the same world already is left as it is; another or an unfinished one is rendered anew. `ticking` plants
-    an artefact of the kind of which Objects that Sound 3.3 warns. `progress`, if given, is called with the number of
-    clips done and the number of all. Raises ValueError for numbers that make no world and for a folder with foreign
+    that holds the same world already is left as it is; another or an unfinished one is rendered anew. `progress`, if
+    given, is called with the number of clips done and the number of all. Raises ValueError for a folder with foreign
     files in it.
     """
-    world = World(clips=clips, seed=seed, seconds=seconds, silent_share=silent_share, kinds=kinds, ticking=ticking)
-    _check(world, workers)
-    description = {**asdict(world), "kinds": list(KINDS)[:kinds], "frame_rates": [str(rate) for rate in FRAME_RATES]}
-    marker = folder / WORLD
-    if held_in(folder) == description:
+    if stored_world(folder) == description(world):
         return read_labels(folder)
-    _cleared(folder)
+    _clear(folder)
     labels = []
     for label in _rendered(world, folder / VIDEOS, workers):
         labels.append(label)
         if progress is not None:
-            progress(len(labels), clips)
+            progress(len(labels), world.clips)
     write_labels(folder, labels)
-    with written_aside(marker) as file:
-        file.write((json.dumps(description, indent=1) + "\n").encode())
+    with written_aside(folder / WORLD) as file:
+        file.write((json.dumps(description(world), indent=1) + "\n").encode())
     return {label.file: label for label in labels}
 
 
-def held_in(folder: Path) -> dict[str, Any] | None:
-    """What decided the finished world in a folder: the fields of `World`, kinds by their names; None without one."""
+def description(world: World) -> dict[str, Any]:
+    """The content of `world.json`: the fields of the world, kinds by their names, and the frame rates."""
+    kinds = list(KINDS)[: world.kinds]
+    return {**asdict(world), "kinds": kinds, "frame_rates": [str(rate) for rate in FRAME_RATES]}
+
+
+def stored_world(folder: Path) -> dict[str, Any] | None:
+    """The description of the finished world in a folder; None without one."""
     try:
-        held = json.loads((folder / WORLD).read_text(encoding="utf-8"))
+        stored = json.loads((folder / WORLD).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    return held if isinstance(held, dict) else None
+    return stored if isinstance(stored, dict) else None
 
 
-def _check(world: World, workers: int) -> None:
-    if world.clips < 1:
-        raise ValueError(f"clips={world.clips}: a world needs at least one")
-    if world.seed < 0:
-        raise ValueError(f"seed={world.seed}: a seed is zero or more")
-    if not world.seconds >= SHORTEST_SECONDS:
-        raise ValueError(f"seconds={world.seconds}: a clip needs at least {SHORTEST_SECONDS} s")
-    if not 0 <= world.silent_share <= 1:
-        raise ValueError(f"silent_share={world.silent_share}: a share lies between 0 and 1")
-    if not 2 <= world.kinds <= len(KINDS):
-        raise ValueError(f"kinds={world.kinds}: a world has 2 to {len(KINDS)} kinds")
-    if workers < 1:
-        raise ValueError(f"workers={workers}: rendering needs at least one process")
-
-
-def _cleared(folder: Path) -> None:
-    """Make buffers for a world without removing anything that is not one."""
+def _clear(folder: Path) -> None:
+    """Make way for a world without removing anything that is not one."""
     videos = folder / VIDEOS
     ours = [folder / WORLD, folder / f"{WORLD}{PART}", folder / LABELS, videos, *videos.glob("clip-*")]
     foreign = sorted({*folder.glob("*"), *videos.glob("*")} - set(ours))
@@ -139,13 +119,13 @@ def _rendered(world: World, videos: Path, workers: int) -> Iterator[Label]:
 
 def cast(world: World, number: int) -> tuple[str, str | None, Scene]:
     """Kind of clip `number`'s sounding object, of its silent one where there is one, and the scene that they are in."""
-    sight = _stream(world.seed, _SIGHT, number)
+    rng = _stream(world.seed, _IMAGE, number)
     kinds = tuple(KINDS)[: world.kinds]
     kind = _dealt(kinds, world.seed, _KINDS, number)
-    if sight.random() >= world.silent_share:
-        return kind, None, staged(sight, (kind,))
-    silent_kind = str(sight.choice([other for other in kinds if other != kind]))
-    return kind, silent_kind, staged(sight, (kind, silent_kind))
+    if rng.random() >= world.silent_share:
+        return kind, None, stage(rng, (kind,))
+    silent_kind = str(rng.choice([other for other in kinds if other != kind]))
+    return kind, silent_kind, stage(rng, (kind, silent_kind))
 
 
 def _render_clip(job: tuple[World, int, Path]) -> Label:
@@ -155,15 +135,15 @@ def _render_clip(job: tuple[World, int, Path]) -> Label:
     frame_rate = _dealt(FRAME_RATES, world.seed, _RATES, number)
     file = f"clip-{number:05d}.{_dealt(CONTAINERS, world.seed, _FILES, number)}"
 
-    sound = _stream(world.seed, _SOUND, number)
+    rng = _stream(world.seed, _AUDIO, number)
     low, high = KINDS[kind].pitch_hz
-    pitch_hz = low * (high / low) ** sound.random()
-    sample_rate_hz = int(sound.choice(SAMPLE_RATES_HZ))
-    wave = voiced(
+    pitch_hz = low * (high / low) ** rng.random()
+    sample_rate_hz = int(rng.choice(SAMPLE_RATES_HZ))
+    wave = synthesize(
         KINDS[kind].voice,
-        sound,
+        rng,
         pitch_hz=pitch_hz,
-        level_db=sound.uniform(*LEVELS_DB),
+        level_db=rng.uniform(*LEVELS_DB),
         seconds=world.seconds,
         sample_rate_hz=sample_rate_hz,
     )
@@ -171,18 +151,18 @@ def _render_clip(job: tuple[World, int, Path]) -> Label:
         wave += clicks(seconds=world.seconds, sample_rate_hz=sample_rate_hz)
     shown: list[list[Box]] = []
 
-    def pictures() -> Iterator[Picture]:
+    def frames() -> Iterator[Image]:
         for index in range(math.ceil(world.seconds * frame_rate)):
-            picture, boxes = scene.frame(float(index / frame_rate))
+            image, boxes = scene.frame(float(index / frame_rate))
             shown.append(boxes)
-            yield picture
+            yield image
 
     write_video(
         videos / file,
-        pictures(),
+        frames(),
         frame_rate=frame_rate,
         size=(scene.width, scene.height),
-        sound=wave,
+        audio=wave,
         sample_rate_hz=sample_rate_hz,
     )
     ticks = math.ceil(len(shown) / frame_rate * TICKS_PER_SECOND)
@@ -209,5 +189,5 @@ def _stream(seed: int, stream: int, number: int) -> Generator:
 
 def _dealt(items: Sequence[T], seed: int, stream: int, number: int) -> T:
     """Item of clip `number` when the items are dealt out like shuffled decks, one after another."""
-    deck, place = divmod(number, len(items))
-    return items[int(_stream(seed, stream, deck).permutation(len(items))[place])]
+    deck, position = divmod(number, len(items))
+    return items[int(_stream(seed, stream, deck).permutation(len(items))[position])]

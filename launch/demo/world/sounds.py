@@ -1,7 +1,7 @@
 """How each kind of object sounds: one function a kind, from a pitch and a generator to a waveform.
 
-Every voice is heard in every row_range of a second: what repeats does so at least twice a second. Rhythm, tuning and
-timbre come from the generator, so two objects of a kind at one pitch still differ.
+No voice is silent for a second: what repeats does so at least twice a second. Rhythm, tuning and timbre come from the
+generator, so two objects of a kind at one pitch still differ.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def drum(rng: Generator, time: Wave, pitch: float) -> Wave:
     """Thumps that fall in pitch, with the slap of the stick."""
     now = _first(time, 0.4)
     thump = np.sin(TURN * pitch * (now + 0.04 * (1 - np.exp(-now / 0.03)))) * np.exp(-now / 0.09)
-    slap = _noise(rng, now, centre=1500, octaves=1.5) * np.exp(-now / 0.02)
+    slap = _noise(rng, now, center=1500, octaves=1.5) * np.exp(-now / 0.02)
     return _repeated(rng, time, [thump + rng.uniform(0.15, 0.5) * slap], period=rng.uniform(0.16, 0.36))
 
 
@@ -66,13 +66,13 @@ def motor(rng: Generator, time: Wave, pitch: float) -> Wave:
     """A low rough buzz with the beat of its strokes."""
     buzz = _harmonics(pitch * time, 1 / np.arange(1, 25) ** rng.uniform(0.5, 0.9))
     beat = 1 + rng.uniform(0.5, 0.9) * np.sin(TURN * pitch * time / 4)
-    return buzz * beat + 0.2 * _noise(rng, time, centre=8 * pitch, octaves=1.5)
+    return buzz * beat + 0.2 * _noise(rng, time, center=8 * pitch, octaves=1.5)
 
 
 def waterfall(rng: Generator, time: Wave, pitch: float) -> Wave:
     """A steady broad rush."""
     swell = 1 + 0.15 * np.sin(TURN * (rng.uniform(0.4, 1.2) * time + rng.random()))
-    return _noise(rng, time, centre=pitch, octaves=rng.uniform(1.6, 2.4)) * swell
+    return _noise(rng, time, center=pitch, octaves=rng.uniform(1.6, 2.4)) * swell
 
 
 def clock(rng: Generator, time: Wave, pitch: float) -> Wave:
@@ -122,10 +122,10 @@ def robot(rng: Generator, time: Wave, pitch: float) -> Wave:
 def fan(rng: Generator, time: Wave, pitch: float) -> Wave:
     """Air chopped by blades."""
     chop = (0.55 + 0.45 * np.sin(TURN * (rng.uniform(10, 19) * time + rng.random()))) ** 3
-    return _noise(rng, time, centre=pitch, octaves=rng.uniform(1.0, 1.6)) * chop
+    return _noise(rng, time, center=pitch, octaves=rng.uniform(1.0, 1.6)) * chop
 
 
-def voiced(
+def synthesize(
     voice: Voice, rng: Generator, *, pitch_hz: float, level_db: float, seconds: float, sample_rate_hz: int
 ) -> NDArray[np.float32]:
     """The object's sound over faint noise, float32 [samples] in (-1, 1).
@@ -136,7 +136,7 @@ def voiced(
     time = np.arange(round(seconds * sample_rate_hz)) / sample_rate_hz
     wave = voice(rng, time, pitch_hz)
     wave /= math.sqrt(float(np.mean(wave**2)))
-    hiss = _noise(rng, time, centre=rng.uniform(200, 4000), octaves=rng.uniform(2, 4))
+    hiss = _noise(rng, time, center=rng.uniform(200, 4000), octaves=rng.uniform(2, 4))
     wave += hiss * 10 ** (-rng.uniform(14, 30) / 20)
     return (wave * min(10 ** (level_db / 20), 0.9 / float(np.abs(wave).max()))).astype(np.float32)
 
@@ -176,11 +176,11 @@ def _harmonics(phase: Wave, weights: Sequence[float] | Wave) -> Wave:
     return np.interp(phase % 1, turn, table)
 
 
-def _noise(rng: Generator, time: Wave, *, centre: float, octaves: float) -> Wave:
+def _noise(rng: Generator, time: Wave, *, center: float, octaves: float) -> Wave:
     """Noise of unit strength whose spectrum is a bell on the octave scale."""
     size = 1 << (time.size - 1).bit_length()
     frequencies = np.fft.rfftfreq(size, time[1])
     frequencies[0] = frequencies[1]
-    shape = np.exp(-0.5 * (np.log2(frequencies / centre) / octaves) ** 2)
+    shape = np.exp(-0.5 * (np.log2(frequencies / center) / octaves) ** 2)
     noise: Wave = np.fft.irfft(np.fft.rfft(rng.standard_normal(size)) * shape)[: time.size]
     return noise / math.sqrt(float(np.mean(noise**2)))

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from launch.demo.world.drawing import Canvas, Colour, mixed
+from launch.demo.world.drawing import Canvas, Color, mixed
 
-BLACK: Colour = (0.06, 0.06, 0.08)
-WHITE: Colour = (0.97, 0.96, 0.92)
-STEEL: Colour = (0.62, 0.64, 0.68)
-WOOD: Colour = (0.45, 0.3, 0.18)
+BLACK: Color = (0.06, 0.06, 0.08)
+WHITE: Color = (0.97, 0.96, 0.92)
+STEEL: Color = (0.62, 0.64, 0.68)
+WOOD: Color = (0.45, 0.3, 0.18)
 TURN = 2 * math.pi
 
 
@@ -23,12 +23,12 @@ TURN = 2 * math.pi
 class Look:
     """What two objects of one kind differ in, besides size and place."""
 
-    main: Colour
-    accent: Colour
+    main: Color
+    accent: Color
     build: float  # in [0, 1]: slim to stout, few parts to many
 
     @property
-    def edge(self) -> Colour:
+    def edge(self) -> Color:
         return mixed(self.main, BLACK, 0.65)
 
     def count(self, fewest: int, most: int) -> int:

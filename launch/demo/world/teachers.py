@@ -1,10 +1,10 @@
-"""Two small networks that know the rendered world's kinds by sight, exported as teachers for SoundNet.
+"""Two small networks that know the rendered world's kinds from its frames, exported as teachers for SoundNet.
 
     avc demo --folder demo-world
     python -m launch.demo.world.teachers demo-world --out demo-world/teachers
     avc teach demo-world/shards --teacher demo-world/teachers/objects.pt2 --teacher demo-world/teachers/scenes.pt2
-    avc train configs/demo_soundnet.yaml data.shards=demo-world/shards run.dir=demo-world/runs/school
-    avc eval agreement demo-world/runs/school
+    avc train configs/demo_soundnet.yaml data.shards=demo-world/shards run.dir=demo-world/runs/soundnet5
+    avc eval agreement demo-world/runs/soundnet5
 
 They stand in for the networks of ImageNet and Places where these are not at hand. `objects` names the kind that sounds,
 `scenes` one of four families of kinds; both learn from frames of the training clips alone. The student never meets a
@@ -46,7 +46,7 @@ FAMILIES = {
     "fan": "air or water",
     "waterfall": "air or water",
 }
-WIDTH, PICTURE, BATCH, RATE = 0.25, 64, 32, 2e-3
+WIDTH, IMAGE_SIZE, BATCH, LEARNING_RATE = 0.25, 64, 32, 2e-3
 
 
 class Teacher(nn.Module):
@@ -57,55 +57,50 @@ class Teacher(nn.Module):
         self.trunk = trunk
         self.classify = nn.Linear(self.trunk.out_channels, classes)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes)."""
-        return self.classify(global_max_pool(self.trunk(pictures)))  # type: ignore[no-any-return]
+        return self.classify(global_max_pool(self.trunk(images)))  # type: ignore[no-any-return]
 
 
-def school(
+def train_teachers(
     folder: Annotated[Path, typer.Argument(help="A folder that `avc demo` made: world and shards are in it.")],
     out: Annotated[Path, typer.Option(help="Folder for objects.pt2 and scenes.pt2.")],
     seed: Annotated[int, typer.Option(min=0, help="Of the teachers.")] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Of their training.")] = 250,
 ) -> None:
-    """Train two small teachers, who share a trunk, on the frames of a rendered world and export them."""
+    """Train two small teachers, which share a trunk, on the frames of a rendered world and export them."""
     shards, labels = Shards(folder / "shards"), read_labels(folder / "world")
-    kinds = np.array([labels[str(shards.info(clip)["name"])].kind for clip in range(len(shards))])
-    taught = {
-        name: np.unique(of, return_inverse=True) for name, of in (("objects", kinds), ("scenes", _families(kinds)))
-    }
-    truths = [truth for _, truth in taught.values()]
+    kinds = [labels[str(shards.info(clip)["name"])].kind for clip in range(len(shards))]
+    classes, targets = {}, {}
+    for name, label in (("objects", kinds), ("scenes", [FAMILIES[kind] for kind in kinds])):
+        classes[name], targets[name] = np.unique(label, return_inverse=True)
     out.mkdir(parents=True, exist_ok=True)
     with progress("training the teachers", unit="steps") as report:
-        teachers = trained(shards, truths, steps=steps, seed=seed, report=report)
-    for (name, (classes, truth)), teacher in zip(taught.items(), teachers, strict=True):
-        right = accuracy(teacher, shards, truth)
+        teachers = fit(shards, list(targets.values()), steps=steps, seed=seed, report=report)
+    for (name, target), teacher in zip(targets.items(), teachers, strict=True):
+        right, names = accuracy(teacher, shards, target), ", ".join(classes[name])
         export(teacher, out / f"{name}.pt2")
-        print(f"{out / name}.pt2: {len(classes)} classes ({', '.join(classes)}), {right:.1%} right on held-out frames")
+        print(f"{out / name}.pt2: {len(classes[name])} classes ({names}), {right:.1%} right on held-out frames")
 
 
-def _families(kinds: NDArray[np.str_]) -> NDArray[np.str_]:
-    return np.array([FAMILIES[kind] for kind in kinds.tolist()])
-
-
-def trained(
-    shards: Shards, truths: Sequence[NDArray[np.int64]], *, steps: int, seed: int, report: Report
+def fit(
+    shards: Shards, targets: Sequence[NDArray[np.int64]], *, steps: int, seed: int, report: Report
 ) -> list[Teacher]:
-    """Teachers that have seen `steps` batches of frames of the training clips; truths: each clip's class, for each."""
+    """Teachers trained on `steps` batches of frames of the training clips; targets: each clip's class, for each."""
     torch.manual_seed(seed)
     trunk = VGG(3, width=WIDTH, stride=True)
-    teachers = [Teacher(trunk, int(truth.max()) + 1) for truth in truths]
-    optimizer = torch.optim.Adam(nn.ModuleList(teachers).parameters(), lr=RATE)
-    draw = np.random.default_rng(seed)
+    teachers = [Teacher(trunk, int(target.max()) + 1) for target in targets]
+    optimizer = torch.optim.Adam(nn.ModuleList(teachers).parameters(), lr=LEARNING_RATE)
+    rng = np.random.default_rng(seed)
     clips = shards.clips("train")
     for step in range(steps):
-        chosen = draw.choice(clips, BATCH)
-        pictures = _frames(shards, chosen, draw.random(BATCH))
-        mirrored = torch.from_numpy(draw.random(BATCH) < 0.5)[:, None, None, None]
-        seen = global_max_pool(trunk(torch.where(mirrored, pictures.flip(3), pictures)))
+        batch = rng.choice(clips, BATCH)
+        images = _images(shards, batch, rng.random(BATCH))
+        mirrored = torch.from_numpy(rng.random(BATCH) < 0.5)[:, None, None, None]
+        features = global_max_pool(trunk(torch.where(mirrored, images.flip(3), images)))
         losses = [
-            F.cross_entropy(teacher.classify(seen), torch.from_numpy(truth[chosen]))
-            for teacher, truth in zip(teachers, truths, strict=True)
+            F.cross_entropy(teacher.classify(features), torch.from_numpy(target[batch]))
+            for teacher, target in zip(teachers, targets, strict=True)
         ]
         optimizer.zero_grad()
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
@@ -115,35 +110,35 @@ def trained(
 
 
 @torch.no_grad()
-def accuracy(teacher: Teacher, shards: Shards, truth: NDArray[np.int64]) -> float:
-    """Share of the validation clips whose middle frame the teacher names rightly."""
+def accuracy(teacher: Teacher, shards: Shards, target: NDArray[np.int64]) -> float:
+    """Share of the validation clips whose middle frame the teacher classifies correctly."""
     clips = shards.clips("validation")
     right = 0
     for part in np.array_split(clips, -(-len(clips) // BATCH)):
-        logits = teacher(_frames(shards, part, np.full(len(part), 0.5)))
-        right += int((logits.argmax(dim=1).numpy() == truth[part]).sum())
+        logits = teacher(_images(shards, part, np.full(len(part), 0.5)))
+        right += int((logits.argmax(dim=1).numpy() == target[part]).sum())
     return right / len(clips)
 
 
 def export(teacher: Teacher, path: Path) -> None:
-    """Write the teacher as a .pt2 program for any number of pictures."""
-    example = torch.zeros(2, 3, PICTURE, PICTURE)
-    shapes = {"pictures": {0: torch.export.Dim("pictures")}}
+    """Write the teacher as a .pt2 program for any number of images."""
+    example = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)
+    shapes = {"images": {0: torch.export.Dim("images")}}
     torch.export.save(torch.export.export(teacher, (example,), dynamic_shapes=shapes), path)
 
 
-def _frames(shards: Shards, clips: NDArray[np.int64], where: NDArray[np.float64]) -> Tensor:
-    """A frame of each clip, `where` from 0, its first, to 1, its last: float32 (N, 3, 64, 64)."""
-    pictures = []
-    for clip, share in zip(clips.tolist(), where.tolist(), strict=True):
+def _images(shards: Shards, clips: NDArray[np.int64], position: NDArray[np.float64]) -> Tensor:
+    """A frame of each clip, `position` from 0, its first, to 1, its last: float32 (N, 3, 64, 64)."""
+    images = []
+    for clip, share in zip(clips.tolist(), position.tolist(), strict=True):
         row = shards.index[clip]
         tick = int(share * int(row["ticks"] - 1)) // int(row["every"]) * int(row["every"])
-        pictures.append(to_teacher(torch.from_numpy(shards.picture(clip, tick))[None], PICTURE))
-    return torch.cat(pictures)
+        images.append(to_teacher(torch.from_numpy(shards.picture(clip, tick))[None], IMAGE_SIZE))
+    return torch.cat(images)
 
 
 if __name__ == "__main__":
     with user_errors("launch.demo.world.teachers"):
         app = typer.Typer(pretty_exceptions_enable=False)
-        app.command()(school)
+        app.command()(train_teachers)
         app()
