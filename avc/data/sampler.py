@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format import HALF_SECOND_SAMPLES, SAMPLES_PER_TICK, centres
+from shards.format import HALF_SECOND_SAMPLES, SAMPLES_PER_TICK, centers_of
 
 Integers = NDArray[np.int64]
 Words = NDArray[np.uint64]
@@ -119,10 +119,7 @@ class PairSampler:
         self.group_name = "a positive and a negative" if source == "independent" else f"blocks of {block} clips"
 
         rows = index[self.clips]
-        spans = [
-            centres(ticks=int(row["ticks"]), sound_from=int(row["sound_from"]), sound_to=int(row["sound_to"]))
-            for row in rows
-        ]
+        spans = [centers_of(row) for row in rows]
         self._first_centre = np.array([span.start for span in spans], dtype=np.int64)
         self._last_centre = np.array([span.stop - 1 for span in spans], dtype=np.int64)
         ends = np.minimum(rows["ticks"].astype(np.int64) * SAMPLES_PER_TICK, rows["sound_to"] + SAMPLES_PER_TICK)

@@ -22,7 +22,7 @@ from avc.embedding import Integers, Report, views_of
 from avc.evaluation.boxes import RASTER, Box, Truth, region
 from avc.inference import Network
 from avc.intervals import clustered_interval
-from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, centres
+from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, centers
 from shards.read import Shards
 
 Map = NDArray[np.float64]
@@ -235,7 +235,7 @@ def _middle(shards: Shards, clip: int) -> int:
     """The tick nearest to the clip's middle that has a picture and a second of sound around it."""
     row = shards.index[clip]
     ticks, every = int(row["ticks"]), int(row["every"])
-    usable = centres(ticks=ticks, sound_from=int(row["sound_from"]), sound_to=int(row["sound_to"]))
+    usable = centers(ticks=ticks, sound_from=int(row["sound_from"]), sound_to=int(row["sound_to"]))
     return min((tick for tick in usable if tick % every == 0), key=lambda tick: abs(2 * tick - ticks))
 
 

@@ -10,7 +10,7 @@ import typer
 from launch.commands.linear_probe import CACHE, Cache, Confusion, Devices, Json, Models, Seed, Strength
 
 if TYPE_CHECKING:
-    from avc.evaluation.clips import KnownClips
+    from avc.evaluation.clips import LabeledClips
     from avc.evaluation.extraction import Extraction
     from avc.models.pair import PairNetwork
     from avc.settings import PairConfig
@@ -22,7 +22,9 @@ def kinds(
     labels: Annotated[Path, typer.Option(help="Labels: .csv or .tsv rows of file name and label, or .jsonl.")],
     shards: Annotated[Path | None, typer.Option(help="Packed videos.", show_default="the first run's own")] = None,
     split: Annotated[str, typer.Option(help="Tested on: validation or test.")] = "validation",
-    layer: Annotated[str, typer.Option(help="conv4_2, or embedding: what each tower ends in.")] = "conv4_2",
+    layer: Annotated[
+        str, typer.Option(help="trunk (its last convolution) or embedding (what each tower ends in).")
+    ] = "trunk",
     few: Annotated[
         int | None,
         typer.Option(min=1, help="Train on so many clips of each kind, drawn ten times.", show_default="all"),
@@ -37,9 +39,9 @@ def kinds(
 ) -> None:
     """How well are kinds of video told apart by their sound, by their frames, and by both together?
 
-    One-vs-all linear SVMs on conv4_2 of the two trunks, second by second, trained on the train split; a clip's score is
-    the mean of its seconds'. C is chosen on folds of the training clips. Beside each network stands the same one
-    untrained. Clips without a label, or with several, are counted and left out.
+    One-vs-all linear SVMs on the maps that the two trunks end in, second by second, trained on the train split; a
+    clip's score is the mean of its seconds'. C is chosen on folds of the training clips. Beside each network stands the
+    same one untrained. Clips without a label, or with several, are counted and left out.
 
     Where labels abound, untrained features may do. With --few the classifiers are trained on a few labeled clips of
     each kind, as one has who labels by hand; C is then 0.01, or --strength.
@@ -50,7 +52,7 @@ def kinds(
         avc eval kinds demo-world/runs/l3 --labels demo-world/world/labels.jsonl --layer embedding --few 2
     """
     from avc.evaluation.classifiers import svm
-    from avc.evaluation.clips import FOLDS, LAYERS, known_clips
+    from avc.evaluation.clips import FOLDS, LAYERS, labeled_clips
     from avc.inference import load
     from launch.report.linear_table import Row, show
     from launch.report.probe_rows import classify, classify_from_few, networks, titles
@@ -60,14 +62,14 @@ def kinds(
     if split not in ("validation", "test"):
         raise ValueError(f"--split is {split!r} and must be validation or test")
     if layer not in LAYERS:
-        raise ValueError(f"--layer is {layer!r} and must be {' or '.join(LAYERS)}")
+        raise ValueError(f"--layer is {layer!r} and must be {' or '.join(LAYERS)}: trunk is its last convolution")
     paths = [model.expanduser() for model in models]
     folder = shards or next((load(path).config.data.shards for path in paths if path.is_dir()), None)
     if folder is None:
         raise ValueError("none of the networks is a run, which would have its shards: give --shards")
     data = Shards(folder)
     least = few or (FOLDS if strength is None else 1)  # choosing C takes a clip of each kind in every fold
-    known = known_clips(data, labels, split=split, least=least)
+    known = labeled_clips(data, labels, split=split, least=least)
     machines = svm(standardize=True)
     rows: list[Row] = []
     first: dict[str, Extraction] = {}
@@ -97,7 +99,7 @@ def _features(
     model: PairNetwork,
     shards: Shards,
     config: PairConfig,
-    known: KnownClips,
+    known: LabeledClips,
     *,
     name: str,
     layer: str,
@@ -105,15 +107,17 @@ def _features(
     cache: Path,
 ) -> dict[str, Extraction]:
     """Sound, frames and both side by side, under their names."""
-    from avc.evaluation.clips import clip_identity, heard, seen, together
+    from avc.evaluation.clips import audio_features, clip_identity, concatenate, image_features
     from avc.evaluation.extraction import Extraction
     from launch.report.probe_rows import features_of
 
-    extractors = [sense(model, shards, config.data, name=name, layer=layer) for sense in (heard, seen)]
+    extractors = [
+        features(model, shards, config.data, name=name, layer=layer) for features in (audio_features, image_features)
+    ]
     sound, frames = (
-        features_of(one, known.clips.tolist(), identify=clip_identity(shards), devices=devices, cache=cache)
-        for one in extractors
+        features_of(extractor, known.clips.tolist(), identify=clip_identity(shards), devices=devices, cache=cache)
+        for extractor in extractors
     )
     unreadable = tuple(dict.fromkeys(sound.unreadable + frames.unreadable))
-    both = Extraction(together(sound.features, frames.features), unreadable, padded=0)
+    both = Extraction(concatenate(sound.features, frames.features), unreadable, padded=0)
     return {extractors[0].name: sound, extractors[1].name: frames, f"{name}, both together": both}

@@ -13,10 +13,10 @@ from PIL import Image
 
 from avc.data.preprocessing import CROP
 from avc.data.transforms import log_spectrogram
-from avc.evaluation.activations import Activation, Heat, Unit, first_of_second, middle
+from avc.evaluation.activations import Activation, Heat, Unit, middle
 from launch.report.overlay import blend
 from launch.report.page import Moment, Picture, Section
-from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND
+from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, second_start
 from shards.read import Shards
 
 SHOWN_TICKS = 5 * TICKS_PER_SECOND  # of a SoundNet's stretch, around its peak
@@ -27,61 +27,61 @@ GAP = 4  # pixels between pictures
 def frames(shards: Shards, units: Sequence[Unit]) -> Section:
     """Each frame beside itself under its heat, with the second of sound around it."""
 
-    def moment(excitation: Activation) -> Moment:
-        picture = _picture(shards, excitation.clip, excitation.tick)
+    def moment(activation: Activation) -> Moment:
+        picture = _picture(shards, activation.clip, activation.tick)
         crop = round(min(picture.shape[:2]) * CROP)
         picture = middle(picture, crop)
-        both = beside(picture, heated(picture, excitation.heat))
-        return Moment(both, _caption(shards, excitation), _second(shards, excitation), SAMPLE_RATE_HZ)
+        both = beside(picture, heated(picture, activation.heat))
+        return Moment(both, _caption(shards, activation), _second(shards, activation), SAMPLE_RATE_HZ)
 
     return Section(
         "What vision units see",
-        "pool4 of the vision trunk. Left the frame, right the same under the channel's heat; the sound is its own, "
-        "which the unit does not hear.",
-        [(f"vision {unit.number}", [moment(one) for one in unit.moments]) for unit in units],
+        "Channels of the map that the vision trunk ends in. Left the frame, right the same under the channel's heat; "
+        "the sound is its own, which the unit does not hear.",
+        [(f"vision {unit.number}", [moment(activation) for activation in unit.top]) for unit in units],
     )
 
 
 def seconds(shards: Shards, units: Sequence[Unit]) -> Section:
     """Each second of sound: the frame in its middle, its spectrogram, and that under its heat."""
 
-    def moment(excitation: Activation) -> Moment:
-        second = _second(shards, excitation)
+    def moment(activation: Activation) -> Moment:
+        second = _second(shards, activation)
         plain = spectrogram(second)
-        picture = fitted(_picture(shards, excitation.clip, excitation.tick), height=len(plain))
-        both = beside(picture, plain, heated(plain, excitation.heat[::-1]))
-        return Moment(both, _caption(shards, excitation), second, SAMPLE_RATE_HZ)
+        picture = fitted(_picture(shards, activation.clip, activation.tick), height=len(plain))
+        both = beside(picture, plain, heated(plain, activation.heat[::-1]))
+        return Moment(both, _caption(shards, activation), second, SAMPLE_RATE_HZ)
 
     return Section(
         "What audio units hear",
-        "pool4 of the audio trunk. The frame, which the unit does not see; the spectrogram of the second, low pitches "
-        "below; the same under the channel's heat.",
-        [(f"audio {unit.number}", [moment(one) for one in unit.moments]) for unit in units],
+        "Channels of the map that the audio trunk ends in. The frame, which the unit does not see; the spectrogram of "
+        "the second, low pitches below; the same under the channel's heat.",
+        [(f"audio {unit.number}", [moment(activation) for activation in unit.top]) for unit in units],
     )
 
 
 def stretches(shards: Shards, units: Sequence[Unit], layer: str, ticks_of: Mapping[int, int]) -> Section:
     """The seconds around the peak of each stretch, with the layer's steps as heat over time."""
 
-    def moment(excitation: Activation) -> Moment:
-        ticks = ticks_of[excitation.clip]
-        heat = np.repeat(excitation.heat[0], ticks)[:: excitation.heat.shape[1]]  # a value for each tick
+    def moment(activation: Activation) -> Moment:
+        ticks = ticks_of[activation.clip]
+        heat = np.repeat(activation.heat[0], ticks)[:: activation.heat.shape[1]]  # a value for each tick
         peak = int(heat.argmax())
         shown = min(ticks, SHOWN_TICKS)
         start = min(max(0, peak - shown // 2), ticks - shown)
-        first = excitation.tick + start
-        sound = shards.sound(excitation.clip, first * SAMPLES_PER_TICK, shown * SAMPLES_PER_TICK)
+        first = activation.tick + start
+        sound = shards.sound(activation.clip, first * SAMPLES_PER_TICK, shown * SAMPLES_PER_TICK)
         plain = spectrogram(sound)
-        picture = fitted(_picture(shards, excitation.clip, excitation.tick + peak), height=len(plain))
+        picture = fitted(_picture(shards, activation.clip, activation.tick + peak), height=len(plain))
         both = beside(picture, plain, heated(plain, heat[None, start : start + shown]))
-        at = replace(excitation, tick=excitation.tick + peak)
+        at = replace(activation, tick=activation.tick + peak)
         return Moment(both, _caption(shards, at), sound, SAMPLE_RATE_HZ)
 
     return Section(
         f"What units of {layer} hear",
         "The frame at the peak, which the unit does not see; the spectrogram of the seconds around it, low pitches "
         "below; the same under the unit's heat over time.",
-        [(f"{layer} {unit.number}", [moment(one) for one in unit.moments]) for unit in units],
+        [(f"{layer} {unit.number}", [moment(activation) for activation in unit.top]) for unit in units],
     )
 
 
@@ -120,10 +120,10 @@ def _picture(shards: Shards, clip: int, tick: int) -> Picture:
     return picture
 
 
-def _second(shards: Shards, excitation: Activation) -> NDArray[np.int16]:
-    return shards.sound(excitation.clip, first_of_second(excitation.tick), SAMPLE_RATE_HZ)
+def _second(shards: Shards, activation: Activation) -> NDArray[np.int16]:
+    return shards.sound(activation.clip, second_start(activation.tick), SAMPLE_RATE_HZ)
 
 
-def _caption(shards: Shards, excitation: Activation) -> str:
-    name = shards.info(excitation.clip)["name"]
-    return f"{name} at {excitation.tick / TICKS_PER_SECOND:.2f} s: {excitation.value:.2f}"
+def _caption(shards: Shards, activation: Activation) -> str:
+    name = shards.info(activation.clip)["name"]
+    return f"{name} at {activation.tick / TICKS_PER_SECOND:.2f} s: {activation.value:.2f}"

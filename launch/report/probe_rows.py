@@ -14,7 +14,7 @@ from avc.config import load_config
 from avc.data.labeled_sets import LabeledSet
 from avc.evaluation.classifiers import Classifier, Integers, softmax_layer, svm
 from avc.evaluation.extraction import Extraction, Extractor, Identity, Item, extract, file_identity
-from avc.evaluation.image import picture_features
+from avc.evaluation.image import trunk_image_features
 from avc.evaluation.linear import STRENGTHS, Features, LinearResult, cross_validate, learn_from_few
 from avc.evaluation.sound import (
     autoencoder_features,
@@ -35,7 +35,7 @@ from launch.report.linear_table import Row
 
 DRAWS = 10  # of few labeled items
 FEW_STRENGTH = 0.01  # as in SoundNet's released code
-TRUNK_LAYERS = {"conv4_2": trunk_features, "embedding": embedding_features}
+TRUNK_LAYERS = {"trunk": trunk_features, "embedding": embedding_features}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def sound_candidates(
         if not isinstance(settings, TowerSettings):
             found = _waveform(path, title, settings, layer=layer, seconds=seconds, seed=seed)
         else:
-            found = _trunk(path, title, layer=layer or "conv4_2", window=window, seed=seed)
+            found = _trunk(path, title, layer=layer or "trunk", window=window, seed=seed)
         candidates += found
     return [*_once(candidates), Candidate(mfcc_features(seconds=seconds), svm(standardize=True))]
 
@@ -75,7 +75,7 @@ def image_candidates(paths: Sequence[Path], *, seed: int) -> list[Candidate]:
         if path.suffix == ".safetensors":
             raise ValueError(f"{path} is a SoundNet, which sees no pictures; give the folder of a run")
         for name, model, config in networks(path, title, seed):
-            candidates.append(Candidate(picture_features(model, config.data, name=name), softmax_layer))
+            candidates.append(Candidate(trunk_image_features(model, config.data, name=name), softmax_layer))
     return _once(candidates)
 
 
@@ -125,7 +125,8 @@ def _waveform(
 
 def _trunk(path: Path, title: str, *, layer: str, window: float | None, seed: int) -> list[Candidate]:
     if layer not in TRUNK_LAYERS:
-        raise ValueError(f"--layer is {layer!r} and must be one of {', '.join(TRUNK_LAYERS)} for {path}")
+        layers = " or ".join(TRUNK_LAYERS)
+        raise ValueError(f"--layer is {layer!r} and must be {layers} for {path}: trunk is its last convolution")
     if window not in (None, 1.0):
         raise ValueError(f"--window is {window:g}, but {path} hears 1 s at a time; leave --window out")
     return [
@@ -241,8 +242,9 @@ def networks(path: Path, title: str, seed: int) -> list[tuple[str, PairNetwork, 
         config = network.config
         trained = [(f"{config.model.name} of {title}", network.model, config)]
     torch.manual_seed(seed)
-    size = f"width {config.model.width:g}{'' if config.model.stride else ', no stride'}"
-    return [*trained, (f"{config.model.name} untrained, {size}, seed {seed}", build(config.model).eval(), config)]
+    other = config.model.model_dump(exclude_defaults=True, exclude={"name", "width", "frozen_trunks"})
+    shape = ", ".join([f"width {config.model.width:g}", *(f"{name} {value}" for name, value in other.items())])
+    return [*trained, (f"{config.model.name} untrained, {shape}, seed {seed}", build(config.model).eval(), config)]
 
 
 def named_devices(names: str) -> list[torch.device]:

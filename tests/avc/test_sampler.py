@@ -7,7 +7,7 @@ import pytest
 
 from avc.data.sampler import PairSampler, Rows
 from avc.data.sharding import shard_batch
-from shards.format import SAMPLES_PER_TICK, centres
+from shards.format import SAMPLES_PER_TICK, centers
 
 SOURCES = ("independent", "shared")
 
@@ -193,7 +193,7 @@ def test_times_of_each_modality_follow_one_law_in_both_classes(make_index, sourc
 def test_frames_are_drawn_from_all_centres_alike(make_index) -> None:
     index = make_index(2, ticks=60)
     rows = sampler_of(index).rows(0, 100_000)
-    span = centres(ticks=60, sound_from=int(index[0]["sound_from"]), sound_to=int(index[0]["sound_to"]))
+    span = centers(ticks=60, sound_from=int(index[0]["sound_from"]), sound_to=int(index[0]["sound_to"]))
     counts = np.bincount(rows.frame_tick[rows.frame_clip == 0], minlength=60)
     assert counts[: span.start].sum() == counts[span.stop :].sum() == 0
     expected = counts.sum() / len(span)

@@ -21,7 +21,7 @@ from launch.demo.study.runs import SPLIT
 from launch.demo.world.labels import Label
 from launch.demo.world.scene import Box
 from launch.report.overlay import blend
-from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, centres
+from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, centers_of
 from shards.read import Shards
 
 Picture = NDArray[np.uint8]
@@ -134,7 +134,7 @@ def _sound(shards: Shards, clip: int, tick: int | None = None) -> NDArray[np.int
 def _middle(shards: Shards, clip: int) -> int:
     """A tick with a picture, and with a second of sound around it."""
     row = shards.index[clip]
-    usable = centres(ticks=int(row["ticks"]), sound_from=int(row["sound_from"]), sound_to=int(row["sound_to"]))
+    usable = centers_of(row)
     pictured = [tick for tick in usable if tick % int(row["every"]) == 0]
     return pictured[len(pictured) // 2]
 
