@@ -3,7 +3,7 @@
 torch reads a .pt2 file, a zip archive, with trust: pickles, compiled libraries, sizes that are Python expressions and
 functions by their names can all be in one, and can all run a program while it is loaded. Here an archive is looked
 through first, with zipfile and json alone. What torch is then given is a copy with nothing in it but plain arrays of
-numbers and a graph of those of torch's operators that networks of pictures are made of (avc/models/operators.py),
+numbers and a graph of those of torch's operators that networks of pictures are made of (avc/teachers/operators.py),
 whose every name and size is a plain word or number. `avc.teachers.trial` tries the result in a process of its own.
 """
 
@@ -234,7 +234,7 @@ def _check_operator(name: str) -> None:
     if name not in allowed:
         raise _Refused(
             f"it calls {name[:80]!r}, which is none of the operators that networks of pictures are made of "
-            "(avc/models/operators.py lists them; a program must be exported without `run_decompositions`)"
+            "(avc/teachers/operators.py lists them; a program must be exported without `run_decompositions`)"
         )
 
 

@@ -35,13 +35,13 @@ def teach(
 ) -> None:
     """Let networks that see look at packed videos, for SoundNet to learn from.
 
-    Each teacher looks at a frame in the middle of every second, and its posteriors are stored as float16 in tar files
+    Each teacher labels a frame in the middle of every second. Its probabilities are stored as float16 in tar files
     that go with the shards: same names, same keys, members KEY.objects.npy and KEY.scenes.npy. They know which shards
     they belong to. Stopped at any moment, the same command goes on where it was and ends with the same bytes.
 
     A .pt2 program is what `torch.export.save` writes; it takes pictures (N, 3, H, W) in ImageNet's normalization and
-    gives logits or posteriors. Files are looked through before they are loaded: one that holds anything but tensors and
-    operators on tensors is refused. Nothing is ever downloaded.
+    gives logits or probabilities. Files are looked through before they are loaded: one that holds anything but tensors
+    and operators on tensors is refused. Nothing is ever downloaded.
 
     **Examples**
 
@@ -81,7 +81,7 @@ def teach(
 def verify(folder: Path) -> None:
     """Hold the sidecars in a folder against their checksums; exit status 1 where something is wrong."""
     from launch.progress import printable
-    from shards.soft_labels import verify_sidecars
+    from shards.sidecars import verify_sidecars
 
     problems = list(verify_sidecars(folder))
     for line in problems:
@@ -107,7 +107,7 @@ def agreement(
 
     For each teacher: the share of output steps at which both name the same class, and the KL divergence of the student
     from the teacher. Beside them what needs no hearing: a class by lot, always the most frequent class, and the same
-    answers dealt to other clips; for KL the teacher's mean posterior.
+    answers dealt to other clips; for KL the teacher's mean soft label.
 
     **Example**
 

@@ -33,10 +33,10 @@ def verify(
     from launch.commands.teach import verify as verify_taught
     from launch.progress import progress
     from shards.index import read_manifest
-    from shards.soft_labels import POSTERIORS
+    from shards.sidecars import FINISHED
     from shards.verify import verify as verify_folder
 
-    if (folder.expanduser() / POSTERIORS).is_file():
+    if (folder.expanduser() / FINISHED).is_file():
         if quick:
             raise ValueError(f"--quick is for packed videos, and {folder} holds what teachers saw; leave it out")
         verify_taught(folder.expanduser())
