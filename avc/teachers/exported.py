@@ -63,8 +63,8 @@ class Program:
         except Exception as error:  # the program's: what others exported may fail in any way, for some N alone too
             raise ProgramError(f"it fails on {len(pictures)} pictures ({_reason(error)})") from None
         if not isinstance(rows, Tensor) or rows.shape != (len(pictures), self.classes):
-            found = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
-            raise ProgramError(f"for {len(pictures)} pictures it gives {found} and not {(len(pictures), self.classes)}")
+            given = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+            raise ProgramError(f"for {len(pictures)} pictures it gives {given} and not {(len(pictures), self.classes)}")
         return rows
 
     def _run(self, pictures: Tensor) -> Tensor:
@@ -107,9 +107,9 @@ def _loaded(path: Path, archive: io.BytesIO, device: torch.device) -> Program:
         for names in (exported.graph_signature.user_inputs, exported.graph_signature.user_outputs)
     )
     if len(inputs) != 1 or len(inputs[0]) != 4 or inputs[0][1] != 3 or len(outputs) != 1 or len(outputs[0]) != 2:
-        found = f"{[tuple(shape) for shape in inputs]} → {[tuple(shape) for shape in outputs]}"
+        shapes = f"{[tuple(shape) for shape in inputs]} → {[tuple(shape) for shape in outputs]}"
         raise ProgramError(
-            f"{path} is a program of another kind, {found}: a teacher takes pictures (N, 3, H, W) and gives "
+            f"{path} is a program of another kind, {shapes}: a teacher takes pictures (N, 3, H, W) and gives "
             "(N, classes)"
         )
     batch, _, height, width = (side if isinstance(side, int) else None for side in inputs[0])
@@ -230,7 +230,7 @@ def _is_size(term: ast.expr) -> bool:
 
 
 def _check_operator(name: str) -> None:
-    allowed = {f"torch.ops.aten.{one}" for one in ON_TENSORS} | {f"_operator.{one}" for one in ON_SIZES}
+    allowed = {f"torch.ops.aten.{name}" for name in ON_TENSORS} | {f"_operator.{name}" for name in ON_SIZES}
     if name not in allowed:
         raise _Refused(
             f"it calls {name[:80]!r}, which is none of the operators that networks of pictures are made of "

@@ -25,7 +25,7 @@ def localization(
 ) -> None:
     """Does AVOL-Net's map find the object that sounds, and does it fall silent under another sound?
 
-    Hits: the map's highest place lies in a box, beside the picture's centre and a random point. Consensus IoU above 0.5
+    Hits: the map's highest place lies in a box, beside the picture's center and a random point. Consensus IoU above 0.5
     and its area under the curve, for two ways to cut a region out of the map. Sanity: the same frames under the sound
     of another kind, silence and white noise at -20 dBFS.
 
@@ -95,17 +95,17 @@ def _show_localization(result: Localization) -> None:
     from rich.table import Table
 
     print(f"{result.all.frames:,} frames; {result.unknown:,} clips of the split have no box")
-    table = Table("hits", "frames", "map's maximum", "95 % interval", "centre", "random point")
+    table = Table("hits", "frames", "map's maximum", "95 % interval", "center", "random point")
     for name, hits in (("all", result.all), ("with a silent object", result.with_silent_object)):
         if hits is not None:
             low, high = hits.interval_95
-            shares = (f"{hits.maximum:.1%}", f"{low:.1%} to {high:.1%}", f"{hits.centre:.1%}", f"{hits.random:.1%}")
+            shares = (f"{hits.maximum:.1%}", f"{low:.1%} to {high:.1%}", f"{hits.center:.1%}", f"{hits.random:.1%}")
             table.add_row(name, f"{hits.frames:,}", *shares)
     Console().print(table)
-    table = Table("consensus IoU of", "above 0.5", "AUC", "centre: above 0.5", "AUC")
+    table = Table("consensus IoU of", "above 0.5", "AUC", "center: above 0.5", "AUC")
     for one in result.overlaps:
         table.add_row(
-            one.rule, f"{one.success:.1%}", f"{one.auc:.3f}", f"{one.centre_success:.1%}", f"{one.centre_auc:.3f}"
+            one.rule, f"{one.success:.1%}", f"{one.auc:.3f}", f"{one.center_success:.1%}", f"{one.center_auc:.3f}"
         )
     Console().print(table)
     table = Table("wrong sound", "maximum falls", "AUC, right against wrong", "mean maximum")

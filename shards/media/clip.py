@@ -54,9 +54,9 @@ def refuse_useless(clip: Clip, settings: PackSettings, *, difference: float) -> 
     """
     usable = centers(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)
     if not any(tick % settings.every == 0 for tick in usable):
-        seen, heard = clip.ticks / TICKS_PER_SECOND, (clip.sound_to - clip.sound_from) / SAMPLE_RATE_HZ
+        frames, sound = clip.ticks / TICKS_PER_SECOND, (clip.sound_to - clip.sound_from) / SAMPLE_RATE_HZ
         raise Rejected(
-            Reason.TOO_SHORT, f"{seen:.2f} s of pictures, {heard:.2f} s of sound: no whole second around a picture"
+            Reason.TOO_SHORT, f"{frames:.2f} s of pictures, {sound:.2f} s of sound: no whole second around a picture"
         )
     deviation = float(clip.sound[clip.sound_from : clip.sound_to].std()) / 32768
     loudness = 20 * math.log10(deviation) if deviation else -math.inf

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from avc.data.labels import names_of
 from avc.data.transforms import log_spectrogram
-from avc.embedding import embed_views
+from avc.embedding import embed_clips
 from avc.inference import load
 from launch.demo.study.runs import SPLIT
 from launch.demo.world.labels import Label
@@ -100,7 +100,7 @@ def scenes(run: Path, packed: Path, labels: Mapping[str, Label]) -> tuple[Scene,
 def retrieved(run: Path, packed: Path, labels: Mapping[str, Label]) -> tuple[Retrieved, ...]:
     """Sounds and the frames nearest to them, then frames and the sounds nearest to them, of the held-out clips."""
     network, shards = load(run), Shards(packed)
-    views = embed_views(network, shards, shards.clips(SPLIT))
+    views = embed_clips(network, shards, shards.clips(SPLIT))
     kinds = [labels[name].kind for name in names_of(shards, views.clip)]
     places = list(zip(views.clip.tolist(), views.tick.tolist(), strict=True))
 

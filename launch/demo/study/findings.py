@@ -150,16 +150,16 @@ def _localization(found: Sequence[Localization]) -> Iterable[Finding]:
     two = [one.with_silent_object for one in found if one.with_silent_object is not None]
     cases = {"all frames": [one.all for one in found]} | ({"with a silent object": two} if two else {})
     yield Finding(
-        claim="AVOL-Net's map finds what sounds: its maximum in the object's box, above the picture's centre.",
+        claim="AVOL-Net's map finds what sounds: its maximum in the object's box, above the picture's center.",
         published="81.7 % and 57.2 %",
         asked="at least +25 points, also where a silent object of another kind is in view",
         measured="; ".join(
             f"{case} {over_seeds(one.maximum for one in hits).text(percent=True)}, "
-            f"centre {over_seeds(one.centre for one in hits).text(percent=True)}"
+            f"center {over_seeds(one.center for one in hits).text(percent=True)}"
             for case, hits in cases.items()
         ),
         verdict=worst(
-            over_seeds(one.maximum - one.centre for one in hits).within(0.25, math.inf) for hits in cases.values()
+            over_seeds(one.maximum - one.center for one in hits).within(0.25, math.inf) for hits in cases.values()
         ),
     )
     for number, sound in enumerate(one.sound for one in found[0].sanity):
