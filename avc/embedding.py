@@ -1,4 +1,4 @@
-"""One frame of a clip and the second of sound around it, and what a network makes of the two."""
+"""Embeddings of packed clips: of one frame, and of the second of audio around it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class Views:
-    """Embeddings of V views. clip, tick: int64 (V,), row of the index and tick of the frame; sorted by clip.
+class ClipEmbeddings:
+    """Embeddings of V views, each a frame and its second of audio.
 
-    image, audio: float32 (V, D).
+    clip, tick: int64 (V,), row of the index and tick of the frame; sorted by clip. image, audio: float32 (V, D).
     """
 
     clip: Integers
@@ -53,9 +53,9 @@ def views_of(sampler: PairSampler, start: int, stop: int) -> Rows:
 
 
 @torch.no_grad()
-def embed_views(
+def embed_clips(
     network: Network, shards: Shards, clips: Integers, *, passes: int = 1, report: Report | None = None
-) -> Views:
+) -> ClipEmbeddings:
     """Embed `passes` random views of each clip, as Objects that Sound 3.1 does with one; the run's seed draws them.
 
     `report`, if given, is told how many views are done, of how many. Raises ValueError for fewer than two clips or
@@ -63,8 +63,8 @@ def embed_views(
     """
     settings = network.config.data
     sampler = PairSampler(shards.index, clips, seed=network.config.run.seed, max_misalignment_ticks=0)
-    view = network.model.visual_input
-    reader = PairReader(shards, sampler, image_size=settings.image_size, augment=False, visual_input=view)
+    visual_input = network.model.visual_input
+    reader = PairReader(shards, sampler, image_size=settings.image_size, augment=False, visual_input=visual_input)
     total = passes * len(clips)
     clip, tick, image, audio = [], [], [], []
     for start in range(0, total, _BATCH):
@@ -77,7 +77,7 @@ def embed_views(
         if report is not None:
             report(start + len(rows.label), total, "")
     order = np.argsort(np.concatenate(clip), kind="stable")
-    return Views(
+    return ClipEmbeddings(
         clip=np.concatenate(clip)[order],
         tick=np.concatenate(tick)[order],
         image=np.concatenate(image)[order],

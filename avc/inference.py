@@ -1,11 +1,11 @@
-"""The public face of a trained network: load a run, embed pictures and sound.
+"""The public face of a trained network: load a run, embed images and audio.
 
 network = load("runs/ave")
-images = network.embed_image(pictures)    # uint8 (N, H, W, 3)   → float32 (N, 128)
-sounds = network.embed_audio(seconds)     # int16 (N, 48000)     → float32 (N, 128)
+image = network.embed_image(images)    # uint8 (N, H, W, 3)   → float32 (N, 128)
+audio = network.embed_audio(seconds)   # int16 (N, 48000)     → float32 (N, 128)
 
 network = load("runs/avol")
-maps = network.localize(pictures, seconds)    # float32 (N, H', W'), 0 to 1: what makes this sound?
+maps = network.localize(images, seconds)    # float32 (N, H', W'), 0 to 1: what makes this sound?
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ class Network:
     device: torch.device
 
     @torch.no_grad()
-    def embed_image(self, pictures: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) RGB pictures of any size → float32 (N, D) on the CPU; (N, D, H', W') with AVOL-Net.
+    def embed_image(self, images: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) RGB images of any size → float32 (N, D) on the CPU; (N, D, H', W') with AVOL-Net.
 
         AVE+MF takes (N, 25, H, W, 3), frames 0.04 s apart; AVE+OF (N, H, W, 23), a frame and 10 steps of flow as
         `shards.read.Shards.flow` gives them. As in validation: the smallest side is scaled to 8/7 of the network's
         size, the middle is cropped.
         """
-        view = self.model.visual_input
-        wish = f"(N, {'' if view.frames == 1 else f'{view.frames}, '}H, W, {view.channels})"
-        dimensions = 4 if view.frames == 1 else 5
-        _expect(pictures, torch.uint8, dimensions, f"pictures must be uint8 {wish}", last=view.channels)
+        visual = self.model.visual_input
+        wish = f"(N, {'' if visual.frames == 1 else f'{visual.frames}, '}H, W, {visual.channels})"
+        dimensions = 4 if visual.frames == 1 else 5
+        _expect(images, torch.uint8, dimensions, f"images must be uint8 {wish}", last=visual.channels)
         size = self.config.data.image_size
-        x = pictures.to(self.device).flatten(0, -4).permute(0, 3, 1, 2).float()
+        x = images.to(self.device).flatten(0, -4).permute(0, 3, 1, 2).float()
         x = scaled_center(x, size).round().clamp(0, 255).to(torch.uint8)
-        x = x.permute(0, 2, 3, 1).reshape(*pictures.shape[:-3], size, size, -1)
+        x = x.permute(0, 2, 3, 1).reshape(*images.shape[:-3], size, size, -1)
         x = images_to_input(x, None, self.config.data)
         return self.model.embed_image(x).float().cpu()
 
@@ -65,33 +65,33 @@ class Network:
         return self.model.embed_audio(audio_to_input(seconds.to(self.device), None, self.config.data)).float().cpu()
 
     @torch.no_grad()
-    def embed_places(self, pictures: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) RGB pictures of any size → float32 (N, 128, H', W') on the CPU, one for each place.
+    def embed_image_map(self, images: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) RGB images of any size → float32 (N, 128, H', W') on the CPU, one for each cell.
 
-        The smallest side is scaled to 8/7 of the network's size, as in training, and nothing is cropped: places divide
-        the whole picture evenly. Raises ValueError where the network is not AVOL-Net.
+        The smallest side is scaled to 8/7 of the network's size, as in training, and nothing is cropped: cells divide
+        the whole image evenly. Raises ValueError where the network is not AVOL-Net.
         """
-        _expect(pictures, torch.uint8, 4, "pictures must be uint8 (N, H, W, 3)", last=3)
+        _expect(images, torch.uint8, 4, "images must be uint8 (N, H, W, 3)", last=3)
         self._localizer()
-        x = pictures.to(self.device).permute(0, 3, 1, 2).float()
-        place = self.model.vision.stride
+        x = images.to(self.device).permute(0, 3, 1, 2).float()
+        stride = self.model.vision.stride
         scale = self.config.data.image_size / CROP / min(x.shape[2:])
-        shape = [max(1, round(side * scale / place)) * place for side in x.shape[2:]]
+        shape = [max(1, round(side * scale / stride)) * stride for side in x.shape[2:]]
         x = F.interpolate(x, shape, mode="bilinear", antialias=True, align_corners=False)
         return self.model.embed_image(normalized(x.clamp(0, 255) / 255)).float().cpu()
 
     @torch.no_grad()
-    def compare_places(self, places: Tensor, audio: Tensor) -> Tensor:
-        """What `embed_places` and `embed_audio` gave, row by row → float32 (N, H', W'), 0 to 1."""
+    def compare_maps(self, image_maps: Tensor, audio: Tensor) -> Tensor:
+        """What `embed_image_map` and `embed_audio` gave, row by row → float32 (N, H', W'), 0 to 1."""
         model = self._localizer()
-        return torch.sigmoid(model.localize(places.to(self.device), audio.to(self.device))).cpu()
+        return torch.sigmoid(model.localize(image_maps.to(self.device), audio.to(self.device))).cpu()
 
-    def localize(self, pictures: Tensor, seconds: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) pictures and int16 (N, 48000) sound → float32 (N, H', W'), what makes the sound: 0 to 1.
+    def localize(self, images: Tensor, seconds: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) images and int16 (N, 48000) sound → float32 (N, H', W'), what makes the sound: 0 to 1.
 
         Raises ValueError where the network is not AVOL-Net.
         """
-        return self.compare_places(self.embed_places(pictures), self.embed_audio(seconds))
+        return self.compare_maps(self.embed_image_map(images), self.embed_audio(seconds))
 
     def _localizer(self) -> Localizer:
         if not isinstance(self.model, Localizer):

@@ -12,9 +12,9 @@ Integers = NDArray[np.int64]
 
 def wilson_interval(share: float, count: float, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's score interval of a share seen in `count` independent trials; z = 1.96 gives 95 %."""
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    center = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def clustered_interval(right: NDArray[np.bool_], clip: Integers) -> tuple[float, float]:

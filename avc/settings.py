@@ -90,7 +90,7 @@ class NegativeSettings(Section):
     max_ticks: int = Field(default=145, ge=1, le=10**6)
     """Largest distance of the two views of `source: sync`."""
     grid: Literal["frame", "free"] = "frame"
-    """frame: the centre of a negative's sound is a multiple of 0.04 s, as a positive's is. free: any sample, the faulty
+    """frame: the center of a negative's sound is a multiple of 0.04 s, as a positive's is. free: any sample, the faulty
     rule of which Objects that Sound 3.3 warns, kept as an ablation."""
     block: int = Field(default=16, ge=4, le=MOST_PAIRS)
     """Clips in one block of `source: shared`; negatives are drawn inside a block."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -71,7 +70,7 @@ def write_index(folder: Path, settings: PackSettings, events: Iterable[Event]) -
         format=FORMAT_VERSION,
         settings=settings,
         shards=tuple(shards[name] for name in shard_rows),
-        tables=tuple(_stored(folder, name) for name in (CLIPS, PICTURES, *([FLOW] if settings.flow else []))),
+        tables=tuple(StoredFile.of(folder, name) for name in (CLIPS, PICTURES, *([FLOW] if settings.flow else []))),
         packed={split: splits[code] for code, split in enumerate(SPLITS)},
         rejected={reason.value: reasons[reason] for reason in Reason if reasons[reason]},
     )
@@ -145,12 +144,6 @@ def _row(folder: Path, event: Packed, *, shard_row: int, settings: PackSettings)
         values |= {f"{name}_offset": member.offset, f"{name}_size": member.size, f"{name}_crc": member.crc}
     assert settings.clip_type.names is not None
     return np.array(tuple(values[name] for name in settings.clip_type.names), dtype=settings.clip_type)
-
-
-def _stored(folder: Path, name: str) -> StoredFile:
-    with open(folder / name, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return StoredFile(name=name, bytes=file.tell(), sha256=digest)
 
 
 def _line(rejection: Rejection) -> bytes:

@@ -162,7 +162,7 @@ def picture_count(ticks: int, every: int) -> int:
     return -(-ticks // every)
 
 
-def centres(*, ticks: int, sound_from: int, sound_to: int) -> range:
+def centers(*, ticks: int, sound_from: int, sound_to: int) -> range:
     """Ticks of the clip around which there is one second of its own sound.
 
     Sound is drawn with its mid-point on such a tick k: samples [1920 k - 24000, 1920 k + 24000) lie inside the clip,
@@ -175,3 +175,13 @@ def centres(*, ticks: int, sound_from: int, sound_to: int) -> range:
     first = -(-(begin + HALF_SECOND_SAMPLES) // SAMPLES_PER_TICK)
     last = (end - HALF_SECOND_SAMPLES) // SAMPLES_PER_TICK
     return range(first, max(first, last + 1))
+
+
+def centers_of(clip: np.void) -> range:
+    """`centers` of a row of the index."""
+    return centers(ticks=int(clip["ticks"]), sound_from=int(clip["sound_from"]), sound_to=int(clip["sound_to"]))
+
+
+def second_start(tick: int) -> int:
+    """The first sample of the second of audio with its mid-point on a tick."""
+    return tick * SAMPLES_PER_TICK - HALF_SECOND_SAMPLES

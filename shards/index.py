@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pydantic
@@ -54,6 +55,13 @@ class StoredFile:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"{self.name!r} is no name of a file in a packed folder, as train-000000.tar is")
+
+    @classmethod
+    def of(cls, folder: Path, name: str, **more: Any) -> Self:
+        """The file as it is; more: the other fields."""
+        with open(folder / name, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return cls(name=name, bytes=file.seek(0, os.SEEK_END), sha256=digest, **more)
 
 
 @dataclass(frozen=True)

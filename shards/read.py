@@ -98,7 +98,8 @@ class Shards:
         except OSError as error:
             raise self._bad_index(0, error) from None
 
-    def _row(self, clip: int) -> np.void:
+    def row(self, clip: int) -> np.void:
+        """A clip's row of the index, which is not read for it where it is not in memory."""
         try:
             row: np.void = self.index[clip] if "index" in self.__dict__ else self._read_row(clip)
         except OSError as error:
@@ -113,11 +114,11 @@ class Shards:
 
     def key(self, clip: int) -> str:
         """The clip's key: 32 hexadecimal digits from the hash of the video file that it came from."""
-        return str(self._row(clip)["key"], "ascii")
+        return str(self.row(clip)["key"], "ascii")
 
     def info(self, clip: int) -> dict[str, Any]:
         """The record's JSON member: name of the source, sizes, and facts about the source's streams."""
-        data = self._read(clip, "json", offset=0, size=int(self._row(clip)["json_size"]))
+        data = self._read(clip, "json", offset=0, size=int(self.row(clip)["json_size"]))
         try:
             content = json.loads(data)
         except ValueError as error:
@@ -139,7 +140,7 @@ class Shards:
 
         Raises as `frame` does.
         """
-        row = self._row(clip)
+        row = self.row(clip)
         ticks, every = int(row["ticks"]), int(row["every"])
         for tick in (first_tick, first_tick + (count - 1) * every):
             if not 0 <= tick < ticks or tick % every:
@@ -160,7 +161,7 @@ class Shards:
 
     def film(self, clip: int, first_tick: int, *, count: int, reduce: int = 1) -> list[np.ndarray]:
         """`count` kept pictures in a row, the first at `first_tick`, each as `picture` gives it and with its errors."""
-        row = self._row(clip)
+        row = self.row(clip)
         width, height, every = int(row["width"]), int(row["height"]), int(row["every"])
         film = []
         for place, data in enumerate(self.frames(clip, first_tick, count=count)):
@@ -179,7 +180,7 @@ class Shards:
         """
         if self._flow is None:
             raise ValueError(f"{self.folder} holds no optical flow: pack the videos again with `avc pack --flow`")
-        row = self._row(clip)
+        row = self.row(clip)
         if first_tick < 0 or first_tick + count >= int(row["ticks"]):
             raise ValueError(
                 f"clip {self.key(clip)} has no motion from tick {first_tick} to {first_tick + count}: it has ticks 0 "
@@ -200,7 +201,7 @@ class Shards:
 
         Raises ValueError when these are not all inside the clip, BadRecord when the bytes are not there.
         """
-        row = self._row(clip)
+        row = self.row(clip)
         total = int(row["ticks"]) * SAMPLES_PER_TICK
         if first_sample < 0 or samples < 1 or first_sample + samples > total:
             raise ValueError(
@@ -231,14 +232,14 @@ class Shards:
         return [data[start - bounds[0] : end - bounds[0]] for start, end in itertools.pairwise(bounds)]
 
     def _place(self, clip: int, member: str) -> tuple[int, int]:
-        row = self._row(clip)
+        row = self.row(clip)
         column = COLUMNS[member]
         return int(row[f"{column}_offset"]), int(row[f"{column}_size"])
 
     def _window(self, clip: int, member: str) -> io.BufferedReader:
         offset, size = self._place(clip, member)
         try:
-            descriptor = self._descriptor(int(self._row(clip)["shard"]))
+            descriptor = self._descriptor(int(self.row(clip)["shard"]))
         except OSError as error:
             raise self._bad(clip, member, f"the shard cannot be opened ({error.strerror})") from None
         return io.BufferedReader(Window(descriptor, offset=offset, size=size))
@@ -248,7 +249,7 @@ class Shards:
         if size < 0 or offset + size > member_size:
             raise self._bad(clip, member, f"the index points to bytes {offset} to {offset + size} of {member_size}")
         try:
-            data = self._descriptor(int(self._row(clip)["shard"])).read(start + offset, size)
+            data = self._descriptor(int(self.row(clip)["shard"])).read(start + offset, size)
         except OSError as error:
             raise self._bad(clip, member, f"the shard cannot be read ({error.strerror})") from None
         if len(data) != size:
@@ -259,7 +260,7 @@ class Shards:
         return BadRecord(str(self.folder), CLIPS, f"number {clip}", "the row", str(error.strerror))
 
     def _bad(self, clip: int, member: str, reason: str) -> BadRecord:
-        shard = self.manifest.shards[int(self._row(clip)["shard"])].name
+        shard = self.manifest.shards[int(self.row(clip)["shard"])].name
         key = self.key(clip)
         return BadRecord(str(self.folder), shard, key, f"{key}.{member}", reason)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from pathlib import Path
@@ -64,7 +63,7 @@ class ShardWriter:
         """
         part = self._folder / (self.shard + PART)
         if not part.exists() and (self._folder / self.shard).exists():
-            complete = _describe(self._folder, self.shard, split=self._split, records=records)
+            complete = ShardFile.of(self._folder, self.shard, split=self._split, records=records)
             if complete.bytes == _complete_size(end):
                 self.closed(self.shard)
                 return complete
@@ -114,7 +113,7 @@ class ShardWriter:
         self._file = None
         os.rename(self._folder / (self.shard + PART), self._folder / self.shard)
         sync_folder(self._folder)
-        complete = _describe(self._folder, self.shard, split=self._split, records=self._records)
+        complete = ShardFile.of(self._folder, self.shard, split=self._split, records=self._records)
         self.closed(self.shard)
         self._end = self._records = 0
         return complete
@@ -133,9 +132,3 @@ class ShardWriter:
 
 def _complete_size(end: int) -> int:
     return -(-(end + 2 * BLOCK) // TAR_RECORD) * TAR_RECORD
-
-
-def _describe(folder: Path, shard: str, *, split: str, records: int) -> ShardFile:
-    with open(folder / shard, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return ShardFile(name=shard, bytes=file.seek(0, os.SEEK_END), sha256=digest, split=split, records=records)

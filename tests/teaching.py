@@ -14,20 +14,20 @@ from tests.small_videos import render_video
 
 
 class TinyTeacher(nn.Module):
-    """Sees a coarse picture: enough for posteriors that differ from clip to clip."""
+    """Sees a coarse picture: enough for probabilities that differ from clip to clip."""
 
-    def __init__(self, classes: int, *, seed: int, posteriors: bool = False) -> None:
+    def __init__(self, classes: int, *, seed: int, probabilities: bool = False) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.conv = nn.Conv2d(3, 4, 3, stride=2)
         self.bn = nn.BatchNorm2d(4)
         self.fc = nn.Linear(4 * 16, classes)
-        self.posteriors = posteriors
+        self.probabilities = probabilities
 
     def forward(self, x: Tensor) -> Tensor:
         x = nn.functional.adaptive_avg_pool2d(torch.relu(self.bn(self.conv(x))), 4).flatten(1)
         logits = 4 * self.fc(x)
-        return logits.softmax(dim=1) if self.posteriors else logits
+        return logits.softmax(dim=1) if self.probabilities else logits
 
 
 def export_teacher(path: Path, model: nn.Module, *, size: int = 32, batch: int | None = None) -> Path:

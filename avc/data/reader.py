@@ -84,8 +84,8 @@ class PairReader:
         frames = zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), parts, strict=True)
         for i, (clip, tick, (down, right)) in enumerate(frames):
             self._see(pictures[i], clip, tick, down=down, right=right)
-        for i, (clip, centre) in enumerate(zip(rows.audio_clip.tolist(), rows.audio_center.tolist(), strict=True)):
-            sounds[i] = self.shards.sound(clip, centre - HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ)
+        for i, (clip, center) in enumerate(zip(rows.audio_clip.tolist(), rows.audio_center.tolist(), strict=True)):
+            sounds[i] = self.shards.sound(clip, center - HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ)
 
     def _see(self, seen: NDArray[np.uint8], clip: int, tick: int, *, down: float, right: float) -> None:
         """Fill `seen`, of the shape that `visual_input` has, with one crop of all that is around the tick."""

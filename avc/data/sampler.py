@@ -1,12 +1,12 @@
 """The plan: which frame meets which second of sound, under which label. Pure integers.
 
-    (seed, row) -> frame clip, frame tick, sound clip, sound centre, label, augmentation numbers
+    (seed, row) -> frame clip, frame tick, sound clip, sound center, label, augmentation numbers
 
 Rank, world size and worker count choose *which rows* a process computes, never *what* a row is; so the samples are the
 same on 1 or 16 GPUs, resuming is starting at a row, and every epoch visits every clip.
 
 How a row is drawn. A *view* of a clip is a frame tick and the mid-point of a second of its sound, drawn by one law: the
-frame uniformly from the clip's centres, the sound's mid-point uniformly from those within the allowed misalignment. A
+frame uniformly from the clip's centers, the sound's mid-point uniformly from those within the allowed misalignment. A
 positive shows the frame and the sound of one view. A negative shows the frame of one view and the sound of a view of
 another clip, or with `source="sync"` of another view of the same clip. Hence the law of each modality's own times is
 the same for both classes, and every mid-point lies on the 0.04 s grid (Objects that Sound 3.3), whatever the label.
@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.format import HALF_SECOND_SAMPLES, SAMPLES_PER_TICK, centres
+from shards.format import HALF_SECOND_SAMPLES, SAMPLES_PER_TICK, centers_of
 
 Integers = NDArray[np.int64]
 Words = NDArray[np.uint64]
@@ -125,10 +125,7 @@ class PairSampler:
         self.group_name = names.get(source, f"blocks of {block} clips")
 
         rows = index[clips]
-        spans = [
-            centres(ticks=int(row["ticks"]), sound_from=int(row["sound_from"]), sound_to=int(row["sound_to"]))
-            for row in rows
-        ]
+        spans = [centers_of(row) for row in rows]
         ticks = np.array([(span.start, span.stop - 1) for span in spans], dtype=np.int64)
         if source == "sync":
             self._apart = range(min_ticks, max_ticks + 1)
@@ -136,12 +133,12 @@ class PairSampler:
             clips, rows, ticks = clips[two], rows[two], ticks[two]
         self.clips, self.too_short = clips, count - len(clips)
         self.rows_per_epoch = len(clips) if source == "shared" else 2 * len(clips)
-        self._first_centre, self._last_centre = ticks.T
+        self._first_center, self._last_center = ticks.T
         ends = np.minimum(rows["ticks"].astype(np.int64) * SAMPLES_PER_TICK, rows["sound_to"] + SAMPLES_PER_TICK)
         self._last_sample = ends - HALF_SECOND_SAMPLES
         self._every = rows["every"].astype(np.int64)
-        self._first_picture = -(-self._first_centre // self._every)
-        self._pictures = self._last_centre // self._every - self._first_picture + 1
+        self._first_picture = -(-self._first_center // self._every)
+        self._pictures = self._last_center // self._every - self._first_picture + 1
         if (self._pictures < 1).any():
             unusable = rows["key"][np.argmax(self._pictures < 1)].decode()
             raise ValueError(f"clip {unusable} has no picture around which there is one second of sound; pack it again")
@@ -175,17 +172,17 @@ class PairSampler:
                 own = value == 1 and not self.shuffle_sound
                 shift = 0 if own else 1 + int(self._words(_SHIFT, 2 * int(e) + value, 1)[0] % np.uint64(count - 1))
                 sound_of[here] = order[(turn[here] + shift) % count]
-        frame_tick, own_centre = self._view(frame_of, words[:, 0], words[:, 1])
-        _, other_centre = self._view(sound_of, words[:, 2], words[:, 3])
-        centre = np.where(sound_of == frame_of, own_centre, other_centre) * SAMPLES_PER_TICK
+        frame_tick, own_center = self._view(frame_of, words[:, 0], words[:, 1])
+        _, other_center = self._view(sound_of, words[:, 2], words[:, 3])
+        center = np.where(sound_of == frame_of, own_center, other_center) * SAMPLES_PER_TICK
         if self.grid == "free":
             offset = (words[:, 4] % np.uint64(SAMPLES_PER_TICK)).astype(np.int64)
-            centre = np.where(label == 0, np.minimum(centre + offset, self._last_sample[sound_of]), centre)
-        return self._finish(frame_of, frame_tick, sound_of, centre, words, np.arange(len(row)), label)
+            center = np.where(label == 0, np.minimum(center + offset, self._last_sample[sound_of]), center)
+        return self._finish(frame_of, frame_tick, sound_of, center, words, np.arange(len(row)), label)
 
     def _shared(self, row: Integers, words: Words) -> Rows:
         clip = self._visited(row // self.rows_per_epoch, row % self.rows_per_epoch)
-        tick, centre = self._view(clip, words[:, 0], words[:, 1])
+        tick, center = self._view(clip, words[:, 0], words[:, 1])
         here = np.arange(len(row))
         own, other = [], []
         for first in range(0, len(row), self.block):
@@ -203,7 +200,7 @@ class PairSampler:
             else:
                 own.append(block)
         label, pair_audio = np.repeat([1, 0], len(row)), np.concatenate(own + other)
-        return self._finish(clip, tick, clip, centre * SAMPLES_PER_TICK, words, pair_audio, label)
+        return self._finish(clip, tick, clip, center * SAMPLES_PER_TICK, words, pair_audio, label)
 
     def _sync(self, row: Integers, words: Words) -> Rows:
         clip = self._visited(row // self.rows_per_epoch, row % self.rows_per_epoch // 2)
@@ -213,18 +210,18 @@ class PairSampler:
         step = least + _below(most - least + 1, drawn[:, 0])
         first = (self._first_picture[clip] + _below(pictures - step, drawn[:, 1])) * every
         # One misalignment for both: the two seconds are as far apart as the two frames.
-        low = np.maximum(self._first_centre[clip] - first, -self.max_misalignment_ticks)
-        high = np.minimum(self._last_centre[clip] - first - step * every, self.max_misalignment_ticks)
+        low = np.maximum(self._first_center[clip] - first, -self.max_misalignment_ticks)
+        high = np.minimum(self._last_center[clip] - first - step * every, self.max_misalignment_ticks)
         frame = first + row % 2 * step * every
-        centre = (frame + low + _below(high - low + 1, drawn[:, 2])) * SAMPLES_PER_TICK
+        center = (frame + low + _below(high - low + 1, drawn[:, 2])) * SAMPLES_PER_TICK
         label, here = np.repeat([1, 0], len(row)), np.arange(len(row))
-        return self._finish(clip, frame, clip, centre, words, np.concatenate([here, here ^ 1]), label)
+        return self._finish(clip, frame, clip, center, words, np.concatenate([here, here ^ 1]), label)
 
     def _view(self, clip: Integers, frame_word: Words, sound_word: Words) -> tuple[Integers, Integers]:
         """Frame tick and sound mid-point (both in ticks) of one view of each clip."""
         frame = (self._first_picture[clip] + _below(self._pictures[clip], frame_word)) * self._every[clip]
-        low = np.maximum(self._first_centre[clip], frame - self.max_misalignment_ticks)
-        high = np.minimum(self._last_centre[clip], frame + self.max_misalignment_ticks)
+        low = np.maximum(self._first_center[clip], frame - self.max_misalignment_ticks)
+        high = np.minimum(self._last_center[clip], frame + self.max_misalignment_ticks)
         return frame, low + _below(high - low + 1, sound_word)
 
     def _finish(
@@ -271,7 +268,7 @@ class PairSampler:
 
 
 def _two_views(ticks: Integers, every: Integers, apart: range) -> NDArray[np.bool_]:
-    """Which clips have two pictures `apart` ticks from each other. ticks: (N, 2), the first and the last centre."""
+    """Which clips have two pictures `apart` ticks from each other. ticks: (N, 2), the first and the last center."""
     farthest = ticks[:, 1] // every - -(-ticks[:, 0] // every)
     two = -(-apart.start // every) <= np.minimum(farthest, apart[-1] // every)
     if not two.any():

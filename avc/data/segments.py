@@ -65,7 +65,7 @@ class SegmentSampler:
         self, index: NDArray[np.void], clips: Integers, *, student: str, sound_seconds: float, seed: int
     ) -> None:
         rows = index[clips]
-        # All but at most one tick at either end is sound, as for `shards.format.centres`.
+        # All but at most one tick at either end is sound, as for `shards.format.centers`.
         begin = rows["sound_from"].astype(np.int64) // SAMPLES_PER_TICK
         end = np.minimum(rows["ticks"].astype(np.int64), -(-rows["sound_to"].astype(np.int64) // SAMPLES_PER_TICK))
         ticks = np.minimum(end - begin, round(sound_seconds * TICKS_PER_SECOND))

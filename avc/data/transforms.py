@@ -84,7 +84,7 @@ def audio_to_input(sound: Tensor, numbers: Tensor | None, settings: PairData) ->
 def log_spectrogram(x: Tensor) -> Tensor:
     """float32 (N, 48000) in [-1, 1] → (N, 257, 199): log(1 + |STFT| / 1e-4), Hann window of 480 samples, hop 240.
 
-    torch frames by the 512 points of the transform and centres the window in them: 16 more samples at both ends give
+    torch frames by the 512 points of the transform and centers the window in them: 16 more samples at both ends give
     the 199 windows that lie within one second.
     """
     margin = (N_FFT - WINDOW) // 2

@@ -50,14 +50,14 @@ class _SyncBatchNormOnCPU(_BatchNorm):
         one_each = (-1, *[1] * (x.dim() - 2))
         total = _sum(wide.new_tensor(per_rank))
         mean = _sum(wide.sum(dim=all_but_channels)) / total
-        centred = wide - mean.view(one_each)
-        variance = _sum(centred.square().sum(dim=all_but_channels)) / total
+        centered = wide - mean.view(one_each)
+        variance = _sum(centered.square().sum(dim=all_but_channels)) / total
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * total / (total - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        normalized: Tensor = centred * scale.view(one_each) + self.bias.view(one_each)
+        normalized: Tensor = centered * scale.view(one_each) + self.bias.view(one_each)
         return normalized.to(x.dtype)
 
 

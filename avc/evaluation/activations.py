@@ -1,13 +1,13 @@
-"""What single units of a trained network answer to: the frames and sounds of many clips that excite them most.
+"""What excites single units of a trained network most, among the frames and sounds of many clips.
 
-Look, Listen and Learn, figures 3 to 6: the units are pool4's, each the maximum over the map of one conv4_2 channel, and
-the map says where in the frame or the spectrogram. SoundNet, section 5.2 and figure 4: units of a hidden layer, whose
-map has time alone.
+Look, Listen and Learn, figures 3 to 6: a unit is a channel of the map that a trunk ends in, by its maximum, and the map
+says where in the frame or the spectrogram. SoundNet, section 5.2 and figure 4: units of a hidden layer, whose map has
+time alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,16 +20,16 @@ from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from avc.data.segments import SegmentSampler, student_sound
 from avc.data.transforms import audio_to_input, images_to_input
-from avc.embedding import views_of
+from avc.embedding import Integers, Report, views_of
 from avc.inference import Network
 from avc.models.inputs import VisualInput
+from avc.models.pair import PairNetwork
 from avc.models.soundnet import SoundNet, to_waveform
-from avc.models.trunks import Trunk, global_max_pool
+from avc.models.trunks import global_max_pool
 from avc.settings import SoundNetConfig
-from shards.format import HALF_SECOND_SAMPLES, SAMPLES_PER_TICK
+from shards.format import SAMPLES_PER_TICK, second_start
 from shards.read import Shards
 
-Report = Callable[[int, int, str], None]
 Heat = NDArray[np.float32]
 
 _BATCH = 32
@@ -37,10 +37,11 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Activation:
-    """One moment that excites a unit: a clip, a tick of it, how much, and where.
+    """Where a clip excites a unit most.
 
-    tick: of the frame, or of the middle of the second of sound; with SoundNet the first of a segment. heat: float32
-    (H', W') of a frame, (bins, windows) of a spectrogram or (1, steps) of a segment; at least 0 and at most `value`.
+    tick: of the frame, or of the middle of the second of audio; with SoundNet the first of a segment. value: the heat's
+    maximum. heat: float32, at least 0: (H', W') of a frame, (bins, windows) of a spectrogram or (1, steps) of a
+    segment.
     """
 
     clip: int
@@ -51,51 +52,44 @@ class Activation:
 
 @dataclass(frozen=True)
 class Unit:
-    """number: the channel. moments: most exciting first, each of another clip."""
+    """number: the channel. top: its strongest activations, descending, each of another clip."""
 
     number: int
-    moments: tuple[Activation, ...]
+    top: tuple[Activation, ...]
 
 
 @dataclass(frozen=True)
-class Moments:
-    """V moments, one of each clip, and what every unit's maximum is in them: float32 (V, C)."""
+class Maxima:
+    """Every unit's maximum in one view of each of V clips: float32 (V, C)."""
 
-    clip: NDArray[np.int64]
-    tick: NDArray[np.int64]
+    clip: Integers
+    tick: Integers
     values: NDArray[np.float32]
 
 
-def choose(values: NDArray[np.float32], count: int, top: int) -> list[int]:
-    """The units whose `top` strongest answers stand out most from their usual ones, in deviations; ascending."""
+def choose_units(values: NDArray[np.float32], count: int, top: int) -> list[int]:
+    """The units whose `top` strongest values stand out most from their usual ones, in deviations; ascending."""
     strongest = np.sort(values, axis=0)[-top:].mean(axis=0)
     stands_out = (strongest - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
-    stands_out[strongest <= 0] = -1  # never answers
+    stands_out[strongest <= 0] = -1  # never active
     return sorted(np.argsort(-stands_out, kind="stable")[:count].tolist())
-
-
-def check_units(units: Sequence[int], channels: int) -> None:
-    """Raise ValueError for a unit that there is not."""
-    for unit in units:
-        if not 0 <= unit < channels:
-            raise ValueError(f"there is no unit {unit}: the layer has {channels}, from 0 to {channels - 1}")
 
 
 @torch.no_grad()
 def trunk_units(
     network: Network,
     shards: Shards,
-    clips: NDArray[np.int64],
+    clips: Integers,
     *,
     units: Sequence[int],
     count: int,
     top: int,
     report: Report | None = None,
 ) -> tuple[tuple[Unit, ...], tuple[Unit, ...]]:
-    """Units of pool4: those of the vision trunk with their frames, those of the audio trunk with their seconds.
+    """Channels of the maps that the vision and the audio trunk end in, with the frames and the seconds of audio.
 
-    units: which ones, or none for the `count` that stand out. A random view of each clip is looked at, and `top`
-    moments are kept. Raises ValueError for units that there are not, fewer than two clips and too small pictures.
+    units: which ones, or none for the `count` that stand out. A random view of each clip is looked at, and the `top`
+    activations are kept. Raises ValueError for units that there are not, fewer than two clips and too small frames.
     """
     settings = network.config.data
     sampler = PairSampler(shards.index, clips, seed=network.config.run.seed, max_misalignment_ticks=0)
@@ -103,33 +97,38 @@ def trunk_units(
     vision, audio = network.model.vision, network.model.audio
     if network.model.visual_input != VisualInput():
         raise ValueError(f"{network.config.model.name} sees more than a frame at once, and heat is shown over one")
-    pooled: tuple[list[Tensor], list[Tensor]] = ([], [])
-    clip, frame_tick, sound_tick = [], [], []
+
+    def image_maps(images: Tensor) -> Tensor:
+        return vision(images_to_input(images.to(network.device), None, settings))  # type: ignore[no-any-return]
+
+    def audio_maps(seconds: Tensor) -> Tensor:
+        return audio(audio_to_input(seconds.to(network.device), None, settings))  # type: ignore[no-any-return]
+
+    image_maxima, audio_maxima, frame_ticks, audio_ticks, clips_seen = [], [], [], [], []
     for start in range(0, len(clips), _BATCH):
         rows = views_of(sampler, start, min(start + _BATCH, len(clips)))
-        batch = reader.read(rows).to(network.device)
-        pooled[0].append(global_max_pool(vision(images_to_input(batch.pictures, None, settings))).float().cpu())
-        pooled[1].append(global_max_pool(audio(audio_to_input(batch.sounds, None, settings))).float().cpu())
-        clip.append(rows.frame_clip)
-        frame_tick.append(rows.frame_tick)
-        sound_tick.append(rows.audio_center // SAMPLES_PER_TICK)
+        batch = reader.read(rows)
+        image_maxima.append(global_max_pool(image_maps(batch.pictures)).float().cpu())
+        audio_maxima.append(global_max_pool(audio_maps(batch.sounds)).float().cpu())
+        clips_seen.append(rows.frame_clip)
+        frame_ticks.append(rows.frame_tick)
+        audio_ticks.append(rows.audio_center // SAMPLES_PER_TICK)
         if report is not None:
             report(start + len(rows.frame_clip), len(clips), "")
 
     def heat_of_frame(clip: int, tick: int) -> Tensor:
-        picture = torch.from_numpy(middle(shards.picture(clip, tick, reduce=reader.reduce), reader.crop))[None]
-        return vision(images_to_input(picture.to(network.device), None, settings))  # type: ignore[no-any-return]
+        frame = middle(shards.picture(clip, tick, reduce=reader.reduce), reader.crop)
+        return image_maps(torch.from_numpy(frame)[None])
 
     def heat_of_second(clip: int, tick: int) -> Tensor:
-        second = torch.from_numpy(shards.sound(clip, first_of_second(tick)))[None]
-        return audio(audio_to_input(second.to(network.device), None, settings))  # type: ignore[no-any-return]
+        return audio_maps(torch.from_numpy(shards.sound(clip, second_start(tick)))[None])
 
-    clip_, ticks = np.concatenate(clip), (np.concatenate(frame_tick), np.concatenate(sound_tick))
-    seen = Moments(clip_, ticks[0], torch.cat(pooled[0]).numpy())
-    heard = Moments(clip_, ticks[1], torch.cat(pooled[1]).numpy())
+    of_clip = np.concatenate(clips_seen)
+    images = Maxima(of_clip, np.concatenate(frame_ticks), torch.cat(image_maxima).numpy())
+    sounds = Maxima(of_clip, np.concatenate(audio_ticks), torch.cat(audio_maxima).numpy())
     return (
-        _units(seen, heat_of_frame, units=units, count=count, top=top),
-        _units(heard, heat_of_second, units=units, count=count, top=top),
+        _units(images, heat_of_frame, units=units, count=count, top=top),
+        _units(sounds, heat_of_second, units=units, count=count, top=top),
     )
 
 
@@ -138,7 +137,7 @@ def soundnet_units(
     model: SoundNet,
     config: SoundNetConfig,
     shards: Shards,
-    clips: NDArray[np.int64],
+    clips: Integers,
     *,
     layer: str,
     units: Sequence[int],
@@ -167,54 +166,47 @@ def soundnet_units(
         waveform = to_waveform(sound.to(device, torch.float32) / 32768)[None]
         return model.features(waveform, layer)[:, :, None]
 
-    def strongest() -> Iterator[NDArray[np.float32]]:
-        for done, (clip, first) in enumerate(zip(rows.clip.tolist(), rows.first_tick.tolist(), strict=True), start=1):
-            yield heat_of(clip, first).amax(dim=(0, 2, 3)).float().cpu().numpy()
-            if report is not None:
-                report(done, len(rows.clip), "")
-
-    moments = Moments(rows.clip, rows.first_tick, np.stack(list(strongest())))
-    return _units(moments, heat_of, units=units, count=count, top=top), ticks_of
-
-
-def middle(picture: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
-    """The middle of a picture, as the network is shown it in evaluation: uint8 (crop, crop, 3)."""
-    top, left = crop_origin(picture.shape[0], crop), crop_origin(picture.shape[1], crop)
-    return np.ascontiguousarray(picture[top : top + crop, left : left + crop])
+    values = []
+    for done, (clip, first) in enumerate(zip(rows.clip.tolist(), rows.first_tick.tolist(), strict=True), start=1):
+        values.append(heat_of(clip, first).amax(dim=(0, 2, 3)).float().cpu().numpy())
+        if report is not None:
+            report(done, len(rows.clip), "")
+    maxima = Maxima(rows.clip, rows.first_tick, np.stack(values))
+    return _units(maxima, heat_of, units=units, count=count, top=top), ticks_of
 
 
-def first_of_second(tick: int) -> int:
-    """The first sample of the second of sound whose middle is at a tick."""
-    return tick * SAMPLES_PER_TICK - HALF_SECOND_SAMPLES
+def middle(frame: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
+    """The middle of a frame, as the network is shown it in evaluation: uint8 (crop, crop, 3)."""
+    top, left = crop_origin(frame.shape[0], crop), crop_origin(frame.shape[1], crop)
+    return np.ascontiguousarray(frame[top : top + crop, left : left + crop])
 
 
-def first_filters(model: nn.Module) -> dict[str, NDArray[np.float32]]:
-    """The first layers' filters by the trunk's name.
+def first_filters(model: PairNetwork | SoundNet) -> dict[str, NDArray[np.float32]]:
+    """The first layers' filters: vision (F, 3, h, w) and audio (F, 1, h, w), or SoundNet's, sound (F, 64)."""
 
-    L3-Net and its kin: vision (F, 3, 3, 3) as channels, rows, columns; audio (F, 1, 3, 3). SoundNet: sound (F, 64).
-    """
+    def filters(conv: nn.Module) -> NDArray[np.float32]:
+        return conv.get_parameter("weight").detach().cpu().numpy()
+
     if isinstance(model, SoundNet):
-        conv = model.layers.get_submodule("conv1")
-        return {"sound": conv.get_parameter("weight").detach()[:, 0].cpu().numpy()}
-    found = {}
-    for name in ("vision", "audio"):
-        trunk = model.get_submodule(name)
-        assert isinstance(trunk, Trunk)
-        found[name] = trunk.stem.get_parameter("weight").detach().cpu().numpy()
-    return found
+        return {"sound": filters(model.layers.get_submodule("conv1"))[:, 0]}
+    return {"vision": filters(model.vision.stem), "audio": filters(model.audio.stem)}
 
 
 def _units(
-    moments: Moments, heat_of: Callable[[int, int], Tensor], *, units: Sequence[int], count: int, top: int
+    maxima: Maxima, heat_of: Callable[[int, int], Tensor], *, units: Sequence[int], count: int, top: int
 ) -> tuple[Unit, ...]:
-    check_units(units, moments.values.shape[1])
-    found = []
-    for unit in units or choose(moments.values, count, top):
-        order = np.argsort(-moments.values[:, unit], kind="stable")[:top].tolist()
-        excitations = []
-        for moment in order:
-            clip, tick = int(moments.clip[moment]), int(moments.tick[moment])
-            heat = heat_of(clip, tick)[0, unit].float().cpu().numpy()
-            excitations.append(Activation(clip, tick, float(heat.max()), heat))
-        found.append(Unit(unit, tuple(excitations)))
-    return tuple(found)
+    channels = maxima.values.shape[1]
+    for unit in units:
+        if not 0 <= unit < channels:
+            raise ValueError(f"there is no unit {unit}: the layer has {channels}, from 0 to {channels - 1}")
+
+    def activation(view: int, unit: int) -> Activation:
+        clip, tick = int(maxima.clip[view]), int(maxima.tick[view])
+        heat = heat_of(clip, tick)[0, unit].float().cpu().numpy()
+        return Activation(clip, tick, float(heat.max()), heat)
+
+    strongest = np.argsort(-maxima.values, axis=0, kind="stable")[:top]
+    return tuple(
+        Unit(unit, tuple(activation(view, unit) for view in strongest[:, unit].tolist()))
+        for unit in units or choose_units(maxima.values, count, top)
+    )

@@ -21,14 +21,14 @@ _AGREEING = 2  # annotators of three whose agreement gives a place full weight (
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of one clip.
+    """The annotation of one clip.
 
-    moments: the boxes at each tick, or those of the clip's middle frame alone. annotators: each box is another
+    boxes: those at each tick, or those of the clip's middle frame alone. annotators: each box is another
     person's opinion on one region, and not one object of several. kinds: of what is in view, where known, the sounding
     one first.
     """
 
-    moments: tuple[tuple[Box, ...], ...]
+    boxes: tuple[tuple[Box, ...], ...]
     annotators: bool
     kinds: tuple[str, ...]
 

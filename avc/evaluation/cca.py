@@ -58,10 +58,10 @@ def fit_cca(x: Features, y: Features, *, components: int = COMPONENTS) -> CCA:
     )
 
 
-def _whitened(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _whitened(centered: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(N, D) → an orthonormal basis of its columns (N, R), and the (D, R) that makes it from them."""
     # By the D × D scatter: the SVD of a tall N × D would need as much memory again.
-    values, vectors = np.linalg.eigh(centred.T @ centred)
+    values, vectors = np.linalg.eigh(centered.T @ centered)
     kept = values > values[-1] * _RANK
     unmix = vectors[:, kept] / np.sqrt(values[kept])
-    return centred @ unmix, unmix
+    return centered @ unmix, unmix

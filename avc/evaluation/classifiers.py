@@ -40,11 +40,11 @@ def svm(*, standardize: bool) -> Classifier:
             train, test = standardized(train, test)
         train, test, scatter = _principal(train, test)
         sides = np.where(truth[:, None] == np.arange(int(truth.max()) + 1), 1, -1).astype(np.float32)
-        found, weights = {}, np.zeros((train.shape[1], sides.shape[1]))
+        scores_of, weights = {}, np.zeros((train.shape[1], sides.shape[1]))
         for c in sorted(strengths):
             weights = _machines(train, sides, scatter, c=c, start=weights)  # from the solution for the C before
-            found[c] = test @ weights
-        return found
+            scores_of[c] = test @ weights
+        return scores_of
 
     return scores
 
@@ -54,8 +54,8 @@ def _principal(train: Floats, test: Floats) -> tuple[Floats, Floats, NDArray[np.
 
     Distances stay as they are, so the SVMs are the same. Axes along which the training rows do not differ are left out.
     """
-    centre = train.mean(axis=0)
-    train, test = train - centre, test - centre
+    center = train.mean(axis=0)
+    train, test = train - center, test - center
     wide = train.shape[1] > len(train)
     scatter, axes = np.linalg.eigh((train @ train.T if wide else train.T @ train).astype(np.float64))
     kept = scatter > 1e-6 * scatter[-1]
@@ -85,8 +85,8 @@ def _machines(
         return loss, (gradient * scale).ravel()
 
     options = {"maxiter": 500, "maxcor": 20, "ftol": 1e-7, "gtol": 1e-6}
-    found = minimize(objective, (start / scale).ravel(), jac=True, method="L-BFGS-B", options=options)
-    return np.asarray(found.x).reshape(start.shape) * scale
+    solution = minimize(objective, (start / scale).ravel(), jac=True, method="L-BFGS-B", options=options)
+    return np.asarray(solution.x).reshape(start.shape) * scale
 
 
 def softmax_layer(
@@ -94,9 +94,9 @@ def softmax_layer(
 ) -> dict[float, NDArray[Any]]:
     """One linear layer under softmax and cross-entropy, weights decayed by 1/C, on z-scores: the logits."""
     train, test = standardized(train, test)
-    found = {}
+    logits_of = {}
     for c in strengths:
         layer = LogisticRegression(C=c, max_iter=500).fit(train, truth)
         logits = layer.decision_function(test)
-        found[c] = logits if logits.ndim == 2 else np.stack([-logits, logits], axis=1)
-    return found
+        logits_of[c] = logits if logits.ndim == 2 else np.stack([-logits, logits], axis=1)
+    return logits_of

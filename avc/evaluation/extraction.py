@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class Extractor(Generic[Item]):
     what: str
     model: nn.Module
     load: Callable[[Item], tuple[Tensor, bool]]
-    compute: Callable[[nn.Module, Tensor], Tensor]
+    compute: Callable[[Any, Tensor], Tensor]
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""What features are worth: a linear classifier on top of them, tested on folds that it has never seen.
+"""Linear probes: a linear classifier on top of features, tested on folds that it was not trained on.
 
 The classifier's strength C is chosen on the training folds alone: each of them is held out in turn, and the C that is
 right most often there is taken to the tested fold.
@@ -70,23 +70,22 @@ def cross_validate(
     value is taken as it is. Raises ValueError where a training set lacks a class, a tested fold is empty, or no fold is
     left to choose C on.
     """
-    present = np.unique(features.item)
-    everything = sorted(set(folds[present].tolist()))
+    all_folds = sorted(set(folds[features.item].tolist()))
     classes = int(labels.max()) + 1
-    known: dict[frozenset[int], tuple[Integers, Mapping[float, Integers]]] = {}
+    scored: dict[frozenset[int], tuple[Integers, Mapping[float, Integers]]] = {}
     choosing = len(strengths) > 1
-    empty = sorted(set(tested_folds) - set(everything))
+    empty = sorted(set(tested_folds) - set(all_folds))
     if empty:
         raise ValueError(f"there is nothing to test on in fold {empty[0]}")
-    if choosing and len(everything) < 3:
-        raise ValueError(f"there are {len(everything)} folds; choosing C on training folds needs 3")
-    pairs = {frozenset((t, o)) for t in tested_folds for o in everything if o != t} if choosing else set()
+    if choosing and len(all_folds) < 3:
+        raise ValueError(f"there are {len(all_folds)} folds; choosing C on training folds needs 3")
+    pairs = {frozenset((t, o)) for t in tested_folds for o in all_folds if o != t} if choosing else set()
     total = len(pairs) + len(tested_folds)
 
     def choices(held_out: frozenset[int], candidates: Sequence[float]) -> tuple[Integers, Mapping[float, Integers]]:
         # The items of the folds, and the class that each is given for each C.
         # What is held out for fold a when b is tested serves fold b when a is tested as well.
-        if held_out not in known:
+        if held_out not in scored:
             out = np.isin(folds, list(held_out))
             train, test = ~out[features.item], out[features.item]
             truth = labels[features.item[train]]
@@ -97,17 +96,17 @@ def cross_validate(
                 )
             rows = classifier(features.rows[train], truth, features.rows[test], candidates)
             items, of_row = np.unique(features.item[test], return_inverse=True)
-            known[held_out] = items, {c: _means(score, of_row).argmax(axis=1) for c, score in rows.items()}
+            scored[held_out] = items, {c: _means(score, of_row).argmax(axis=1) for c, score in rows.items()}
             if report is not None:
-                report(len(known), total, "")
-        return known[held_out]
+                report(len(scored), total, "")
+        return scored[held_out]
 
     results, confusion = [], np.zeros((classes, classes), dtype=int)
     for fold in tested_folds:
         strength = strengths[0]
         if choosing:
             right = dict.fromkeys(strengths, 0)
-            for other in everything:
+            for other in all_folds:
                 if other != fold:
                     items, chosen = choices(frozenset((fold, other)), strengths)
                     judged = folds[items] == other
@@ -138,19 +137,19 @@ def learn_from_few(
     present = np.unique(features.item)
     tested = present[folds[present] == 0]
     training = present[folds[present] != 0]
-    own = [training[labels[training] == kind] for kind in range(int(labels.max()) + 1)]
-    if min(map(len, own)) < per_class:
-        raise ValueError(f"{per_class} of each class were to train on, but one class has {min(map(len, own))}")
-    found = []
+    of_class = [training[labels[training] == number] for number in range(int(labels.max()) + 1)]
+    if min(map(len, of_class)) < per_class:
+        raise ValueError(f"{per_class} of each class were to train on, but one class has {min(map(len, of_class))}")
+    folds_of, confusions = [], []
     for draw in range(draws):
         random = np.random.default_rng(draw)
-        drawn = np.concatenate([random.permutation(items)[:per_class] for items in own])
+        drawn = np.concatenate([random.permutation(items)[:per_class] for items in of_class])
         kept = np.isin(features.item, np.concatenate([tested, drawn]))
         few = Features(features.rows[kept], features.item[kept])
-        found.append(cross_validate(few, labels, folds, tested_folds=[0], classifier=classifier, strengths=[strength]))
-    confusion = np.sum([one.confusion for one in found], axis=0)
-    results = tuple(replace(one.folds[0], fold=draw) for draw, one in enumerate(found))
-    return LinearResult(results, tuple(tuple(map(int, row)) for row in confusion))
+        result = cross_validate(few, labels, folds, tested_folds=[0], classifier=classifier, strengths=[strength])
+        folds_of.append(replace(result.folds[0], fold=draw))
+        confusions.append(result.confusion)
+    return LinearResult(tuple(folds_of), tuple(tuple(map(int, row)) for row in np.sum(confusions, axis=0)))
 
 
 def _means(scores: NDArray[Any], item: Integers) -> NDArray[Any]:

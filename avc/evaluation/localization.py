@@ -1,4 +1,4 @@
-"""Does AVOL-Net's map find what sounds, and does it fall silent when that is not what is heard?
+"""Does AVOL-Net's map find the sounding object, and is it low where another sound is played?
 
 Objects that Sound 4: is the map's maximum inside the annotated region? Beside it consensus IoU (Senocak et al., CVPR
 2018), and the sanity that arXiv 2410.01020 asks for: the same frames under another sound, under silence and noise.
@@ -22,7 +22,7 @@ from avc.embedding import Integers, Report, views_of
 from avc.evaluation.boxes import RASTER, Box, Truth, region
 from avc.inference import Network
 from avc.intervals import clustered_interval
-from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, centres
+from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, centers_of, second_start
 from shards.read import Shards
 
 Map = NDArray[np.float64]
@@ -33,7 +33,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Hits:
-    """Share of frames with a point in the annotated region: the map's maximum, the centre, a random point (exactly).
+    """Share of frames with a point in the annotated region: the map's maximum, the center, a random point (exactly).
 
     interval_95: of the maximum's share, where the clips are a sample of more.
     """
@@ -41,7 +41,7 @@ class Hits:
     frames: int
     maximum: float
     interval_95: tuple[float, float]
-    centre: float
+    center: float
     random: float
 
 
@@ -49,15 +49,15 @@ class Hits:
 class Overlap:
     """Consensus IoU of the region that a rule cuts out of the map.
 
-    success: share of frames above 0.5; auc: area under the share of frames at or above 0, 0.05, ... 1. `centre` is what
-    the same rule makes of a map that falls from the picture's centre.
+    success: share of frames above 0.5; auc: area under the share of frames at or above 0, 0.05, ... 1. `center` is what
+    the same rule makes of a map that falls from the picture's center.
     """
 
     rule: str
     success: float
     auc: float
-    centre_success: float
-    centre_auc: float
+    center_success: float
+    center_auc: float
 
 
 @dataclass(frozen=True)
@@ -115,18 +115,15 @@ def evaluate_localization(
     frames, unknown = _frames(network, shards, clips, truths, passes)
     rng = np.random.default_rng(network.config.run.seed)
     foreign = _foreign(frames, rng)
-    sounds = [
-        shards.sound(frame.clip, frame.tick * SAMPLES_PER_TICK - HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ)
-        for frame in frames
-    ]
+    sounds = [shards.sound(frame.clip, second_start(frame.tick)) for frame in frames]
     noise = (NOISE_RMS * rng.standard_normal(SAMPLE_RATE_HZ)).clip(-32768, 32767).astype(np.int16)
     audio = _embed_sounds(network, [*sounds, np.zeros_like(noise), noise])
     maps: list[Map] = []
     maxima = np.empty((len(frames), 4))
     for i, frame in enumerate(frames):
-        places = network.embed_places(torch.from_numpy(shards.picture(frame.clip, frame.tick))[None])
-        heard = [i, foreign[i], len(frames), len(frames) + 1]
-        probability = network.compare_places(places.expand(4, -1, -1, -1), audio[heard]).double().numpy()
+        image_map = network.embed_image_map(torch.from_numpy(shards.picture(frame.clip, frame.tick))[None])
+        sounds_of = [i, foreign[i], len(frames), len(frames) + 1]
+        probability = network.compare_maps(image_map.expand(4, -1, -1, -1), audio[sounds_of]).double().numpy()
         maps.append(probability[0])
         maxima[i] = probability.max(axis=(1, 2))
         if report is not None:
@@ -146,18 +143,18 @@ def evaluate_localization(
 
 
 def hits(maps: list[Map], regions: list[Map], of_clip: Integers) -> Hits:
-    """How often the centre of the map's highest place lies in the region; of_clip: int64, the clip of each frame."""
-    found = []
-    for map_, wanted in zip(maps, regions, strict=True):
+    """How often the center of the map's highest cell lies in the region; of_clip: int64, the clip of each frame."""
+    hit = []
+    for map_, weights in zip(maps, regions, strict=True):
         row, column = np.unravel_index(map_.argmax(), map_.shape)
         y, x = (row + 0.5) / map_.shape[0], (column + 0.5) / map_.shape[1]
-        found.append(wanted[int(y * RASTER), int(x * RASTER)] > 0)
+        hit.append(weights[int(y * RASTER), int(x * RASTER)] > 0)
     return Hits(
         frames=len(maps),
-        maximum=float(np.mean(found)),
-        interval_95=clustered_interval(np.array(found), of_clip),
-        centre=float(np.mean([wanted[RASTER // 2, RASTER // 2] > 0 for wanted in regions])),
-        random=float(np.mean([(wanted > 0).mean() for wanted in regions])),
+        maximum=float(np.mean(hit)),
+        interval_95=clustered_interval(np.array(hit), of_clip),
+        center=float(np.mean([weights[RASTER // 2, RASTER // 2] > 0 for weights in regions])),
+        random=float(np.mean([(weights > 0).mean() for weights in regions])),
     )
 
 
@@ -170,15 +167,15 @@ RULES = {
 def overlap(rule: str, maps: list[Map], regions: list[Map]) -> Overlap:
     """Consensus IoU under one of RULES, with its area under the curve."""
     y, x = np.mgrid[:RASTER, :RASTER]
-    centred = -np.hypot(y - (RASTER - 1) / 2, x - (RASTER - 1) / 2)
-    own = [consensus_iou(RULES[rule](_smooth(map_)), wanted) for map_, wanted in zip(maps, regions, strict=True)]
-    centre = [consensus_iou(RULES[rule](centred), wanted) for wanted in regions]
-    return Overlap(rule, *_success(own), *_success(centre))
+    centered = -np.hypot(y - (RASTER - 1) / 2, x - (RASTER - 1) / 2)
+    ious = [consensus_iou(RULES[rule](_smooth(map_)), weights) for map_, weights in zip(maps, regions, strict=True)]
+    baseline = [consensus_iou(RULES[rule](centered), weights) for weights in regions]
+    return Overlap(rule, *_success(ious), *_success(baseline))
 
 
-def consensus_iou(found: NDArray[np.bool_], wanted: Map) -> float:
-    """Weight of the region that was found, over that of the whole region and of what was found outside (0 to 1)."""
-    return float(wanted[found].sum() / (wanted.sum() + (found & (wanted == 0)).sum()))
+def consensus_iou(predicted: NDArray[np.bool_], weights: Map) -> float:
+    """Weight of the region inside the prediction, over that of the whole region and of what it predicts outside."""
+    return float(weights[predicted].sum() / (weights.sum() + (predicted & (weights == 0)).sum()))
 
 
 def sanity(sound: str, right: NDArray[np.float64], wrong: NDArray[np.float64]) -> Sanity:
@@ -204,7 +201,7 @@ def _frames(
     network: Network, shards: Shards, clips: Integers, truths: Mapping[str, Truth], passes: int
 ) -> tuple[list[_Frame], int]:
     names = [PurePosixPath(name).stem for name in names_of(shards, clips)]
-    known = [i for i, name in enumerate(names) if name in truths and any(truths[name].moments)]
+    known = [i for i, name in enumerate(names) if name in truths and any(truths[name].boxes)]
     if len(known) < 2:
         raise ValueError(
             f"{len(known)} of the {len(names)} clips have boxes, and at least 2 are needed: one clip's sound meets the "
@@ -219,24 +216,23 @@ def _frames(
     frames = {}
     for clip, drawn in sorted(zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), strict=True)):
         truth = truth_of[clip]
-        each_tick = len(truth.moments) > 1
+        each_tick = len(truth.boxes) > 1
         tick = drawn if each_tick else _middle(shards, clip)
-        moment = began + tick if each_tick else 0
-        if moment >= len(truth.moments):
+        at = began + tick if each_tick else 0
+        if at >= len(truth.boxes):
             raise ValueError(
-                f"{shards.info(clip)['name']} has boxes for {len(truth.moments)} ticks of 0.04 s, and its clip goes on "
-                f"to tick {moment}"
+                f"{shards.info(clip)['name']} has boxes for {len(truth.boxes)} ticks of 0.04 s, and its clip goes on "
+                f"to tick {at}"
             )
-        frames[clip, tick] = _Frame(clip, tick, truth.moments[moment], truth)
+        frames[clip, tick] = _Frame(clip, tick, truth.boxes[at], truth)
     return list(frames.values()), len(names) - len(known)
 
 
 def _middle(shards: Shards, clip: int) -> int:
-    """The tick nearest to the clip's middle that has a picture and a second of sound around it."""
+    """The tick nearest to the clip's middle that has a frame and a second of audio around it."""
     row = shards.index[clip]
     ticks, every = int(row["ticks"]), int(row["every"])
-    usable = centres(ticks=ticks, sound_from=int(row["sound_from"]), sound_to=int(row["sound_to"]))
-    return min((tick for tick in usable if tick % every == 0), key=lambda tick: abs(2 * tick - ticks))
+    return min((tick for tick in centers_of(row) if tick % every == 0), key=lambda tick: abs(2 * tick - ticks))
 
 
 def _foreign(frames: list[_Frame], rng: np.random.Generator) -> list[int]:

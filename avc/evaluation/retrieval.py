@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from avc.data.labels import Labeled, Relevance
-from avc.embedding import Features, Integers, Report, Views, embed_views
+from avc.embedding import ClipEmbeddings, Features, Integers, Report, embed_clips
 from avc.evaluation.cca import CCA, COMPONENTS, fit_cca
 from avc.inference import Network
 from avc.models.pair import Localizer
@@ -85,16 +85,16 @@ def ndcg(
         here = slice(start, min(start + step, len(queries)))
         similarity = _unit(queries[here]) @ item_rows.T
         if leave_self_out:
-            own = torch.arange(here.start, here.stop)
-            similarity[own - here.start, own] = -math.inf
-        found = similarity.topk(depth, dim=1).indices.numpy()
-        scores[here] = _pair_gains(query_sets[here], item_sets[found], gains) @ discounts
+            itself = torch.arange(here.start, here.stop)
+            similarity[itself - here.start, itself] = -math.inf
+        nearest = similarity.topk(depth, dim=1).indices.numpy()
+        scores[here] = _pair_gains(query_sets[here], item_sets[nearest], gains) @ discounts
     with np.errstate(invalid="ignore"):
         share: NDArray[np.float64] = scores / ideal
     return share
 
 
-class Judge:
+class Scorer:
     """Scores features of the same N clips. sets: int64 (N, M), their classes; relevance and gain as in `ndcg`."""
 
     def __init__(self, sets: Integers, *, relevance: Relevance, gain: Gain) -> None:
@@ -121,13 +121,8 @@ class Judge:
 
     def four_directions(self, name: str, image: Features, audio: Features) -> Row:
         """The features of N frames and of N sounds in all four directions."""
-        return Row(
-            name,
-            self.score(image, image),
-            self.score(image, audio),
-            self.score(audio, image),
-            self.score(audio, audio),
-        )
+        pairs = ((image, image), (image, audio), (audio, image), (audio, audio))
+        return Row(name, *(self.score(queries, items) for queries, items in pairs))
 
 
 def summary(scores: NDArray[np.float64]) -> Score:
@@ -168,8 +163,8 @@ def evaluate_retrieval(
     if features is not None and not np.isfinite(features).all():
         wrong = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise ValueError(f"row {wrong} of the features holds what is not a finite number")
-    judge = Judge(known.sets, relevance=relevance, gain=gain)
-    views = embed_views(network, shards, known.clips, report=report)
+    scorer = Scorer(known.sets, relevance=relevance, gain=gain)
+    views = embed_clips(network, shards, known.clips, report=report)
     pairs = [(title, views.image, views.audio)]
     rows: list[Row] = []
     if not network.model.one_space or features is not None:
@@ -179,22 +174,22 @@ def evaluate_retrieval(
             pairs.append((_with_cca(title, cca), cca.of_x(views.image), cca.of_y(views.audio)))
         if features is not None:
             cca = fit_cca(features[fitting.clip], fitting.audio)
-            own = features[views.clip]
-            rows.append(Row("given features", judge.score(own, own), None, None, None))
-            pairs.append((_with_cca("given features", cca), cca.of_x(own), cca.of_y(views.audio)))
+            given = features[views.clip]
+            rows.append(Row("given features", scorer.score(given, given), None, None, None))
+            pairs.append((_with_cca("given features", cca), cca.of_x(given), cca.of_y(views.audio)))
     rng = np.random.default_rng(network.config.run.seed)
     chance = rng.standard_normal((2, len(known.clips), RANDOM_DIMENSIONS), dtype=np.float32)
     pairs.append(("random", chance[0], chance[1]))
-    rows += [judge.four_directions(*pair) for pair in pairs]
+    rows += [scorer.four_directions(*pair) for pair in pairs]
     return tuple(sorted(rows, key=lambda row: row.name == "random"))
 
 
-def _fitting_views(network: Network, shards: Shards, report: Report | None) -> Views:
+def _fitting_views(network: Network, shards: Shards, report: Report | None) -> ClipEmbeddings:
     clips = shards.clips("train")
     if len(clips) < 2:
         raise ValueError(f"{shards.folder} has {len(clips)} training clips, and CCA is fitted on these")
     passes = min(VIEWS_OF_A_CLIP, math.ceil(FITTED_VIEWS / len(clips)))
-    return embed_views(network, shards, clips, passes=passes, report=report)
+    return embed_clips(network, shards, clips, passes=passes, report=report)
 
 
 def _with_cca(name: str, cca: CCA) -> str:
@@ -206,12 +201,12 @@ def _unit(features: Features) -> torch.Tensor:
     return torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)), dim=1)
 
 
-def _pair_gains(query_sets: Integers, found_sets: Integers, gains: Relevance) -> NDArray[np.float64]:
-    """Gain of each query (Q, M) and each of the items found for it (Q, K, M'): float64 (Q, K)."""
-    best = np.zeros(found_sets.shape[:2])
+def _pair_gains(query_sets: Integers, item_sets: Integers, gains: Relevance) -> NDArray[np.float64]:
+    """Gain of each query (Q, M) and each of K items for it (Q, K, M'): float64 (Q, K)."""
+    best = np.zeros(item_sets.shape[:2])
     for query_class in query_sets.T:
-        for m in range(found_sets.shape[2]):
-            np.maximum(best, gains[query_class[:, None], found_sets[:, :, m]], out=best)
+        for m in range(item_sets.shape[2]):
+            np.maximum(best, gains[query_class[:, None], item_sets[:, :, m]], out=best)
     return best
 
 

@@ -1,7 +1,7 @@
 """Does a sampling rule leave a shortcut: can positives be told from negatives by one modality alone?
 
-Objects that Sound 3.3 found one. If the sound of a positive is centred on a frame and that of a negative is not, traces
-of coding and resampling give the label away, and the network learns these instead of what the sound means.
+Objects that Sound 3.3 found one. If the audio of a positive is centered on a frame and that of a negative is not,
+traces of coding and resampling give the label away, and the network learns these instead of what the audio means.
 
 1. exact    every draw that the plan can make for a clip, enumerated: is the law of each modality's own times the same
             for both labels?
@@ -91,12 +91,14 @@ class Audit:
     @property
     def verdict(self) -> str:
         """One sentence."""
-        telling = [f"the {one.modality} alone ({one.accuracy:.1%})" for one in self.probes if one.interval_95[0] > 0.5]
+        telling = [
+            f"the {probe.modality} alone ({probe.accuracy:.1%})" for probe in self.probes if probe.interval_95[0] > 0.5
+        ]
         unequal = [law.of for law in self.laws if not law.same]
         if telling:
             return f"A shortcut: {' and '.join(telling)} tells positives from negatives."
         if unequal:
-            return f"No probe found a shortcut here, but the rule leaves buffers for one: {', '.join(unequal)} differs."
+            return f"No probe found a shortcut here, but the rule leaves room for one: {', '.join(unequal)} differs."
         return "No shortcut: the laws are equal, and neither the sound nor the frame alone gives the label away."
 
 
@@ -171,9 +173,9 @@ def laws_of_rows(sampler: PairSampler, showing: int, sounding: int, *, ticks: in
     frame_ticks = np.unique(sampler.row_from_words(showing, _words(range(ticks), [0])).frame_tick).tolist()
     choices = range(len(frame_ticks))
     shifts = range(2 * sampler.max_misalignment_ticks + 1)
-    centres = sampler.row_from_words(sounding, _words(choices, shifts)).audio_center.reshape(len(choices), len(shifts))
+    centers = sampler.row_from_words(sounding, _words(choices, shifts)).audio_center.reshape(len(choices), len(shifts))
     sound_law: dict[int, float] = {}
-    for reachable in map(set, (centres // SAMPLES_PER_TICK).tolist()):
+    for reachable in map(set, (centers // SAMPLES_PER_TICK).tolist()):
         for tick in reachable:
             sound_law[tick] = sound_law.get(tick, 0.0) + 1 / (len(choices) * len(reachable))
     middle = _words([len(choices) // 2], [0], range(SAMPLES_PER_TICK))

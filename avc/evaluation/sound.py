@@ -1,13 +1,13 @@
-"""Sound classification by what a network has learnt to hear: its features under a linear SVM.
+"""Audio features for a linear probe, each network's by the protocol of its own paper.
 
-Each network's features follow the protocol of its own paper. The rows of a recording are windows of it that overlap by
-half; the recording's score is the mean of theirs.
+The rows of a recording are windows of it that overlap by half; the recording's score is the mean of theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -54,29 +54,33 @@ def windows(sound: Tensor, length: int) -> tuple[Tensor, bool]:
     return sound.unfold(0, length, hop), short
 
 
-def pooled_sound(trunk: nn.Module, spectrograms: Tensor) -> Tensor:
-    """(N, 1, 257, 199) → conv4_2 before its ReLU, max-pooled to 4×3: (N, 6144) at full width."""
-    assert isinstance(trunk, Trunk)
+def pool_audio(trunk: Trunk, spectrograms: Tensor) -> Tensor:
+    """(N, 1, 257, 199) → the trunk's map before its last ReLU, max-pooled to 4×3: (N, 12 · channels)."""
     return F.adaptive_max_pool2d(trunk.features(spectrograms), (4, 3)).flatten(1)
 
 
 def trunk_features(model: PairNetwork, *, name: str) -> Extractor[Path]:
-    """L3-Net's protocol: conv4_2 of the audio trunk before its ReLU, max-pooled to 4×3×512, from windows of 1 s."""
-
-    def compute(trunk: nn.Module, sound: Tensor) -> Tensor:
-        return pooled_sound(trunk, log_spectrogram(sound)[:, None])
-
-    return _extractor(name, "conv4_2 before ReLU", model.audio, compute, rate=SAMPLE_RATE_HZ, seconds=1.0)
+    """L3-Net's protocol: the audio trunk's map before its last ReLU, max-pooled to 4×3×512, from windows of 1 s."""
+    return _extractor(
+        name,
+        "trunk before ReLU",
+        model.audio,
+        lambda trunk, audio: pool_audio(trunk, log_spectrogram(audio)[:, None]),
+        rate=SAMPLE_RATE_HZ,
+        seconds=1.0,
+    )
 
 
 def embedding_features(model: PairNetwork, *, name: str) -> Extractor[Path]:
     """What the audio tower ends in (AVE-Net: 128 numbers of length 1; L3-Net: its 512 pooled ones), windows of 1 s."""
-
-    def compute(network: nn.Module, sound: Tensor) -> Tensor:
-        assert isinstance(network, PairNetwork)
-        return network.embed_audio(log_spectrogram(sound)[:, None])
-
-    return _extractor(name, "embedding", model, compute, rate=SAMPLE_RATE_HZ, seconds=1.0)
+    return _extractor(
+        name,
+        "embedding",
+        model,
+        lambda network, audio: network.embed_audio(log_spectrogram(audio)[:, None]),
+        rate=SAMPLE_RATE_HZ,
+        seconds=1.0,
+    )
 
 
 def soundnet_features(model: SoundNet, *, name: str, layer: str, seconds: float) -> Extractor[Path]:
@@ -84,47 +88,46 @@ def soundnet_features(model: SoundNet, *, name: str, layer: str, seconds: float)
 
     Raises ValueError for a layer that there is not or that a window is too short for.
     """
-    model.features(torch.zeros(1, round(seconds * SAMPLE_RATE)), layer)
-
-    def compute(network: nn.Module, sound: Tensor) -> Tensor:
-        assert isinstance(network, SoundNet)
-        return network.features(to_waveform(sound), layer).flatten(1)
-
-    return _extractor(name, layer, model, compute, rate=SAMPLE_RATE, seconds=seconds)
+    model.eval().features(torch.zeros(1, round(seconds * SAMPLE_RATE)), layer)
+    return _extractor(
+        name,
+        layer,
+        model,
+        lambda network, audio: network.features(to_waveform(audio), layer).flatten(1),
+        rate=SAMPLE_RATE,
+        seconds=seconds,
+    )
 
 
 def autoencoder_features(model: Autoencoder, *, name: str, seconds: float) -> Extractor[Path]:
     """conv4 of the autoencoder, all its steps side by side. Raises ValueError for windows too short for one."""
-    model.features(torch.zeros(1, round(seconds * SAMPLE_RATE)))
-
-    def compute(network: nn.Module, sound: Tensor) -> Tensor:
-        assert isinstance(network, Autoencoder)
-        return network.features(to_waveform(sound)).flatten(1)
-
-    return _extractor(name, "conv4", model, compute, rate=SAMPLE_RATE, seconds=seconds)
+    model.eval().features(torch.zeros(1, round(seconds * SAMPLE_RATE)))
+    return _extractor(
+        name,
+        "conv4",
+        model,
+        lambda network, audio: network.features(to_waveform(audio)).flatten(1),
+        rate=SAMPLE_RATE,
+        seconds=seconds,
+    )
 
 
 def mfcc_features(*, seconds: float) -> Extractor[Path]:
-    """What hand-made features give: mean and deviation over a window of 20 mel-frequency cepstral coefficients."""
+    """Hand-made features: mean and deviation over a window of 20 mel-frequency cepstral coefficients."""
     import librosa
 
-    def compute(_: nn.Module, sound: Tensor) -> Tensor:
-        # One by one: librosa cuts what is quieter than 80 dB below the loudest of all that it is given.
-        each = [librosa.feature.mfcc(y=one, sr=SAMPLE_RATE, n_mfcc=MFCC_COEFFICIENTS) for one in sound.cpu().numpy()]
-        mfcc = np.stack(each)
+    def compute(_: nn.Module, audio: Tensor) -> Tensor:
+        # Row by row: librosa cuts what is quieter than 80 dB below the loudest of all that it is given.
+        mfcc = np.stack(
+            [librosa.feature.mfcc(y=row, sr=SAMPLE_RATE, n_mfcc=MFCC_COEFFICIENTS) for row in audio.cpu().numpy()]
+        )
         return torch.from_numpy(np.concatenate([mfcc.mean(axis=2), mfcc.std(axis=2)], axis=1))
 
     return _extractor("MFCC", "mean and deviation", nn.Identity(), compute, rate=SAMPLE_RATE, seconds=seconds)
 
 
 def _extractor(
-    owner: str,
-    layer: str,
-    model: nn.Module,
-    compute: Callable[[nn.Module, Tensor], Tensor],
-    *,
-    rate: int,
-    seconds: float,
+    owner: str, layer: str, model: nn.Module, compute: Callable[[Any, Tensor], Tensor], *, rate: int, seconds: float
 ) -> Extractor[Path]:
     def load(path: Path) -> tuple[Tensor, bool]:
         return windows(read_sound(path, rate), round(seconds * rate))

@@ -12,7 +12,7 @@ class VisualInput:
     flow_frames: steps of optical flow from tick to tick, as many before the drawn tick as after it; an even number.
 
     A clip has them wherever it has the half second of sound on either side that a drawn tick needs, which is 12.5 ticks
-    (`shards.format.centres`). So the plan draws the same ticks for every network, and for both classes.
+    (`shards.format.centers`). So the plan draws the same ticks for every network, and for both classes.
     """
 
     frames: int = 1

@@ -21,7 +21,7 @@ from avc.runs.attempt import checkpoints, newest_folder, refuse_foreign_links
 from avc.runs.checkpoint import Checkpoint, DamagedCheckpoint, read, refuse_damaged
 from avc.settings import ClassifierConfig, Config, SoundNetConfig
 from shards.read import Shards
-from shards.soft_labels import POSTERIORS, digest_of
+from shards.sidecars import FINISHED, digest_of
 
 DAMAGED = ".damaged"  # a file that cannot be gone on from carries this suffix, until the next start
 
@@ -60,7 +60,7 @@ def digests(config: Config, shards: Shards) -> dict[str, str]:
     """
     found = {"shards": digest_of(shards)}
     if isinstance(config, SoundNetConfig):
-        posteriors = (config.data.teachers or shards.folder / "teachers") / POSTERIORS
+        posteriors = (config.data.teachers or shards.folder / "teachers") / FINISHED
         found["teachers"] = hashlib.sha256(posteriors.read_bytes()).hexdigest()
     if isinstance(config, ClassifierConfig) and config.data.labels is not None:
         found["labels"] = hashlib.sha256(config.data.labels.read_bytes()).hexdigest()

@@ -126,7 +126,7 @@ def training_sampler(config: PairConfig, shards: Shards, *, clips: Integers | No
 def evaluation_sampler(
     config: PairConfig, shards: Shards, *, split: str, grid: Literal["frame", "free"] = "frame"
 ) -> PairSampler:
-    """The fixed plan of a split: the papers' independent pairs on the grid, centred, whatever the training drew.
+    """The fixed plan of a split: the papers' independent pairs on the grid, centered, whatever the training drew.
 
     `grid="free"` takes negatives off it, as Objects that Sound 3.3 did when it measured what the shortcut is worth.
     Raises ValueError where the split has too few clips.

@@ -3,7 +3,7 @@
 torch reads a .pt2 file, a zip archive, with trust: pickles, compiled libraries, sizes that are Python expressions and
 functions by their names can all be in one, and can all run a program while it is loaded. Here an archive is looked
 through first, with zipfile and json alone. What torch is then given is a copy with nothing in it but plain arrays of
-numbers and a graph of those of torch's operators that networks of pictures are made of (avc/models/operators.py),
+numbers and a graph of those of torch's operators that networks of pictures are made of (avc/teachers/operators.py),
 whose every name and size is a plain word or number. `avc.teachers.trial` tries the result in a process of its own.
 """
 
@@ -63,8 +63,8 @@ class Program:
         except Exception as error:  # the program's: what others exported may fail in any way, for some N alone too
             raise ProgramError(f"it fails on {len(pictures)} pictures ({_reason(error)})") from None
         if not isinstance(rows, Tensor) or rows.shape != (len(pictures), self.classes):
-            found = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
-            raise ProgramError(f"for {len(pictures)} pictures it gives {found} and not {(len(pictures), self.classes)}")
+            given = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+            raise ProgramError(f"for {len(pictures)} pictures it gives {given} and not {(len(pictures), self.classes)}")
         return rows
 
     def _run(self, pictures: Tensor) -> Tensor:
@@ -107,9 +107,9 @@ def _loaded(path: Path, archive: io.BytesIO, device: torch.device) -> Program:
         for names in (exported.graph_signature.user_inputs, exported.graph_signature.user_outputs)
     )
     if len(inputs) != 1 or len(inputs[0]) != 4 or inputs[0][1] != 3 or len(outputs) != 1 or len(outputs[0]) != 2:
-        found = f"{[tuple(shape) for shape in inputs]} → {[tuple(shape) for shape in outputs]}"
+        shapes = f"{[tuple(shape) for shape in inputs]} → {[tuple(shape) for shape in outputs]}"
         raise ProgramError(
-            f"{path} is a program of another kind, {found}: a teacher takes pictures (N, 3, H, W) and gives "
+            f"{path} is a program of another kind, {shapes}: a teacher takes pictures (N, 3, H, W) and gives "
             "(N, classes)"
         )
     batch, _, height, width = (side if isinstance(side, int) else None for side in inputs[0])
@@ -230,11 +230,11 @@ def _is_size(term: ast.expr) -> bool:
 
 
 def _check_operator(name: str) -> None:
-    allowed = {f"torch.ops.aten.{one}" for one in ON_TENSORS} | {f"_operator.{one}" for one in ON_SIZES}
+    allowed = {f"torch.ops.aten.{name}" for name in ON_TENSORS} | {f"_operator.{name}" for name in ON_SIZES}
     if name not in allowed:
         raise _Refused(
             f"it calls {name[:80]!r}, which is none of the operators that networks of pictures are made of "
-            "(avc/models/operators.py lists them; a program must be exported without `run_decompositions`)"
+            "(avc/teachers/operators.py lists them; a program must be exported without `run_decompositions`)"
         )
 
 

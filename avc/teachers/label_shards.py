@@ -1,8 +1,8 @@
-"""Teachers look at the frames of a packed folder; what they see goes into sidecars of its shards.
+"""Teachers label the frames of a packed folder; their soft labels go into sidecars of its shards.
 
     1. a shard           its clips in the order of their keys, in groups of a few dozen frames
-    2. threads           decode the next group's pictures while the teachers are at work on this one
-    3. each teacher      pictures as it wants them → a posterior for each frame, float16
+    2. threads           decode the next group's frames while the teachers are at work on this one
+    3. each teacher      frames → class probabilities for each, float16
     4. a sidecar         written aside, and renamed when it is whole
 
 A process takes one shard at a time. What a group is follows from the shard alone, and on CPUs a process computes in one
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -24,10 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avc.teachers.teacher import GROUP_FRAMES, AnyTeacher, Posterior, Source, open_teacher, try_teachers
+from avc.embedding import Report
+from avc.teachers.teacher import GROUP_FRAMES, AnyTeacher, Source, open_teacher, try_teachers
 from shards.parent import follow_parent
 from shards.read import Shards
-from shards.soft_labels import (
+from shards.sidecars import (
+    Distribution,
     Layout,
     Sidecars,
     Teacher,
@@ -35,14 +37,11 @@ from shards.soft_labels import (
     begin,
     digest_of,
     finish,
-    frame_ticks,
     unwritten,
     write_sidecar,
 )
 
 DECODERS = 4  # threads beside each teacher
-
-Report = Callable[[int, int, str], None]
 
 
 def teach(
@@ -67,7 +66,8 @@ def teach(
         raise ValueError(f"two teachers are called the same in {', '.join(names)}; name them, as in NAME=FILE")
     try_teachers(sources)
     opened = [open_teacher(source, torch.device("cpu"), shards) for source in sources]
-    teachers = tuple(Teacher(s.name, eye.classes, s.sha256) for s, eye in zip(sources, opened, strict=True))
+    classes = [teacher.classes for teacher in opened]
+    teachers = tuple(Teacher(s.name, count, s.sha256) for s, count in zip(sources, classes, strict=True))
     layout = Layout(shards, Teaching(digest_of(shards), teachers, spacing_ticks))
     begin(out, layout.teaching)
     number, of = share
@@ -95,9 +95,9 @@ def _teach_all(
         return
     if len(devices) == 1:
         with _reproducibly():
-            desk = _desk(shards_folder, out, teaching, sources, devices[0])
+            worker = _open_worker(shards_folder, out, teaching, sources, devices[0])
             for number in todo:
-                desk.write(number)
+                worker.write(number)
                 yield number
         return
     context = multiprocessing.get_context("spawn")
@@ -123,7 +123,7 @@ def _teach_all(
         pool.shutdown(cancel_futures=True)
 
 
-_own_desk: TeacherWorker  # of a worker process, which teaches many shards and opens its teachers once
+_worker: TeacherWorker  # of a worker process, which teaches many shards and opens its teachers once
 
 
 def _start(
@@ -133,18 +133,18 @@ def _start(
     sources: Sequence[Source],
     devices: multiprocessing.SimpleQueue[str],
 ) -> None:
-    global _own_desk
+    global _worker
     follow_parent()
     _reproducibly().__enter__()  # for good: the process does nothing else
-    _own_desk = _desk(shards_folder, out, teaching, sources, torch.device(devices.get()))
+    _worker = _open_worker(shards_folder, out, teaching, sources, torch.device(devices.get()))
 
 
 def _teach_shard(number: int) -> int:
-    _own_desk.write(number)
+    _worker.write(number)
     return number
 
 
-def _desk(
+def _open_worker(
     shards_folder: Path, out: Path, teaching: Teaching, sources: Sequence[Source], device: torch.device
 ) -> TeacherWorker:
     shards = Shards(shards_folder)
@@ -170,42 +170,43 @@ class TeacherWorker:
 
     out: Path
     layout: Layout
-    eyes: Sequence[AnyTeacher]
+    teachers: Sequence[AnyTeacher]
     device: torch.device
 
     def write(self, number: int) -> None:
         """Write the sidecar of a shard."""
-        write_sidecar(self.out, self.layout, number, self.posteriors(number))
+        write_sidecar(self.out, self.layout, number, self.soft_labels(number))
 
     @torch.inference_mode()
-    def posteriors(self, number: int) -> Iterator[tuple[Posterior, ...]]:
-        """What the teachers see in each clip of a shard."""
+    def soft_labels(self, number: int) -> Iterator[tuple[Distribution, ...]]:
+        """Every teacher's for each clip of a shard."""
         with ThreadPoolExecutor(DECODERS) as pool:
-            groups = iter(self._groups(number))
+            groups = self._groups(number)
             group = next(groups, [])
-            coming = [pool.submit(self._pictures, clip) for clip in group]
+            coming = [pool.submit(self._frames, clip) for clip in group]
             while group:
-                clips, pictures = group, [future.result() for future in coming]
+                clips, frames = group, [future.result() for future in coming]
                 group = next(groups, [])
-                coming = [pool.submit(self._pictures, clip) for clip in group]
-                seen = [eye.posteriors(clips, pictures, self.device) for eye in self.eyes]
-                yield from zip(*seen, strict=True)
+                coming = [pool.submit(self._frames, clip) for clip in group]
+                labels = [teacher.soft_labels(clips, frames, self.device) for teacher in self.teachers]
+                yield from zip(*labels, strict=True)
 
     def _groups(self, number: int) -> Iterator[list[int]]:
         group: list[int] = []
         frames = 0
         for clip in self.layout.clips(number).tolist():
             group.append(clip)
-            frames += int(self.layout.frames[clip])
+            frames += len(self._ticks(clip))
             if frames >= GROUP_FRAMES:
                 yield group
                 group, frames = [], 0
         if group:
             yield group
 
-    def _pictures(self, clip: int) -> Tensor:
+    def _frames(self, clip: int) -> Tensor:
         """uint8 (frames, H, W, 3)."""
-        shards = self.layout.shards
-        row = shards.index[clip]
-        ticks = frame_ticks(int(row["ticks"]), int(row["every"]), self.layout.teaching.spacing_ticks)
-        return torch.from_numpy(np.stack([shards.picture(clip, tick) for tick in ticks.tolist()]))
+        return torch.from_numpy(np.stack([self.layout.shards.picture(clip, tick) for tick in self._ticks(clip)]))
+
+    def _ticks(self, clip: int) -> list[int]:
+        ticks: list[int] = self.layout.teaching.frame_ticks(self.layout.shards.row(clip)).tolist()
+        return ticks

@@ -1,4 +1,4 @@
-"""Teachers: whatever gives a posterior over classes for a frame, a network that sees or what one once saw."""
+"""Teachers: whatever gives class probabilities for a frame, a network or what one gave before."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from avc.data.preprocessing import scaled_center
@@ -18,12 +17,11 @@ from avc.teachers.exported import USUAL_SIZE, Program, ProgramError, noise, open
 from avc.teachers.trial import try_programs
 from shards.atomic import refuse_special
 from shards.read import Shards
+from shards.sidecars import Distribution
 from shards.soft_labels import not_distributions
 
 GROUP_FRAMES = 64  # that a network is given at once
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, which such networks subtract
-
-Posterior = NDArray[np.float16]
 
 
 @dataclass(frozen=True)
@@ -74,24 +72,24 @@ def parse_source(text: str) -> Source:
 
 
 class ExportedTeacher:
-    """A network that looks at pictures. Whether it gives posteriors or logits is seen on two pictures of noise."""
+    """A network that classifies images. Whether it gives probabilities or logits is found on two images of noise."""
 
     def __init__(self, program: Program, name: str) -> None:
         self.program, self.classes, self.name = program, program.classes, name
         device = next((p.device for p in program.module.parameters()), torch.device("cpu"))
         with torch.inference_mode():
             rows = self._run(noise(program).to(device)).cpu()
-        self.gives_posteriors = not not_distributions(rows.numpy())
+        self.gives_probabilities = not not_distributions(rows.numpy())
 
-    def posteriors(self, clips: list[int], pictures: list[Tensor], device: torch.device) -> list[Posterior]:
+    def soft_labels(self, clips: list[int], frames: list[Tensor], device: torch.device) -> list[Distribution]:
         """float16 (frames, classes) for each clip. Raises ValueError where the network's outputs are not finite."""
-        x = torch.cat([to_teacher(of_clip.to(device), self.program.size) for of_clip in pictures])
+        x = torch.cat([to_teacher(of_clip.to(device), self.program.size) for of_clip in frames])
         rows = torch.cat([self._run(part) for part in torch.split(x, GROUP_FRAMES)])
-        if not self.gives_posteriors:
+        if not self.gives_probabilities:
             rows = rows.softmax(dim=1)
         if wrong := not_distributions(rows.cpu().numpy()):
-            raise ValueError(f"the teacher {self.name} does not give posteriors for every picture: {wrong}")
-        parts = torch.split(rows.half().cpu(), [len(of_clip) for of_clip in pictures])
+            raise ValueError(f"the teacher {self.name} does not give probabilities for every frame: {wrong}")
+        parts = torch.split(rows.half().cpu(), [len(of_clip) for of_clip in frames])
         return [part.numpy() for part in parts]
 
     def _run(self, pictures: Tensor) -> Tensor:
@@ -116,16 +114,15 @@ class PrecomputedTeacher:
             )
         self.classes, self.path, self.name = self.rows.shape[-1], path, name
 
-    def posteriors(self, clips: list[int], pictures: list[Tensor], device: torch.device) -> list[Posterior]:
+    def soft_labels(self, clips: list[int], frames: list[Tensor], device: torch.device) -> list[Distribution]:
         """float16 (frames, classes) for each clip. Raises ValueError for missing frames and for no probabilities."""
         parts = []
-        for clip, of_clip in zip(clips, pictures, strict=True):
-            frames = len(of_clip)
+        for clip, count in zip(clips, map(len, frames), strict=True):
             row = np.asarray(self.rows[clip])
-            row = np.broadcast_to(row, (frames, self.classes)) if row.ndim == 1 else row[:frames]
-            wrong = not_distributions(row) or ("" if len(row) == frames else f"it has {len(row)} frames of {frames}")
+            row = np.broadcast_to(row, (count, self.classes)) if row.ndim == 1 else row[:count]
+            wrong = not_distributions(row) or ("" if len(row) == count else f"it has {len(row)} frames of {count}")
             if wrong:
-                raise ValueError(f"row {clip} of {self.path} is no posterior for the clip: {wrong}")
+                raise ValueError(f"row {clip} of {self.path} holds no probabilities for the clip: {wrong}")
             parts.append(row.astype(np.float16))
         return parts
 
@@ -133,16 +130,16 @@ class PrecomputedTeacher:
 AnyTeacher = ExportedTeacher | PrecomputedTeacher
 
 
-def to_teacher(pictures: Tensor, size: int) -> Tensor:
+def to_teacher(frames: Tensor, size: int) -> Tensor:
     """uint8 (N, H, W, 3) → float32 (N, 3, size, size): smallest side to 8/7 of size, the middle, ImageNet's means."""
-    x = scaled_center(pictures.permute(0, 3, 1, 2).float() / 255, size)
+    x = scaled_center(frames.permute(0, 3, 1, 2).float() / 255, size)
     mean, deviation = (x.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
     return ((x - mean) / deviation).contiguous()
 
 
 def try_teachers(sources: Sequence[Source]) -> None:
     """Run the .pt2 programs among the teachers once, in a process of its own. Raises ValueError for one that fails."""
-    try_programs({one.path: one.sha256 for one in sources if one.path.suffix == ".pt2" and not one.architecture})
+    try_programs({s.path: s.sha256 for s in sources if s.path.suffix == ".pt2" and not s.architecture})
 
 
 def open_teacher(source: Source, device: torch.device, shards: Shards) -> AnyTeacher:

@@ -277,12 +277,12 @@ class _Originals:
         """Decode pairs for so long, and at least one."""
         began = time.perf_counter()
         while (pair_began := time.perf_counter()) - began < seconds or pair_began == began:
-            frame_clip, tick, audio_clip, centre = next(self._rows)
+            frame_clip, tick, audio_clip, center = next(self._rows)
             came = decode_pair(
                 self._files[frame_clip],
                 self._files[audio_clip],
                 frame_seconds=self._start + tick / TICKS_PER_SECOND,
-                sound_seconds=self._start + (centre - HALF_SECOND_SAMPLES) / SAMPLE_RATE_HZ,
+                sound_seconds=self._start + (center - HALF_SECOND_SAMPLES) / SAMPLE_RATE_HZ,
                 size=self._size[frame_clip],
             )
             if not warm_up:

@@ -20,7 +20,8 @@ def kinds(
     shards: Annotated[Path | None, typer.Option(help="Packed videos.", show_default="the first run's own")] = None,
     split: Annotated[str, typer.Option(help="Tested on: validation or test.")] = "validation",
     layer: Annotated[
-        str | None, typer.Option(help="conv4_2, or embedding: what each tower ends in.", show_default="conv4_2")
+        str | None,
+        typer.Option(help="trunk (its last convolution) or embedding (what each tower ends in).", show_default="trunk"),
     ] = None,
     few: Annotated[
         int | None,
@@ -36,9 +37,9 @@ def kinds(
 ) -> None:
     """How well are kinds of video told apart by their sound, by their frames, and by both together?
 
-    One-vs-all linear SVMs on conv4_2 of the two trunks, second by second, trained on the train split; a clip's score is
-    the mean of its seconds'. C is chosen on folds of the training clips. Beside each network stands the same one
-    untrained. Clips without a label, or with several, are counted and left out.
+    One-vs-all linear SVMs on the maps that the two trunks end in, second by second, trained on the train split; a
+    clip's score is the mean of its seconds'. C is chosen on folds of the training clips. Beside each network stands the
+    same one untrained. Clips without a label, or with several, are counted and left out.
 
     Where labels abound, untrained features may do. With --few the classifiers are trained on a few labeled clips of
     each kind, as one has who labels by hand; C is then 0.01, or --strength.
@@ -49,7 +50,7 @@ def kinds(
         avc eval kinds demo-world/runs/l3 --labels demo-world/world/labels.jsonl --layer embedding --few 2
     """
     from avc.evaluation.classifiers import svm
-    from avc.evaluation.clips import FOLDS, LAYERS, known_clips
+    from avc.evaluation.clips import FOLDS, LAYERS, labeled_clips
     from avc.inference import load
     from launch.report.linear_table import show
     from launch.report.probe_rows import clip_features, networks, probe, titles
@@ -60,14 +61,14 @@ def kinds(
     if split not in ("validation", "test"):
         raise ValueError(f"--split is {split!r} and must be validation or test")
     if layer not in LAYERS:
-        raise ValueError(f"--layer is {layer!r} and must be {' or '.join(LAYERS)}")
+        raise ValueError(f"--layer is {layer!r} and must be {' or '.join(LAYERS)}: trunk is its last convolution")
     paths = [model.expanduser() for model in models]
     folder = shards or next((load(path).config.data.shards for path in paths if path.is_dir()), None)
     if folder is None:
         raise ValueError("none of the networks is a run, which would have its shards: give --shards")
     data = Shards(folder)
     least = few or (FOLDS if strength is None else 1)  # choosing C takes a clip of each kind in every fold
-    known = known_clips(data, labels, split=split, least=least)
+    known = labeled_clips(data, labels, split=split, least=least)
     # An untrained network that several runs have in common stands once.
     distinct = {
         (name, config.data.image_size): (model, config)

@@ -61,7 +61,7 @@ def sound(
     root: Annotated[Path, typer.Option(help="The data set's folder.")],
     dataset: Annotated[str, typer.Option(help="esc10, esc50, dcase2013, or folder: a folder for each class.")],
     layer: Annotated[
-        str | None, typer.Option(help="conv4_2 or embedding; of SoundNet any layer.", show_default="conv4_2, or pool5")
+        str | None, typer.Option(help="trunk or embedding; of SoundNet any layer.", show_default="trunk, or pool5")
     ] = None,
     window: Annotated[
         float | None, typer.Option(help="Seconds of SoundNet's windows.", show_default="1, for dcase2013 5")
@@ -112,9 +112,10 @@ def image(
 ) -> None:
     """How well does one linear layer tell kinds of image apart by the network's features?
 
-    conv4_2 after ReLU, max-pooled to 4×4; a softmax layer on top, all else frozen. With train/ and val/ (ImageNet's
-    layout) it is tested on val/; otherwise on each of 5 folds. The layer's strength C is chosen on training folds only.
-    Beside it stands the same network untrained. An image that cannot be read is named and takes no part.
+    The map that the vision trunk ends in, max-pooled to 4×4; a softmax layer on top, all else frozen. With train/ and
+    val/ (ImageNet's layout) it is tested on val/; otherwise on each of 5 folds. The layer's strength C is chosen on
+    training folds only. Beside it stands the same network untrained. An image that cannot be read is named and takes no
+    part.
 
     **Example**
 

@@ -99,13 +99,13 @@ def _show_localization(result: Localization) -> None:
     for name, hits in (("all", result.all), ("with a silent object", result.with_silent_object)):
         if hits is not None:
             low, high = hits.interval_95
-            shares = (f"{hits.maximum:.1%}", f"{low:.1%} to {high:.1%}", f"{hits.centre:.1%}", f"{hits.random:.1%}")
+            shares = (f"{hits.maximum:.1%}", f"{low:.1%} to {high:.1%}", f"{hits.center:.1%}", f"{hits.random:.1%}")
             rows.append((name, f"{hits.frames:,}", *shares))
     print_table(("hits", "frames", "map's maximum", "95 % interval", "center", "random point"), rows)
     print_table(
         ("consensus IoU of", "above 0.5", "AUC", "center: above 0.5", "AUC"),
         [
-            (iou.rule, f"{iou.success:.1%}", f"{iou.auc:.3f}", f"{iou.centre_success:.1%}", f"{iou.centre_auc:.3f}")
+            (iou.rule, f"{iou.success:.1%}", f"{iou.auc:.3f}", f"{iou.center_success:.1%}", f"{iou.center_auc:.3f}")
             for iou in result.overlaps
         ],
     )

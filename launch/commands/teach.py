@@ -35,7 +35,7 @@ def teach(
 ) -> None:
     """Label packed videos by vision networks, for SoundNet to learn from.
 
-    Each teacher looks at a frame in the middle of every second, and its posteriors are stored as float16 in tar files
+    Each teacher labels a frame in the middle of every second. Its probabilities are stored as float16 in tar files
     that go with the shards: same names, same keys, members KEY.objects.npy and KEY.scenes.npy. They know which shards
     they belong to. Stopped at any moment, the same command goes on where it was and ends with the same bytes.
 

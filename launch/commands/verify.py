@@ -27,11 +27,11 @@ def verify(
     """
     from launch.progress import printable, progress
     from shards.index import read_manifest
-    from shards.soft_labels import POSTERIORS, verify_sidecars
+    from shards.sidecars import FINISHED, verify_sidecars
     from shards.verify import verify as verify_folder
 
     path = folder.expanduser()
-    if (path / POSTERIORS).is_file():
+    if (path / FINISHED).is_file():
         if quick:
             raise ValueError(f"--quick is for packed videos, and {folder} holds what teachers saw; leave it out")
         lines = list(verify_sidecars(path))

@@ -18,7 +18,7 @@ def visualize(
         str, typer.Option(help="Units to show, as 3,17,200.", show_default="those that stand out most")
     ] = "",
     count: Annotated[int, typer.Option(min=1, help="How many units, where none are named.")] = 8,
-    top: Annotated[int, typer.Option(min=1, help="Moments of each unit.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Activations of each unit.")] = 5,
     layer: Annotated[str, typer.Option(help="SoundNet: the hidden layer.", show_default="the last one")] = "",
     split: Split = "validation",
     clips: Annotated[int, typer.Option(min=2, help="At most so many clips of the split, evenly spread.")] = 1000,
@@ -26,10 +26,9 @@ def visualize(
 ) -> None:
     """What excites single units of a network? The frames and sounds that do most, and where in them.
 
-    Units are those of pool4 in both trunks, each the maximum of one channel of conv4_2: the page shows the frames and
-    the seconds of sound that move them most, with the channel as heat over the frame and over the spectrogram (as in
-    Look, Listen and Learn, figures 3 to 6). A SoundNet has units of a hidden layer, with heat over time. The filters of
-    the first layers stand at the top. Everything is inside OUT/index.html: images, and sounds with players.
+    A unit is one channel of the map that a trunk ends in, by its maximum: the page shows the frames and the seconds of
+    audio that excite it most, with the channel as heat over the frame and over the spectrogram (as in Look, Listen and
+    Learn, figures 3 to 6). A SoundNet has units of a hidden layer, with heat over time. The filters of the first layers stand at the top. Everything is inside OUT/index.html: images, and sounds with players.
 
     **Examples**
 
@@ -64,7 +63,7 @@ def visualize(
             filters = first_filters(model)
         else:
             if layer:
-                raise ValueError(f"--layer is of SoundNet, and {run} is {config.model.name}: its units are pool4's")
+                raise ValueError(f"--layer is of SoundNet, and {run} is {config.model.name}: leave it out")
             loaded = load(run, device=device)
             vision, audio = trunk_units(loaded, data, rows, units=wanted, count=count, top=top, report=report)
             sections = [vision_section(data, vision), audio_section(data, audio)]

@@ -13,10 +13,10 @@ from PIL import Image
 
 from avc.data.preprocessing import CROP
 from avc.data.transforms import log_spectrogram
-from avc.evaluation.activations import Activation, Heat, Unit, first_of_second, middle
+from avc.evaluation.activations import Activation, Heat, Unit, middle
 from launch.report.overlay import blend
 from launch.report.page import ImageArray, Moment, Section
-from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND
+from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, second_start
 from shards.read import Shards
 
 SHOWN_TICKS = 5 * TICKS_PER_SECOND  # of a SoundNet's segment, around its peak
@@ -34,8 +34,8 @@ def vision_section(shards: Shards, units: Sequence[Unit]) -> Section:
         return Moment(image, _caption(shards, activation), _second(shards, activation))
 
     about = (
-        "pool4 of the vision trunk. Left the frame, right the same under the channel's heat; the audio is its own, "
-        "which the unit does not take."
+        "Channels of the map that the vision trunk ends in. Left the frame, right the same under the channel's heat; "
+        "the audio is its own, which the unit does not take."
     )
     return _section("What vision units respond to", about, "vision", units, moment)
 
@@ -49,8 +49,8 @@ def audio_section(shards: Shards, units: Sequence[Unit]) -> Section:
         return Moment(image, _caption(shards, activation), audio)
 
     about = (
-        "pool4 of the audio trunk. The frame, which the unit does not take; the spectrogram of the second, low pitches "
-        "below; the same under the channel's heat."
+        "Channels of the map that the audio trunk ends in. The frame, which the unit does not take; the spectrogram of "
+        "the second, low pitches below; the same under the channel's heat."
     )
     return _section("What audio units respond to", about, "audio", units, moment)
 
@@ -102,7 +102,7 @@ def spectrogram(audio: NDArray[np.int16]) -> ImageArray:
 def _section(
     title: str, about: str, trunk: str, units: Sequence[Unit], moment: Callable[[Activation], Moment]
 ) -> Section:
-    return Section(title, about, [(f"{trunk} {unit.number}", list(map(moment, unit.moments))) for unit in units])
+    return Section(title, about, [(f"{trunk} {unit.number}", list(map(moment, unit.top))) for unit in units])
 
 
 def _with_spectrogram(frame: ImageArray, audio: NDArray[np.int16], heat: Heat) -> ImageArray:
@@ -119,7 +119,7 @@ def _frame(shards: Shards, activation: Activation) -> ImageArray:
 
 
 def _second(shards: Shards, activation: Activation) -> NDArray[np.int16]:
-    return shards.sound(activation.clip, first_of_second(activation.tick), SAMPLE_RATE_HZ)
+    return shards.sound(activation.clip, second_start(activation.tick), SAMPLE_RATE_HZ)
 
 
 def _caption(shards: Shards, activation: Activation) -> str:

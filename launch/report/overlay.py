@@ -23,7 +23,7 @@ from shards.format import (
     SAMPLES_PER_TICK,
     TICKS_PER_SECOND,
     PackSettings,
-    centres,
+    centers,
 )
 from shards.media import Clip, Rejected, read
 from shards.read import decode_picture
@@ -111,7 +111,7 @@ def loudest_second(audio: NDArray[np.float32]) -> NDArray[np.int16]:
 
 
 def _overlaid(network: Network, clip: Clip, report: Callable[[int, int, str], None]) -> Iterator[ImageArray]:
-    usable = centres(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)
+    usable = centers(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)
     for start in range(0, clip.ticks, _BATCH):
         ticks = range(start, min(start + _BATCH, clip.ticks))
         frames = [decode_picture(clip.pictures[tick], width=clip.width, height=clip.height) for tick in ticks]

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from avc.config import load_config
 from avc.data.labeled_sets import LabeledSet
 from avc.evaluation.classifiers import Classifier, Integers, softmax_layer, svm
-from avc.evaluation.clips import LAYERS, clip_identity, heard, seen, together
+from avc.evaluation.clips import LAYERS, audio_features, clip_identity, concatenate, image_features
 from avc.evaluation.extraction import Extraction, Extractor, Identity, Item, extract, file_identity
-from avc.evaluation.image import picture_features
+from avc.evaluation.image import trunk_image_features
 from avc.evaluation.linear import STRENGTHS, cross_validate, learn_from_few
 from avc.evaluation.sound import (
     autoencoder_features,
@@ -76,7 +76,7 @@ def image_candidates(paths: Sequence[Path], *, seed: int) -> list[Candidate]:
         if path.suffix == ".safetensors":
             raise ValueError(f"{path} is a SoundNet, which takes no images; give the folder of a run")
         for name, model, config in networks(path, title, seed):
-            candidates.append(Candidate(picture_features(model, config.data, name=name), softmax_layer))
+            candidates.append(Candidate(trunk_image_features(model, config.data, name=name), softmax_layer))
     return _once(candidates)
 
 
@@ -126,7 +126,8 @@ def _waveform(
 
 def _trunk(path: Path, title: str, *, layer: str, window: float | None, seed: int) -> list[Candidate]:
     if layer not in TRUNK_LAYERS:
-        raise ValueError(f"--layer is {layer!r} and must be one of {', '.join(TRUNK_LAYERS)} for {path}")
+        layers = " or ".join(TRUNK_LAYERS)
+        raise ValueError(f"--layer is {layer!r} and must be {layers} for {path}: trunk is its last convolution")
     if window not in (None, 1.0):
         raise ValueError(f"--window is {window:g}, but {path} takes 1 s at a time; leave --window out")
     return [
@@ -183,13 +184,15 @@ def clip_features(
     cache: Path,
 ) -> dict[str, Extraction]:
     """Features of clips by their names: of the audio, of the frames, and of both side by side."""
-    extractors = [features(model, shards, config.data, name=name, layer=layer) for features in (heard, seen)]
+    extractors = [
+        features(model, shards, config.data, name=name, layer=layer) for features in (audio_features, image_features)
+    ]
     audio, frames = (
         features_of(extractor, clips.tolist(), identify=clip_identity(shards), devices=devices, cache=cache)
         for extractor in extractors
     )
     unreadable = tuple(dict.fromkeys(audio.unreadable + frames.unreadable))
-    both = Extraction(together(audio.features, frames.features), unreadable, padded=0)
+    both = Extraction(concatenate(audio.features, frames.features), unreadable, padded=0)
     return {extractors[0].name: audio, extractors[1].name: frames, f"{name}, both together": both}
 
 
@@ -243,8 +246,9 @@ def networks(path: Path, title: str, seed: int) -> list[tuple[str, PairNetwork, 
         config = network.config
         trained = [(f"{config.model.name} of {title}", network.model, config)]
     torch.manual_seed(seed)
-    size = f"width {config.model.width:g}{'' if config.model.stride else ', no stride'}"
-    return [*trained, (f"{config.model.name} untrained, {size}, seed {seed}", build(config.model).eval(), config)]
+    other = config.model.model_dump(exclude_defaults=True, exclude={"name", "width", "frozen_trunks"})
+    shape = ", ".join([f"width {config.model.width:g}", *(f"{name} {value}" for name, value in other.items())])
+    return [*trained, (f"{config.model.name} untrained, {shape}, seed {seed}", build(config.model).eval(), config)]
 
 
 def named_devices(names: str) -> list[torch.device]:

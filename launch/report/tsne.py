@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from sklearn.manifold import TSNE
 
 from avc.evaluation.classifiers import standardized
-from avc.evaluation.clips import KnownClips
+from avc.evaluation.clips import LabeledClips
 from avc.evaluation.extraction import Extraction
 from launch.progress import printable
 from launch.report.figure import drawn
@@ -19,7 +19,7 @@ from launch.report.figure import drawn
 PERPLEXITY = 30
 
 
-def draw_tsne(features: Mapping[str, Extraction], known: KnownClips, png: Path) -> None:
+def draw_tsne(features: Mapping[str, Extraction], known: LabeledClips, png: Path) -> None:
     """A panel for each kind of features: t-SNE of the clips' mean rows, colored by label.
 
     Raises ValueError where the figure cannot be written.

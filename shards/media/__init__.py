@@ -64,20 +64,20 @@ def _read(file: File, settings: PackSettings) -> Clip:
     seek = settings.start_seconds >= SEEK_FROM_SECONDS
     with file.opened() as container:
         declared = examine(container)
-        shown = read_pictures(file, container, settings=settings, seek=seek, declared=declared)
-    if not shown.ticks:
+        frames = read_pictures(file, container, settings=settings, seek=seek, declared=declared)
+    if not frames.ticks:
         raise Rejected(Reason.TOO_SHORT, f"its pictures end before {settings.start_seconds} s")
-    heard = read_sound(file, start=shown.start, ticks=shown.ticks, seek=seek)
+    sound = read_sound(file, start=frames.start, ticks=frames.ticks, seek=seek)
     clip = Clip(
-        pictures=shown.pictures,
-        width=shown.width,
-        height=shown.height,
-        ticks=shown.ticks,
-        sound=heard.samples,
-        sound_from=heard.begins,
-        sound_to=heard.ends,
-        source=declared.container | {"video": declared.video | shown.facts, "audio": declared.audio | heard.facts},
-        flow=shown.flow,
+        pictures=frames.pictures,
+        width=frames.width,
+        height=frames.height,
+        ticks=frames.ticks,
+        sound=sound.samples,
+        sound_from=sound.begins,
+        sound_to=sound.ends,
+        source=declared.container | {"video": declared.video | frames.facts, "audio": declared.audio | sound.facts},
+        flow=frames.flow,
     )
-    refuse_useless(clip, settings, difference=shown.difference)
+    refuse_useless(clip, settings, difference=frames.difference)
     return clip

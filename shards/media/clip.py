@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings, Reason, centres
+from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings, Reason, centers
 
 # Sound whose root mean square, over all that the clip has of it and without its mean, is below this is silence.
 # Recordings of nothing (the noise of an open input, a click when it is switched) were seen at -74 dBFS, quiet but real
@@ -52,11 +52,11 @@ def refuse_useless(clip: Clip, settings: PackSettings, *, difference: float) -> 
 
     `difference` is the furthest that a picture is from the first, as STILL_GREY_LEVELS measures it.
     """
-    usable = centres(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)
+    usable = centers(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)
     if not any(tick % settings.every == 0 for tick in usable):
-        seen, heard = clip.ticks / TICKS_PER_SECOND, (clip.sound_to - clip.sound_from) / SAMPLE_RATE_HZ
+        frames, sound = clip.ticks / TICKS_PER_SECOND, (clip.sound_to - clip.sound_from) / SAMPLE_RATE_HZ
         raise Rejected(
-            Reason.TOO_SHORT, f"{seen:.2f} s of pictures, {heard:.2f} s of sound: no whole second around a picture"
+            Reason.TOO_SHORT, f"{frames:.2f} s of pictures, {sound:.2f} s of sound: no whole second around a picture"
         )
     deviation = float(clip.sound[clip.sound_from : clip.sound_to].std()) / 32768
     loudness = 20 * math.log10(deviation) if deviation else -math.inf

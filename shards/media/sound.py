@@ -24,8 +24,8 @@ MARGIN_SECONDS = 1
 
 
 @dataclass(frozen=True)
-class Heard:
-    """The clip's sound, and what decoding it found."""
+class DecodedSound:
+    """The clip's sound, and facts about its decoding."""
 
     samples: np.ndarray  # int16 (ticks * 1920,)
     begins: int
@@ -33,7 +33,7 @@ class Heard:
     facts: dict[str, Any]
 
 
-def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> Heard:
+def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> DecodedSound:
     record = Record()
     seconds = ticks / TICKS_PER_SECOND
     zero = float(start)
@@ -84,14 +84,14 @@ def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> Heard:
     if begins >= ends:
         raise Rejected(Reason.NO_AUDIO_SAMPLES, f"none of its sound falls into the clip's {seconds:.2f} s")
     facts = {"decoded": decoded, "runs": len(runs), "errors": record.errors}
-    return Heard(samples=samples, begins=begins, ends=ends, facts=facts)
+    return DecodedSound(samples=samples, begins=begins, ends=ends, facts=facts)
 
 
 def _mixer(form: timeline.Form, *, channels: int) -> Graph:
     """Mixes sound of this form down to one channel, as float32 at the same rate.
 
     By libswresample's matrix, scaled so that its weights sum to one: the mean of two channels; of surround sound
-    centre, left and right, and the surrounds with falling weights, without the low-frequency channel. Where it has no
+    center, left and right, and the surrounds with falling weights, without the low-frequency channel. Where it has no
     matrix, for channels without names for example, the mean of all.
 
     libav does it and not numpy: PyAV reads past the end of its pointers where sound is in eight planes or more.
@@ -117,6 +117,6 @@ def _at_48_khz(sound: np.ndarray, rate_hz: int) -> np.ndarray:
     frame.sample_rate = rate_hz
     resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
     out = [*resampler.resample(frame), *resampler.resample(None)]
-    heard = np.concatenate([piece.to_ndarray()[0] for piece in out if piece is not None])
-    samples: np.ndarray = np.clip(np.rint(np.nan_to_num(heard) * 32768), -32768, 32767).astype(np.int16)
+    resampled = np.concatenate([piece.to_ndarray()[0] for piece in out if piece is not None])
+    samples: np.ndarray = np.clip(np.rint(np.nan_to_num(resampled) * 32768), -32768, 32767).astype(np.int16)
     return samples

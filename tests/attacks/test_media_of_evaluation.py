@@ -21,7 +21,7 @@ from PIL import Image
 from avc.config import parse_config
 from avc.data.media import MAX_SECONDS, read_mono, read_rgb
 from avc.evaluation.extraction import Unreadable
-from avc.evaluation.image import read_picture
+from avc.evaluation.image import read_image
 from avc.evaluation.sound import read_sound
 from avc.inference import Network
 from avc.models import build
@@ -69,7 +69,7 @@ def test_postscript_is_not_run_whatever_it_is_called(tmp_path, monkeypatch) -> N
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     (tmp_path / "picture.jpg").write_bytes(POSTSCRIPT)
     with pytest.raises(Unreadable, match="cannot identify image"):
-        read_picture(tmp_path / "picture.jpg", 32)
+        read_image(tmp_path / "picture.jpg", 32)
     assert not (tmp_path / "ran").exists()
 
 
@@ -90,7 +90,7 @@ def png(width: int, height: int) -> bytes:
 def test_a_picture_too_large_or_too_long_is_refused_before_it_is_decoded(width, height, tmp_path) -> None:
     (tmp_path / "picture.png").write_bytes(png(width, height))
     with pytest.raises(Unreadable, match=r"too large|exceeds limit|cannot identify"):
-        read_picture(tmp_path / "picture.png", 32)
+        read_image(tmp_path / "picture.png", 32)
 
 
 def test_no_warning_of_pillows_stands_beside_the_refusal(tmp_path) -> None:

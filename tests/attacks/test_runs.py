@@ -29,7 +29,7 @@ from launch.slurm.cluster_file import load_cluster
 from launch.slurm.status import status_lines
 from shards.atomic import refuse_special, written_aside
 from shards.read import Shards
-from shards.soft_labels import Layout, Teacher, Teaching, begin, digest_of, verify_sidecars, write_sidecar
+from shards.sidecars import Layout, Teacher, Teaching, begin, digest_of, verify_sidecars, write_sidecar
 from tests.avc.launching import assert_same_bits, final_state, metrics, write_config
 from tests.command_line import Done, avc
 
@@ -382,7 +382,7 @@ def test_sidecars_are_written_through_no_link_and_read_by_no_name_that_leads_out
     part.symlink_to(precious / "secret")
     layout = Layout(shards, teaching)
     row = np.full((1, 2), 0.5, dtype=np.float16)
-    frames = [int(layout.frames[clip]) for clip in layout.clips(0)]
+    frames = [len(teaching.frame_ticks(shards.row(clip))) for clip in layout.clips(0)]
     write_sidecar(out, layout, 0, ((np.repeat(row, count, axis=0),) for count in frames))
     assert not part.is_symlink() and untouched(precious)
     content = {"teaching": json.loads((out / "begun.json").read_text()), "files": []}

@@ -12,8 +12,8 @@ from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from avc.data.sharding import shard_batch
 from avc.data.transforms import images_to_input
-from avc.evaluation.clips import seen
-from avc.evaluation.image import picture_features
+from avc.evaluation.clips import image_features
+from avc.evaluation.image import trunk_image_features
 from avc.inference import load as load_run
 from avc.models import build, parameter_count
 from avc.models.ave_mf import AVEMFNet
@@ -149,9 +149,9 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_bits_of_the_uninterrupt
     with pytest.raises(ValueError, match=r"uint8 \(N, 25, H, W, 3\)"):
         network.embed_image(torch.zeros(2, 50, 70, 3, dtype=torch.uint8))
     with pytest.raises(ValueError, match="see motion"):
-        picture_features(network.model, network.config.data, name="AVE+MF")
+        trunk_image_features(network.model, network.config.data, name="AVE+MF")
     with pytest.raises(ValueError, match="see motion"):
-        seen(network.model, shards, network.config.data, name="AVE+MF")
+        image_features(network.model, shards, network.config.data, name="AVE+MF")
 
 
 def test_the_shipped_settings_are_ave_nets_but_for_the_network() -> None:

@@ -7,11 +7,11 @@ import torch
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from avc.data.transforms import images_to_input
-from avc.evaluation.clips import clip_identity, heard, known_clips, middles, seen, together
+from avc.evaluation.clips import audio_features, clip_identity, concatenate, image_features, labeled_clips, middles
 from avc.evaluation.extraction import Unreadable
 from avc.evaluation.linear import Features
 from avc.settings import PairData
-from shards.format import centres
+from shards.format import centers
 from shards.read import BadRecord, Shards
 from tests.avc.networks import fresh
 
@@ -27,7 +27,7 @@ def network():
 def test_every_second_of_a_clip_has_its_sound_and_a_picture(small_world) -> None:
     shards = Shards(small_world)
     for row in shards.index:
-        possible = centres(**{name: int(row[name]) for name in ("ticks", "sound_from", "sound_to")})
+        possible = centers(**{name: int(row[name]) for name in ("ticks", "sound_from", "sound_to")})
         ticks = middles(row)
         assert len(ticks) >= 2 and ticks[0] == possible[0] and possible[-1] - ticks[-1] < 12
         row = row.copy()
@@ -39,10 +39,10 @@ def test_sound_and_frames_have_a_row_for_each_second(network, small_world) -> No
     shards = Shards(small_world)
     seconds = len(middles(shards.index[0]))
     for sense, layer, size in (
-        (heard, "conv4_2", 4 * 3 * 32),
-        (seen, "conv4_2", 4 * 4 * 32),
-        (heard, "embedding", 32),
-        (seen, "embedding", 32),
+        (audio_features, "trunk", 4 * 3 * 32),
+        (image_features, "trunk", 4 * 4 * 32),
+        (audio_features, "embedding", 32),
+        (image_features, "embedding", 32),
     ):
         extractor = sense(network, shards, DATA, name="l3", layer=layer)
         rows, padded = extractor.load(0)
@@ -60,7 +60,7 @@ def test_a_picture_is_that_of_the_loader_in_validation(network, small_world) -> 
     index[clip]["sound_from"] = 1920 * (tick - 12)  # so that the first second is around that very tick
     shards.index = index
     assert middles(index[clip])[0] == tick
-    pictures, _ = seen(network, shards, DATA, name="l3").load(clip)
+    pictures, _ = image_features(network, shards, DATA, name="l3").load(clip)
     ours, theirs = (images_to_input(one, None, DATA) for one in (pictures[:1], batch.pictures[:1]))
     assert (ours - theirs).abs().max() < 0.02  # rounded to 8 bits once more
 
@@ -72,7 +72,7 @@ def test_training_clips_of_each_kind_are_dealt_to_folds(small_world) -> None:
     kinds = {clip: ("a", "b")[clip % 2] for clip in names}
     rows = [f"{names[clip]},{kind}" for clip, kind in kinds.items() if clip != 3] + [f"{names[5]},a"]
     labels.write_text("\n".join(rows))
-    known = known_clips(shards, labels, split="validation")
+    known = labeled_clips(shards, labels, split="validation")
     assert known.left_out == 2 and not {3, 5} & set(known.clips.tolist())
     assert set(known.clips[known.fold == 0]) == set(shards.clips("validation")) - {3, 5}
     for label in (0, 1):
@@ -81,21 +81,21 @@ def test_training_clips_of_each_kind_are_dealt_to_folds(small_world) -> None:
     assert [known.classes[label] for label in known.label] == [kinds[clip] for clip in known.clips]
     labels.write_text("\n".join(f"{name},{'rare' if clip < 4 else 'other'}" for clip, name in names.items()))
     with pytest.raises(ValueError, match=r"class rare of .* at least 5"):
-        known_clips(shards, labels, split="validation")
-    assert known_clips(shards, labels, split="validation", least=1).classes == ("other", "rare")
+        labeled_clips(shards, labels, split="validation")
+    assert labeled_clips(shards, labels, split="validation", least=1).classes == ("other", "rare")
     both = [f"{name},{kind}" for clip, name in names.items() for kind in (("a", "b")[clip % 2],)]
     labels.write_text("\n".join([*both, f"{names[0]},c"]))  # c is one label of several alone
-    assert known_clips(shards, labels, split="validation").classes == ("a", "b")
+    assert labeled_clips(shards, labels, split="validation").classes == ("a", "b")
     training = {names[clip] for clip in shards.clips("train").tolist()}
     labels.write_text("\n".join(row for row in both if row.partition(",")[0] in training))
     with pytest.raises(ValueError, match=r"no clip of the validation split .* has a single label"):
-        known_clips(shards, labels, split="validation")
+        labeled_clips(shards, labels, split="validation")
 
 
 def test_rows_of_both_are_of_the_same_second() -> None:
     sound = Features(np.arange(10.0, dtype=np.float32).reshape(5, 2), np.array([0, 0, 1, 2, 2]))
     frames = Features(np.arange(3.0, dtype=np.float32).reshape(3, 1), np.array([0, 0, 1]))
-    both = together(sound, frames)
+    both = concatenate(sound, frames)
     assert both.rows.tolist() == [[0, 1, 0], [2, 3, 1], [4, 5, 2]] and both.item.tolist() == [0, 0, 1]
 
 
@@ -109,4 +109,4 @@ def test_a_damaged_clip_is_unreadable_and_known_by_its_name(network, small_world
 
     shards.sound = damaged
     with pytest.raises(Unreadable, match=r"key\.wav of record key"):
-        heard(network, shards, DATA, name="l3").load(0)
+        audio_features(network, shards, DATA, name="l3").load(0)

@@ -53,7 +53,7 @@ def test_a_hit_is_the_middle_of_the_highest_place_inside_a_box() -> None:
 def test_the_baselines_are_the_centre_and_the_share_of_the_picture() -> None:
     middle, corner = (region((box,), annotators=False) for box in ((0.25, 0.25, 0.75, 0.75), (0.0, 0.0, 0.5, 0.25)))
     result = hits([peak(0, 0), peak(0, 0)], [middle, corner], np.arange(2))
-    assert (result.frames, result.maximum, result.centre) == (2, 0.5, 0.5)
+    assert (result.frames, result.maximum, result.center) == (2, 0.5, 0.5)
     assert result.random == pytest.approx((0.25 + 0.125) / 2)
 
 
@@ -73,7 +73,7 @@ def test_overlap_of_a_map_that_is_the_region_is_whole_and_counts_the_centre_besi
         result = overlap(rule, [map_], [wanted])
         assert result.success == 1
         assert result.auc > 0.95
-        assert result.centre_success == 0
+        assert result.center_success == 0
 
 
 def test_sanity_counts_the_frames_that_fall_and_the_order_over_all_frames() -> None:
@@ -94,9 +94,9 @@ def test_flickr_soundnets_boxes_are_fractions_of_256_pixels(tmp_path) -> None:
     text = f"<root><annotator1>{box.format(1, 128)}</annotator1><annotator2>{box.format(1, 192)}</annotator2></root>"
     (tmp_path / "10000130166.xml").write_text(text)
     truth = read_boxes(tmp_path)["10000130166"]
-    assert truth.moments == (((0.25, 0.0, 0.5, 0.5), (0.25, 0.0, 0.75, 0.5)),)
+    assert truth.boxes == (((0.25, 0.0, 0.5, 0.5), (0.25, 0.0, 0.75, 0.5)),)
     assert truth.annotators
-    assert region(truth.moments[0], annotators=True)[10, [0, 60, 120]].tolist() == [0, 1, 0.5]
+    assert region(truth.boxes[0], annotators=True)[10, [0, 60, 120]].tolist() == [0, 1, 0.5]
 
 
 def test_a_file_without_boxes_is_refused_in_words(tmp_path) -> None:
@@ -123,7 +123,7 @@ def test_boxes_count_from_the_videos_beginning_wherever_the_clip_starts(shards, 
     monkeypatch.setattr(shards, "manifest", replace(shards.manifest, settings=settings))
     with pytest.raises(ValueError, match=r"has boxes for \d+ ticks of 0\.04 s, and its clip goes on to tick \d+"):
         evaluate_localization(network_of("avol"), shards, shards.clips("validation"), truths, passes=60)
-    longer = {name: replace(truth, moments=((),) * 25 + truth.moments) for name, truth in truths.items()}
+    longer = {name: replace(truth, boxes=((),) * 25 + truth.boxes) for name, truth in truths.items()}
     assert evaluate_localization(network_of("avol"), shards, shards.clips("validation"), longer) == plain
 
 

@@ -13,8 +13,8 @@ from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from avc.data.transforms import images_to_input
 from avc.evaluation.activations import middle
-from avc.evaluation.clips import seen
-from avc.evaluation.image import read_picture
+from avc.evaluation.clips import image_features
+from avc.evaluation.image import read_image
 from avc.inference import Network
 from avc.models import build
 from avc.teachers.teacher import DEVIATION, MEAN, to_teacher
@@ -51,8 +51,8 @@ def test_all_that_crop_the_middle_take_the_pixels_that_validation_takes(shards, 
 
     assert torch.equal(torch.from_numpy(middle(picture, CROP)), wanted), "avc visualize"
     Image.fromarray(picture).save(tmp_path / "picture.png")
-    assert torch.equal(read_picture(tmp_path / "picture.png", CROP)[0], wanted), "avc eval image"
-    rows, _ = seen(network.model, shards, network.config.data, name="network").load(clip)
+    assert torch.equal(read_image(tmp_path / "picture.png", CROP)[0], wanted), "avc eval image"
+    rows, _ = image_features(network.model, shards, network.config.data, name="network").load(clip)
     assert torch.equal(rows[0], wanted), "avc eval kinds"
     whole = torch.from_numpy(picture)[None]
     taught = to_teacher(whole, CROP)[0].permute(1, 2, 0) * torch.tensor(DEVIATION) + torch.tensor(MEAN)

@@ -13,9 +13,9 @@ from sklearn.metrics import ndcg_score
 
 from avc.config import parse_config
 from avc.data.labels import Ontology, flat_relevance, labeled, read_labels
-from avc.embedding import embed_views
+from avc.embedding import embed_clips
 from avc.evaluation.cca import fit_cca
-from avc.evaluation.retrieval import Judge, evaluate_retrieval, ndcg, summary
+from avc.evaluation.retrieval import Scorer, evaluate_retrieval, ndcg, summary
 from avc.inference import Network
 from avc.models import build
 from shards.read import Shards
@@ -92,7 +92,7 @@ def test_perfect_features_score_one_in_every_direction_and_random_ones_the_share
     rng = np.random.default_rng(1)
     kinds = rng.integers(0, 5, 400)
     perfect = np.eye(5, dtype=np.float32)[kinds]
-    judge = Judge(kinds[:, None], relevance=flat_relevance(5), gain="exponential")
+    judge = Scorer(kinds[:, None], relevance=flat_relevance(5), gain="exponential")
     row = judge.four_directions("perfect", perfect, perfect.copy())
     assert [score.mean for score in (row.im_im, row.im_aud, row.aud_im, row.aud_aud)] == pytest.approx([1] * 4)
     noise = rng.standard_normal((2, 400, 64), dtype=np.float32)
@@ -137,7 +137,7 @@ def test_cca_survives_features_that_are_always_zero() -> None:
 def test_a_view_is_a_frame_of_the_clip_and_the_sound_around_it(shards) -> None:
     network = network_of("ave")
     clips = shards.clips("validation")
-    views = embed_views(network, shards, clips, passes=2)
+    views = embed_clips(network, shards, clips, passes=2)
     assert views.clip.tolist() == np.repeat(clips, 2).tolist()
     clip, tick = int(views.clip[5]), int(views.tick[5])
     sound = torch.from_numpy(shards.sound(clip, tick * 1920 - 24_000))[None]

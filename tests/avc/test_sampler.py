@@ -7,7 +7,7 @@ import pytest
 
 from avc.data.sampler import PairSampler, Rows
 from avc.data.sharding import shard_batch
-from shards.format import SAMPLES_PER_TICK, centres
+from shards.format import SAMPLES_PER_TICK, centers
 
 SOURCES = ("independent", "shared", "sync")
 OTHER_CLIPS = ("independent", "shared")  # whose negatives join two clips
@@ -194,7 +194,7 @@ def test_times_of_each_modality_follow_one_law_in_both_classes(make_index, sourc
 def test_frames_are_drawn_from_all_centres_alike(make_index) -> None:
     index = make_index(2, ticks=60)
     rows = sampler_of(index).rows(0, 100_000)
-    span = centres(ticks=60, sound_from=int(index[0]["sound_from"]), sound_to=int(index[0]["sound_to"]))
+    span = centers(ticks=60, sound_from=int(index[0]["sound_from"]), sound_to=int(index[0]["sound_to"]))
     counts = np.bincount(rows.frame_tick[rows.frame_clip == 0], minlength=60)
     assert counts[: span.start].sum() == counts[span.stop :].sum() == 0
     expected = counts.sum() / len(span)
@@ -233,14 +233,14 @@ def test_sync_moves_the_sound_of_negatives_by_every_allowed_distance_alike(make_
     displaced = centre[rows.pair_audio] - rows.frame_tick[rows.pair_frame]
     assert set(displaced[rows.label == 1]) == set(range(-25, 26))
     assert np.abs(displaced[rows.label == 0]).min() == 51 - 25
-    assert set(rows.frame_tick) | set(centre) <= set(centres(ticks=120, sound_from=0, sound_to=120 * 1920))
+    assert set(rows.frame_tick) | set(centre) <= set(centers(ticks=120, sound_from=0, sound_to=120 * 1920))
 
 
 def test_sync_leaves_out_and_counts_clips_that_are_too_short_for_two_views(make_index) -> None:
     index = make_index(37)
     sampler = sampler_of(index, source="sync", min_ticks=100, max_ticks=145)
     spans = [
-        centres(ticks=int(clip["ticks"]), sound_from=int(clip["sound_from"]), sound_to=int(clip["sound_to"]))
+        centers(ticks=int(clip["ticks"]), sound_from=int(clip["sound_from"]), sound_to=int(clip["sound_to"]))
         for clip in index
     ]
     assert sampler.clips.tolist() == [clip for clip, span in enumerate(spans) if len(span) > 100]

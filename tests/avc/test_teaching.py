@@ -15,7 +15,8 @@ import torch
 from avc.teachers.label_shards import teach
 from avc.teachers.teacher import Source, parse_source, to_teacher
 from shards.read import Shards
-from shards.soft_labels import POSTERIORS, SoftLabels
+from shards.sidecars import FINISHED
+from shards.soft_labels import SoftLabels
 from tests.teaching import TinyTeacher, export_teacher, long_clips
 
 CPU = torch.device("cpu")
@@ -32,7 +33,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("programs")
     return (
         export_teacher(folder / "objects.pt2", TinyTeacher(6, seed=1)),
-        export_teacher(folder / "scenes.pt2", TinyTeacher(4, seed=2, posteriors=True), batch=3),
+        export_teacher(folder / "scenes.pt2", TinyTeacher(4, seed=2, probabilities=True), batch=3),
     )
 
 
@@ -44,19 +45,19 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def test_the_stored_posteriors_are_those_of_each_frame(packed, programs, tmp_path) -> None:
+def test_the_stored_soft_labels_are_those_of_each_frame(packed, programs, tmp_path) -> None:
     assert teach(packed, tmp_path, sources(programs), spacing_ticks=25, devices=[CPU]) is not None
     shards = Shards(packed)
-    posteriors = SoftLabels(tmp_path, shards)
-    assert [(teacher.name, teacher.classes) for teacher in posteriors.teachers] == [("objects", 6), ("scenes", 4)]
-    for number, model in enumerate((TinyTeacher(6, seed=1), TinyTeacher(4, seed=2, posteriors=True))):
+    labels = SoftLabels(tmp_path, shards)
+    assert [(teacher.name, teacher.classes) for teacher in labels.teachers] == [("objects", 6), ("scenes", 4)]
+    for number, model in enumerate((TinyTeacher(6, seed=1), TinyTeacher(4, seed=2, probabilities=True))):
         for clip in range(len(shards)):
-            ticks = posteriors.ticks(clip).tolist()
+            ticks = labels.ticks(clip).tolist()
             pictures = torch.from_numpy(np.stack([shards.picture(clip, tick) for tick in ticks]))
             with torch.no_grad():
                 expected = model.eval()(to_teacher(pictures, 32))
             expected = expected if number else expected.softmax(dim=1)
-            np.testing.assert_allclose(posteriors.read(clip, number), expected.numpy(), atol=2e-3)
+            np.testing.assert_allclose(labels.read(clip, number), expected.numpy(), atol=2e-3)
 
 
 def test_a_killed_teaching_goes_on_and_ends_with_the_same_bytes(packed, programs, tmp_path) -> None:
@@ -76,7 +77,7 @@ def test_a_killed_teaching_goes_on_and_ends_with_the_same_bytes(packed, programs
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     written = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
-    assert len(written) < shards and not (out / POSTERIORS).exists(), "it was killed too late to show anything"
+    assert len(written) < shards and not (out / FINISHED).exists(), "it was killed too late to show anything"
     subprocess.run([*command, "--workers", "2", "--device", "cpu"], check=True, capture_output=True)
     assert digests(out) == digests(tmp_path / "whole")
     assert {name: (out / name).stat().st_mtime_ns for name in written} == written, "what was written is not done again"
@@ -96,15 +97,15 @@ def test_probabilities_from_elsewhere_are_taken_by_the_rows_of_the_index(packed,
     np.save(tmp_path / "places.npy", given)
     both = [parse_source(str(programs[0])), parse_source(f"scenes={tmp_path / 'places.npy'}")]
     teach(packed, tmp_path / "out", both, spacing_ticks=25, devices=[CPU])
-    posteriors = SoftLabels(tmp_path / "out", shards)
+    labels = SoftLabels(tmp_path / "out", shards)
     for clip in range(len(shards)):
-        read = posteriors.read(clip, 1)
-        assert read.shape == (len(posteriors.ticks(clip)), 9)
+        read = labels.read(clip, 1)
+        assert read.shape == (len(labels.ticks(clip)), 9)
         np.testing.assert_allclose(read, np.broadcast_to(given[clip], read.shape), atol=1e-3)
     np.save(tmp_path / "logits.npy", 5 * given - 1)
     np.save(tmp_path / "short.npy", given[:-1])
     for name, message in (
-        ("logits", r"row \d+ of .*logits\.npy is no posterior for the clip"),
+        ("logits", r"row \d+ of .*logits\.npy holds no probabilities for the clip"),
         ("short", "wanted are floating-point numbers of shape"),
     ):
         source = parse_source(str(tmp_path / f"{name}.npy"))

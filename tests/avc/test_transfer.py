@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from avc.evaluation.extraction import Extractor, Identity, Unreadable, extract, file_identity
-from avc.evaluation.image import picture_features, read_picture
+from avc.evaluation.image import read_image, trunk_image_features
 from avc.evaluation.sound import (
+    autoencoder_features,
     embedding_features,
     mfcc_features,
     read_sound,
@@ -56,6 +57,16 @@ def test_windows_overlap_by_half_and_a_short_recording_is_padded() -> None:
     assert windows(torch.ones(9_999), 10_000)[1] is False
 
 
+@pytest.mark.parametrize(
+    ("name", "features"), [("soundnet5", soundnet_features), ("autoencoder", autoencoder_features)]
+)
+def test_asking_for_features_leaves_batch_statistics_as_they_are(name, features) -> None:
+    model = fresh(name, width=0.0625)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    features(model, name="s", seconds=1.0, **({"layer": "conv3"} if name == "soundnet5" else {}))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
 def test_features_have_the_papers_sizes_at_full_width() -> None:
     second = 0.1 * torch.randn(2, 48_000, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -66,7 +77,7 @@ def test_features_have_the_papers_sizes_at_full_width() -> None:
             assert features.shape == (2, 4 * 3 * 512) and (features < 0).any(), "before ReLU there are negative ones"
             extractor = embedding_features(model, name=name)
             assert extractor.compute(extractor.model, second).shape == (2, size)
-        extractor = picture_features(model, PairData(), name="l3")
+        extractor = trunk_image_features(model, PairData(), name="l3")
         features = extractor.compute(extractor.model, torch.randint(256, (1, 224, 224, 3), dtype=torch.uint8))
         assert features.shape == (1, 4 * 4 * 512) and (features >= 0).all()
         extractor = soundnet_features(fresh("soundnet8"), name="s", layer="pool5", seconds=1)
@@ -78,8 +89,8 @@ def test_features_have_the_papers_sizes_at_full_width() -> None:
 def test_a_layer_that_a_window_is_too_short_for_is_refused_before_anything_is_read() -> None:
     with pytest.raises(ValueError, match="too short for conv7"):
         soundnet_features(fresh("soundnet8"), name="s", layer="conv7", seconds=0.001)
-    with pytest.raises(ValueError, match="no layer 'conv4_2'"):
-        soundnet_features(fresh("soundnet8"), name="s", layer="conv4_2", seconds=1)
+    with pytest.raises(ValueError, match="no layer 'trunk'"):
+        soundnet_features(fresh("soundnet8"), name="s", layer="trunk", seconds=1)
 
 
 def counting(calls: list[Path], *, seed: int = 0, name: str = "counting") -> Extractor[Path]:
@@ -178,11 +189,11 @@ def test_a_picture_is_its_middle_and_a_broken_one_is_unreadable(tmp_path) -> Non
     picture = np.zeros((160, 320, 3), np.uint8)
     picture[:, 110:210] = (200, 100, 50)
     Image.fromarray(picture).save(tmp_path / "a.png")
-    found = read_picture(tmp_path / "a.png", 56)
+    found = read_image(tmp_path / "a.png", 56)
     assert found.shape == (1, 56, 56, 3) and found.dtype == torch.uint8
     assert found[0, 28, 28].tolist() == [200, 100, 50] and found[0, 28, 0].tolist() == [0, 0, 0]
     Image.fromarray(picture).convert("L").save(tmp_path / "gray.jpg")
-    assert read_picture(tmp_path / "gray.jpg", 56).shape == (1, 56, 56, 3)
+    assert read_image(tmp_path / "gray.jpg", 56).shape == (1, 56, 56, 3)
     (tmp_path / "b.jpg").write_bytes((tmp_path / "gray.jpg").read_bytes()[:300])
     with pytest.raises(Unreadable):
-        read_picture(tmp_path / "b.jpg", 56)
+        read_image(tmp_path / "b.jpg", 56)

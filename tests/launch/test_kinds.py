@@ -54,7 +54,7 @@ def test_mistakes_are_answered_in_words(command) -> None:
     for more, words in (
         (["--split", "train"], "must be validation or test"),
         (["--strength", "0"], "more than 0"),
-        (["--layer", "conv1"], "must be conv4_2 or embedding"),
+        (["--layer", "conv4_2"], "must be trunk or embedding"),
         (["--few", "400"], "12 training clips"),
     ):
         done = avc(*command, *more)

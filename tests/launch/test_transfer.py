@@ -55,8 +55,7 @@ def test_eval_sound_prints_a_table_draws_confusions_and_names_what_cannot_be_rea
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     untrained, mfcc = json.loads((tmp_path / "r.json").read_text())["rows"]
     assert (
-        untrained["name"].startswith("l3 untrained, width 0.0625, seed 0, conv4_2 before ReLU")
-        and mfcc["accuracy"] == 1
+        untrained["name"].startswith("l3 untrained, width 0.0625, seed 0, trunk before ReLU") and mfcc["accuracy"] == 1
     )
     assert np.sum(untrained["result"]["confusion"]) == 39
 

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from avc.config import dump_config, load_config
-from avc.evaluation.activations import choose, first_filters, trunk_units
+from avc.evaluation.activations import choose_units, first_filters, trunk_units
 from avc.inference import load
 from avc.runs.attempt import CONFIG, WEIGHTS
 from launch.commands.visualize import visualize
@@ -51,24 +51,24 @@ def test_the_page_of_a_run_has_its_pictures_and_sounds_inside(run, tmp_path, cap
         Image.open(io.BytesIO(base64.b64decode(picture))).verify()
 
 
-def test_the_moments_of_a_unit_are_those_of_its_largest_values_and_their_heat_is_its_channel(run, small_world) -> None:
+def test_the_activations_of_a_unit_are_its_largest_and_their_heat_is_its_channel(run, small_world) -> None:
     network, shards = load(run), Shards(small_world)
     clips = shards.clips("validation")
     seen, heard = trunk_units(network, shards, clips, units=[5], count=1, top=len(clips))
     for [unit] in (seen, heard):
-        values = [moment.value for moment in unit.moments]
+        values = [activation.value for activation in unit.top]
         assert unit.number == 5 and values == sorted(values, reverse=True)
-        assert sorted(moment.clip for moment in unit.moments) == clips.tolist()
-        for moment in unit.moments:
-            assert moment.heat.max() == pytest.approx(moment.value) and (moment.heat >= 0).all()
+        assert sorted(activation.clip for activation in unit.top) == clips.tolist()
+        for activation in unit.top:
+            assert activation.heat.max() == pytest.approx(activation.value) and (activation.heat >= 0).all()
 
 
 def test_units_that_stand_out_are_chosen_and_silent_ones_are_not() -> None:
     values = np.random.default_rng(0).random((50, 4)).astype(np.float32)
     values[7, 2] = 30
     values[:, 3] = 0
-    assert choose(values, 1, 1) == [2]
-    assert 3 not in choose(values, 3, 5)
+    assert choose_units(values, 1, 1) == [2]
+    assert 3 not in choose_units(values, 3, 5)
 
 
 def test_a_unit_that_there_is_not_is_refused(run, tmp_path) -> None:

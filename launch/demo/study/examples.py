@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
 from avc.data.labels import names_of
-from avc.embedding import embed_views
+from avc.embedding import embed_clips
 from avc.evaluation.clips import middles
 from avc.inference import load
 from launch.demo.study.runs import SPLIT
@@ -77,7 +77,7 @@ def scenes(run: Path, packed: Path, labels: Mapping[str, Label]) -> list[list[Pa
 def neighbors(run: Path, packed: Path, labels: Mapping[str, Label]) -> list[list[Panel]]:
     """Sounds and the held-out frames nearest to them, then frames and the sounds nearest to them."""
     network, shards = load(run), Shards(packed)
-    views = embed_views(network, shards, shards.clips(SPLIT))
+    views = embed_clips(network, shards, shards.clips(SPLIT))
     kinds = [labels[name].kind for name in names_of(shards, views.clip)]
     image, audio = normalize(views.image), normalize(views.audio)
 

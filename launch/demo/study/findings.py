@@ -176,11 +176,11 @@ def _localization(measured: Measurements) -> Iterator[Finding]:
         asked="at least +25 points, also where a silent object of another kind is in view",
         measured="; ".join(
             f"{case} {over_seeds(seed.maximum for seed in hits).text(percent=True)}, "
-            f"center {over_seeds(seed.centre for seed in hits).text(percent=True)}"
+            f"center {over_seeds(seed.center for seed in hits).text(percent=True)}"
             for case, hits in cases.items()
         ),
         verdict=worst(
-            over_seeds(seed.maximum - seed.centre for seed in hits).within(0.25, math.inf) for hits in cases.values()
+            over_seeds(seed.maximum - seed.center for seed in hits).within(0.25, math.inf) for hits in cases.values()
         ),
     )
     for wrong in zip(*(seed.sanity for seed in seeds), strict=True):

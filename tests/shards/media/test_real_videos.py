@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from shards.format import SAMPLES_PER_TICK, PackSettings, Reason, centres, picture_count
+from shards.format import SAMPLES_PER_TICK, PackSettings, Reason, centers, picture_count
 from shards.media import Rejected, read
 
 EXPECTED = {  # by the first words of a file's name in odd/
@@ -51,7 +51,7 @@ def outcome_of(path: Path) -> Outcome:
         len(clip.pictures) == picture_count(clip.ticks, settings.every)
         and all(picture[:2] == b"\xff\xd8" for picture in clip.pictures)
         and clip.sound.shape == (clip.ticks * SAMPLES_PER_TICK,)
-        and len(centres(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)) > 0
+        and len(centers(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)) > 0
         and clip.ticks <= 250
     )
     seconds = (clip.sound_to - clip.sound_from) / 48_000
