@@ -28,7 +28,8 @@ def visualize(
 
     A unit is one channel of the map that a trunk ends in, by its maximum: the page shows the frames and the seconds of
     audio that excite it most, with the channel as heat over the frame and over the spectrogram (as in Look, Listen and
-    Learn, figures 3 to 6). A SoundNet has units of a hidden layer, with heat over time. The filters of the first layers stand at the top. Everything is inside OUT/index.html: images, and sounds with players.
+    Learn, figures 3 to 6). A SoundNet has units of a hidden layer, with heat over time. The filters of the first layers
+    stand at the top. Everything is inside OUT/index.html: images, and sounds with players.
 
     **Examples**
 
