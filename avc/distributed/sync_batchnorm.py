@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
-if TYPE_CHECKING:
-    from avc.distributed.world import World
+from avc.distributed.world import World
 
 
 def convert_sync_batchnorm(model: nn.Module, world: World) -> nn.Module:

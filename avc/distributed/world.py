@@ -21,7 +21,6 @@ from torch.distributed.rendezvous import rendezvous
 
 from avc.distributed.device import take_device
 from avc.distributed.heartbeat import Heartbeat, PeerLost
-from avc.distributed.sync_batchnorm import convert_sync_batchnorm as convert_sync_batchnorm
 from avc.settings import TrainingSettings
 
 T = TypeVar("T")

@@ -16,7 +16,8 @@ from avc.config import dump_config
 from avc.data.limits import refuse_beyond_limits
 from avc.data.prefetch import load, on_device, slots_for
 from avc.data.sharding import BatchSharding, shard_batch
-from avc.distributed.world import World, convert_sync_batchnorm, share_statistics
+from avc.distributed.sync_batchnorm import convert_sync_batchnorm
+from avc.distributed.world import World, share_statistics
 from avc.models import to_channels_last
 from avc.runs.attempt import CONFIG, Attempt, start_attempt
 from avc.runs.checkpoint import Checkpoint, CheckpointWriter, load_newest

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 
 from avc.config import load_config, parse_config
+from avc.distributed.device import take_device
 from avc.networks import network_of
 from avc.settings import ClassifierConfig, Config, PairConfig
 from launch.bench.device import (
@@ -86,7 +87,11 @@ def settings(path: Path | None, overrides: Sequence[str]) -> Config:
     if path is not None:
         return load_config(path, overrides)
     config = parse_config({}, overrides)
-    return config if device_of(config).type == "cuda" else parse_config({}, [*ON_A_CPU, *overrides])
+    return (
+        config
+        if take_device(config.training, local_rank=0).type == "cuda"
+        else parse_config({}, [*ON_A_CPU, *overrides])
+    )
 
 
 def measure(
@@ -108,7 +113,7 @@ def measure(
         raise ValueError(
             f"the step of {config.model.name} needs labels or teachers, which noise has not; take l3 or ave"
         )
-    device = device_of(config)
+    device = take_device(config.training, local_rank=0)
     pairs = min(config.optim.micro_batch_pairs, config.optim.batch_pairs) // 2 * 2
     flop_per_pair = flop_of(config, pairs) / pairs
     every = [Way(*way) for way in itertools.product(PRECISIONS, (True, False), MODES)]
@@ -235,13 +240,6 @@ def _speed(
         peak_bytes=peak,
         bytes_per_pair=counted,
     )
-
-
-def device_of(config: Config) -> torch.device:
-    """The device that the settings ask for. Raises ValueError where it is not there."""
-    if config.training.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("training.device: cuda, but torch sees no CUDA device here; use auto or cpu")
-    return torch.device("cuda" if torch.cuda.is_available() and config.training.device != "cpu" else "cpu")
 
 
 def _skipped(way: Way, why: str) -> Speed:

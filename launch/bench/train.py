@@ -16,6 +16,7 @@ import torch
 
 from avc.data.prefetch import load, on_device, slots_for
 from avc.data.sharding import shard_batch
+from avc.distributed.device import take_device
 from avc.distributed.world import World
 from avc.models import to_channels_last
 from avc.networks import network_of
@@ -25,7 +26,6 @@ from avc.tasks.task import TrainingStep
 from avc.training.loop import warm_up, wrap
 from avc.training.optimizer import build_optimizer
 from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
-from launch.bench.step import device_of
 from launch.bench.synthetic import optimizer_step
 from shards.read import Shards
 
@@ -57,7 +57,7 @@ def measure(
     """
     if not seconds > 0:
         raise ValueError(f"--seconds is {seconds} and must be more than 0")
-    device = device_of(config)
+    device = take_device(config.training, local_rank=0)
     world = World(rank=0, local_rank=0, world_size=1, device=device)
     task = task_of(config, Shards(config.data.shards))
     pairs = min(config.optim.micro_batch_pairs, config.optim.batch_pairs)
