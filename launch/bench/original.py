@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import itertools
+import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from av.audio.resampler import AudioResampler
 from av.container import InputContainer
 
+from avc.data.sampler import Rows
+from launch.bench.loader import OriginalResult
 from shards.file_slice import Descriptor, Window
-from shards.format import SAMPLE_RATE_HZ
+from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, TICKS_PER_SECOND
 from shards.media.container import CONTAINERS, open_container
+from shards.read import Shards
+from shards.record import KEY_DIGITS
 from shards.sources import Source
 
 OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
@@ -106,3 +115,80 @@ def _decode_sound(container: InputContainer, seconds: float) -> bool:
         if samples >= SAMPLE_RATE_HZ:
             return True
     return samples > 0
+
+
+class Originals:
+    """Decodes pair after pair from the video files that the clips came from."""
+
+    def __init__(self, shards: Shards, rows: Rows, folder: Path) -> None:
+        clips = np.union1d(rows.frame_clip, rows.audio_clip).tolist()
+        self._files = _find_originals(shards, clips, folder)
+        self._start = shards.manifest.settings.start_seconds
+        self._size = {clip: (int(shards.index[clip]["width"]), int(shards.index[clip]["height"])) for clip in clips}
+        self._rows = itertools.cycle(
+            zip(
+                rows.frame_clip.tolist(),
+                rows.frame_tick.tolist(),
+                rows.audio_clip.tolist(),
+                rows.audio_center.tolist(),
+                strict=True,
+            )
+        )
+        self._seconds: list[float] = []
+        self._failures = 0
+
+    def run_for(self, seconds: float, *, warm_up: bool) -> None:
+        """Decode pairs for so long, and at least one."""
+        began = time.perf_counter()
+        while (pair_began := time.perf_counter()) - began < seconds or pair_began == began:
+            frame_clip, tick, audio_clip, center = next(self._rows)
+            came = decode_pair(
+                self._files[frame_clip],
+                self._files[audio_clip],
+                frame_seconds=self._start + tick / TICKS_PER_SECOND,
+                sound_seconds=self._start + (center - HALF_SECOND_SAMPLES) / SAMPLE_RATE_HZ,
+                size=self._size[frame_clip],
+            )
+            if not warm_up:
+                self._seconds.append(time.perf_counter() - pair_began)
+                self._failures += not came
+
+    def result(self, loader_pairs_per_second: float) -> OriginalResult:
+        """What all rounds took, beside the loader."""
+        mean, median = 1 / statistics.mean(self._seconds), 1 / statistics.median(self._seconds)
+        return OriginalResult(
+            pairs=len(self._seconds),
+            failures=self._failures,
+            pairs_per_second=mean,
+            median_pair_per_second=median,
+            times=loader_pairs_per_second / mean,
+            times_median_pair=loader_pairs_per_second / median,
+        )
+
+
+def _find_originals(shards: Shards, clips: Sequence[int], folder: Path) -> dict[int, Path]:
+    """The file of each clip, by the name in its record; among several of a name, by its content's hash."""
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"--originals is {folder}, which is not a folder: give the one that holds the packed videos")
+    by_name: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        by_name.setdefault(path.name, []).append(path)
+    files = {}
+    for clip in clips:
+        name = shards.info(clip)["name"]
+        found = by_name.get(name, [])
+        if len(found) > 1:
+            found = [path for path in found if path.is_file() and _key(path) == shards.key(clip)]
+        if not found:
+            raise ValueError(
+                f"{folder} has no {name}, of which clip {shards.key(clip)} in {shards.folder} was made: give the "
+                "folder that was packed, or leave out --originals"
+            )
+        files[clip] = found[0]
+    return files
+
+
+def _key(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:KEY_DIGITS]

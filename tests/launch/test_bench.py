@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from avc.config import parse_config
-from launch.bench import loader, pack, step, synthetic
+from launch.bench import loader, original, pack, step, synthetic
 from launch.bench.machine import describe
 from launch.bench.report import Report, ratio, rounds_of, write_json
 from launch.cli import app
@@ -59,10 +59,10 @@ def test_the_loader_is_measured_beside_bare_decoding_and_the_original_videos(sma
     assert content["share_of_bare"]["rounds"][0] == pytest.approx(
         content["loader"]["rounds"][0] / content["bare"]["rounds"][0]
     )
-    original = content["original"]
-    assert original["failures"] == 0 < original["pairs"]
-    assert original["times"] == pytest.approx(content["loader"]["median"] / original["pairs_per_second"])
-    assert original["times_median_pair"] > 1
+    videos = content["original"]
+    assert videos["failures"] == 0 < videos["pairs"]
+    assert videos["times"] == pytest.approx(content["loader"]["median"] / videos["pairs_per_second"])
+    assert videos["times_median_pair"] > 1
     assert "limit" in loader.report(result).plain()
 
 
@@ -83,7 +83,7 @@ def test_an_original_is_found_by_its_content_where_names_repeat(small_world, tmp
     (tmp_path / "a" / name).write_bytes(b"another video of the same name")
     (tmp_path / "b").mkdir()
     shutil.copy(videos_of(small_world) / name, tmp_path / "b" / name)
-    assert loader._find_originals(shards, [0], tmp_path) == {0: tmp_path / "b" / name}
+    assert original._find_originals(shards, [0], tmp_path) == {0: tmp_path / "b" / name}
 
 
 def test_a_missing_original_is_named(small_world, tmp_path) -> None:
