@@ -59,7 +59,7 @@ def embed_clips(
     """Embed `passes` random views of each clip, as Objects that Sound 3.1 does with one; the run's seed draws them.
 
     `report`, if given, is told how many views are done, of how many. Raises ValueError for fewer than two clips or
-    pictures that are too small, shards.read.BadRecord for damaged shards.
+    images that are too small, shards.read.BadRecord for damaged shards.
     """
     settings = network.config.data
     sampler = PairSampler(shards.index, clips, seed=network.config.run.seed, max_misalignment_ticks=0)
@@ -70,8 +70,8 @@ def embed_clips(
     for start in range(0, total, _BATCH):
         rows = views_of(sampler, start, min(start + _BATCH, total))
         batch = reader.read(rows).to(network.device)
-        image.append(network.model.embed_image(images_to_input(batch.pictures, None, settings)).float().cpu().numpy())
-        audio.append(network.model.embed_audio(audio_to_input(batch.sounds, None, settings)).float().cpu().numpy())
+        image.append(network.model.embed_image(images_to_input(batch.images, None, settings)).float().cpu().numpy())
+        audio.append(network.model.embed_audio(audio_to_input(batch.audio, None, settings)).float().cpu().numpy())
         clip.append(rows.frame_clip)
         tick.append(rows.frame_tick)
         if report is not None:

@@ -16,7 +16,7 @@ from avc.settings import ClassifierConfig, Config, PairConfig, PairTrunkConfig, 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """title: in tables and pictures. model: its class, made from `config.model`. config: all its settings.
+    """title: in tables and figures. model: its class, made from `config.model`. config: all its settings.
 
     task: the class that trains and validates it, made from the configuration and the shards. about: one sentence.
     """

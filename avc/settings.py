@@ -153,7 +153,7 @@ class TrainingSettings(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 runs the networks under autocast; weights, statistics and the loss stay in fp32."""
     channels_last: bool = True
-    """Memory layout of pictures and convolutions."""
+    """Memory layout of images and convolutions."""
     compile: Literal["auto"] | bool = "auto"
     """Compile transforms, network and loss to one graph with torch.compile; auto does so on CUDA."""
     deterministic: bool = False

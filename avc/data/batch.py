@@ -11,14 +11,14 @@ from torch import Tensor
 class Batch(NamedTuple):
     """F images, S seconds of audio, and P pairs of them.
 
-    pictures: uint8 (F, *visual_input.shape(crop)), for most networks (F, crop, crop, 3). sounds: int16 (S, 48000).
+    images: uint8 (F, *visual_input.shape(crop)), for most networks (F, crop, crop, 3). audio: int16 (S, 48000).
     image_draws, audio_draws: float32 (F, 5), (S, 1), augmentation numbers from the plan. frame_clip,
     audio_clip: int64 (F,), (S,), rows of the index. pair_frame, pair_audio, label: int64 (P,). digest: int64 (), of the
     pairs.
     """
 
-    pictures: Tensor
-    sounds: Tensor
+    images: Tensor
+    audio: Tensor
     image_draws: Tensor
     audio_draws: Tensor
     frame_clip: Tensor

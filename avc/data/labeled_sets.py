@@ -1,4 +1,4 @@
-"""Labeled data sets of recordings and pictures: which files there are, of which class and in which fold."""
+"""Labeled data sets of recordings and images: which files there are, of which class and in which fold."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Pictures and recordings that somebody else made: of known forms only, and bounded before memory is taken for them.
 
-The bounds of pictures and of sample rates are those of packing (shards/media/container.py).
+The bounds of images and of sample rates are those of packing (shards/media/container.py).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `b
 
 
 def read_rgb(path: Path) -> Image.Image:
-    """A picture in RGB. Raises ValueError, without the path, for what is none, is damaged or is too large."""
+    """An image in RGB. Raises ValueError, without the path, for what is none, is damaged or is too large."""
     _refuse_other_than_files(path)
     try:
-        with Image.open(path, formats=FORMS) as picture:
-            bound_picture(picture.width, picture.height, Fraction(1))
-            return picture.convert("RGB")
+        with Image.open(path, formats=FORMS) as image:
+            bound_picture(image.width, image.height, Fraction(1))
+            return image.convert("RGB")
     except Rejected as error:
         raise ValueError(str(error)) from None
     except Exception as error:  # its decoders meet strange files with a dozen kinds

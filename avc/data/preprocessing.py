@@ -1,4 +1,4 @@
-"""Where a picture is cropped, and how large it is before: one rule for training, evaluation and teachers."""
+"""Where an image is cropped, and how large it is before: one rule for training, evaluation and teachers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def crop_origin(side: int, crop: int, fraction: float = 0.5) -> int:
 
 
 def scaled_sides(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width, in pixels, of a picture whose smallest side is scaled to 8/7 of `size`."""
+    """Height and width, in pixels, of an image whose smallest side is scaled to 8/7 of `size`."""
     scale = size / CROP / min(height, width)
     return max(size, round(height * scale)), max(size, round(width * scale))
 
@@ -25,7 +25,7 @@ def scaled_sides(height: int, width: int, size: int) -> tuple[int, int]:
 def scaled_center(x: Tensor, size: int) -> Tensor:
     """float32 (N, C, H, W) → (N, C, size, size): smallest side to 8/7 of size, bilinear with antialiasing; the middle.
 
-    A picture that has that size already is cropped as it is.
+    An image that has that size already is cropped as it is.
     """
     sides = scaled_sides(x.shape[2], x.shape[3], size)
     if sides != tuple(x.shape[2:]):

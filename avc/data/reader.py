@@ -24,9 +24,9 @@ from shards.read import Shards
 class PairReader:
     """Reads ranges of rows: `reader[start, stop]` is the batch of rows [start, stop).
 
-    image_size: pictures are decoded at the smallest of JPEG's scales (1, 1/2, 1/4, 1/8) whose crop is as large.
+    image_size: images are decoded at the smallest of JPEG's scales (1, 1/2, 1/4, 1/8) whose crop is as large.
     augment: crop where the plan says, else in the middle. visual_input: what the network sees, all under one crop.
-    Raises ValueError where the stored pictures are too small for `image_size`, or too few for `visual_input`.
+    Raises ValueError where the stored images are too small for `image_size`, or too few for `visual_input`.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class PairReader:
         every = int(shards.index["every"][sampler.clips].max())
         if self.visual_input.frames > 1 and every > 1:
             raise ValueError(
-                f"the network sees {self.visual_input.frames} frames in a row, but {shards.folder} keeps one picture "
+                f"the network sees {self.visual_input.frames} frames in a row, but {shards.folder} keeps one image "
                 f"in {every}: pack with --every 1"
             )
         if self.visual_input.flow_frames and not shards.manifest.settings.flow:
@@ -72,20 +72,20 @@ class PairReader:
 
     def buffers(self, *, slots: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> PairBuffers:
         """Memory for batches of up to `rows` rows, one in each of `slots` slots; made by `empty`."""
-        pictures = empty((slots, rows, *self.visual_input.shape(self.crop)), dtype=torch.uint8)
-        sounds = empty((slots, rows, SAMPLE_RATE_HZ), dtype=torch.int16)
-        return PairBuffers(pictures, sounds)
+        images = empty((slots, rows, *self.visual_input.shape(self.crop)), dtype=torch.uint8)
+        audio = empty((slots, rows, SAMPLE_RATE_HZ), dtype=torch.int16)
+        return PairBuffers(images, audio)
 
     def read_into(self, buffers: PairBuffers, slot: int, rows: Rows) -> None:
         """Read what the rows name into a slot of `buffers`. Raises as `read` does."""
-        # numpy's views: what torch spends on a slice and a copy is a tenth of decoding the picture.
-        pictures, sounds = buffers.pictures[slot].numpy(), buffers.sounds[slot].numpy()
+        # numpy's views: what torch spends on a slice and a copy is a tenth of decoding the image.
+        images, audio = buffers.images[slot].numpy(), buffers.audio[slot].numpy()
         parts = rows.image_draws[:, :2].tolist() if self.augment else [(0.5, 0.5)] * len(rows.frame_clip)
         frames = zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), parts, strict=True)
         for i, (clip, tick, (down, right)) in enumerate(frames):
-            self._see(pictures[i], clip, tick, down=down, right=right)
+            self._see(images[i], clip, tick, down=down, right=right)
         for i, (clip, center) in enumerate(zip(rows.audio_clip.tolist(), rows.audio_center.tolist(), strict=True)):
-            sounds[i] = self.shards.sound(clip, center - HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ)
+            audio[i] = self.shards.sound(clip, center - HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ)
 
     def _see(self, seen: NDArray[np.uint8], clip: int, tick: int, *, down: float, right: float) -> None:
         """Fill `seen`, of the shape that `visual_input` has, with one crop of all that is around the tick."""
@@ -94,8 +94,8 @@ class PairReader:
         height, width = film[0].shape[:2]
         top, left = crop_origin(height, side, down), crop_origin(width, side, right)
         crop = slice(top, top + side), slice(left, left + side)
-        for frame, picture in zip(seen.reshape(-1, side, side, view.channels), film, strict=True):
-            frame[..., :3] = picture[crop]
+        for frame, image in zip(seen.reshape(-1, side, side, view.channels), film, strict=True):
+            frame[..., :3] = image[crop]
         if view.flow_frames:
             flow = self.shards.flow(clip, view.first_flow(tick), count=view.flow_frames, reduce=self.reduce)
             for channel, step in zip(range(3, view.channels, 2), flow, strict=True):
@@ -106,14 +106,14 @@ class PairReader:
 class PairBuffers:
     """Memory for the large parts of batches: those of `Batch` with a dimension of slots before them."""
 
-    pictures: Tensor
-    sounds: Tensor
+    images: Tensor
+    audio: Tensor
 
     def batch(self, slot: int, rows: Rows) -> Batch:
         """The batch of `rows` that was read into a slot; it shares the slot's memory."""
         return Batch(
-            self.pictures[slot, : len(rows.frame_clip)],
-            self.sounds[slot, : len(rows.audio_clip)],
+            self.images[slot, : len(rows.frame_clip)],
+            self.audio[slot, : len(rows.audio_clip)],
             torch.from_numpy(rows.image_draws),
             torch.from_numpy(rows.audio_draws),
             torch.from_numpy(rows.frame_clip),

@@ -39,7 +39,7 @@ _ROWS, _ORDER, _SHIFT, _BLOCK = range(4)  # streams of the generator, so that no
 class Rows:
     """A range of the plan: F frames, S seconds of audio, and P pairs of them.
 
-    frame_clip, frame_tick: int64 (F,), the clip's row in the index and the tick of the picture.
+    frame_clip, frame_tick: int64 (F,), the clip's row in the index and the tick of the image.
     audio_clip, audio_center: int64 (S,), the clip's row in the index and the mid-point of the second, in samples.
     image_draws: float32 (F, 5) in [0, 1): crop from the top, crop from the left, flip, brightness, saturation.
     audio_draws: float32 (S, 1) in [0, 1): volume.
@@ -141,7 +141,7 @@ class PairSampler:
         self._pictures = self._last_center // self._every - self._first_picture + 1
         if (self._pictures < 1).any():
             unusable = rows["key"][np.argmax(self._pictures < 1)].decode()
-            raise ValueError(f"clip {unusable} has no picture around which there is one second of sound; pack it again")
+            raise ValueError(f"clip {unusable} has no image around which there is one second of sound; pack it again")
         self._orders: dict[tuple[int, int], Integers] = {}
 
     def rows(self, start: int, stop: int) -> Rows:
@@ -205,10 +205,10 @@ class PairSampler:
     def _sync(self, row: Integers, words: Words) -> Rows:
         clip = self._visited(row // self.rows_per_epoch, row % self.rows_per_epoch // 2)
         drawn = np.repeat(words[::2], 2, axis=0)  # both views are drawn with the words of the first
-        every, pictures = self._every[clip], self._pictures[clip]
-        least, most = -(-self._apart.start // every), np.minimum(pictures - 1, self._apart[-1] // every)
+        every, images = self._every[clip], self._pictures[clip]
+        least, most = -(-self._apart.start // every), np.minimum(images - 1, self._apart[-1] // every)
         step = least + _below(most - least + 1, drawn[:, 0])
-        first = (self._first_picture[clip] + _below(pictures - step, drawn[:, 1])) * every
+        first = (self._first_picture[clip] + _below(images - step, drawn[:, 1])) * every
         # One misalignment for both: the two seconds are as far apart as the two frames.
         low = np.maximum(self._first_center[clip] - first, -self.max_misalignment_ticks)
         high = np.minimum(self._last_center[clip] - first - step * every, self.max_misalignment_ticks)
@@ -268,7 +268,7 @@ class PairSampler:
 
 
 def _two_views(ticks: Integers, every: Integers, apart: range) -> NDArray[np.bool_]:
-    """Which clips have two pictures `apart` ticks from each other. ticks: (N, 2), the first and the last center."""
+    """Which clips have two images `apart` ticks from each other. ticks: (N, 2), the first and the last center."""
     farthest = ticks[:, 1] // every - -(-ticks[:, 0] // every)
     two = -(-apart.start // every) <= np.minimum(farthest, apart[-1] // every)
     if not two.any():

@@ -112,13 +112,13 @@ class SegmentSampler:
 
 
 class SegmentBatch(NamedTuple):
-    """R segments of audio and the teachers' posteriors at each of the student's T output steps.
+    """R segments of audio and the teachers' soft labels at each of the student's T output steps.
 
-    sounds: int16 (R, S) at 22,050 Hz, the end of shorter rows 0. steps: int64 (R,), how many of the T are a row's own.
+    audio: int16 (R, S) at 22,050 Hz, the end of shorter rows 0. steps: int64 (R,), how many of the T are a row's own.
     objects, scenes: float16 (R, T, classes), 0 beyond a row's steps. digest: int64 ().
     """
 
-    sounds: Tensor
+    audio: Tensor
     steps: Tensor
     objects: Tensor
     scenes: Tensor
@@ -141,7 +141,7 @@ class SegmentBatch(NamedTuple):
 class SegmentBuffers:
     """Memory for the large parts of batches: those of SegmentBatch, with a dimension of slots before."""
 
-    sounds: Tensor
+    audio: Tensor
     objects: Tensor
     scenes: Tensor
 
@@ -150,7 +150,7 @@ class SegmentBuffers:
         count, samples = len(rows.clip), int(rows.ticks.max()) * STUDENT_SAMPLES_PER_TICK
         steps = int(rows.steps.max())
         return SegmentBatch(
-            self.sounds[slot, :count, :samples],
+            self.audio[slot, :count, :samples],
             torch.from_numpy(rows.steps),
             self.objects[slot, :count, :steps],
             self.scenes[slot, :count, :steps],
@@ -166,8 +166,8 @@ class SegmentReader:
     stands for it.
     """
 
-    def __init__(self, shards: Shards, posteriors: SoftLabels, sampler: SegmentSampler) -> None:
-        self.shards, self.posteriors, self.sampler = shards, posteriors, sampler
+    def __init__(self, shards: Shards, soft_labels: SoftLabels, sampler: SegmentSampler) -> None:
+        self.shards, self.soft_labels, self.sampler = shards, soft_labels, sampler
 
     def __getitem__(self, row_range: tuple[int, int]) -> SegmentBatch:
         rows = self.sampler.rows(*row_range)
@@ -182,22 +182,22 @@ class SegmentReader:
             empty((slots, rows, samples), dtype=torch.int16),
             *(
                 empty((slots, rows, self.sampler.most_steps, teacher.classes), dtype=torch.float16)
-                for teacher in self.posteriors.teachers
+                for teacher in self.soft_labels.teachers
             ),
         )
 
     def read_into(self, buffers: SegmentBuffers, slot: int, rows: Segments) -> None:
         """Read what the rows name into a slot of `buffers`. Raises shards.read.BadRecord where files are damaged."""
-        sounds = buffers.sounds[slot].numpy()
+        audio = buffers.audio[slot].numpy()
         targets = buffers.objects[slot].numpy(), buffers.scenes[slot].numpy()
         columns = (rows.clip.tolist(), rows.first_tick.tolist(), rows.ticks.tolist(), rows.steps.tolist())
         for i, (clip, first, ticks, steps) in enumerate(zip(*columns, strict=True)):
             samples = ticks * STUDENT_SAMPLES_PER_TICK
-            sounds[i, :samples] = student_sound(self.shards, clip, first, ticks)
-            sounds[i, samples:] = 0
-            parts = parts_of(self.posteriors.ticks(clip), first=first, ticks=ticks, steps=steps)
+            audio[i, :samples] = student_sound(self.shards, clip, first, ticks)
+            audio[i, samples:] = 0
+            parts = parts_of(self.soft_labels.ticks(clip), first=first, ticks=ticks, steps=steps)
             for teacher, target in enumerate(targets):
-                seen = self.posteriors.read(clip, teacher).astype(np.float32)
+                seen = self.soft_labels.read(clip, teacher).astype(np.float32)
                 target[i, steps:] = 0
                 for step, frames in enumerate(parts):
                     target[i, step] = seen[frames].mean(axis=0)
@@ -212,19 +212,19 @@ class SoundReader(SegmentReader):
     def buffers(self, *, slots: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> SegmentBuffers:
         """As in SegmentReader, without memory for soft labels."""
         samples = self.sampler.longest_ticks * STUDENT_SAMPLES_PER_TICK
-        sounds = empty((slots, rows, samples), dtype=torch.int16)
+        audio = empty((slots, rows, samples), dtype=torch.int16)
         nothing = torch.empty((slots, rows, self.sampler.most_steps, 0), dtype=torch.float16)
-        return SegmentBuffers(sounds, nothing, nothing)
+        return SegmentBuffers(audio, nothing, nothing)
 
     def read_into(self, buffers: SegmentBuffers, slot: int, rows: Segments) -> None:
         """Read what the rows name into a slot of `buffers`. Raises shards.read.BadRecord where files are damaged."""
-        sounds = buffers.sounds[slot].numpy()
+        audio = buffers.audio[slot].numpy()
         for i, (clip, first, ticks) in enumerate(
             zip(rows.clip.tolist(), rows.first_tick.tolist(), rows.ticks.tolist(), strict=True)
         ):
             samples = ticks * STUDENT_SAMPLES_PER_TICK
-            sounds[i, :samples] = student_sound(self.shards, clip, first, ticks)
-            sounds[i, samples:] = 0
+            audio[i, :samples] = student_sound(self.shards, clip, first, ticks)
+            audio[i, samples:] = 0
 
 
 def student_sound(shards: Shards, clip: int, first_tick: int, ticks: int) -> NDArray[np.int16]:

@@ -1,4 +1,4 @@
-"""uint8 pictures and int16 sound → the networks' inputs, on the device where the networks are.
+"""uint8 images and int16 sound → the networks' inputs, on the device where the networks are.
 
 Only numbers from the plan decide an augmentation; nothing here draws.
 """
@@ -20,7 +20,7 @@ HOP = 240
 FLOOR = 1e-4  # about the magnitude of 16-bit rounding noise in one bin; the papers give no floor
 
 
-def images_to_input(pictures: Tensor, numbers: Tensor | None, settings: PairData) -> Tensor:
+def images_to_input(images: Tensor, numbers: Tensor | None, settings: PairData) -> Tensor:
     """uint8 (N, H, W, 3) crops → float32 (N, 3, image_size, image_size), 0.5 ± 0.5 brought to 0 ± 2, channels last.
 
     numbers: float32 (N, 5) in [0, 1) from the plan, or None for no augmentation; columns 2, 3 and 4 decide flip,
@@ -28,17 +28,17 @@ def images_to_input(pictures: Tensor, numbers: Tensor | None, settings: PairData
     Frames in a row, (N, T, H, W, 3), all have their row's numbers and give (N, 3, T, image_size, image_size). Channels
     past the third are optical flow (`shards.flow`), brought from ±20 pixels to ±2, and only flipped.
     """
-    if pictures.shape[-1] > 3:
-        frame = images_to_input(pictures[..., :3], numbers, settings)
-        x = torch.cat([frame, _flow_to_input(pictures[..., 3:], numbers, settings)], dim=1)
+    if images.shape[-1] > 3:
+        frame = images_to_input(images[..., :3], numbers, settings)
+        x = torch.cat([frame, _flow_to_input(images[..., 3:], numbers, settings)], dim=1)
         return x.contiguous(memory_format=torch.channels_last)
-    if pictures.dim() == 5:
-        frames = pictures.shape[1]
+    if images.dim() == 5:
+        frames = images.shape[1]
         repeated = None if numbers is None else numbers.repeat_interleave(frames, dim=0)
-        rows = images_to_input(pictures.flatten(0, 1), repeated, settings)
+        rows = images_to_input(images.flatten(0, 1), repeated, settings)
         film = rows.reshape(-1, frames, *rows.shape[1:]).transpose(1, 2)
         return film.contiguous(memory_format=torch.channels_last_3d)
-    x = _scaled(pictures.permute(0, 3, 1, 2).to(torch.float32) / 255, settings)
+    x = _scaled(images.permute(0, 3, 1, 2).to(torch.float32) / 255, settings)
     if numbers is not None:
         flip, brightness, saturation = numbers[:, 2:5, None, None, None].unbind(dim=1)
         x = torch.where(flip < 0.5, x, x.flip(-1))
@@ -66,7 +66,7 @@ def _scaled(x: Tensor, settings: PairData) -> Tensor:
 
 
 def normalized(x: Tensor) -> Tensor:
-    """float32 (N, 3, H, W) in 0 to 1 → the same pictures with 0.5 ± 0.5 brought to 0 ± 2, channels last."""
+    """float32 (N, 3, H, W) in 0 to 1 → the same images with 0.5 ± 0.5 brought to 0 ± 2, channels last."""
     return ((x - 0.5) * 4).contiguous(memory_format=torch.channels_last)
 
 

@@ -108,8 +108,8 @@ def trunk_units(
     for start in range(0, len(clips), _BATCH):
         rows = views_of(sampler, start, min(start + _BATCH, len(clips)))
         batch = reader.read(rows)
-        image_maxima.append(global_max_pool(image_maps(batch.pictures)).float().cpu())
-        audio_maxima.append(global_max_pool(audio_maps(batch.sounds)).float().cpu())
+        image_maxima.append(global_max_pool(image_maps(batch.images)).float().cpu())
+        audio_maxima.append(global_max_pool(audio_maps(batch.audio)).float().cpu())
         clips_seen.append(rows.frame_clip)
         frame_ticks.append(rows.frame_tick)
         audio_ticks.append(rows.audio_center // SAMPLES_PER_TICK)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of the picture's width and height
 
 RASTER = 224  # places a side on which regions are compared, as in the benchmarks' own evaluation
-_FLICKR_PIXELS = 256  # Flickr-SoundNet's boxes are drawn on pictures of 256 × 256
+_FLICKR_PIXELS = 256  # Flickr-SoundNet's boxes are drawn on images of 256 × 256
 _AGREEING = 2  # annotators of three whose agreement gives a place full weight (Senocak et al., CVPR 2018)
 
 
@@ -37,7 +37,7 @@ def read_boxes(path: Path) -> dict[str, Truth]:
     """The truth about each video by its file name, without suffix.
 
     A `.json` file is VGG-SS's list of `file`, `class` and `bbox`; a folder holds Flickr-SoundNet's XML files, one for
-    each picture with the boxes of its annotators; a `.jsonl` file is the demo world's. Raises ValueError where the file
+    each image with the boxes of its annotators; a `.jsonl` file is the demo world's. Raises ValueError where the file
     is missing or of another form.
     """
     path = path.expanduser()

@@ -72,7 +72,7 @@ def labeled_clips(shards: Shards, labels: Path, *, split: str, least: int = FOLD
 
 
 def middles(row: np.void) -> range:
-    """The ticks in the middle of a clip's seconds, each with a picture; row: of `shards.format.CLIP`."""
+    """The ticks in the middle of a clip's seconds, each with an image; row: of `shards.format.CLIP`."""
     every = int(row["every"])
     centers = centers_of(row)
     return range(-(-centers.start // every) * every, centers.stop, max(1, SPACING_TICKS // every) * every)

@@ -46,7 +46,7 @@ def pool_image(trunk: Trunk, images: Tensor) -> Tensor:
 def require_single_frames(model: PairNetwork) -> None:
     """Raise ValueError for a network whose visual input is more than one frame."""
     if model.visual_input != VisualInput():
-        raise ValueError("AVE+MF and AVE+OF see motion and have no features of single pictures; give another run")
+        raise ValueError("AVE+MF and AVE+OF see motion and have no features of single images; give another run")
 
 
 def trunk_image_features(model: PairNetwork, data: PairData, *, name: str) -> Extractor[Path]:

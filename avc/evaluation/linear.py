@@ -20,7 +20,7 @@ STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 @dataclass(frozen=True)
 class Features:
-    """Rows of features, (N, D) float32, and the item (recording or picture) that each belongs to, (N,) int64."""
+    """Rows of features, (N, D) float32, and the item (recording or image) that each belongs to, (N,) int64."""
 
     rows: Floats
     item: Integers

@@ -205,7 +205,7 @@ def _frames(
     if len(known) < 2:
         raise ValueError(
             f"{len(known)} of the {len(names)} clips have boxes, and at least 2 are needed: one clip's sound meets the "
-            f"other's picture. Boxes go by the video's file name{f', such as {names[0]}' if names else ''}"
+            f"other's image. Boxes go by the video's file name{f', such as {names[0]}' if names else ''}"
         )
     truth_of = {int(clips[i]): truths[names[i]] for i in known}
     sampler = PairSampler(

@@ -148,13 +148,13 @@ def evaluate_retrieval(
     """Rows for the network, for L3-Net with CCA, for foreign features, and, measured too, for random ones.
 
     L3-Net's two embeddings lie in spaces of their own, so it has a second row with CCA fitted on the training clips.
-    features: float32 (clips of the shards, D), of pictures; scored alone and, through CCA, with the network's sounds.
+    features: float32 (clips of the shards, D), of images; scored alone and, through CCA, with the network's sounds.
     Raises ValueError for AVOL-Net, which embeds slots, and for features of another shape.
     """
     title = network_of(network.config.model.name).title
     if isinstance(network.model, Localizer):
         raise ValueError(
-            f"{title} embeds the places of a picture and not the picture: retrieval needs a run of another network"
+            f"{title} embeds the places of an image and not the image: retrieval needs a run of another network"
         )
     if features is not None and (features.ndim != 2 or len(features) != len(shards)):
         raise ValueError(

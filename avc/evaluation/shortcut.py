@@ -49,7 +49,7 @@ _WINDOW, _HOP = 128, 120  # samples: 2.7 ms, and 16 phases of a tick
 _PHASES = SAMPLES_PER_TICK // _HOP
 _BANDS = 8  # of 3 kHz
 _FAINT = 0.01  # spread over the phases, in nats, below which a pattern is rounding
-_SIDE = 16  # of the small gray picture
+_SIDE = 16  # of the small gray image
 _BLOCK = 8  # pixels: JPEG's and the video coders' blocks
 _ROWS = 128
 
@@ -214,8 +214,8 @@ def _table(shards: Shards, sampler: PairSampler, rows: int, *, report: Report | 
     for start in range(0, rows, _ROWS):
         stop = min(start + _ROWS, rows)
         batch = reader[start, stop]
-        sound.append(sound_features(batch.sounds))
-        frame.append(frame_features(batch.pictures))
+        sound.append(sound_features(batch.audio))
+        frame.append(frame_features(batch.images))
         if report is not None:
             report(stop, rows, "")
     drawn = sampler.rows(0, rows)
@@ -242,12 +242,12 @@ def sound_features(sounds: torch.Tensor) -> Features:
     return features
 
 
-def frame_features(pictures: torch.Tensor) -> Features:
-    """uint8 (N, side, side, 3) → float32 (N, 275): a small gray picture, mean colors, and edges by phase of 8 pixels.
+def frame_features(images: torch.Tensor) -> Features:
+    """uint8 (N, side, side, 3) → float32 (N, 275): a small gray image, mean colors, and edges by phase of 8 pixels.
 
-    The last show how strongly, and how finely, a picture was coded.
+    The last show how strongly, and how finely, an image was coded.
     """
-    x = pictures.permute(0, 3, 1, 2).float() / 255
+    x = images.permute(0, 3, 1, 2).float() / 255
     gray = x.mean(dim=1, keepdim=True)
     small = F.adaptive_avg_pool2d(gray, _SIDE).flatten(1)
     edges = []

@@ -12,7 +12,7 @@ from avc.settings import PairModel
 
 
 class AVOLNet(PairNetwork):
-    """A sound is compared with every place of a picture; the best place speaks for both (Objects that Sound, fig. 4).
+    """A sound is compared with every place of an image; the best place speaks for both (Objects that Sound, fig. 4).
 
     Vision: trunk without pool4, conv5 512 → 128 with ReLU, conv6 128 → 128, both 1×1. Sound: trunk, fc1 512 → 128 with
     ReLU, fc2 128 → 128. No normalization. conv7, 1×1, turns the scalar product at each place into the logit of "this
@@ -47,22 +47,22 @@ class AVOLNet(PairNetwork):
                 layer.weight -= layer.weight.mean(dim=1, keepdim=True)
                 layer.bias.zero_()
 
-    def embed_image(self, pictures: Tensor) -> Tensor:
-        """(N, 3, H, W) normalized pictures → (N, 128, H', W'), an embedding of each place: 14×14 for 224×224."""
-        return self.conv6(torch.relu(self.conv5(self.vision(pictures))))  # type: ignore[no-any-return]
+    def embed_image(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) normalized images → (N, 128, H', W'), an embedding of each place: 14×14 for 224×224."""
+        return self.conv6(torch.relu(self.conv5(self.vision(images))))  # type: ignore[no-any-return]
 
     def embed_audio(self, spectrograms: Tensor) -> Tensor:
         """(N, 1, 257, 199) log-spectrograms → (N, 128) embeddings."""
         return self.fc2(torch.relu(self.fc1(global_max_pool(self.audio(spectrograms)))))  # type: ignore[no-any-return]
 
     def localize(self, image: Tensor, audio: Tensor) -> Tensor:
-        """Embeddings of P pictures and P sounds, row by row → float32 (P, H', W') logits of "this makes the sound"."""
+        """Embeddings of P images and P sounds, row by row → float32 (P, H', W') logits of "this makes the sound"."""
         # A product and a sum, not an einsum: autocast would take that in bf16, whose steps near a map's top are coarse.
         alike = (image.float() * audio.float()[:, :, None, None]).sum(dim=1)
         return alike * self.conv7_weight + self.conv7_bias
 
     def compare(self, image: Tensor, audio: Tensor) -> Tensor:
-        """Embeddings of P pictures and P sounds, row by row → (P, 2) logits of "no" and "yes".
+        """Embeddings of P images and P sounds, row by row → (P, 2) logits of "no" and "yes".
 
         "No" is 0 throughout, so that softmax and cross-entropy of the two are the sigmoid and the logistic loss.
         """

@@ -30,14 +30,14 @@ class L3Net(PairNetwork):
         for layer in (self.fc1, self.fc2):
             nn.init.zeros_(layer.bias)
 
-    def embed_image(self, pictures: Tensor) -> Tensor:
-        """(N, 3, H, W) normalized pictures → (N, 512 · width) features of the vision trunk."""
-        return global_max_pool(self.vision(pictures))
+    def embed_image(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) normalized images → (N, 512 · width) features of the vision trunk."""
+        return global_max_pool(self.vision(images))
 
     def embed_audio(self, spectrograms: Tensor) -> Tensor:
         """(N, 1, 257, 199) log-spectrograms → (N, 512 · width) features of the audio trunk."""
         return global_max_pool(self.audio(spectrograms))
 
     def compare(self, image: Tensor, audio: Tensor) -> Tensor:
-        """Embeddings of P pictures and P sounds, row by row → (P, 2) logits of "no" and "yes"."""
+        """Embeddings of P images and P sounds, row by row → (P, 2) logits of "no" and "yes"."""
         return self.fc2(torch.relu(self.fc1(torch.cat([image, audio], dim=1))))  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ from avc.settings import ClassifierModel
 
 
 class SupervisedNet(PairNetwork):
-    """Two classifiers, of pictures and of sounds, and their direct combination.
+    """Two classifiers, of images and of sounds, and their direct combination.
 
     Each: trunk, fc1 512 → 128 with ReLU, fc2 128 → K. What belongs together is then decided by the scalar product of
     the two softmaxes, the chance that both are of the same class, against a threshold. It starts at one half and is
@@ -29,9 +29,9 @@ class SupervisedNet(PairNetwork):
             self.threshold.weight.copy_(torch.tensor([[-3.0], [3.0]]))
             self.threshold.bias.copy_(torch.tensor([1.5, -1.5]))
 
-    def embed_image(self, pictures: Tensor) -> Tensor:
-        """(N, 3, H, W) normalized pictures → (N, K) logits of their classes."""
-        return self.vision_head(global_max_pool(self.vision(pictures)))  # type: ignore[no-any-return]
+    def embed_image(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) normalized images → (N, K) logits of their classes."""
+        return self.vision_head(global_max_pool(self.vision(images)))  # type: ignore[no-any-return]
 
     def embed_audio(self, spectrograms: Tensor) -> Tensor:
         """(N, 1, 257, 199) log-spectrograms → (N, K) logits of their classes."""

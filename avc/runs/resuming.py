@@ -1,6 +1,6 @@
 """What a run goes on from, and what must be as it was for that.
 
-digests            of the shards, the posteriors, the labels
+digests            of the shards, the soft labels, the labels
 resume             the newest whole checkpoint, held against the settings and the digests
 refuse_unfit       and against the network and the optimizer
 """
@@ -54,14 +54,14 @@ class Resumption:
 
 
 def digests(config: Config, shards: Shards) -> dict[str, str]:
-    """SHA-256, hexadecimal, of what a run learns from: the shards' manifest; where there are any, posteriors, labels.
+    """SHA-256, hexadecimal, of what a run learns from: the shards' manifest; where there are any, soft labels, labels.
 
     Raises OSError where a file cannot be read.
     """
     found = {"shards": digest_of(shards)}
     if isinstance(config, SoundNetConfig):
-        posteriors = (config.data.teachers or shards.folder / "teachers") / FINISHED
-        found["teachers"] = hashlib.sha256(posteriors.read_bytes()).hexdigest()
+        soft_labels = (config.data.teachers or shards.folder / "teachers") / FINISHED
+        found["teachers"] = hashlib.sha256(soft_labels.read_bytes()).hexdigest()
     if isinstance(config, ClassifierConfig) and config.data.labels is not None:
         found["labels"] = hashlib.sha256(config.data.labels.read_bytes()).hexdigest()
     return found

@@ -145,8 +145,8 @@ def forward(network: Any, batch: Batch, config: PairConfig, *, augment: bool) ->
 
     The transforms are in fp32 whatever the precision of the network.
     """
-    images = images_to_input(batch.pictures, batch.image_draws if augment else None, config.data)
-    spectrograms = audio_to_input(batch.sounds, batch.audio_draws if augment else None, config.data)
+    images = images_to_input(batch.images, batch.image_draws if augment else None, config.data)
+    spectrograms = audio_to_input(batch.audio, batch.audio_draws if augment else None, config.data)
     with autocast(batch.label.device, config):
         embeddings: Embeddings = network(images, spectrograms)
     return embeddings

@@ -29,7 +29,7 @@ class Distillation:
 
     Metrics are means over a clip's output steps. Shorter rows are zero-padded: padded steps are masked out of the loss
     but enter the batch-norm statistics.
-    Raises ValueError where the shards' clips are too short or the teachers' posteriors are of other shards.
+    Raises ValueError where the shards' clips are too short or the teachers' soft labels are of other shards.
     """
 
     metrics: tuple[str, ...] = ("kl_objects", "kl_scenes", "agreement_objects", "agreement_scenes")
@@ -39,9 +39,9 @@ class Distillation:
     def __init__(self, config: SoundNetConfig, shards: Shards) -> None:
         self.config, self.shards = config, shards
         self.sampler = student_sampler(config, shards, split="train")
-        posteriors = teachers_of(config, shards)
-        self.reader = SegmentReader(shards, posteriors, self.sampler)
-        taught = " and ".join(f"{teacher.name} ({teacher.classes} classes)" for teacher in posteriors.teachers)
+        soft_labels = teachers_of(config, shards)
+        self.reader = SegmentReader(shards, soft_labels, self.sampler)
+        taught = " and ".join(f"{teacher.name} ({teacher.classes} classes)" for teacher in soft_labels.teachers)
         self.summary = f"teachers {taught}, up to {self.sampler.most_steps} output steps"
         self.warnings: tuple[str, ...] = ()
         if self.sampler.too_short:
@@ -79,7 +79,7 @@ class Agreement:
     """Of one teacher. All shares are 0 to 1; kl in nats per output step.
 
     top1: output steps at which student and teacher name the same class. chance: one of the classes by lot. constant:
-    always the class that the teacher names most often. unpaired: what top1 would be if sounds and pictures were paired
+    always the class that the teacher names most often. unpaired: what top1 would be if sounds and images were paired
     by lot, with the same answers. kl: of the student from the teacher; kl_constant: of the teacher's mean posterior.
     """
 
@@ -112,10 +112,10 @@ def student_sampler(config: SoundNetConfig, shards: Shards, *, split: str) -> Se
 
 
 def teachers_of(config: SoundNetConfig, shards: Shards) -> SoftLabels:
-    """What the two teachers saw. Raises ValueError for other shards' posteriors, other teachers or other classes."""
+    """What the two teachers saw. Raises ValueError for other shards' soft labels, other teachers or other classes."""
     folder = config.data.teachers or shards.folder / "teachers"
-    posteriors = SoftLabels(folder, shards)
-    found = [(teacher.name, teacher.classes) for teacher in posteriors.teachers]
+    soft_labels = SoftLabels(folder, shards)
+    found = [(teacher.name, teacher.classes) for teacher in soft_labels.teachers]
     wanted = list(zip(TEACHERS, (config.model.objects, config.model.scenes), strict=True))
     if found != wanted:
         raise ValueError(
@@ -123,7 +123,7 @@ def teachers_of(config: SoundNetConfig, shards: Shards) -> SoftLabels:
             "in this order; set model.objects and model.scenes, or name the teachers `avc teach --teacher objects=FILE "
             "--teacher scenes=FILE`"
         )
-    return posteriors
+    return soft_labels
 
 
 def _in_words(teachers: list[tuple[str, int]]) -> str:
@@ -136,7 +136,7 @@ def divergences(network: nn.Module, batch: SegmentBatch, config: SoundNetConfig)
     Both are 0 at the steps that a row does not have.
     """
     autocast = torch.autocast(batch.steps.device.type, torch.bfloat16, enabled=config.training.precision == "bf16")
-    waveform = to_waveform(batch.sounds.to(torch.float32) / 32768)
+    waveform = to_waveform(batch.audio.to(torch.float32) / 32768)
     with autocast:
         outputs = network(waveform)
     own = torch.arange(batch.objects.shape[1], device=batch.steps.device) < batch.steps[:, None]
@@ -167,24 +167,24 @@ def evaluate_agreement(
     network is put into evaluation mode for the while. `report`, if given, is told how many rows of this rank are done.
     """
     sampler = student_sampler(config, shards, split=split)
-    posteriors = teachers_of(config, shards)
+    soft_labels = teachers_of(config, shards)
     total = passes * sampler.rows_per_epoch
     row_ranges = [(row, row + 1) for row in range(world.rank, total, world.world_size)]
-    reader = SegmentReader(shards, posteriors, sampler)
-    tallies = [_Tally(teacher.classes, world.device) for teacher in posteriors.teachers]
+    reader = SegmentReader(shards, soft_labels, sampler)
+    tallies = [_Tally(teacher.classes, world.device) for teacher in soft_labels.teachers]
     batches = load(reader, iter(row_ranges), num_workers=config.data.num_workers, pin=world.device.type == "cuda")
     was_training = model.training
     model.eval()
     try:
         for done, batch in enumerate(batches, start=1):
             batch = batch.to(world.device)
-            outputs = model(to_waveform(batch.sounds.to(torch.float32) / 32768))
+            outputs = model(to_waveform(batch.audio.to(torch.float32) / 32768))
             for tally, logits, seen in zip(tallies, outputs, (batch.objects, batch.scenes), strict=True):
                 tally.add(logits[0].float().T, seen[0].float())
             if report is not None:
                 report(done, len(row_ranges), "")
         return tuple(
-            tally.agreement(teacher.name, world) for tally, teacher in zip(tallies, posteriors.teachers, strict=True)
+            tally.agreement(teacher.name, world) for tally, teacher in zip(tallies, soft_labels.teachers, strict=True)
         )
     finally:
         model.train(was_training)
@@ -200,7 +200,7 @@ class _Tally:
         self.by_class = torch.zeros(3, classes, dtype=torch.float64, device=device)
 
     def add(self, logits: Tensor, seen: Tensor) -> None:
-        """Logits and the teacher's posteriors of one row, both float32 (T, classes)."""
+        """Logits and the teacher's soft labels of one row, both float32 (T, classes)."""
         teacher = seen / seen.sum(dim=1, keepdim=True)
         log_student = logits.log_softmax(dim=1)
         chosen, choice = teacher.argmax(dim=1), logits.argmax(dim=1)

@@ -77,7 +77,7 @@ def _sampler(config: SegmentConfig, shards: Shards, *, split: str) -> SegmentSam
 
 def _error_and_power(network: nn.Module, batch: SegmentBatch, config: SegmentConfig) -> tuple[Tensor, Tensor]:
     autocast = torch.autocast(batch.steps.device.type, torch.bfloat16, enabled=config.training.precision == "bf16")
-    waveform = to_waveform(batch.sounds.to(torch.float32) / 32768)
+    waveform = to_waveform(batch.audio.to(torch.float32) / 32768)
     with autocast:
         given_back = network(waveform)
     error = (given_back.float() - waveform).square().mean(dim=1).sum()

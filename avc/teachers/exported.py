@@ -3,7 +3,7 @@
 torch reads a .pt2 file, a zip archive, with trust: pickles, compiled libraries, sizes that are Python expressions and
 functions by their names can all be in one, and can all run a program while it is loaded. Here an archive is looked
 through first, with zipfile and json alone. What torch is then given is a copy with nothing in it but plain arrays of
-numbers and a graph of those of torch's operators that networks of pictures are made of (avc/teachers/operators.py),
+numbers and a graph of those of torch's operators that networks of images are made of (avc/teachers/operators.py),
 whose every name and size is a plain word or number. `avc.teachers.trial` tries the result in a process of its own.
 """
 
@@ -24,7 +24,7 @@ from torch.export.passes import move_to_device_pass
 
 from avc.teachers.operators import ON_SIZES, ON_TENSORS
 
-USUAL_SIZE = 224  # pixels, of a program that takes pictures of any size
+USUAL_SIZE = 224  # pixels, of a program that takes images of any size
 
 _MEMBERS = re.compile(
     r"archive_format|archive_version|byteorder|version|\.format_version|\.storage_alignment|\.data/[\w.]+|"
@@ -33,7 +33,7 @@ _MEMBERS = re.compile(
 )
 _LEFT_OUT = re.compile(r"extra/.*")  # notes that the exporter added; nothing here reads them
 _PLAIN = re.compile(r"[\w.+-]*", re.ASCII)
-_SIZE = re.compile(r"[su]\d+", re.ASCII)  # the name of one that is not known before the pictures are
+_SIZE = re.compile(r"[su]\d+", re.ASCII)  # the name of one that is not known before the images are
 _ARITHMETIC = {"Symbol", "Integer", "Add", "Mul", "FloorDiv", "CleanDiv", "Mod", "PythonMod", "Max", "Min"}
 _ASSUMPTIONS = {"positive", "nonnegative", "integer"}
 _LOCAL_HEADER = 30  # bytes before each member, beside its name
@@ -46,7 +46,7 @@ class ProgramError(ValueError):
 
 @dataclass(frozen=True)
 class Program:
-    """An exported network that classifies pictures.
+    """An exported network that classifies images.
 
     module: float32 (N, 3, size, size) → (N, classes). batch: the only N that it takes, or None for any.
     """
@@ -56,34 +56,34 @@ class Program:
     classes: int
     batch: int | None
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """float32 (N, 3, size, size), any N → float32 (N, classes). Raises ProgramError for anything else."""
         try:
-            rows = self._run(pictures)
+            rows = self._run(images)
         except Exception as error:  # the program's: what others exported may fail in any way, for some N alone too
-            raise ProgramError(f"it fails on {len(pictures)} pictures ({_reason(error)})") from None
-        if not isinstance(rows, Tensor) or rows.shape != (len(pictures), self.classes):
+            raise ProgramError(f"it fails on {len(images)} images ({_reason(error)})") from None
+        if not isinstance(rows, Tensor) or rows.shape != (len(images), self.classes):
             given = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
-            raise ProgramError(f"for {len(pictures)} pictures it gives {given} and not {(len(pictures), self.classes)}")
+            raise ProgramError(f"for {len(images)} images it gives {given} and not {(len(images), self.classes)}")
         return rows
 
-    def _run(self, pictures: Tensor) -> Tensor:
+    def _run(self, images: Tensor) -> Tensor:
         if self.batch is None:
-            return self.module(pictures).float()  # type: ignore[no-any-return]
+            return self.module(images).float()  # type: ignore[no-any-return]
         rows = []
-        for part in torch.split(pictures, self.batch):
+        for part in torch.split(images, self.batch):
             whole = torch.cat([part, part.new_zeros(self.batch - len(part), *part.shape[1:])])
             rows.append(self.module(whole)[: len(part)].float())
         return torch.cat(rows)
 
 
 def noise(program: Program) -> Tensor:
-    """Two pictures of the program's size, always the same: float32 (2, 3, size, size) of mean 0 and deviation 1."""
+    """Two images of the program's size, always the same: float32 (2, 3, size, size) of mean 0 and deviation 1."""
     return torch.randn(2, 3, program.size, program.size, generator=torch.Generator().manual_seed(0))
 
 
 def open_program(path: Path, device: torch.device) -> Program:
-    """The picture classifier in a .pt2 file, on `device`.
+    """The image classifier in a .pt2 file, on `device`.
 
     Raises ProgramError for a file that is no such program, or that holds anything but tensors and tensor operators.
     What may still crash is left to `avc.teachers.trial.try_programs`, which calls this in another process.
@@ -109,12 +109,11 @@ def _loaded(path: Path, archive: io.BytesIO, device: torch.device) -> Program:
     if len(inputs) != 1 or len(inputs[0]) != 4 or inputs[0][1] != 3 or len(outputs) != 1 or len(outputs[0]) != 2:
         shapes = f"{[tuple(shape) for shape in inputs]} → {[tuple(shape) for shape in outputs]}"
         raise ProgramError(
-            f"{path} is a program of another kind, {shapes}: a teacher takes pictures (N, 3, H, W) and gives "
-            "(N, classes)"
+            f"{path} is a program of another kind, {shapes}: a teacher takes images (N, 3, H, W) and gives (N, classes)"
         )
     batch, _, height, width = (side if isinstance(side, int) else None for side in inputs[0])
     if height != width:
-        raise ProgramError(f"{path} takes pictures of {width} x {height} pixels, and a teacher's must be square")
+        raise ProgramError(f"{path} takes images of {width} x {height} pixels, and a teacher's must be square")
     module = move_to_device_pass(exported, device).module()
     return Program(module, height or USUAL_SIZE, int(outputs[0][1]), batch)
 
@@ -233,7 +232,7 @@ def _check_operator(name: str) -> None:
     allowed = {f"torch.ops.aten.{name}" for name in ON_TENSORS} | {f"_operator.{name}" for name in ON_SIZES}
     if name not in allowed:
         raise _Refused(
-            f"it calls {name[:80]!r}, which is none of the operators that networks of pictures are made of "
+            f"it calls {name[:80]!r}, which is none of the operators that networks of images are made of "
             "(avc/teachers/operators.py lists them; a program must be exported without `run_decompositions`)"
         )
 

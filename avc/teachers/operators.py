@@ -1,4 +1,4 @@
-"""The operators that an exported network of pictures may call; every other one is refused by its name.
+"""The operators that an exported network of images may call; every other one is refused by its name.
 
 They are what `torch.export.export` writes for torchvision's families of classifiers, for some of timm's, and their near
 relatives. Each checks its arguments' sizes itself and gives a result whose size does not depend on values. Left out are

@@ -21,7 +21,7 @@ from shards.sidecars import Distribution
 from shards.soft_labels import not_distributions
 
 GROUP_FRAMES = 64  # that a network is given at once
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures, which such networks subtract
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images, which such networks subtract
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class ExportedTeacher:
         parts = torch.split(rows.half().cpu(), [len(of_clip) for of_clip in frames])
         return [part.numpy() for part in parts]
 
-    def _run(self, pictures: Tensor) -> Tensor:
+    def _run(self, images: Tensor) -> Tensor:
         try:
-            return self.program(pictures)
+            return self.program(images)
         except ProgramError as error:
             raise ValueError(f"the teacher {self.name} cannot be used: {error}") from None
 

@@ -55,7 +55,7 @@ def _refusal(files: tuple[tuple[Path, str], ...]) -> str:
     try:
         for path in paths:
             if not ours.poll(PATIENCE_SECONDS):
-                return f"{path} is refused: tried on two pictures, it does not end"
+                return f"{path} is refused: tried on two images, it does not end"
             # Bytes, not objects: what a broken process sends is not unpickled.
             if answer := ours.recv_bytes(_ANSWER_BYTES).decode():
                 return answer if answer.startswith(str(path)) else f"{path} is refused: {answer}"
@@ -71,9 +71,9 @@ def _refusal(files: tuple[tuple[Path, str], ...]) -> str:
 
 def _ended(exit_status: int) -> str:
     if -exit_status in (signal.SIGXCPU, signal.SIGKILL):
-        return "tried on two pictures, it takes more time or memory than a network of its size does"
+        return "tried on two images, it takes more time or memory than a network of its size does"
     how = signal.Signals(-exit_status).name if exit_status < 0 else f"exit status {exit_status}"
-    return f"tried on two pictures, it crashes ({how}). It may be harmful"
+    return f"tried on two images, it crashes ({how}). It may be harmful"
 
 
 def _try(paths: Sequence[Path], connection: Connection) -> None:

@@ -50,8 +50,8 @@ def synthetic(config: PairConfig, pairs: int, device: torch.device | str) -> Bat
     view, pair = torch.arange(views), torch.arange(pairs)
     shape = model_class(config.model.name).visual_input.shape(crop)
     return Batch(
-        pictures=torch.randint(256, (views, *shape), dtype=torch.uint8, generator=generator),
-        sounds=torch.randint(-(2**15), 2**15, (views, 48_000), dtype=torch.int16, generator=generator),
+        images=torch.randint(256, (views, *shape), dtype=torch.uint8, generator=generator),
+        audio=torch.randint(-(2**15), 2**15, (views, 48_000), dtype=torch.int16, generator=generator),
         image_draws=torch.rand((views, 5), generator=generator),
         audio_draws=torch.rand((views, 1), generator=generator),
         frame_clip=view,

@@ -99,7 +99,7 @@ def test_a_program_without_measure_ends_its_own_process_alone(model, tmp_path) -
     path = export_teacher(tmp_path / "teacher.pt2", model)
     open_program(path, CPU)  # nothing about it is forbidden
     before = processor_seconds()
-    with pytest.raises(ProgramError, match=r"is refused: (it fails on 2 pictures .*memory|tried on two pictures, it)"):
+    with pytest.raises(ProgramError, match=r"is refused: (it fails on 2 images .*memory|tried on two images, it)"):
         try_out(path)
     assert processor_seconds() - before < SECONDS + 25, "what it may take, and what starting torch does"
 
@@ -112,7 +112,7 @@ def test_a_program_that_crashes_is_refused_by_how_it_did(tmp_path) -> None:
             assert not trial.done(), "no process was started for it"
         os.kill(int(children[0].pid or 0), signal.SIGSEGV)  # as a write beyond a tensor's end does
         with pytest.raises(
-            ProgramError, match=r"teacher\.pt2 is refused: tried on two pictures, it crashes \(SIGSEGV\)"
+            ProgramError, match=r"teacher\.pt2 is refused: tried on two images, it crashes \(SIGSEGV\)"
         ):
             trial.result()
 

@@ -84,19 +84,19 @@ def test_a_batch_holds_the_frames_around_the_tick_under_one_crop(shards) -> None
     reader = reader_of(shards)
     rows = reader.sampler.rows(0, 8)
     batch = reader.read(rows)
-    assert (batch.pictures.dtype, tuple(batch.pictures.shape)) == (torch.uint8, (8, 25, 28, 28, 3))
+    assert (batch.images.dtype, tuple(batch.images.shape)) == (torch.uint8, (8, 25, 28, 28, 3))
     for i in range(8):
         clip, middle = int(rows.frame_clip[i]), int(rows.frame_tick[i])
         sides = shards.picture(clip, middle, reduce=2).shape[:2]
         top, left = (int(n * (side - 27)) for n, side in zip(rows.image_draws[i, :2], sides, strict=True))
         for j, tick in enumerate(range(middle - 12, middle + 13)):
             picture = shards.picture(clip, tick, reduce=2)
-            np.testing.assert_array_equal(batch.pictures[i, j].numpy(), picture[top : top + 28, left : left + 28])
+            np.testing.assert_array_equal(batch.images[i, j].numpy(), picture[top : top + 28, left : left + 28])
 
 
 def test_the_middle_frame_is_the_one_that_a_network_of_single_frames_sees(shards) -> None:
     many, one = reader_of(shards)[0, 8], reader_of(shards, frames=1)[0, 8]
-    assert torch.equal(many.pictures[:, 12], one.pictures)
+    assert torch.equal(many.images[:, 12], one.images)
     for name in ("sounds", "label", "pair_frame", "pair_audio", "digest"):
         assert torch.equal(getattr(many, name), getattr(one, name))
 
@@ -115,12 +115,12 @@ def test_batches_of_many_frames_do_not_depend_on_the_number_of_workers(shards, n
 def test_all_frames_of_a_clip_are_flipped_and_coloured_alike(shards) -> None:
     settings = load_config(ROOT / "configs" / "ave_mf.yaml", ["data.image_size=24"]).data
     batch = reader_of(shards)[0, 8]
-    still = batch.pictures[:, 12:13].expand(-1, 25, -1, -1, -1)
+    still = batch.images[:, 12:13].expand(-1, 25, -1, -1, -1)
     x = images_to_input(still, batch.image_draws, settings)
     assert x.shape == (8, 3, 25, 24, 24)
-    alone = images_to_input(batch.pictures[:, 12], batch.image_draws, settings)
+    alone = images_to_input(batch.images[:, 12], batch.image_draws, settings)
     torch.testing.assert_close(x, alone[:, :, None].expand_as(x), rtol=0, atol=1e-6)
-    moving = images_to_input(batch.pictures, batch.image_draws, settings)
+    moving = images_to_input(batch.images, batch.image_draws, settings)
     torch.testing.assert_close(moving[:, :, 12], alone, rtol=0, atol=1e-6)
 
 

@@ -81,7 +81,7 @@ def test_a_batch_holds_the_frame_and_the_flow_around_its_tick_under_one_crop(sha
     reader = reader_of(shards)
     rows = reader.sampler.rows(0, 8)
     batch = reader.read(rows)
-    assert (batch.pictures.dtype, tuple(batch.pictures.shape)) == (torch.uint8, (8, 28, 28, 23))
+    assert (batch.images.dtype, tuple(batch.images.shape)) == (torch.uint8, (8, 28, 28, 23))
     for i in range(8):
         clip, tick = int(rows.frame_clip[i]), int(rows.frame_tick[i])
         picture = shards.picture(clip, tick, reduce=2)
@@ -89,9 +89,9 @@ def test_a_batch_holds_the_frame_and_the_flow_around_its_tick_under_one_crop(sha
         down, right = rows.image_draws[i, :2]
         top, left = int(down * (height - 27)), int(right * (width - 27))
         crop = slice(top, top + 28), slice(left, left + 28)
-        np.testing.assert_array_equal(batch.pictures[i, ..., :3].numpy(), picture[crop])
+        np.testing.assert_array_equal(batch.images[i, ..., :3].numpy(), picture[crop])
         steps = np.concatenate([shards.flow(clip, t, count=1, reduce=2)[0][crop] for t in range(tick - 5, tick + 5)], 2)
-        np.testing.assert_array_equal(batch.pictures[i, ..., 3:].numpy(), steps)
+        np.testing.assert_array_equal(batch.images[i, ..., 3:].numpy(), steps)
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
@@ -125,11 +125,11 @@ def test_colour_is_jittered_in_the_frame_and_not_in_the_flow(shards) -> None:
     batch = reader_of(shards)[0, 8]
     numbers = batch.image_draws.clone()
     numbers[:, 2] = 0
-    x, plain = (images_to_input(batch.pictures, given, settings) for given in (numbers, None))
+    x, plain = (images_to_input(batch.images, given, settings) for given in (numbers, None))
     assert x.shape == (8, 23, 24, 24)
     assert x.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(x[:, 3:], plain[:, 3:])
-    assert torch.equal(x[:, :3], images_to_input(batch.pictures[..., :3], numbers, settings))
+    assert torch.equal(x[:, :3], images_to_input(batch.images[..., :3], numbers, settings))
     assert not torch.allclose(x[:, :3], plain[:, :3])
 
 

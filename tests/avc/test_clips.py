@@ -61,7 +61,7 @@ def test_a_picture_is_that_of_the_loader_in_validation(network, small_world) -> 
     shards.index = index
     assert middles(index[clip])[0] == tick
     pictures, _ = image_features(network, shards, DATA, name="l3").load(clip)
-    ours, theirs = (images_to_input(one, None, DATA) for one in (pictures[:1], batch.pictures[:1]))
+    ours, theirs = (images_to_input(one, None, DATA) for one in (pictures[:1], batch.images[:1]))
     assert (ours - theirs).abs().max() < 0.02  # rounded to 8 bits once more
 
 

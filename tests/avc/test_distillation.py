@@ -87,7 +87,7 @@ def test_a_batch_has_the_sound_and_the_mean_posterior_of_each_steps_frames(taugh
         for i, (clip, first, ticks, steps) in enumerate(
             zip(*(getattr(rows, name).tolist() for name in ("clip", "first_tick", "ticks", "steps")), strict=True)
         ):
-            assert not batch.sounds[i, ticks * 882 :].any() and batch.sounds[i, : ticks * 882].any()
+            assert not batch.audio[i, ticks * 882 :].any() and batch.audio[i, : ticks * 882].any()
             seen, at = posteriors.read(clip, 0).astype(np.float64), posteriors.ticks(clip)
             for step in range(steps):
                 low, high = first + ticks * step / steps, first + ticks * (step + 1) / steps
@@ -106,7 +106,7 @@ def test_the_divergence_is_kl_of_the_student_from_the_teacher_at_the_clips_own_s
     student = fresh("soundnet5", width=0.0625, objects=6, scenes=4).eval()
     with torch.no_grad():
         divergence, _ = divergences(student, batch, config)
-        logits = student(batch.sounds.float() / 128)[0]
+        logits = student(batch.audio.float() / 128)[0]
     for i, steps in enumerate(batch.steps.tolist()):
         assert not divergence[:, i, steps:].any()
         for step in range(steps):

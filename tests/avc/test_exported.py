@@ -115,7 +115,7 @@ def test_what_no_network_of_tensors_needs_is_refused(teacher, tmp_path, member) 
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("torch.ops.aten.conv2d.default", "torch.hub.load", "none of the operators that networks of pictures"),
+        ("torch.ops.aten.conv2d.default", "torch.hub.load", "none of the operators that networks of images"),
         ("torch.ops.aten.conv2d.default", "torch.ops.aten.from_file.default", "none of the operators that networks"),
         ('"name": "x"', "\"name\": \"x=__import__('os').system('true')\"", "is not what a network of tensor operators"),
     ],

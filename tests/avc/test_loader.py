@@ -93,17 +93,17 @@ def test_a_batch_holds_the_pictures_and_sounds_that_its_rows_name(shards) -> Non
         picture = shards.picture(clip, tick)
         top, left = ((side - 56 + 1) // 2 for side in picture.shape[:2])
         expected = picture[top : top + 56, left : left + 56]
-        np.testing.assert_array_equal(batch.pictures[i].numpy(), expected)
+        np.testing.assert_array_equal(batch.images[i].numpy(), expected)
         sound = shards.sound(int(rows.audio_clip[i]), 0, int(shards.index[rows.audio_clip[i]]["ticks"]) * 1920)
         centre = int(rows.audio_center[i])
-        np.testing.assert_array_equal(batch.sounds[i].numpy(), sound[centre - 24_000 : centre + 24_000])
+        np.testing.assert_array_equal(batch.audio[i].numpy(), sound[centre - 24_000 : centre + 24_000])
 
 
 def test_batches_are_bytes_until_they_are_on_the_device(shards) -> None:
     batch = reader_of(shards, source="shared")[0, 8]
     assert isinstance(batch, Batch)
-    assert (batch.pictures.dtype, tuple(batch.pictures.shape)) == (torch.uint8, (8, 56, 56, 3))
-    assert (batch.sounds.dtype, tuple(batch.sounds.shape)) == (torch.int16, (8, 48_000))
+    assert (batch.images.dtype, tuple(batch.images.shape)) == (torch.uint8, (8, 56, 56, 3))
+    assert (batch.audio.dtype, tuple(batch.audio.shape)) == (torch.int16, (8, 48_000))
     assert len(batch.label) == len(batch.pair_frame) == len(batch.pair_audio) == 16
 
 
@@ -113,7 +113,7 @@ def test_random_crops_reach_every_corner_and_never_leave_the_picture(shards) -> 
     for start in range(0, 600, 100):
         rows = reader.sampler.rows(start, start + 100)
         seen |= {int(y * 9) for y in rows.image_draws[:, 0]}  # 64 - 56 = 8 pixels of buffers: 9 places
-        assert reader.read(rows).pictures.shape == (100, 56, 56, 3)
+        assert reader.read(rows).images.shape == (100, 56, 56, 3)
     assert seen == set(range(9))
 
 
@@ -121,7 +121,7 @@ def test_random_crops_reach_every_corner_and_never_leave_the_picture(shards) -> 
 def test_pictures_are_decoded_no_larger_than_the_network_needs(shards, image_size, reduce, crop) -> None:
     reader = reader_of(shards, image_size=image_size)
     assert (reader.reduce, reader.crop) == (reduce, crop)
-    assert reader[0, 2].pictures.shape == (2, crop, crop, 3)
+    assert reader[0, 2].images.shape == (2, crop, crop, 3)
 
 
 def test_a_network_larger_than_the_stored_pictures_is_refused_in_words(shards) -> None:

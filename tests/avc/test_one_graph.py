@@ -87,8 +87,8 @@ def test_every_map_and_weight_of_both_trunks_is_channels_last(trunk, shards) -> 
     for module in (*network.vision.modules(), *network.audio.modules()):
         module.register_forward_hook(look)
     network(
-        images_to_input(batch.pictures, batch.image_draws, config.data),
-        audio_to_input(batch.sounds, batch.audio_draws, config.data),
+        images_to_input(batch.images, batch.image_draws, config.data),
+        audio_to_input(batch.audio, batch.audio_draws, config.data),
     )
     assert len(seen) > 40
     for name, parameter in network.named_parameters():

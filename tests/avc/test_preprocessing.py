@@ -44,7 +44,7 @@ def test_all_that_crop_the_middle_take_the_pixels_that_validation_takes(shards, 
     sampler = PairSampler(shards.index, np.arange(2), seed=0, max_misalignment_ticks=0)
     reader = PairReader(shards, sampler, image_size=CROP, augment=False)
     batch = reader[0, 2]
-    wanted, clip = batch.pictures[0], int(batch.frame_clip[0])
+    wanted, clip = batch.images[0], int(batch.frame_clip[0])
     picture = shards.picture(clip, 25)
     assert reader.crop == CROP and picture.shape == (40, 53, 3)
     assert (crop_origin(40, CROP), crop_origin(53, CROP)) == (3, 9)

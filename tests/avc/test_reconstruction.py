@@ -37,8 +37,8 @@ def test_the_loop_trains_it_and_its_score_is_the_power_that_comes_back(small_wor
 def test_the_error_is_that_of_the_waveform(small_world) -> None:
     task = Reconstruction(parse_config(settings(small_world)), Shards(small_world))
     [batch] = load_batches(task.reader, iter([(0, 6)]), num_workers=0, pin=False)
-    assert batch.sounds.shape == (6, 12 * 882)
-    waveform = batch.sounds.float() / 128
+    assert batch.audio.shape == (6, 12 * 882)
+    waveform = batch.audio.float() / 128
     error, [power] = task.loss(lambda heard: heard, batch)
     assert error == 0
     error, _ = task.loss(torch.zeros_like, batch)
@@ -52,4 +52,4 @@ def test_loader_workers_read_the_same_sound(small_world) -> None:
     alone = list(load_batches(task.reader, iter(row_ranges), num_workers=0, pin=False))
     helped = list(load_batches(task.reader, iter(row_ranges), num_workers=1, pin=False))
     for one, other in zip(alone, helped, strict=True):
-        assert torch.equal(one.sounds, other.sounds) and one.digest == other.digest
+        assert torch.equal(one.audio, other.audio) and one.digest == other.digest

@@ -16,11 +16,11 @@ CHANNELS = (64, 128, 256, 512)
 class VGG(Trunk):
     """Four blocks of two 3×3 convolutions, each with batch norm and ReLU; 2×2 max pools between the blocks.
 
-    Look, Listen and Learn, figure 2; Objects that Sound, figure 2. At full width a 224×224 picture gives conv4_2 maps
+    Look, Listen and Learn, figure 2; Objects that Sound, figure 2. At full width a 224×224 image gives conv4_2 maps
     of 512×28×28 and a 257×199 spectrogram 512×32×24; with `stride`, conv1_1 has stride 2 (Objects that Sound,
     figure 2) and the maps are 512×14×14 and 512×16×12.
 
-    in_channels: 3 for pictures, 1 for spectrograms. width: multiplies the channels of every block. in_time: time is a
+    in_channels: 3 for images, 1 for spectrograms. width: multiplies the channels of every block. in_time: time is a
     third dimension of every convolution and pool, treated as the two others are. blocks: which of the four there are;
     all but the fourth end in their pool.
     """
