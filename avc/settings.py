@@ -163,6 +163,8 @@ class TrainingSettings(Section):
     """Batch-normalize over the micro-batches of all ranks instead of each rank's own."""
     process_group_timeout_seconds: int = Field(default=300, ge=1, le=10**6)
     """A rank that keeps the others waiting for longer, in a collective or for a micro-batch, ends the run on all."""
+    heartbeat_timeout_seconds: float = Field(default=10, ge=2, le=10**6)
+    """A rank without a sign of life for so long ends the run on all; more where ranks are debugged or suspended."""
     first_step_timeout_seconds: int = Field(default=1800, ge=1, le=10**6)
     """The same until the first step is done, in which the network is compiled and data is read for the first time."""
 

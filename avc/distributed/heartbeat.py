@@ -8,10 +8,10 @@ So each rank runs two threads.
             still beat? Is there a verdict?
     clock   ends this process once there is a verdict, or once the training waits longer than the limit
 
-A rank whose next one is silent for ten seconds says so: that is the verdict. Whoever fails in a collective, or waits
-too long in one, compares all beats at two moments: a rank whose beat stands still is gone or stopped; where all go
-on, one that is elsewhere than in the collective keeps the others. The first verdict in the store is everybody's.
-Where the store itself does not answer, the process that keeps it is gone.
+A rank whose next one is silent for long (`training.heartbeat_timeout_seconds`) says so: that is the verdict. Whoever
+fails in a collective, or waits too long in one, compares all beats at two moments: a rank whose beat stands still is
+gone or stopped; where all go on, one that is elsewhere than in the collective keeps the others. The first verdict in
+the store is everybody's. Where the store itself does not answer, the process that keeps it is gone.
 
 The process is ended by `os._exit`: what is left to clean up, the process group first of all, may wait for the peer that
 is missing. The processes that read its data end with it (avc.data.prefetch).
@@ -30,7 +30,6 @@ from torch.distributed.distributed_c10d import Store
 from avc.distributed.leaving import leave
 
 BEAT_SECONDS = 0.5
-SILENT_BEATS = 20  # own beats without one of the next rank; a process that was stopped itself does not count on
 COMPARED_AFTER_SECONDS = 2.0  # four beats: a rank on a busy machine may miss some
 ANSWER_SECONDS = 5.0  # for the finding: a beat, the comparison, another beat, and some
 READ_SECONDS = 1.5  # that rank 0, whose store it is, stays for the others to read the verdict
@@ -45,6 +44,7 @@ class PeerLost(RuntimeError):
 class Heartbeat:
     """This rank's part in it. limit_seconds: the longest that a collective may take, in the first step and afterwards.
 
+    silence_seconds: without a beat, after which the next rank or the store is taken for gone.
     stop: whether this rank has been asked to stop. Until its first step is done, which may take a while and has nothing
     to save, that is a reason to look whether another rank is gone: torchrun then asks the others to stop.
     """
@@ -56,10 +56,12 @@ class Heartbeat:
         rank: int,
         world_size: int,
         limit_seconds: tuple[float, float],
+        silence_seconds: float,
         stop: Callable[[], bool] | None = None,
     ) -> None:
         self._store, self._rank, self._world_size = store, rank, world_size
         self._first_limit, self._limit = limit_seconds
+        self._silence_seconds = silence_seconds
         self._step, self._doing = 0, "starting"
         self._first_step: int | None = None
         self._starting, self._stop = True, stop
@@ -120,7 +122,7 @@ class Heartbeat:
     def _beat(self) -> None:
         earlier: tuple[float, list[str]] | None = None
         neighbor = (self._rank + 1) % self._world_size
-        silence = _Silence()
+        silence = _Silence(self._silence_seconds)
         try:
             while not self._closing.wait(BEAT_SECONDS):
                 self._beats_made += 1
@@ -183,7 +185,7 @@ class Heartbeat:
         return since is not None and time.monotonic() - since > limit
 
     def _watch_clock(self) -> None:
-        silence = _Silence()
+        silence = _Silence(self._silence_seconds)
         while not self._closing.wait(BEAT_SECONDS):
             if silence.lasts(str(self._beats_made)) and not self._found.is_set():
                 self._find(self._store_is_gone())  # the store does not answer the thread that beats
@@ -203,12 +205,12 @@ class Heartbeat:
 
 
 class _Silence:
-    """Counts looks, a beat apart, at a sign of life that does not change."""
+    """Counts looks, a beat apart, at a sign of life that does not change. Of looks: who was stopped itself has none."""
 
-    def __init__(self) -> None:
-        self._sign, self._looks = "", 0
+    def __init__(self, seconds: float) -> None:
+        self._sign, self._looks, self._most = "", 0, seconds / BEAT_SECONDS
 
     def lasts(self, sign: str) -> bool:
         """Look at the sign; whether it has been the same for too long."""
         self._sign, self._looks = sign, self._looks + 1 if sign == self._sign else 0
-        return self._looks >= SILENT_BEATS
+        return self._looks >= self._most

@@ -108,7 +108,13 @@ def join(settings: TrainingSettings, *, stop: Callable[[], bool] | None = None) 
         return
     limit = settings.process_group_timeout_seconds
     first_limit = max(limit, settings.first_step_timeout_seconds)
-    store, watch = _meet(rank, world_size, limit_seconds=(float(first_limit), float(limit)), stop=stop)
+    store, watch = _meet(
+        rank,
+        world_size,
+        limit_seconds=(float(first_limit), float(limit)),
+        silence_seconds=settings.heartbeat_timeout_seconds,
+        stop=stop,
+    )
     try:
         with watch.waiting():
             dist.init_process_group(
@@ -141,17 +147,16 @@ def gather_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return rows, own
 
 
-def _meet(
-    rank: int, world_size: int, *, limit_seconds: tuple[float, float], stop: Callable[[], bool] | None
-) -> tuple[Store, Heartbeat]:
-    """The store that the ranks have in common, and the watch over all of them."""
+def _meet(rank: int, world_size: int, **settings: Any) -> tuple[Store, Heartbeat]:
+    """The store that the ranks have in common, and the watch over all of them, with the settings of `Heartbeat`."""
+    stop = settings["stop"]
     met: Future[tuple[Store, Heartbeat]] = Future()
 
     def meet() -> None:
         try:
             store, _, _ = next(rendezvous("env://", rank, world_size, timeout=timedelta(seconds=START_SECONDS)))
             watches = PrefixStore("watch", store)
-            watch = Heartbeat(watches, rank=rank, world_size=world_size, limit_seconds=limit_seconds, stop=stop)
+            watch = Heartbeat(watches, rank=rank, world_size=world_size, **settings)
             met.set_result((store, watch))
         except Exception as error:
             met.set_exception(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
@@ -45,9 +46,9 @@ def train(
     Leaves in run.dir: config.yaml, metrics.jsonl, checkpoints/, and model.safetensors, the weights with the best
     validation score so far (the last ones where validation is off). Every rank calls it. `report`, if given, is told
     after each step how many are done, of how many, and the loss. `stop` is polled once per step: if it is true on any
-    rank, all ranks checkpoint at that step and train() returns False. Returns True when the last step is done.
-    Raises ValueError for settings that do not fit the shards, the ranks or the run in the folder; NonFiniteLoss;
-    StaleAttempt on the main rank once a later attempt at the run has begun.
+    rank, all ranks checkpoint, at the next step at the latest, and train() returns False. Returns True when the last
+    step is done. Raises ValueError for settings that do not fit the shards, the ranks or the run in the folder;
+    NonFiniteLoss; StaleAttempt on the main rank once a later attempt at the run has begun.
     """
     # Build.
     device = world.device
@@ -237,6 +238,8 @@ def wrap(model: TrainingStep, config: Config, world: World) -> nn.Module:
     """DDP around it where there are other ranks, and compiled where the settings say so."""
     network: nn.Module = model
     if world.world_size > 1:
+        # Its successor of torch 2.13 is not there in the lowest version that this runs on.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
         with world.waiting():
             network = DistributedDataParallel(
                 model,

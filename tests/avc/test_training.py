@@ -11,7 +11,7 @@ from avc.inference import load
 from avc.runs.attempt import history, start_attempt
 from avc.runs.checkpoint import Checkpoint, save
 from avc.runs.resuming import resume
-from shards.format import centres
+from shards.format import centers_of
 from shards.read import Shards
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, train_in_two, write_config
 
@@ -184,10 +184,7 @@ def test_clips_too_short_for_negatives_of_the_same_clip_are_counted_or_refused(s
     with pytest.raises(ValueError, match="none of 24 clips has two frames 51 to 145 ticks apart"):
         train_here(config, tmp_path / "run", *sync)
     shards = Shards(small_world)
-    spans = [
-        len(centres(ticks=int(clip["ticks"]), sound_from=int(clip["sound_from"]), sound_to=int(clip["sound_to"])))
-        for clip in shards.index[shards.clips("train")]
-    ]
+    spans = [len(centers_of(clip)) for clip in shards.index[shards.clips("train")]]
     said = train_here(config, tmp_path / "run", *sync, f"negatives.min_ticks={max(spans) - 1}")
     left_out = sum(span < max(spans) for span in spans)
     assert left_out and f"{left_out} clips are left out" in said

@@ -53,7 +53,7 @@ class Jobs:
             shards,
             negatives={"source": "independent"},
             optim={"batch_pairs": 48, "micro_batch_pairs": 4},  # for 1, 2, 3 and 4 ranks
-            training={"steps": STEPS, "process_group_timeout_seconds": 240},
+            training={"steps": STEPS, "process_group_timeout_seconds": 240, "heartbeat_timeout_seconds": 240},  # held
             validation={"every_steps": 0},
             checkpoint={"every_steps": 5},
         )

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -191,13 +192,18 @@ def test_videos_that_the_nodes_do_not_see_are_a_failure_and_not_rejections(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from launch.slurm.pack_array import PackTask
-    from shards.pack import list_inputs
+    from shards.pack import list_inputs, pack_sources
     from shards.tasks import Task
 
     elsewhere = shutil.copytree(videos, tmp_path / "elsewhere")
     sources, splitter = list_inputs([elsewhere], tmp_path / "out", SETTINGS)
     shutil.rmtree(elsewhere)
-    work = PackTask(Task(1, 1), sources, tmp_path / "out", SETTINGS, splitter, 1, 120.0, 256_000_000)
+    work = PackTask(
+        Task(1, 1),
+        sources,
+        tmp_path / "out",
+        partial(pack_sources, out=tmp_path / "out", settings=SETTINGS, splitter=splitter),
+    )
     with pytest.raises(ValueError, match=r"none of the 14 inputs of task-0001-of-0001 is on "):
         work()
     assert not (tmp_path / "out").exists()
