@@ -97,7 +97,7 @@ def test_a_batch_holds_the_frames_around_the_tick_under_one_crop(shards) -> None
 def test_the_middle_frame_is_the_one_that_a_network_of_single_frames_sees(shards) -> None:
     many, one = reader_of(shards)[0, 8], reader_of(shards, frames=1)[0, 8]
     assert torch.equal(many.images[:, 12], one.images)
-    for name in ("sounds", "label", "pair_frame", "pair_audio", "digest"):
+    for name in ("audio", "label", "pair_frame", "pair_audio", "digest"):
         assert torch.equal(getattr(many, name), getattr(one, name))
 
 
