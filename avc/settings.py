@@ -118,6 +118,11 @@ class PairModel(TowerSettings):
     """Architecture of both trunks: a name in `avc.models.trunks.TRUNKS`."""
 
 
+class AVOLModel(PairModel):
+    pooling: Literal["max", "logmeanexp"] = "max"
+    """How the map's logits become the pair's: max, the paper's; logmeanexp, ours, to which every place contributes."""
+
+
 class ClassifierModel(PairModel):
     num_classes: int = Field(default=34, ge=2, le=MOST_CLASSES)
     """Number of different labels (34 in Look, Listen and Learn)."""
@@ -265,6 +270,12 @@ class PairTrunkConfig(PairConfig):
     """Those whose trunks can be exchanged."""
 
     model: PairModel = PairModel()
+
+
+class AVOLConfig(PairTrunkConfig):
+    """Settings of AVOL-Net."""
+
+    model: AVOLModel = AVOLModel()
 
 
 class ClassifierConfig(PairTrunkConfig):

@@ -104,6 +104,7 @@ def test_every_configuration_that_ships_is_valid_and_opens_with_its_command(path
         ),
         ("soundnet5", "negatives.source=shared", r"means nothing to soundnet5: it has no section `negatives`"),
         ("l3", "data.labels=x.csv", r"means nothing to l3: .*`avc settings l3` lists all"),
+        ("ave", "model.pooling=logmeanexp", r"`model.pooling` means nothing to ave: its settings of `model`"),
         ("ave_mf", "model.trunk=resnet18", r"`model.trunk` means nothing to ave_mf"),
         ("autoencoder", "model.objects=7", r"`model.objects` means nothing to autoencoder: .* model.width"),
         ("supervised", "model.kinds=7", r"`model.kinds` is called `model.num_classes` now"),

@@ -42,7 +42,13 @@ class Finding:
 
 def findings(measured: Measurements, audits: Audits) -> tuple[Finding, ...]:
     """Every claim of the paper, judged by all of RUNS."""
-    parts = (_accuracies(measured), _retrieval(measured), _localization(measured), _ablation(measured), _audits(audits))
+    parts = (
+        _accuracies(measured),
+        _retrieval(measured),
+        *(_localization(measured[run.key], run.name) for run in RUNS if run.key.startswith("avol")),
+        _ablation(measured),
+        _audits(audits),
+    )
     return tuple(finding for part in parts for finding in part)
 
 
@@ -163,16 +169,16 @@ def _retrieval(measured: Measurements) -> Iterator[Finding]:
     )
 
 
-def _localization(measured: Measurements) -> Iterator[Finding]:
-    seeds = [seed.localization for seed in measured["avol"] if seed.localization is not None]
+def _localization(measured: Sequence[Measured], name: str) -> Iterator[Finding]:
+    seeds = [seed.localization for seed in measured if seed.localization is not None]
     cases = {
         "all frames": [seed.all for seed in seeds],
         "with a silent object": [seed.with_silent_object for seed in seeds if seed.with_silent_object is not None],
     }
     cases = {case: hits for case, hits in cases.items() if hits}
     yield Finding(
-        claim="AVOL-Net's map finds what sounds: its maximum in the object's box, above the image's center.",
-        published="81.7 % and 57.2 %",
+        claim=f"{name}: the map finds what sounds, its maximum in the object's box, above the image's center.",
+        published="81.7 % and 57.2 %, by the maximum",
         asked="at least +25 points, also where a silent object of another kind is in view",
         measured="; ".join(
             f"{case} {over_seeds(seed.maximum for seed in hits).text(percent=True)}, "
@@ -186,7 +192,7 @@ def _localization(measured: Measurements) -> Iterator[Finding]:
     for wrong in zip(*(seed.sanity for seed in seeds), strict=True):
         falls, area = over_seeds(seed.falls for seed in wrong), over_seeds(seed.auc for seed in wrong)
         yield Finding(
-            claim=f"The map falls silent under a wrong sound: {wrong[0].sound}.",
+            claim=f"{name}: the map falls silent under a wrong sound: {wrong[0].sound}.",
             published="asked of such networks in arXiv 2410.01020",
             asked="the maximum falls for at least 85 % of the frames",
             measured=f"falls for {falls.text(percent=True)}; one threshold for all frames has AUC {area.text()}",
