@@ -47,7 +47,7 @@ def measured(accuracy: float, rows: dict[str, tuple[float, ...]]) -> Measured:
 
 
 def localized(maximum: float) -> Measured:
-    hits = Hits(100, maximum, (0.0, 1.0), center=0.2, random=0.1)
+    hits = Hits(100, maximum, (0.0, 1.0), 0.2, 0.1, displacement_pixels=(-8.0, 3.0), displacement_std_pixels=(5.0, 5.0))
     found = Localization(hits, hits, (), 0.7, (Sanity("silence", falls=0.9, auc=0.8, mean=0.3),), unknown=0)
     return replace(measured(0.8, {}), localization=found)
 

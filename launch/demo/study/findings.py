@@ -182,7 +182,8 @@ def _localization(measured: Sequence[Measured], name: str) -> Iterator[Finding]:
         asked="at least +25 points, also where a silent object of another kind is in view",
         measured="; ".join(
             f"{case} {over_seeds(seed.maximum for seed in hits).text(percent=True)}, "
-            f"center {over_seeds(seed.center for seed in hits).text(percent=True)}"
+            f"center {over_seeds(seed.center for seed in hits).text(percent=True)}, displaced (pixels right, down) by "
+            + ", ".join("({:+.0f}, {:+.0f})".format(*seed.displacement_pixels) for seed in hits)
             for case, hits in cases.items()
         ),
         verdict=worst(
