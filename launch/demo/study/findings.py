@@ -153,7 +153,7 @@ def _retrieval(measured: Measurements) -> Iterator[Finding]:
         high=0.05,
     )
     yield _judged(
-        "CCA brings L3-Net's modalities together, but not as far as AVE-Net does.",
+        "CCA, weighted by correlation squared, brings L3-Net's modalities together, but not as far as AVE-Net does.",
         ahead("L3-Net + CCA", "L3-Net", label="CCA less L3-Net: ")
         | ahead("AVE-Net", "L3-Net + CCA", label="AVE-Net less CCA: "),
         published="L3-Net .418 and .385, with CCA .531 and .560, AVE-Net .561 and .587",
