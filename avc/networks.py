@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from avc.settings import ClassifierConfig, Config, PairConfig, PairTrunkConfig, SegmentConfig, SoundNetConfig
+from avc.settings import (
+    AVOLConfig,
+    ClassifierConfig,
+    Config,
+    PairConfig,
+    PairTrunkConfig,
+    SegmentConfig,
+    SoundNetConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ NETWORKS = {
     "avol": NetworkSpec(
         title="AVOL-Net",
         model="avc.models.avol:AVOLNet",
-        config=PairTrunkConfig,
+        config=AVOLConfig,
         task="avc.tasks.correspondence:Correspondence",
         about="compares audio with every place of an image, and so localizes it (Objects that Sound)",
     ),

@@ -53,7 +53,8 @@ class PairData(DataSettings):
     image_size: int = Field(default=224, ge=16, le=4096)
     """Height and width of the network's image: 7/8 of the stored smallest side (224 of 256), or less."""
     max_misalignment_ticks: int = Field(default=25, ge=0, le=10**6)
-    """Largest displacement of frame and audio, in ticks of 0.04 s (1 s in Objects that Sound 3.3)."""
+    """Largest displacement of frame and audio, in ticks of 0.04 s: 25, 1 s, in Objects that Sound 3.3; 12, so that the
+    frame lies in its second, in Look, Listen and Learn."""
     brightness: float = Field(default=0.2, ge=0, lt=1)
     """Brightness is multiplied by 1 ± this (jitter as in Objects that Sound 3.3, which gives no amount)."""
     saturation: float = Field(default=0.2, ge=0, lt=1)
@@ -118,6 +119,11 @@ class PairModel(TowerSettings):
     """Architecture of both trunks: a name in `avc.models.trunks.TRUNKS`."""
 
 
+class AVOLModel(PairModel):
+    pooling: Literal["max", "logmeanexp"] = "max"
+    """How the map's logits become the pair's: max, the paper's; logmeanexp, ours, to which every place contributes."""
+
+
 class ClassifierModel(PairModel):
     num_classes: int = Field(default=34, ge=2, le=MOST_CLASSES)
     """Number of different labels (34 in Look, Listen and Learn)."""
@@ -142,7 +148,7 @@ class OptimSettings(Section):
     lr_decay: float = Field(default=0.94, gt=0, le=1)
     """The learning rate is multiplied by this ..."""
     lr_decay_epochs: int = Field(default=16, ge=1, le=MOST_STEPS)
-    """... every so many epochs (0.94 and 16 in Objects that Sound 3.3)."""
+    """... every so many epochs (0.94 and 16 in Objects that Sound 3.3; Look, Listen and Learn has no decay, 1)."""
 
 
 class TrainingSettings(Section):
@@ -267,6 +273,12 @@ class PairTrunkConfig(PairConfig):
     """Those whose trunks can be exchanged."""
 
     model: PairModel = PairModel()
+
+
+class AVOLConfig(PairTrunkConfig):
+    """Settings of AVOL-Net."""
+
+    model: AVOLModel = AVOLModel()
 
 
 class ClassifierConfig(PairTrunkConfig):

@@ -17,7 +17,11 @@ _RANK = 1e-6
 
 @dataclass(frozen=True)
 class CCA:
-    """Canonical directions of features x (D) and y (E).
+    """Canonical directions of features x (D) and y (E), each side's variates scaled by their correlation.
+
+    A product of both sides then weighs each direction by its correlation squared, the share of variance that one side
+    explains of the other. Unscaled, every direction has variance 1, and the cosine of a pair is mostly the noise of
+    those that hardly correlate. A variate times its correlation is the best linear prediction of its partner.
 
     correlations: float64 (K,), descending, of the fitted rows. K is `components`, or the rank of the features if less.
     """
@@ -29,11 +33,11 @@ class CCA:
     correlations: NDArray[np.float64]
 
     def of_x(self, x: Features) -> Features:
-        """float32 (N, D) → (N, K) canonical variates; those of the fitted rows have mean 0 and variance 1."""
+        """float32 (N, D) → (N, K) variates; of the fitted rows, mean 0 and standard deviation `correlations`."""
         return ((x - self.mean_x) @ self.weights_x).astype(np.float32)
 
     def of_y(self, y: Features) -> Features:
-        """float32 (N, E) → (N, K) canonical variates; those of the fitted rows have mean 0 and variance 1."""
+        """float32 (N, E) → (N, K) variates; of the fitted rows, mean 0 and standard deviation `correlations`."""
         return ((y - self.mean_y) @ self.weights_y).astype(np.float32)
 
 
@@ -47,14 +51,15 @@ def fit_cca(x: Features, y: Features, *, components: int = COMPONENTS) -> CCA:
     mean_x, mean_y = x.mean(axis=0, dtype=np.float64), y.mean(axis=0, dtype=np.float64)
     white_x, unmix_x = _whitened(x - mean_x)
     white_y, unmix_y = _whitened(y - mean_y)
-    left, correlations, right = np.linalg.svd(white_x.T @ white_y, full_matrices=False)
-    scale = np.sqrt(len(x) - 1)
+    left, singular, right = np.linalg.svd(white_x.T @ white_y, full_matrices=False)
+    correlations = np.minimum(singular[:components], 1.0)
+    scale = np.sqrt(len(x) - 1) * correlations
     return CCA(
         mean_x=mean_x,
         mean_y=mean_y,
         weights_x=unmix_x @ left[:, :components] * scale,
         weights_y=unmix_y @ right[:components].T * scale,
-        correlations=np.minimum(correlations[:components], 1.0),
+        correlations=correlations,
     )
 
 

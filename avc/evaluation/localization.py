@@ -6,7 +6,7 @@ Objects that Sound 4: is the map's maximum inside the annotated region? Beside i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -35,7 +35,9 @@ _BATCH = 64
 class Hits:
     """Share of frames with a point in the annotated region: the map's maximum, the center, a random point (exactly).
 
-    interval_95: of the maximum's share, where the clips are a sample of more.
+    interval_95: of the maximum's share, where the clips are a sample of more. displacement_pixels: from the center of
+    the nearest box to the map's maximum, right and down, in pixels of the frame, the mean over frames;
+    displacement_std_pixels: its standard deviation. A map that is displaced by a constant has a mean far from 0.
     """
 
     frames: int
@@ -43,6 +45,8 @@ class Hits:
     interval_95: tuple[float, float]
     center: float
     random: float
+    displacement_pixels: tuple[float, float]
+    displacement_std_pixels: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,15 @@ def evaluate_localization(
     noise = (NOISE_RMS * rng.standard_normal(SAMPLE_RATE_HZ)).clip(-32768, 32767).astype(np.int16)
     audio = _embed_sounds(network, [*sounds, np.zeros_like(noise), noise])
     maps: list[Map] = []
+    displaced = np.empty((len(frames), 2))
     maxima = np.empty((len(frames), 4))
     for i, frame in enumerate(frames):
-        image_map = network.embed_image_map(torch.from_numpy(shards.picture(frame.clip, frame.tick))[None])
+        image = shards.picture(frame.clip, frame.tick)
+        image_map = network.embed_image_map(torch.from_numpy(image)[None])
         sounds_of = [i, foreign[i], len(frames), len(frames) + 1]
         probability = network.compare_maps(image_map.expand(4, -1, -1, -1), audio[sounds_of]).double().numpy()
         maps.append(probability[0])
+        displaced[i] = displacement(probability[0], frame.boxes, height=image.shape[0], width=image.shape[1])
         maxima[i] = probability.max(axis=(1, 2))
         if report is not None:
             report(i + 1, len(frames), "")
@@ -133,8 +140,10 @@ def evaluate_localization(
     two = [i for i, frame in enumerate(frames) if len(frame.truth.kinds) > 1]
     names = ("of another kind" if frames[0].truth.kinds else "of another clip", "silence", "white noise")
     return Localization(
-        all=hits(maps, regions, of_clip),
-        with_silent_object=hits([maps[i] for i in two], [regions[i] for i in two], of_clip[two]) if two else None,
+        all=hits(maps, regions, displaced, of_clip),
+        with_silent_object=hits([maps[i] for i in two], [regions[i] for i in two], displaced[two], of_clip[two])
+        if two
+        else None,
         overlaps=tuple(overlap(rule, maps, regions) for rule in RULES),
         mean=float(maxima[:, 0].mean()),
         sanity=tuple(sanity(name, maxima[:, 0], wrong) for name, wrong in zip(names, maxima[:, 1:].T, strict=True)),
@@ -142,12 +151,14 @@ def evaluate_localization(
     )
 
 
-def hits(maps: list[Map], regions: list[Map], of_clip: Integers) -> Hits:
-    """How often the center of the map's highest cell lies in the region; of_clip: int64, the clip of each frame."""
+def hits(maps: list[Map], regions: list[Map], displaced: NDArray[np.float64], of_clip: Integers) -> Hits:
+    """How often the center of the map's highest cell lies in the region.
+
+    displaced: float64 (frames, 2), the `displacement` of each frame. of_clip: int64, the clip of each frame.
+    """
     hit = []
     for map_, weights in zip(maps, regions, strict=True):
-        row, column = np.unravel_index(map_.argmax(), map_.shape)
-        y, x = (row + 0.5) / map_.shape[0], (column + 0.5) / map_.shape[1]
+        x, y = _maximum(map_)
         hit.append(weights[int(y * RASTER), int(x * RASTER)] > 0)
     return Hits(
         frames=len(maps),
@@ -155,7 +166,26 @@ def hits(maps: list[Map], regions: list[Map], of_clip: Integers) -> Hits:
         interval_95=clustered_interval(np.array(hit), of_clip),
         center=float(np.mean([weights[RASTER // 2, RASTER // 2] > 0 for weights in regions])),
         random=float(np.mean([(weights > 0).mean() for weights in regions])),
+        displacement_pixels=tuple(displaced.mean(axis=0).tolist()),
+        displacement_std_pixels=tuple(displaced.std(axis=0).tolist()),
     )
+
+
+def displacement(map_: Map, boxes: Sequence[Box], *, height: int, width: int) -> NDArray[np.float64]:
+    """Pixels right and down, float64 (2,), from the center of the nearest box to that of the map's highest cell.
+
+    height, width: of the frame, in pixels.
+    """
+    centers = np.array([((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes])
+    offsets = (_maximum(map_) - centers) * (width, height)
+    nearest: NDArray[np.float64] = offsets[np.hypot(*offsets.T).argmin()]
+    return nearest
+
+
+def _maximum(map_: Map) -> tuple[float, float]:
+    """x and y of the center of the map's highest cell, as fractions of width and height."""
+    row, column = np.unravel_index(map_.argmax(), map_.shape)
+    return (float(column) + 0.5) / map_.shape[1], (float(row) + 0.5) / map_.shape[0]
 
 
 RULES = {

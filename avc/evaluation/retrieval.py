@@ -147,7 +147,8 @@ def evaluate_retrieval(
 ) -> tuple[Row, ...]:
     """Rows for the network, for L3-Net with CCA, for foreign features, and, measured too, for random ones.
 
-    L3-Net's two embeddings lie in spaces of their own, so it has a second row with CCA fitted on the training clips.
+    L3-Net's two embeddings lie in spaces of their own, so it has a second row with CCA, fitted on the training clips,
+    each direction of which is weighted by its correlation squared (avc.evaluation.cca).
     features: float32 (clips of the shards, D), of images; scored alone and, through CCA, with the network's sounds.
     Raises ValueError for AVOL-Net, which embeds slots, and for features of another shape.
     """

@@ -15,7 +15,8 @@ class AVEMFNet(AVENet):
     """AVE-Net that sees 25 frames, one second, by 3-D convolutions (Objects that Sound 3.2).
 
     The paper says no more than that. Here every 3×3 becomes 3×3×3, and time is strided and pooled as height and width
-    are: at full size 25×224×224 gives maps of 512×1×14×14. pool4 takes the maximum over time as well.
+    are, except in pool3: at full size 25×224×224 gives maps of 512×3×14×14. Were it pooled there too, one step would
+    reach conv4, and two thirds of its weights would see padding alone. pool4 takes the maximum over time as well.
     """
 
     visual_input: ClassVar[VisualInput] = VisualInput(frames=25)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from avc.models.ave import EMBEDDING
 from avc.models.pair import PairNetwork
 from avc.models.trunks import build_trunk, global_max_pool
-from avc.settings import PairModel
+from avc.settings import AVOLModel
 
 
 class AVOLNet(PairNetwork):
@@ -18,10 +20,16 @@ class AVOLNet(PairNetwork):
     ReLU, fc2 128 → 128. No normalization. conv7, 1×1, turns the scalar product at each place into the logit of "this
     makes the sound"; its maximum over the places is the logit of "they correspond", under a logistic loss. (The paper's
     text, version 1, says softmax where its figure has a sigmoid; the sigmoid is built here.)
+
+    `pooling: logmeanexp` takes log-mean-exp over the places instead of the maximum. It is ours, not the paper's, which
+    names soft attention as its next step. Under the maximum, a map that is displaced by a constant has the same loss,
+    so where the field of view is more than the image, nothing holds the map on the object. With log-mean-exp every
+    place has a gradient, and there the map is found on the object.
     """
 
-    def __init__(self, settings: PairModel) -> None:
+    def __init__(self, settings: AVOLModel) -> None:
         super().__init__()
+        self.pooling = settings.pooling
         self.vision = build_trunk(settings.trunk, 3, width=settings.width, stride=settings.stride)
         self.audio = build_trunk(settings.trunk, 1, width=settings.width, stride=settings.stride)
         self.conv5 = nn.Conv2d(self.vision.out_channels, EMBEDDING, kernel_size=1)
@@ -66,5 +74,9 @@ class AVOLNet(PairNetwork):
 
         "No" is 0 throughout, so that softmax and cross-entropy of the two are the sigmoid and the logistic loss.
         """
-        yes = self.localize(image, audio).amax(dim=(1, 2))
+        places = self.localize(image, audio).flatten(1)
+        if self.pooling == "logmeanexp":
+            yes = places.logsumexp(dim=1) - math.log(places.shape[1])
+        else:
+            yes = places.amax(dim=1)
         return torch.stack([torch.zeros_like(yes), yes], dim=1)

@@ -33,10 +33,11 @@ def demo(
 
     FOLDER receives the videos, an image of the world (world.png), the shards, the runs, results.json and results.png.
 
-    **--study** puts the findings of Objects that Sound to the test on the same world: L3-Net, AVE-Net, AVE-Net under
-    a contrastive loss, AVOL-Net, AVE+MF, and AVE-Net with and without the sampling fault that the paper warns of;
-    retrieval, localization and the audit, with intervals over seeds. FOLDER/study.html shows them beside the paper's.
-    Stopped, the same command goes on. With 8 kinds one negative in eight is false; --kinds 12 has fewer of them.
+    **--study** puts the findings of Objects that Sound to the test on the same world: L3-Net, AVE-Net, AVE-Net under a
+    contrastive loss, AVOL-Net with two poolings, AVE+MF, and AVE-Net with and without the sampling fault that the paper
+    warns of; retrieval, localization and the audit, with intervals over seeds. FOLDER/study.html shows them beside the
+    paper's. Stopped, the same command goes on. With 8 kinds one negative in eight is false; --kinds 12 has fewer of
+    them.
     """
     import os
 

@@ -64,7 +64,8 @@ def retrieval(
 
     nDCG@30 with one random frame and its second of sound for each clip: im-aud finds sounds for a frame, and so on. Two
     clips are relevant to each other if they share a label, or more finely by the AudioSet ontology. L3-Net has a second
-    row with CCA, fitted on the training clips. The random row is measured in the same way and is the floor.
+    row with CCA, fitted on the training clips, each direction weighted by its correlation squared. The random row is
+    measured in the same way and is the floor.
 
     **Example**
 

@@ -26,9 +26,10 @@ def localization(
 ) -> None:
     """Does AVOL-Net's map find the object that sounds, and does it fall silent under another sound?
 
-    Hits: the map's highest place lies in a box, beside the image's center and a random point. Consensus IoU above 0.5
-    and its area under the curve, for two ways to cut a region out of the map. Sanity: the same frames under the sound
-    of another kind, silence and white noise at -20 dBFS.
+    Hits: the map's highest place lies in a box, beside the image's center and a random point. Displacement: pixels from
+    the nearest box's center to that place, mean ± standard deviation; a mean far from 0 is a map that is displaced as a
+    whole. Consensus IoU above 0.5 and its area under the curve, for two ways to cut a region out of the map. Sanity:
+    the same frames under the sound of another kind, silence and white noise at -20 dBFS.
 
     **Example**
 
@@ -95,13 +96,16 @@ def _show_localization(result: Localization) -> None:
     from launch.report.table import print_table
 
     print(f"{result.all.frames:,} frames; {result.unknown:,} clips of the split have no box")
-    rows = []
+    rows, displaced = [], []
     for name, hits in (("all", result.all), ("with a silent object", result.with_silent_object)):
         if hits is not None:
             low, high = hits.interval_95
             shares = (f"{hits.maximum:.1%}", f"{low:.1%} to {high:.1%}", f"{hits.center:.1%}", f"{hits.random:.1%}")
             rows.append((name, f"{hits.frames:,}", *shares))
+            pixels = zip(hits.displacement_pixels, hits.displacement_std_pixels, strict=True)
+            displaced.append((name, *(f"{mean:+.1f} ± {std:.1f}" for mean, std in pixels)))
     print_table(("hits", "frames", "map's maximum", "95 % interval", "center", "random point"), rows)
+    print_table(("displacement from the nearest box", "pixels right", "pixels down"), displaced)
     print_table(
         ("consensus IoU of", "above 0.5", "AUC", "center: above 0.5", "AUC"),
         [

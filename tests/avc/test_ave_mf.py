@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from avc.config import load_config
 from avc.data.prefetch import load
@@ -26,8 +27,8 @@ from tests.test_project import ROOT
 
 # channels × frames × height × width after each block, at full size
 SHAPES = {
-    True: [(64, 13, 112, 112), (128, 6, 56, 56), (256, 3, 28, 28), (512, 1, 14, 14)],
-    False: [(64, 25, 224, 224), (128, 12, 112, 112), (256, 6, 56, 56), (512, 3, 28, 28)],
+    True: [(64, 13, 112, 112), (128, 6, 56, 56), (256, 3, 28, 28), (512, 3, 14, 14)],
+    False: [(64, 25, 224, 224), (128, 12, 112, 112), (256, 6, 56, 56), (512, 6, 28, 28)],
 }
 SMALL = {
     "model": {"name": "ave_mf", "width": 0.0625},
@@ -51,7 +52,7 @@ def reader_of(shards: Shards, *, augment: bool = True, frames: int = 25, **setti
 
 
 @pytest.mark.parametrize("stride", SHAPES)
-def test_each_block_has_time_halved_as_height_and_width_are(stride) -> None:
+def test_time_is_halved_as_height_and_width_are_but_not_before_the_last_block(stride) -> None:
     trunk = VGG(3, width=1.0, stride=stride, in_time=True).to("meta")
     x = torch.zeros(1, 3, 25, 224, 224, device="meta")
     seen = []
@@ -60,6 +61,19 @@ def test_each_block_has_time_halved_as_height_and_width_are(stride) -> None:
         if name.startswith("relu") and name.endswith("_2"):
             seen.append(tuple(x.shape[1:]))
     assert seen == SHAPES[stride]
+
+
+def test_every_single_weight_gets_a_gradient() -> None:
+    torch.manual_seed(0)
+    network = fresh("ave_mf", width=0.0625)
+    maps = network.vision(torch.randn(4, 3, 25, 64, 64))
+    (maps * torch.randn_like(maps)).sum().backward()
+    for name, parameter in network.vision.named_parameters():
+        assert parameter.grad.all(), name
+    network.zero_grad()
+    image, audio = network.embed_image(torch.randn(8, 3, 25, 64, 64)), network.embed_audio(torch.rand(8, 1, 257, 199))
+    F.cross_entropy(network.compare(image, audio), torch.arange(8) % 2).backward()
+    assert all(parameter.grad.any() for parameter in network.parameters())
 
 
 def test_the_parameters_are_ave_nets_with_27_weights_for_9_in_the_vision_tower() -> None:

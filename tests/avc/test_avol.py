@@ -75,6 +75,17 @@ def test_only_the_maximum_drives_the_loss(network) -> None:
     assert learning.sum() == 2
 
 
+def test_log_mean_exp_is_that_of_the_map_and_every_place_learns() -> None:
+    network = fresh("avol", width=0.0625, pooling="logmeanexp").eval()
+    image, audio = torch.randn(2, 128, 5, 4, requires_grad=True), torch.randn(2, 128)
+    logits = network.compare(image, audio)
+    places = network.localize(image, audio)
+    torch.testing.assert_close(logits[:, 1], places.exp().mean(dim=(1, 2)).log())
+    assert (logits[:, 1] < places.amax(dim=(1, 2))).all()
+    F.cross_entropy(logits, torch.tensor([0, 1])).backward()
+    assert image.grad.abs().sum(dim=1).all()
+
+
 def test_the_two_logits_under_cross_entropy_are_the_logistic_loss_of_the_maximum(network) -> None:
     image, audio, label = torch.randn(6, 128, 3, 3), torch.randn(6, 128), torch.tensor([0, 1, 1, 0, 1, 0])
     top = network.localize(image, audio).amax(dim=(1, 2))
@@ -94,4 +105,5 @@ def test_a_larger_picture_gives_a_larger_map(network) -> None:
 def test_the_shipped_settings_are_the_papers() -> None:
     config = load_config(ROOT / "configs" / "avol.yaml")
     assert (config.model.name, config.model.width, config.model.stride) == ("avol", 1.0, True)
+    assert config.model.pooling == "max"
     assert config.optim == load_config(ROOT / "configs" / "ave.yaml").optim

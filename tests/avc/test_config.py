@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from avc.config import dump_config, load_config, parse_config, settings_of
 from avc.networks import NETWORKS
-from avc.settings import Config
+from avc.settings import Config, PairConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -94,6 +94,14 @@ def test_every_configuration_that_ships_is_valid_and_opens_with_its_command(path
         assert any(word in line.lower() for line in head), f"{path.name} does not say its {word}"
 
 
+@pytest.mark.parametrize("name", ["l3", "l3_one_gpu", "l3_fast_one_gpu", "supervised"])
+def test_l3_nets_pairs_overlap_and_its_learning_rate_does_not_decay(name) -> None:
+    config = load_config(CONFIGS / f"{name}.yaml")
+    assert isinstance(config, PairConfig)
+    assert config.data.max_misalignment_ticks == 12
+    assert (config.optim.lr, config.optim.lr_decay) == (1e-4, 1)
+
+
 @pytest.mark.parametrize(
     ("network", "override", "words"),
     [
@@ -104,6 +112,7 @@ def test_every_configuration_that_ships_is_valid_and_opens_with_its_command(path
         ),
         ("soundnet5", "negatives.source=shared", r"means nothing to soundnet5: it has no section `negatives`"),
         ("l3", "data.labels=x.csv", r"means nothing to l3: .*`avc settings l3` lists all"),
+        ("ave", "model.pooling=logmeanexp", r"`model.pooling` means nothing to ave: its settings of `model`"),
         ("ave_mf", "model.trunk=resnet18", r"`model.trunk` means nothing to ave_mf"),
         ("autoencoder", "model.objects=7", r"`model.objects` means nothing to autoencoder: .* model.width"),
         ("supervised", "model.kinds=7", r"`model.kinds` is called `model.num_classes` now"),

@@ -12,6 +12,7 @@ from avc.evaluation.boxes import Truth, read_boxes, region
 from avc.evaluation.localization import (
     RULES,
     consensus_iou,
+    displacement,
     evaluate_localization,
     hits,
     overlap,
@@ -22,6 +23,7 @@ from avc.models import build
 from shards.read import Shards
 
 ONE = np.zeros(1, dtype=np.int64)
+STILL = np.zeros((2, 2))
 
 
 def network_of(name: str) -> Network:
@@ -44,17 +46,31 @@ def peak(row: int, column: int) -> np.ndarray:
 def test_a_hit_is_the_middle_of_the_highest_place_inside_a_box() -> None:
     # The middle of row 0, column 3 of four is at (0.875, 0.125).
     wide = region(((0.5, 0.0, 1.0, 0.25),), annotators=False)
-    assert hits([peak(0, 3)], [wide], ONE).maximum == 1
-    assert hits([peak(1, 3)], [wide], ONE).maximum == 0
+    assert hits([peak(0, 3)], [wide], STILL[:1], ONE).maximum == 1
+    assert hits([peak(1, 3)], [wide], STILL[:1], ONE).maximum == 0
     narrow = region(((0.9, 0.0, 1.0, 0.25),), annotators=False)
-    assert hits([peak(0, 3)], [narrow], ONE).maximum == 0
+    assert hits([peak(0, 3)], [narrow], STILL[:1], ONE).maximum == 0
 
 
 def test_the_baselines_are_the_centre_and_the_share_of_the_picture() -> None:
     middle, corner = (region((box,), annotators=False) for box in ((0.25, 0.25, 0.75, 0.75), (0.0, 0.0, 0.5, 0.25)))
-    result = hits([peak(0, 0), peak(0, 0)], [middle, corner], np.arange(2))
+    result = hits([peak(0, 0), peak(0, 0)], [middle, corner], STILL, np.arange(2))
     assert (result.frames, result.maximum, result.center) == (2, 0.5, 0.5)
     assert result.random == pytest.approx((0.25 + 0.125) / 2)
+
+
+def test_a_map_that_is_displaced_by_a_constant_has_that_displacement_and_no_spread() -> None:
+    # The middle of row 1, column 2 of four is at (0.625, 0.375): 100 and 30 pixels of 160 by 80.
+    near, far = (0.375, 0.25, 0.625, 0.5), (0.0, 0.0, 0.1, 0.1)
+    shift = displacement(peak(1, 2), (far, near), height=80, width=160)
+    assert shift.tolist() == [20, 0]
+    below = displacement(peak(3, 1), ((0.25, 0.25, 0.5, 0.5),), height=80, width=160)
+    assert below.tolist() == [0, 40]
+    anywhere = region((near,), annotators=False)
+    result = hits([peak(1, 2)] * 2, [anywhere] * 2, np.stack([shift, shift]), np.arange(2))
+    assert (result.displacement_pixels, result.displacement_std_pixels) == ((20, 0), (0, 0))
+    result = hits([peak(1, 2), peak(3, 1)], [anywhere] * 2, np.stack([shift, below]), np.arange(2))
+    assert (result.displacement_pixels, result.displacement_std_pixels) == ((10, 20), (10, 20))
 
 
 def test_consensus_iou_is_that_of_an_example_worked_by_hand() -> None:

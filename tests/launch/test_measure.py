@@ -44,7 +44,9 @@ def test_localization_prints_hits_overlaps_and_sanity(runs, small_world, tmp_pat
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["all"]["frames"] == 16
-    for words in ("map's maximum", "consensus IoU", "white noise"):
+    right, down = result["all"]["displacement_pixels"]
+    assert f"{right:+.1f} ± " in done.stdout and f"{down:+.1f} ± " in done.stdout
+    for words in ("map's maximum", "nearest box", "consensus IoU", "white noise"):
         assert words in done.stdout
 
 

@@ -47,7 +47,7 @@ def measured(accuracy: float, rows: dict[str, tuple[float, ...]]) -> Measured:
 
 
 def localized(maximum: float) -> Measured:
-    hits = Hits(100, maximum, (0.0, 1.0), center=0.2, random=0.1)
+    hits = Hits(100, maximum, (0.0, 1.0), 0.2, 0.1, displacement_pixels=(-8.0, 3.0), displacement_std_pixels=(5.0, 5.0))
     found = Localization(hits, hits, (), 0.7, (Sanity("silence", falls=0.9, auc=0.8, mean=0.3),), unknown=0)
     return replace(measured(0.8, {}), localization=found)
 
@@ -71,6 +71,7 @@ def verdicts(*, ave: float, hits: float, free: float, sound: float) -> list[str]
         "l3": [measured(0.8, L3 | random)] * 3,
         "ave": [measured(0.8, {"AVE-Net": (0.7, ave, ave, 0.8)} | random)] * 3,
         "avol": [localized(hits)] * 3,
+        "avol_logmeanexp": [localized(hits)] * 3,
         "ave_mf": [measured(0.82, {})] * 3,
         "frame": [measured(0.75, {"AVE-Net": (0.5, 0.4, 0.4, 0.5)})] * 3,
         "free": [measured(free, {"AVE-Net": (0.5, 0.3, 0.3, 0.5)})] * 3,
@@ -83,7 +84,7 @@ def test_findings_follow_the_figures() -> None:
     assert set(good) == {"agrees"}
     bad = verdicts(ave=0.25, hits=0.4, free=0.76, sound=0.6)
     changed = [number for number, (a, b) in enumerate(zip(good, bad, strict=True)) if a != b]
-    assert [bad[number] for number in changed] == ["not here"] * 5  # above L3-Net, above CCA, hits, false gain, probe
+    assert [bad[number] for number in changed] == ["not here"] * 6  # above L3-Net, CCA, hits twice, false gain, probe
 
 
 @dataclass(frozen=True)

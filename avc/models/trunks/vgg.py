@@ -21,7 +21,8 @@ class VGG(Trunk):
     figure 2) and the maps are 512×14×14 and 512×16×12.
 
     in_channels: 3 for images, 1 for spectrograms. width: multiplies the channels of every block. in_time: time is a
-    third dimension of every convolution and pool, treated as the two others are. blocks: which of the four there are;
+    third dimension of every convolution and pool, treated as the two others are except in pool3, which leaves it: of 25
+    frames 3 (with stride, else 6) reach conv4. blocks: which of the four there are;
     all but the fourth end in their pool.
     """
 
@@ -51,7 +52,7 @@ class VGG(Trunk):
                 layers[f"relu{block}_{layer}"] = nn.ReLU()
                 in_channels = out_channels
             if block < len(CHANNELS):
-                layers[f"pool{block}"] = pool(kernel_size=2, stride=2)
+                layers[f"pool{block}"] = pool((1, 2, 2) if in_time and block == 3 else 2)
         self.layers = nn.Sequential(layers)
         self.out_channels = in_channels
         self.stride = 2 ** (min(len(blocks), 3) + stride)  # pools, and perhaps conv1_1

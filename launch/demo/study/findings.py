@@ -42,7 +42,13 @@ class Finding:
 
 def findings(measured: Measurements, audits: Audits) -> tuple[Finding, ...]:
     """Every claim of the paper, judged by all of RUNS."""
-    parts = (_accuracies(measured), _retrieval(measured), _localization(measured), _ablation(measured), _audits(audits))
+    parts = (
+        _accuracies(measured),
+        _retrieval(measured),
+        *(_localization(measured[run.key], run.name) for run in RUNS if run.key.startswith("avol")),
+        _ablation(measured),
+        _audits(audits),
+    )
     return tuple(finding for part in parts for finding in part)
 
 
@@ -147,7 +153,7 @@ def _retrieval(measured: Measurements) -> Iterator[Finding]:
         high=0.05,
     )
     yield _judged(
-        "CCA brings L3-Net's modalities together, but not as far as AVE-Net does.",
+        "CCA, weighted by correlation squared, brings L3-Net's modalities together, but not as far as AVE-Net does.",
         ahead("L3-Net + CCA", "L3-Net", label="CCA less L3-Net: ")
         | ahead("AVE-Net", "L3-Net + CCA", label="AVE-Net less CCA: "),
         published="L3-Net .418 and .385, with CCA .531 and .560, AVE-Net .561 and .587",
@@ -163,20 +169,21 @@ def _retrieval(measured: Measurements) -> Iterator[Finding]:
     )
 
 
-def _localization(measured: Measurements) -> Iterator[Finding]:
-    seeds = [seed.localization for seed in measured["avol"] if seed.localization is not None]
+def _localization(measured: Sequence[Measured], name: str) -> Iterator[Finding]:
+    seeds = [seed.localization for seed in measured if seed.localization is not None]
     cases = {
         "all frames": [seed.all for seed in seeds],
         "with a silent object": [seed.with_silent_object for seed in seeds if seed.with_silent_object is not None],
     }
     cases = {case: hits for case, hits in cases.items() if hits}
     yield Finding(
-        claim="AVOL-Net's map finds what sounds: its maximum in the object's box, above the image's center.",
-        published="81.7 % and 57.2 %",
+        claim=f"{name}: the map finds what sounds, its maximum in the object's box, above the image's center.",
+        published="81.7 % and 57.2 %, by the maximum",
         asked="at least +25 points, also where a silent object of another kind is in view",
         measured="; ".join(
             f"{case} {over_seeds(seed.maximum for seed in hits).text(percent=True)}, "
-            f"center {over_seeds(seed.center for seed in hits).text(percent=True)}"
+            f"center {over_seeds(seed.center for seed in hits).text(percent=True)}, displaced (pixels right, down) by "
+            + ", ".join("({:+.0f}, {:+.0f})".format(*seed.displacement_pixels) for seed in hits)
             for case, hits in cases.items()
         ),
         verdict=worst(
@@ -186,7 +193,7 @@ def _localization(measured: Measurements) -> Iterator[Finding]:
     for wrong in zip(*(seed.sanity for seed in seeds), strict=True):
         falls, area = over_seeds(seed.falls for seed in wrong), over_seeds(seed.auc for seed in wrong)
         yield Finding(
-            claim=f"The map falls silent under a wrong sound: {wrong[0].sound}.",
+            claim=f"{name}: the map falls silent under a wrong sound: {wrong[0].sound}.",
             published="asked of such networks in arXiv 2410.01020",
             asked="the maximum falls for at least 85 % of the frames",
             measured=f"falls for {falls.text(percent=True)}; one threshold for all frames has AUC {area.text()}",

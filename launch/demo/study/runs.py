@@ -36,6 +36,7 @@ class Run(demo.Run):
     grid: Grid = "frame"
 
 
+_AVOL = ("model.name=avol", "training.steps=500", "optim.lr=5e-4")
 _ABLATION = ("model.name=ave", "negatives.source=independent", "training.steps=300")
 
 RUNS = (
@@ -43,7 +44,8 @@ RUNS = (
     Run("ave", "AVE-Net", ("model.name=ave", "training.steps=450")),
     # As many pairs a step, and each frame and second of audio read once in either: as many passes of the trunks.
     Run("ave_nce", "AVE-Net, contrastive", ("model.name=ave_nce", "training.steps=450")),
-    Run("avol", "AVOL-Net", ("model.name=avol", "training.steps=500", "optim.lr=5e-4")),
+    Run("avol", "AVOL-Net", _AVOL),
+    Run("avol_logmeanexp", "AVOL-Net, log-mean-exp", (*_AVOL, "model.pooling=logmeanexp")),
     Run("ave_mf", "AVE+MF", ("model.name=ave_mf", "data.image_size=56", "training.steps=300"), shards="every-frame"),
     Run("frame", "AVE-Net, on the grid", _ABLATION, shards="ticking"),
     Run("free", "AVE-Net, off the grid", (*_ABLATION, "negatives.grid=free"), shards="ticking", grid="free"),
