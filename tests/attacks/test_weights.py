@@ -111,9 +111,7 @@ def test_a_program_that_crashes_is_refused_by_how_it_did(tmp_path) -> None:
         while not (children := multiprocessing.active_children()):
             assert not trial.done(), "no process was started for it"
         os.kill(int(children[0].pid or 0), signal.SIGSEGV)  # as a write beyond a tensor's end does
-        with pytest.raises(
-            ProgramError, match=r"teacher\.pt2 is refused: tried on two images, it crashes \(SIGSEGV\)"
-        ):
+        with pytest.raises(ProgramError, match=r"teacher\.pt2 is refused: tried on two images, it crashes \(SIGSEGV\)"):
             trial.result()
 
 

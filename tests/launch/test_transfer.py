@@ -85,7 +85,7 @@ def test_runs_of_one_name_are_told_apart_and_an_untrained_network_in_common_stan
     settings = [tmp_path / f"{number}.yaml" for number in (1, 2)]
     for number, path in enumerate(settings):
         path.write_text(f"model: {{name: l3, width: 0.0625}}\ndata: {{image_size: {64 + 32 * number}}}\n")
-    sounds = sound_candidates(settings, layer=None, window=None, usual_window=1.0, seed=0)
+    sounds = sound_candidates(settings, layer=None, window=None, dcase=False, seed=0)
     assert [one.extractor.owner.partition(",")[0] for one in sounds] == ["l3 untrained", "MFCC"]
     assert len(image_candidates(settings, seed=0)) == 2
 
