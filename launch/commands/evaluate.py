@@ -47,7 +47,7 @@ def correspondence(
 
 def retrieval(
     run: Run,
-    labels: Annotated[Path, typer.Option(help="Labels: .csv or .tsv rows of file name and label, or .jsonl.")],
+    labels: Annotated[Path, typer.Option(help="Labels of videos, in a form of docs/evaluation.md.")],
     ontology: Annotated[
         Path | None, typer.Option(help="The AudioSet ontology; relevance is then 20 − tree distance.")
     ] = None,
@@ -95,6 +95,8 @@ def retrieval(
     print(f"nDCG@30 on {len(known.clips):,} clips of the {split} split, {len(known.classes)} classes; {kind}")
     if known.unlabeled:
         print(f"{known.unlabeled:,} clips of the split have no label in {labels} and were left out")
+    if known.unread:
+        print(f"{known.unread:,} rows of {labels} cannot be read")
     scores = [(row.name, row.im_im, row.im_aud, row.aud_im, row.aud_aud) for row in rows]
     print_table(
         ("", "im-im", "im-aud", "aud-im", "aud-aud"),

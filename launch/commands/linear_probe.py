@@ -59,7 +59,9 @@ def import_weights(
 def sound(
     models: AudioModels,
     root: Annotated[Path, typer.Option(help="The data set's folder.")],
-    dataset: Annotated[str, typer.Option(help="esc10, esc50, dcase2013, or folder: a folder for each class.")],
+    dataset: Annotated[
+        str, typer.Option(help="esc10, esc50, dcase2013, urbansound8k, or folder: a folder for each class.")
+    ],
     layer: Annotated[
         str | None, typer.Option(help="trunk or embedding; of SoundNet any layer.", show_default="trunk, or pool5")
     ] = None,

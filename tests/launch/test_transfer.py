@@ -94,7 +94,7 @@ def test_mistakes_are_answered_in_one_paragraph(tmp_path) -> None:
     settings = tmp_path / "l3.yaml"
     settings.write_text("model: {name: l3, width: 0.0625}\n")
     done = avc("eval", "sound", settings, "--dataset", "esc11", "--root", tmp_path)
-    assert done.returncode == 2 and "must be one of esc10, esc50, dcase2013, folder" in done.stderr
+    assert done.returncode == 2 and "must be one of esc10, esc50, dcase2013, urbansound8k, folder" in done.stderr
     for kind in ("a", "b"):
         (tmp_path / kind).mkdir()
         for number in range(5):
