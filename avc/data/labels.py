@@ -21,6 +21,8 @@ Integers = NDArray[np.int64]
 Relevance = NDArray[np.float64]
 
 ONTOLOGY_TOP = 20  # relevance of a class to itself, Objects that Sound A.2
+INSTRUMENTS = ("Musical instrument", "Singing", "Tools")
+"""AudioSet-Instruments (Objects that Sound, section 2) is these classes and all below them: 110."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ class Ontology:
         unknown = sorted({child for own in children.values() for child in own} - children.keys())
         if unknown:
             raise ValueError(f"{path} is not the AudioSet ontology: {unknown[0]} is a child and no class of it")
+        self._children = dict(children)
         # The file has several trees; one root above them makes every two classes some distance apart.
         children["root"] = sorted(children.keys() - {child for own in children.values() for child in own})
         self._neighbours: dict[str, list[str]] = {name: [] for name in children}
@@ -215,6 +218,25 @@ class Ontology:
     def relevance(self, classes: Sequence[str]) -> Relevance:
         """20 − tree distance, at least 0 (Objects that Sound A.2): float64 (C, C)."""
         return np.maximum(ONTOLOGY_TOP - self.distances(classes), 0).astype(np.float64)
+
+    def below(self, tops: Sequence[str]) -> frozenset[str]:
+        """Identifiers of classes and of all below them. Raises ValueError for unknown ones."""
+        found: set[str] = set()
+        left = [self._identifier(name) for name in tops]
+        while left:
+            if (here := left.pop()) not in found:
+                found.add(here)
+                left += self._children[here]
+        return frozenset(found)
+
+    def restrict(self, labels: Labels, tops: Sequence[str]) -> Labels:
+        """`labels` without those that are not of `below`. Raises ValueError for a label that is no class."""
+        kept = self.below(tops)
+        restricted = Labels(
+            {name: tuple(label for label in own if self._identifier(label) in kept) for name, own in labels.items()}
+        )
+        restricted.unread = labels.unread
+        return restricted
 
     def _identifier(self, name: str) -> str:
         if name in self._id:

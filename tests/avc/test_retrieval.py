@@ -12,7 +12,7 @@ import torch
 from sklearn.metrics import ndcg_score
 
 from avc.config import parse_config
-from avc.data.labels import Ontology, flat_relevance, labeled, read_labels
+from avc.data.labels import INSTRUMENTS, Labels, Ontology, flat_relevance, labeled, read_labels
 from avc.embedding import embed_clips
 from avc.evaluation.cca import fit_cca
 from avc.evaluation.retrieval import Scorer, evaluate_retrieval, ndcg, summary
@@ -108,6 +108,18 @@ def test_ontology_distances_are_the_published_ones(shared_data) -> None:
     assert ontology.relevance(["/m/042v_gx", "Electric guitar", "Drum"])[0].tolist() == [20, 18, 15]
     with pytest.raises(ValueError, match="did you mean 'Electric guitar'"):
         ontology.distances(["Electrik guitar"])
+
+
+def test_audioset_instruments_are_110_classes_and_other_labels_are_dropped(shared_data) -> None:
+    ontology = Ontology(shared_data / "annotations" / "ontology.json")
+    assert len(ontology.below(INSTRUMENTS)) == 110
+    assert {"/m/042v_gx", "/m/015lz1"} <= ontology.below(INSTRUMENTS), "acoustic guitar, and singing itself"
+    labels = Labels({"a": ("/m/042v_gx", "Speech"), "b": ("Speech",), "c": ("Singing",)})
+    labels.unread = 2
+    restricted = ontology.restrict(labels, INSTRUMENTS)
+    assert restricted == {"a": ("/m/042v_gx",), "b": (), "c": ("Singing",)} and restricted.unread == 2
+    with pytest.raises(ValueError, match="did you mean 'Speech'"):
+        ontology.restrict(Labels({"a": ("Speach",)}), INSTRUMENTS)
 
 
 def test_cca_finds_the_correlations_that_scikit_learn_finds() -> None:
