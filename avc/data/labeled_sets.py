@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from avc.data.tables import read_table
 
 SOUNDS = (".wav", ".ogg", ".flac", ".mp3", ".aif", ".aiff")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+Row = TypeVar("Row")
 FOLDS = 5  # of a folder of classes, which brings none of its own
 
 
@@ -69,6 +71,20 @@ def dcase2013(root: Path) -> LabeledSet:
     return _labelled("dcase2013", rows, tested_folds=(0,))
 
 
+def urbansound8k(root: Path) -> LabeledSet:
+    """UrbanSound8K (Salamon 2014), 10 folds as shipped: metadata/UrbanSound8K.csv and audio/fold1/ to audio/fold10/.
+
+    Raises ValueError for another layout.
+    """
+    rows = _read_rows(
+        root / "metadata" / "UrbanSound8K.csv",
+        "UrbanSound8K's table",
+        ("slice_file_name", "fold", "class"),
+        lambda name, fold, kind: (root / "audio" / f"fold{fold}" / name, kind, int(fold)),
+    )
+    return _labelled("urbansound8k", rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))
+
+
 def labeled_folder(root: Path, suffixes: tuple[str, ...]) -> LabeledSet:
     """A folder for each class, anywhere below it the files; or train/ and val/ that hold such folders (ImageNet's).
 
@@ -93,6 +109,7 @@ DATASETS: dict[str, Callable[[Path], LabeledSet]] = {
     "esc10": esc10,
     "esc50": esc50,
     "dcase2013": dcase2013,
+    "urbansound8k": urbansound8k,
     "folder": lambda root: labeled_folder(root, SOUNDS),
 }
 
@@ -100,15 +117,13 @@ DATASETS: dict[str, Callable[[Path], LabeledSet]] = {
 def _esc(root: Path, name: str, *, classes: int) -> LabeledSet:
     table = root / "meta" / "esc50.csv"
     if table.is_file():
-        try:
-            (_, columns), *cells = read_table(table)
-            lines = [dict(zip(columns, row, strict=False)) for _, row in cells if row]
-            lines = [line for line in lines if name == "esc50" or line["esc10"] == "True"]
-            rows = [(root / "audio" / line["filename"], line["category"], int(line["fold"])) for line in lines]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{table} is not ESC-50's table ({error!r}): columns filename, fold, category and esc10 are wanted"
-            ) from None
+        marked = _read_rows(
+            table,
+            "ESC-50's table",
+            ("filename", "fold", "category", "esc10"),
+            lambda file, fold, kind, in_esc10: (root / "audio" / file, kind, int(fold), in_esc10 == "True"),
+        )
+        rows = [(path, kind, fold) for path, kind, fold, in_esc10 in marked if name == "esc50" or in_esc10]
     else:
         rows = [(path, path.parent.name, _esc_fold(path)) for path in _files_under(root, SOUNDS)]
     labeled = _labelled(name, rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))
@@ -118,6 +133,16 @@ def _esc(root: Path, name: str, *, classes: int) -> LabeledSet:
             "holds meta/esc50.csv or the classes' folders; for other recordings take --dataset folder"
         )
     return labeled
+
+
+def _read_rows(table: Path, what: str, columns: tuple[str, ...], row: Callable[..., Row]) -> list[Row]:
+    """`row` of the named columns of each line. Raises ValueError where the table is not `what`."""
+    try:
+        (_, names), *lines = read_table(table)
+        places = [names.index(column) for column in columns]
+        return [row(*(cells[place] for place in places)) for _, cells in lines if cells]
+    except (OSError, IndexError, ValueError) as error:
+        raise ValueError(f"{table} is not {what} ({error!r}): columns {', '.join(columns)} are wanted") from None
 
 
 def _esc_fold(path: Path) -> int:

@@ -7,7 +7,9 @@ import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,8 @@ Integers = NDArray[np.int64]
 Relevance = NDArray[np.float64]
 
 ONTOLOGY_TOP = 20  # relevance of a class to itself, Objects that Sound A.2
+INSTRUMENTS = ("Musical instrument", "Singing", "Tools")
+"""AudioSet-Instruments (Objects that Sound, section 2) is these classes and all below them: 110."""
 
 
 @dataclass(frozen=True)
@@ -26,24 +30,74 @@ class Labeled:
     """The clips of a split that have labels.
 
     clips: int64 (N,), rows of the index, ascending. classes: the C names that occur, sorted. sets: int64 (N, M), the
-    classes of each clip; a clip with fewer than M repeats one. unlabeled: how many clips were left out.
+    classes of each clip; a clip with fewer than M repeats one. unlabeled: how many clips were left out. unread: how
+    many rows of the file of labels could not be read.
     """
 
     clips: Integers
     classes: tuple[str, ...]
     sets: Integers
     unlabeled: int
+    unread: int = 0
 
 
-def read_labels(path: Path) -> dict[str, tuple[str, ...]]:
+class Labels(dict[str, tuple[str, ...]]):
+    """The labels of each video by its file name. unread: how many rows of the file could not be read."""
+
+    unread = 0
+
+
+class _Segments(NamedTuple):
+    """Columns of a table of segments of YouTube's videos. named: its first row. several: a cell lists labels."""
+
+    video: int
+    start: int
+    end: int | None
+    label: int
+    named: bool = False
+    several: bool = False
+
+
+def _segments(first: list[str]) -> _Segments | None:
+    """The form of a table by its first row; None for rows of file name and label, and for what is not known."""
+    kinetics = ("youtube_id", "time_start", "time_end", "label")
+    if set(kinetics) <= set(first):
+        video, start, end, label = map(first.index, kinetics)
+        return _Segments(video, start, end, label, named=True)
+    times = [cell.replace(".", "", 1).isdecimal() for cell in first]
+    if len(first) == 4 and times[1]:
+        return _Segments(0, 1, 2, 3, several=True) if times[2] else _Segments(0, 1, None, 2)
+    return None
+
+
+def _segment(cells: list[str], form: _Segments) -> tuple[str, int, list[str], list[str]] | None:
+    """A row's video, its start in seconds, the names that a file of it may have, and its labels; None if unreadable."""
+    try:
+        video, start = cells[form.video], int(float(cells[form.start]))
+        names = [f"{video}_{start:06}"]
+        if form.end is not None:
+            names.append(f"{names[0]}_{int(float(cells[form.end])):06}")
+        own = cells[form.label].split(",") if form.several else [cells[form.label]]
+    except (IndexError, ValueError, OverflowError):
+        return None
+    return (video, start, names, own) if video and all(own) else None
+
+
+def read_labels(path: Path) -> Labels:
     """The labels of each video by its file name.
 
-    A `.csv` or `.tsv` file has the file name in its first column and a label in its second, one row for each label that
-    a video has (VGGSound's form); a `.jsonl` file has objects with `file` and `kind` (the demo world's) or `labels`.
+    A `.csv` or `.tsv` file has rows of file name and label, one for each label that a video has, or it is VGGSound's
+    (video, start, label, split), AudioSet's (video, start, end, "labels") or Kinetics' (with names of columns) as
+    published. Of these, a file is named by the video's identifier, by it and the start in six digits of seconds, as in
+    glLQrEijrKg_000300.mp4, or by it, start and end; the identifier alone stands for a video of one segment only. Rows
+    of segments that cannot be read are counted. A `.jsonl` file has objects with `file` and `kind` (the demo world's)
+    or `labels`.
     Raises ValueError where the file is missing or of another form, or names two files of one name in two folders.
     """
     labels: dict[str, list[str]] = {}
     paths: dict[str, str] = {}
+    segments: dict[str, set[int]] = {}
+    unread = 0
 
     def add(file: str, own: Sequence[str]) -> None:
         name = PurePosixPath(file.strip()).name
@@ -61,17 +115,38 @@ def read_labels(path: Path) -> dict[str, tuple[str, ...]]:
                     refuse_nul("".join([row["file"], *own]), number)
                     add(row["file"], own)
         else:
-            for number, cells in read_table(path.expanduser(), delimiter="\t" if path.suffix == ".tsv" else ","):
-                if len(cells) > 2:
+            table = read_table(path.expanduser(), delimiter="\t" if path.suffix == ".tsv" else ",")
+            rows = (row for row in table if row[1] and not row[1][0].startswith("# "))  # AudioSet's comments
+            begin = next(rows, (0, []))
+            form = _segments(begin[1])
+            for number, cells in chain([begin], rows):
+                if form is not None:
+                    if not (segment := _segment(cells, form)):
+                        unread += number > begin[0] or not form.named
+                        continue
+                    video, start, names, own = segment
+                    segments.setdefault(video, set()).add(start)
+                    for name in names:
+                        add(name, own)
+                elif len(cells) > 2:
                     raise ValueError(f"line {number} has {len(cells)} columns")
-                if len(cells) == 2 and cells[1].strip():
+                elif len(cells) == 2 and cells[1].strip():
                     add(cells[0], [cells[1].strip()])
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         said = str(error) if type(error) is ValueError else repr(error)
-        raise ValueError(f"{path} is not a file of labels ({said}): rows of file name and label are wanted") from None
-    return {name: tuple(dict.fromkeys(own)) for name, own in labels.items()}
+        raise ValueError(
+            f"{path} is not a file of labels ({said}): rows of file name and label are wanted, or as published "
+            "VGGSound's table (video, start, label, split), AudioSet's (video, start, end, labels) or Kinetics' "
+            "(label, youtube_id, time_start, time_end, split)"
+        ) from None
+    for video, starts in segments.items():
+        if len(starts) == 1:
+            labels[video] = labels[f"{video}_{starts.pop():06}"]
+    found = Labels({name: tuple(dict.fromkeys(own)) for name, own in labels.items()})
+    found.unread = unread
+    return found
 
 
 def names_of(shards: Shards, clips: Integers) -> list[str]:
@@ -98,7 +173,8 @@ def labeled(shards: Shards, clips: Integers, labels: Mapping[str, Sequence[str]]
         )
     longest = max(len(found[i]) for i in known)
     sets = np.array([[number[found[i][m % len(found[i])]] for m in range(longest)] for i in known], dtype=np.int64)
-    return Labeled(np.asarray(clips)[known], classes, sets, unlabeled=len(names) - len(known))
+    unread = labels.unread if isinstance(labels, Labels) else 0
+    return Labeled(np.asarray(clips)[known], classes, sets, unlabeled=len(names) - len(known), unread=unread)
 
 
 def flat_relevance(classes: int) -> Relevance:
@@ -125,6 +201,7 @@ class Ontology:
         unknown = sorted({child for own in children.values() for child in own} - children.keys())
         if unknown:
             raise ValueError(f"{path} is not the AudioSet ontology: {unknown[0]} is a child and no class of it")
+        self._children = dict(children)
         # The file has several trees; one root above them makes every two classes some distance apart.
         children["root"] = sorted(children.keys() - {child for own in children.values() for child in own})
         self._neighbours: dict[str, list[str]] = {name: [] for name in children}
@@ -141,6 +218,25 @@ class Ontology:
     def relevance(self, classes: Sequence[str]) -> Relevance:
         """20 − tree distance, at least 0 (Objects that Sound A.2): float64 (C, C)."""
         return np.maximum(ONTOLOGY_TOP - self.distances(classes), 0).astype(np.float64)
+
+    def below(self, tops: Sequence[str]) -> frozenset[str]:
+        """Identifiers of classes and of all below them. Raises ValueError for unknown ones."""
+        found: set[str] = set()
+        left = [self._identifier(name) for name in tops]
+        while left:
+            if (here := left.pop()) not in found:
+                found.add(here)
+                left += self._children[here]
+        return frozenset(found)
+
+    def restrict(self, labels: Labels, tops: Sequence[str]) -> Labels:
+        """`labels` without those that are not of `below`. Raises ValueError for a label that is no class."""
+        kept = self.below(tops)
+        restricted = Labels(
+            {name: tuple(label for label in own if self._identifier(label) in kept) for name, own in labels.items()}
+        )
+        restricted.unread = labels.unread
+        return restricted
 
     def _identifier(self, name: str) -> str:
         if name in self._id:

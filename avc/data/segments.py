@@ -32,11 +32,15 @@ _ORDER, _START = range(2)  # streams of the generator, so that no two uses share
 
 @dataclass(frozen=True)
 class Segments:
-    """R segments of audio. clip, first_tick, ticks, steps: int64 (R,); steps: of the student's output."""
+    """R segments of audio. clip, first_tick, ticks, length, steps: int64 (R,).
+
+    ticks: of the clip's own audio, which is repeated to `length` ticks. steps: of the student's output.
+    """
 
     clip: Integers
     first_tick: Integers
     ticks: Integers
+    length: Integers
     steps: Integers
 
     def digest(self) -> int:
@@ -52,7 +56,8 @@ class SegmentSampler:
     """The endless sequence of rows over a set of clips; an epoch visits each of them once, in a new order.
 
     The audio of a row lasts `sound_seconds`, or as long as the clip's if that is less; where it is more, the segment
-    begins at a random tick. Clips whose sound is too short for one output step of the student are left out.
+    begins at a random tick. repeat: shorter audio is repeated to `sound_seconds`, as in SoundNet's released code. Clips
+    whose sound is too short for one output step of the student are left out.
     student: one of WAVEFORM_MODELS. index: rows of `shards.format.CLIP`; clips: rows of it to draw from.
     Raises ValueError where no clip is long enough.
     """
@@ -62,18 +67,27 @@ class SegmentSampler:
     group_name = "clips"
 
     def __init__(
-        self, index: NDArray[np.void], clips: Integers, *, student: str, sound_seconds: float, seed: int
+        self,
+        index: NDArray[np.void],
+        clips: Integers,
+        *,
+        student: str,
+        sound_seconds: float,
+        seed: int,
+        repeat: bool = False,
     ) -> None:
         rows = index[clips]
         # All but at most one tick at either end is sound, as for `shards.format.centers`.
         begin = rows["sound_from"].astype(np.int64) // SAMPLES_PER_TICK
         end = np.minimum(rows["ticks"].astype(np.int64), -(-rows["sound_to"].astype(np.int64) // SAMPLES_PER_TICK))
-        ticks = np.minimum(end - begin, round(sound_seconds * TICKS_PER_SECOND))
-        steps = steps_of(WAVEFORM_MODELS[student], np.maximum(ticks, 0) * STUDENT_SAMPLES_PER_TICK)
+        wanted = round(sound_seconds * TICKS_PER_SECOND)
+        ticks = np.clip(end - begin, 0, wanted)
+        length = np.where(ticks > 0, wanted, 0) if repeat else ticks
+        steps = steps_of(WAVEFORM_MODELS[student], length * STUDENT_SAMPLES_PER_TICK)
         usable = steps > 0
         self.too_short = int((~usable).sum())
         if not usable.any():
-            longest = max(0, int(ticks.max(initial=0))) / TICKS_PER_SECOND
+            longest = int(length.max(initial=0)) / TICKS_PER_SECOND
             raise ValueError(
                 f"none of the {len(clips)} clips is long enough for one output step of {student}: the longest "
                 f"segment of audio is {longest:g} s. Pack with --seconds 20, as the paper has it, and leave "
@@ -81,7 +95,8 @@ class SegmentSampler:
             )
         self.clips = np.asarray(clips, dtype=np.int64)[usable]
         self._begin, self._end, self._ticks, self._steps = begin[usable], end[usable], ticks[usable], steps[usable]
-        self.longest_ticks, self.most_steps = int(self._ticks.max()), int(self._steps.max())
+        self._length = length[usable]
+        self.longest_ticks, self.most_steps = int(self._length.max()), int(self._steps.max())
         self.rows_per_epoch = len(self.clips)
         self.seed = seed
         self._orders: dict[int, Integers] = {}
@@ -97,7 +112,7 @@ class SegmentSampler:
         words = self._words(_START, start, 4 * (stop - start))[::4]
         choices = (self._end - self._begin - self._ticks)[which] + 1
         first = self._begin[which] + (words % choices.astype(np.uint64)).astype(np.int64)
-        return Segments(self.clips[which], first, self._ticks[which], self._steps[which])
+        return Segments(self.clips[which], first, self._ticks[which], self._length[which], self._steps[which])
 
     def _order(self, epoch: int) -> Integers:
         if epoch not in self._orders:
@@ -147,7 +162,7 @@ class SegmentBuffers:
 
     def batch(self, slot: int, rows: Segments) -> SegmentBatch:
         """The batch of `rows` that was read into a slot, as long as its longest row; it shares the slot's memory."""
-        count, samples = len(rows.clip), int(rows.ticks.max()) * STUDENT_SAMPLES_PER_TICK
+        count, samples = len(rows.clip), int(rows.length.max()) * STUDENT_SAMPLES_PER_TICK
         steps = int(rows.steps.max())
         return SegmentBatch(
             self.audio[slot, :count, :samples],
@@ -161,9 +176,9 @@ class SegmentBuffers:
 class SegmentReader:
     """Reads ranges of a SegmentSampler: `reader[start, stop]` is the batch of rows [start, stop).
 
-    The posterior of an output step is the mean of those of the frames in its part of the segment, which the steps
-    divide evenly: 5 s each in 20 s, as in the paper. Where there is no frame in a part, the one nearest to its middle
-    stands for it.
+    The posterior of an output step is the mean of those of the frames in its part of the row, which the steps divide
+    evenly: 5 s each in 20 s, as in the paper. Where audio is repeated, so are its frames. Where there is no frame in a
+    part, the one nearest to its middle stands for it.
     """
 
     def __init__(self, shards: Shards, soft_labels: SoftLabels, sampler: SegmentSampler) -> None:
@@ -188,14 +203,12 @@ class SegmentReader:
 
     def read_into(self, buffers: SegmentBuffers, slot: int, rows: Segments) -> None:
         """Read what the rows name into a slot of `buffers`. Raises shards.read.BadRecord where files are damaged."""
-        audio = buffers.audio[slot].numpy()
+        read_audio(self.shards, rows, buffers.audio[slot].numpy())
         targets = buffers.objects[slot].numpy(), buffers.scenes[slot].numpy()
-        columns = (rows.clip.tolist(), rows.first_tick.tolist(), rows.ticks.tolist(), rows.steps.tolist())
-        for i, (clip, first, ticks, steps) in enumerate(zip(*columns, strict=True)):
-            samples = ticks * STUDENT_SAMPLES_PER_TICK
-            audio[i, :samples] = student_sound(self.shards, clip, first, ticks)
-            audio[i, samples:] = 0
-            parts = parts_of(self.soft_labels.ticks(clip), first=first, ticks=ticks, steps=steps)
+        columns = (rows.clip, rows.first_tick, rows.ticks, rows.length, rows.steps)
+        for i, (clip, first, ticks, length, steps) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+            frames = self.soft_labels.ticks(clip)
+            parts = repeated_parts(frames, first=first, ticks=ticks, length=length, steps=steps)
             for teacher, target in enumerate(targets):
                 seen = self.soft_labels.read(clip, teacher).astype(np.float32)
                 target[i, steps:] = 0
@@ -218,13 +231,16 @@ class SoundReader(SegmentReader):
 
     def read_into(self, buffers: SegmentBuffers, slot: int, rows: Segments) -> None:
         """Read what the rows name into a slot of `buffers`. Raises shards.read.BadRecord where files are damaged."""
-        audio = buffers.audio[slot].numpy()
-        for i, (clip, first, ticks) in enumerate(
-            zip(rows.clip.tolist(), rows.first_tick.tolist(), rows.ticks.tolist(), strict=True)
-        ):
-            samples = ticks * STUDENT_SAMPLES_PER_TICK
-            audio[i, :samples] = student_sound(self.shards, clip, first, ticks)
-            audio[i, samples:] = 0
+        read_audio(self.shards, rows, buffers.audio[slot].numpy())
+
+
+def read_audio(shards: Shards, rows: Segments, audio: NDArray[np.int16]) -> None:
+    """Read the rows' audio, each repeated to its length, into (R, S); what is left of a row becomes 0."""
+    columns = (rows.clip, rows.first_tick, rows.ticks, rows.length)
+    for i, (clip, first, ticks, length) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+        samples = length * STUDENT_SAMPLES_PER_TICK
+        audio[i, :samples] = np.resize(student_sound(shards, clip, first, ticks), samples)
+        audio[i, samples:] = 0
 
 
 def student_sound(shards: Shards, clip: int, first_tick: int, ticks: int) -> NDArray[np.int16]:
@@ -243,3 +259,16 @@ def parts_of(frames: Integers, *, first: int, ticks: int, steps: int) -> list[In
         own if len(own := np.flatnonzero(part == step)) else np.array([np.argmin(np.abs(frames - middles[step]))])
         for step in range(steps)
     ]
+
+
+def repeated_parts(frames: Integers, *, first: int, ticks: int, length: int, steps: int) -> list[Integers]:
+    """`parts_of` for [first, first + ticks) repeated to `length` ticks, with its frames."""
+    if length == ticks:
+        return parts_of(frames, first=first, ticks=ticks, steps=steps)
+    inside = np.flatnonzero((first <= frames) & (frames < first + ticks))
+    if not len(inside):
+        inside = np.array([np.argmin(np.abs(frames - first - ticks / 2))])
+    copies = np.arange(-(-length // ticks))
+    times = (frames[inside] + ticks * copies[:, None]).ravel()
+    which = np.tile(inside, len(copies))
+    return [which[part] for part in parts_of(times, first=first, ticks=length, steps=steps)]

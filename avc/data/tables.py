@@ -10,10 +10,12 @@ from pathlib import Path
 def read_table(path: Path, *, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """The rows of a table in UTF-8, each with the number of the line on which it begins.
 
+    Spaces before a cell are no part of it.
+
     Raises OSError where the file cannot be read; ValueError, with the line, for a quote that is not closed and for NUL.
     """
     with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file, delimiter=delimiter, strict=True)
+        rows = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=True)
         while True:
             line = rows.line_num + 1
             try:

@@ -35,13 +35,17 @@ FOLDS = 5  # of the training clips, to choose the classifier's C on
 
 @dataclass(frozen=True)
 class LabeledClips:
-    """Clips of one label each, int64 (N,). fold: 0 is tested on, the others are trained on. label: of `classes`."""
+    """Clips of one label each, int64 (N,). fold: 0 is tested on, the others are trained on. label: of `classes`.
+
+    left_out: clips without a label, or with several. unread: rows of the file of labels that could not be read.
+    """
 
     clips: Integers
     label: Integers
     fold: Integers
     classes: tuple[str, ...]
     left_out: int
+    unread: int
 
 
 def labeled_clips(shards: Shards, labels: Path, *, split: str, least: int = FOLDS) -> LabeledClips:
@@ -68,7 +72,8 @@ def labeled_clips(shards: Shards, labels: Path, *, split: str, least: int = FOLD
                 f"{least}"
             )
         fold[members] = 1 + np.arange(len(members)) % FOLDS  # in the order of keys, which are hashes
-    return LabeledClips(clips, label, fold, classes, with_labels.unlabeled + int((~single).sum()))
+    left_out = with_labels.unlabeled + int((~single).sum())
+    return LabeledClips(clips, label, fold, classes, left_out, with_labels.unread)
 
 
 def middles(row: np.void) -> range:

@@ -42,7 +42,8 @@ class Extractor(Generic[Item]):
 
     owner: whose features they are, for messages. what: which they are, in words; it must say everything but the network
     that decides them. model: on the CPU and in evaluation mode. load: item → rows for the network, (rows, ...), and
-    whether they had to be padded; raises Unreadable. compute: those rows on the network's device → (rows, D).
+    whether they had to be padded; raises Unreadable. compute: those rows on the network's device → (rows, D), or as
+    many for each of them, one after the other: (k · rows, D).
     """
 
     owner: str
@@ -160,7 +161,8 @@ def _compute(
                 computed = torch.cat([extractor.compute(model, piece.to(device)).float().cpu() for piece in pieces])
             finally:
                 idle.put((model, device))  # after an error as well, or the other threads would wait for it
-            parts = iter(torch.split(computed, [len(windows) for windows in whole]))
+            of_each = len(computed) // sum(map(len, whole))
+            parts = iter(torch.split(computed, [of_each * len(windows) for windows in whole]))
             loaded = [next(parts) if isinstance(windows, Tensor) else windows for windows in loaded]
         return loaded, short
 

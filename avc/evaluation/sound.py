@@ -1,10 +1,11 @@
 """Audio features for a linear probe, each network's by the protocol of its own paper.
 
-The rows of a recording are windows of it that overlap by half; the recording's score is the mean of theirs.
+The rows of a recording are windows of it, of SoundNet windows of a layer's steps; its score is the mean of theirs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,15 @@ def windows(sound: Tensor, length: int) -> tuple[Tensor, bool]:
     return sound.unfold(0, length, hop), short
 
 
+def repeated(sound: Tensor, length: int) -> Tensor:
+    """(samples,) → (pieces, length): the recording over and over, until the last piece is full.
+
+    No piece begins for what is less than a thousandth of one: it is cut off.
+    """
+    pieces = max(1, math.ceil(len(sound) / length - SLIGHT))
+    return sound.repeat(-(-pieces * length // len(sound)))[: pieces * length].view(pieces, length)
+
+
 def pool_audio(trunk: Trunk, spectrograms: Tensor) -> Tensor:
     """(N, 1, 257, 199) → the trunk's map before its last ReLU, max-pooled to 4×3: (N, 12 · channels)."""
     return F.adaptive_max_pool2d(trunk.features(spectrograms), (4, 3)).flatten(1)
@@ -83,20 +93,25 @@ def embedding_features(model: PairNetwork, *, name: str) -> Extractor[Path]:
     )
 
 
-def soundnet_features(model: SoundNet, *, name: str, layer: str, seconds: float) -> Extractor[Path]:
-    """A layer of SoundNet, all its steps side by side; pool5 in the paper, windows of 1 or 5 s in its released code.
+def soundnet_features(
+    model: SoundNet, *, name: str, layer: str, seconds: float = 1.0, whole: float = 10.0
+) -> Extractor[Path]:
+    """The protocol of SoundNet's released code (eval_esc50.lua, eval_dcase.lua); the paper's layer is pool5.
 
-    Raises ValueError for a layer that there is not or that a window is too short for.
+    The recording is repeated to `whole` seconds and goes through the network in one piece; a longer one in several.
+    A row is as many adjacent steps of the layer as its share of `seconds` is, rounded up: 3 of pool5's 27 in 10 s. Rows
+    begin one step apart. Raises ValueError for a layer that there is not or that `whole` is too short for.
     """
-    model.eval().features(torch.zeros(1, round(seconds * SAMPLE_RATE)), layer)
-    return _extractor(
-        name,
-        layer,
-        model,
-        lambda network, audio: network.features(to_waveform(audio), layer).flatten(1),
-        rate=SAMPLE_RATE,
-        seconds=seconds,
-    )
+    length = round(whole * SAMPLE_RATE)
+    steps = math.ceil(seconds * model.eval().features(torch.zeros(1, length), layer).shape[2] / whole)
+
+    def load(path: Path) -> tuple[Tensor, bool]:
+        return repeated(read_sound(path, SAMPLE_RATE), length), False
+
+    def compute(network: SoundNet, audio: Tensor) -> Tensor:
+        return network.features(to_waveform(audio), layer).unfold(2, steps, 1).transpose(1, 2).flatten(2).flatten(0, 1)
+
+    return Extractor(name, f"{layer}, {steps} steps of {whole:g} s", model, load, compute)
 
 
 def autoencoder_features(model: Autoencoder, *, name: str, seconds: float) -> Extractor[Path]:

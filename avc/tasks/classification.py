@@ -41,6 +41,8 @@ class Classification(Correspondence):
         left_out = known.unlabeled + int((~single).sum())
         if left_out:
             self.warnings += (f"{left_out:,} training clips have no label, or several, and are left out",)
+        if known.unread:
+            self.warnings += (f"{known.unread:,} rows of {config.data.labels} cannot be read",)
 
     def loss(self, network: PairNetwork, batch: Batch, *, hard: bool = False) -> Losses:
         """The three losses, and how many pairs, images and seconds of audio were judged rightly."""

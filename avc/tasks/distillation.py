@@ -27,8 +27,8 @@ TEACHERS = ("objects", "scenes")
 class Distillation:
     """KL(teacher ‖ student), summed over output steps and both teachers; an `avc.tasks.task.Task`.
 
-    Metrics are means over a clip's output steps. Shorter rows are zero-padded: padded steps are masked out of the loss
-    but enter the batch-norm statistics.
+    Metrics are means over a clip's output steps. Shorter clips are repeated, or with data.repeat=false zero-padded:
+    padded steps are masked out of the loss but enter the batch-norm statistics.
     Raises ValueError where the shards' clips are too short or the teachers' soft labels are of other shards.
     """
 
@@ -108,6 +108,7 @@ def student_sampler(config: SoundNetConfig, shards: Shards, *, split: str) -> Se
         student=config.model.name,
         sound_seconds=config.data.sound_seconds,
         seed=config.run.seed,
+        repeat=config.data.repeat,
     )
 
 

@@ -87,5 +87,7 @@ def kinds(
     show(rows, known.classes, what="clips", tried="folds" if few is None else "draws", confusion=confusion, json=json)
     if known.left_out:
         print(f"{known.left_out:,} clips have no label in {labels}, or several, and were left out")
+    if known.unread:
+        print(f"{known.unread:,} rows of {labels} cannot be read")
     if tsne is not None:
         draw_tsne(by_network[0], known, tsne.expanduser())

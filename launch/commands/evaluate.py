@@ -47,10 +47,13 @@ def correspondence(
 
 def retrieval(
     run: Run,
-    labels: Annotated[Path, typer.Option(help="Labels: .csv or .tsv rows of file name and label, or .jsonl.")],
+    labels: Annotated[Path, typer.Option(help="Labels of videos, in a form of docs/evaluation.md.")],
     ontology: Annotated[
         Path | None, typer.Option(help="The AudioSet ontology; relevance is then 20 − tree distance.")
     ] = None,
+    instruments: Annotated[
+        bool, typer.Option("--instruments", help="Only labels of AudioSet-Instruments; needs --ontology.")
+    ] = False,
     gain: Annotated[str, typer.Option(help="exponential (2^relevance − 1) or linear.")] = "exponential",
     features: Annotated[
         Path | None, typer.Option(help="A .npy file of images' features: a row for each clip of the shards' index.")
@@ -73,7 +76,7 @@ def retrieval(
     """
     from dataclasses import asdict
 
-    from avc.data.labels import Ontology, flat_relevance, labeled, read_labels
+    from avc.data.labels import INSTRUMENTS, Ontology, flat_relevance, labeled, read_labels
     from avc.evaluation.retrieval import GAINS, evaluate_retrieval
     from avc.inference import load
     from launch.progress import progress
@@ -83,10 +86,16 @@ def retrieval(
 
     if gain not in GAINS:
         raise ValueError(f"--gain is {gain!r} and must be {' or '.join(GAINS)}")
+    tree = Ontology(ontology) if ontology else None
+    if instruments and tree is None:
+        raise ValueError("--instruments are classes of the AudioSet ontology: give its file with --ontology")
     network = load(run, device=device)
     data = Shards(shards or network.config.data.shards)
-    known = labeled(data, data.clips(split), read_labels(labels))
-    relevance = Ontology(ontology).relevance(known.classes) if ontology else flat_relevance(len(known.classes))
+    labels_of = read_labels(labels)
+    if instruments and tree is not None:
+        labels_of = tree.restrict(labels_of, INSTRUMENTS)
+    known = labeled(data, data.clips(split), labels_of)
+    relevance = tree.relevance(known.classes) if tree else flat_relevance(len(known.classes))
     given = _read_array(features) if features is not None else None
     with progress("embedding", unit="views") as report:
         rows = evaluate_retrieval(
@@ -96,6 +105,8 @@ def retrieval(
     print(f"nDCG@30 on {len(known.clips):,} clips of the {split} split, {len(known.classes)} classes; {kind}")
     if known.unlabeled:
         print(f"{known.unlabeled:,} clips of the split have no label in {labels} and were left out")
+    if known.unread:
+        print(f"{known.unread:,} rows of {labels} cannot be read")
     scores = [(row.name, row.im_im, row.im_aud, row.aud_im, row.aud_aud) for row in rows]
     print_table(
         ("", "im-im", "im-aud", "aud-im", "aud-aud"),
@@ -105,7 +116,8 @@ def retrieval(
     queries = min(score.queries for row in rows for score in (row.im_im, row.aud_aud) if score)
     if queries < len(known.clips):
         print(f"im-im and aud-aud leave out {len(known.clips) - queries:,} clips that share no class with another")
-    about = {"run": str(run), "split": split, "gain": gain, "ontology": str(ontology) if ontology else None}
+    about = {"run": str(run), "split": split, "gain": gain, "instruments": instruments}
+    about["ontology"] = str(ontology) if ontology else None
     counts = {"clips": len(known.clips), "unlabeled": known.unlabeled}
     write_json(json, about | counts | {"rows": [asdict(row) for row in rows]})
 

@@ -59,12 +59,15 @@ def import_weights(
 def sound(
     models: AudioModels,
     root: Annotated[Path, typer.Option(help="The data set's folder.")],
-    dataset: Annotated[str, typer.Option(help="esc10, esc50, dcase2013, or folder: a folder for each class.")],
+    dataset: Annotated[
+        str, typer.Option(help="esc10, esc50, dcase2013, urbansound8k, or folder: a folder for each class.")
+    ],
     layer: Annotated[
         str | None, typer.Option(help="trunk or embedding; of SoundNet any layer.", show_default="trunk, or pool5")
     ] = None,
     window: Annotated[
-        float | None, typer.Option(help="Seconds of SoundNet's windows.", show_default="1, for dcase2013 5")
+        float | None,
+        typer.Option(help="Seconds of windows of SoundNet, autoencoder and MFCC.", show_default="1, for dcase2013 5"),
     ] = None,
     strength: Strength = None,
     seed: Seed = 0,
@@ -76,14 +79,16 @@ def sound(
     """How well does a linear classifier tell kinds of sound apart by the network's audio features?
 
     Features by the protocol of the network's own paper, from windows that overlap by half; one-vs-all linear SVMs; a
-    recording's score is the mean of its windows'. The data set's own folds; C is chosen on training folds only. Beside
-    each network stands the same one untrained, and at the end hand-made features (MFCC). A recording that cannot be
-    read is named and takes no part.
+    recording's score is the mean of its windows'. A SoundNet hears a recording whole, repeated to 10 s (DCASE 30 s),
+    and windows slide over its layer's steps; released weights are probed as they were in its released code, features
+    unscaled and C = 0.01. Otherwise C is chosen on training folds only. The folds are the data set's own. Beside each
+    network stands the same one untrained, and at the end hand-made features (MFCC). A recording that cannot be read is
+    named and takes no part.
 
     **Examples**
 
         avc eval sound runs/l3 runs/ave --dataset esc10 --root ESC-10 --confusion l3.png
-        avc eval sound soundnet8.safetensors --dataset esc50 --root ESC-50 --layer pool5 --window 1
+        avc eval sound soundnet8.safetensors --dataset esc50 --root ESC-50 --layer conv6
         avc eval sound configs/l3.yaml --dataset folder --root recordings
     """
     from avc.data.labeled_sets import DATASETS
@@ -93,9 +98,8 @@ def sound(
     if dataset not in DATASETS:
         raise ValueError(f"--dataset is {dataset!r} and must be one of {', '.join(DATASETS)}")
     labeled = DATASETS[dataset](root.expanduser())
-    usual = 5.0 if dataset == "dcase2013" else 1.0
     paths = [model.expanduser() for model in models]
-    candidates = sound_candidates(paths, layer=layer, window=window, usual_window=usual, seed=seed)
+    candidates = sound_candidates(paths, layer=layer, window=window, dcase=dataset == "dcase2013", seed=seed)
     rows = measure(candidates, labeled, devices=devices, strength=strength, cache=cache.expanduser())
     show(rows, labeled.classes, what="recordings", confusion=confusion, json=json, other=labeled.other)
 

@@ -36,36 +36,39 @@ from launch.report.linear_table import Row
 from shards.read import Shards
 
 DRAWS = 10  # of few labeled items
-FEW_STRENGTH = 0.01  # as in SoundNet's released code
+RELEASED_STRENGTH = 0.01  # of SoundNet's released code
 TRUNK_LAYERS = dict(zip(LAYERS, (trunk_features, embedding_features), strict=True))
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Features and the linear classifier on top of them."""
+    """Features and the linear classifier on top of them. strength: its C, or None to choose it on training folds."""
 
     extractor: Extractor[Path]
     classifier: Classifier
+    strength: float | None = None
 
 
 def sound_candidates(
-    paths: Sequence[Path], *, layer: str | None, window: float | None, usual_window: float, seed: int
+    paths: Sequence[Path], *, layer: str | None, window: float | None, dcase: bool, seed: int
 ) -> list[Candidate]:
     """Each network, the same network untrained, and MFCC.
 
-    window: seconds of SoundNet's windows; `usual_window`, the released code's for the data set, where it is None.
-    Raises ValueError where a path is neither run, weights nor settings, or its network has no such layer.
+    window: seconds of waveform networks' and MFCC's windows; where it is None, what SoundNet's released code has: 1 s,
+    5 s for DCASE. Recordings are repeated for SoundNet to 10 s, for DCASE to 30. Raises ValueError where a path is
+    neither run, weights nor settings, or its network has no such layer.
     """
-    seconds = usual_window if window is None else window
-    if not 0 < seconds <= 60:
-        raise ValueError(f"--window is {seconds:g} s and must be more than 0 and at most 60")
+    whole, seconds = (30.0, 5.0) if dcase else (10.0, 1.0)
+    seconds = seconds if window is None else window
+    if not 0 < seconds <= whole:
+        raise ValueError(f"--window is {seconds:g} s and must be more than 0 and at most {whole:g}")
     candidates: list[Candidate] = []
     for path, title in titles(paths).items():
         settings = None if path.suffix == ".safetensors" else settings_of(path)
         if isinstance(settings, TowerSettings):
             candidates += _trunk(path, title, layer=layer or LAYERS[0], window=window, seed=seed)
         else:
-            candidates += _waveform(path, title, settings, layer=layer, seconds=seconds, seed=seed)
+            candidates += _waveform(path, title, settings, layer=layer, seconds=seconds, whole=whole, seed=seed)
     return [*_once(candidates), Candidate(mfcc_features(seconds=seconds), svm(standardize=True))]
 
 
@@ -96,7 +99,14 @@ def _once(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def _waveform(
-    path: Path, title: str, settings: ModelSettings | None, *, layer: str | None, seconds: float, seed: int
+    path: Path,
+    title: str,
+    settings: ModelSettings | None,
+    *,
+    layer: str | None,
+    seconds: float,
+    whole: float,
+    seed: int,
 ) -> list[Candidate]:
     trained: list[tuple[str, SoundNet | Autoencoder]] = []
     released = settings is None
@@ -117,10 +127,11 @@ def _waveform(
                 raise ValueError(f"--layer is {layer!r}, but of {path} there is conv4 alone; leave --layer out")
             extractor = autoencoder_features(network, name=name, seconds=seconds)
         else:
-            extractor = soundnet_features(network, name=name, layer=layer or "pool5", seconds=seconds)
+            extractor = soundnet_features(network, name=name, layer=layer or "pool5", seconds=seconds, whole=whole)
         # The released code takes the released network's features as they are. Others' have no scale that would fit C.
         unscaled = released and not candidates
-        candidates.append(Candidate(extractor, svm(standardize=not unscaled)))
+        strength = RELEASED_STRENGTH if unscaled else None
+        candidates.append(Candidate(extractor, svm(standardize=not unscaled), strength))
     return candidates
 
 
@@ -139,23 +150,21 @@ def _trunk(path: Path, title: str, *, layer: str, window: float | None, seed: in
 def measure(
     candidates: Sequence[Candidate], labeled: LabeledSet, *, devices: str, strength: float | None, cache: Path
 ) -> list[Row]:
-    """Features and folds of each candidate; `strength` is the C of every fold, or None to choose it."""
+    """Features and folds of each candidate; `strength` is the C of every fold, or None for the candidate's own."""
     files = [file.path for file in labeled.files]
-    extracted = (
-        (
-            candidate.extractor.name,
-            features_of(candidate.extractor, files, identify=file_identity, devices=devices, cache=cache),
-            candidate.classifier,
+    labels = np.array([file.label for file in labeled.files])
+    folds = np.array([file.fold for file in labeled.files])
+    rows = []
+    for candidate in candidates:
+        extraction = features_of(candidate.extractor, files, identify=file_identity, devices=devices, cache=cache)
+        rows += probe(
+            [(candidate.extractor.name, extraction, candidate.classifier)],
+            labels,
+            folds,
+            tested_folds=labeled.tested_folds,
+            strength=candidate.strength if strength is None else strength,
         )
-        for candidate in candidates
-    )
-    return probe(
-        extracted,
-        np.array([file.label for file in labeled.files]),
-        np.array([file.fold for file in labeled.files]),
-        tested_folds=labeled.tested_folds,
-        strength=strength,
-    )
+    return rows
 
 
 def features_of(
@@ -208,8 +217,8 @@ def probe(
     """A row for each name, features and classifier: tested on each of `tested_folds`.
 
     few: on fold 0 instead, in DRAWS draws of so many training items a class. strength: C of every fold. None has it
-    chosen on training folds; with `few` there are none, and it is FEW_STRENGTH. Raises ValueError for one that is not
-    above 0.
+    chosen on training folds; with `few` there are none, and it is RELEASED_STRENGTH. Raises ValueError for one that
+    is not above 0.
     """
     if strength is not None and not strength > 0:
         raise ValueError(f"--strength is {strength:g} and must be more than 0")
@@ -217,7 +226,7 @@ def probe(
     for name, extraction, classifier in candidates:
         data = (extraction.features, labels, folds)
         if few is not None:
-            c = FEW_STRENGTH if strength is None else strength
+            c = RELEASED_STRENGTH if strength is None else strength
             result = learn_from_few(*data, per_class=few, draws=DRAWS, classifier=classifier, strength=c)
         else:
             strengths = STRENGTHS if strength is None else (strength,)

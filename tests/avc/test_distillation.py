@@ -24,6 +24,7 @@ CPU = torch.device("cpu")
 LENGTHS = (8.0, 3.0, 8.0, 7.5, 3.2, 8.0, 8.0, 2.8, 2.0, 7.2)
 STUDENT = {
     "model": {"name": "soundnet5", "width": 0.0625, "objects": 6, "scenes": 4},
+    "data": {"repeat": False},
     "optim": {"batch_pairs": 4, "micro_batch_pairs": 2, "lr": 1e-3, "weight_decay": 0.0},
     "training": {"steps": 6},
     "validation": {"every_steps": 3},
@@ -94,6 +95,25 @@ def test_a_batch_has_the_sound_and_the_mean_posterior_of_each_steps_frames(taugh
                 expected = seen[(at >= low) & (at < high)].mean(axis=0)
                 np.testing.assert_allclose(batch.objects[i, step], expected, atol=1e-3)
             assert not batch.objects[i, steps:].any()
+
+
+def test_the_soft_labels_of_repeated_clips_are_those_of_the_frames_whose_sound_repeats(taught, tmp_path) -> None:
+    config = config_of(taught, tmp_path, data={})
+    shards = Shards(taught)
+    sampler, posteriors = student_sampler(config, shards, split="train"), teachers_of(config, shards)
+    assert sampler.too_short == 0, "clips of 2 s are learnt from as well"
+    rows, batch = sampler.rows(0, 4), SegmentReader(shards, posteriors, sampler)[0, 4]
+    assert batch.audio.shape == (4, 441_000) and batch.steps.tolist() == [sampler.most_steps] * 4
+    for i, (clip, first, ticks) in enumerate(zip(rows.clip, rows.first_tick, rows.ticks, strict=True)):
+        period = int(ticks) * 882
+        assert torch.equal(batch.audio[i, period:], batch.audio[i, :-period])
+        seen, at = posteriors.read(int(clip), 1).astype(np.float64), posteriors.ticks(int(clip))
+        frame_at = {int(tick): row for tick, row in zip(at, seen, strict=True)}
+        edges = np.arange(sampler.most_steps + 1) * 500 / sampler.most_steps
+        for step in range(sampler.most_steps):
+            span = np.arange(int(np.ceil(edges[step])), int(np.ceil(edges[step + 1])))
+            heard = [frame_at[tick] for tick in (first + span % ticks).tolist() if tick in frame_at]
+            np.testing.assert_allclose(batch.scenes[i, step], np.mean(heard, axis=0), atol=1e-3)
 
 
 def test_the_divergence_is_kl_of_the_student_from_the_teacher_at_the_clips_own_steps(taught, tmp_path) -> None:

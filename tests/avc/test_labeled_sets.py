@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from avc.data.labeled_sets import PICTURES, SOUNDS, dcase2013, esc10, esc50, labeled_folder
+from avc.data.labeled_sets import PICTURES, SOUNDS, dcase2013, esc10, esc50, labeled_folder, urbansound8k
 
 
 def touch(root, *names: str):
@@ -40,6 +40,21 @@ def test_dcase_is_trained_on_one_part_and_tested_on_the_other(tmp_path) -> None:
     assert found.classes == ("bus", "park") and found.tested_folds == (0,)
     assert {file.path.parent.name for file in found.files if file.fold == 0} == {"scenes_stereo_testset"}
     assert Counter(file.fold for file in found.files) == {0: 20, 1: 4, 2: 4, 3: 4, 4: 4, 5: 4}
+
+
+def test_urbansound8k_has_the_folds_of_its_table(tmp_path) -> None:
+    lines = ["slice_file_name,fsID,start,end,salience,fold,classID,class"]
+    lines += [
+        f"{fold}-{kind}.wav,1,0.0,4.0,1,{fold},0,{kind}" for fold in range(1, 11) for kind in ("siren", "drilling")
+    ]
+    table = touch(tmp_path, "metadata/UrbanSound8K.csv") / "metadata" / "UrbanSound8K.csv"
+    table.write_text("\n".join(lines))
+    found = urbansound8k(tmp_path)
+    assert found.classes == ("drilling", "siren") and found.tested_folds == tuple(range(1, 11))
+    assert all(file.path.parent == tmp_path / "audio" / f"fold{file.fold}" for file in found.files)
+    table.write_text("file,fold\nx.wav,1\n")
+    with pytest.raises(ValueError, match=r"is not UrbanSound8K's table .* columns slice_file_name, fold, class are"):
+        urbansound8k(tmp_path)
 
 
 def test_a_folder_of_classes_is_dealt_evenly_and_always_alike(tmp_path) -> None:

@@ -12,7 +12,7 @@ import torch
 from sklearn.metrics import ndcg_score
 
 from avc.config import parse_config
-from avc.data.labels import Ontology, flat_relevance, labeled, read_labels
+from avc.data.labels import INSTRUMENTS, Labels, Ontology, flat_relevance, labeled, read_labels
 from avc.embedding import embed_clips
 from avc.evaluation.cca import fit_cca
 from avc.evaluation.retrieval import Scorer, evaluate_retrieval, ndcg, summary
@@ -108,6 +108,18 @@ def test_ontology_distances_are_the_published_ones(shared_data) -> None:
     assert ontology.relevance(["/m/042v_gx", "Electric guitar", "Drum"])[0].tolist() == [20, 18, 15]
     with pytest.raises(ValueError, match="did you mean 'Electric guitar'"):
         ontology.distances(["Electrik guitar"])
+
+
+def test_audioset_instruments_are_110_classes_and_other_labels_are_dropped(shared_data) -> None:
+    ontology = Ontology(shared_data / "annotations" / "ontology.json")
+    assert len(ontology.below(INSTRUMENTS)) == 110
+    assert {"/m/042v_gx", "/m/015lz1"} <= ontology.below(INSTRUMENTS), "acoustic guitar, and singing itself"
+    labels = Labels({"a": ("/m/042v_gx", "Speech"), "b": ("Speech",), "c": ("Singing",)})
+    labels.unread = 2
+    restricted = ontology.restrict(labels, INSTRUMENTS)
+    assert restricted == {"a": ("/m/042v_gx",), "b": (), "c": ("Singing",)} and restricted.unread == 2
+    with pytest.raises(ValueError, match="did you mean 'Speech'"):
+        ontology.restrict(Labels({"a": ("Speach",)}), INSTRUMENTS)
 
 
 def test_cca_finds_the_correlations_that_scikit_learn_finds() -> None:
@@ -210,7 +222,8 @@ def test_labels_match_by_name_or_stem_and_what_has_none_is_counted(shards, tmp_p
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("a.csv", "--PJHxphWEs,30.000,40.000,/m/09x0r\n", "line 1 has 4 columns"),
+        ("a.csv", "index,mid,display_name\n0,/m/09x0r,Speech\n", "line 1 has 3 columns"),
+        ("a.csv", "a.mp4,dog,cat,bird\n", "line 1 has 4 columns"),
         ("a.jsonl", '{"file": "a.mp4", "labels": "dog"}', "'dog' is no list of labels"),
         ("a.csv", "dog/001.mp4,dog\ncat/001.mp4,cat\n", "dog/001.mp4 and cat/001.mp4 share one"),
         ("a.jsonl", '{"name": "a.mp4"}', "KeyError"),
@@ -221,6 +234,54 @@ def test_labels_of_another_form_are_refused_and_not_misread(tmp_path, name, text
     with pytest.raises(ValueError, match="rows of file name and label are wanted") as refusal:
         read_labels(tmp_path / name)
     assert words in str(refusal.value)
+    assert all(form in str(refusal.value) for form in ("VGGSound", "AudioSet", "Kinetics"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "unread"),
+    [
+        (
+            '-JB_abc,300,"dog, barking",test\nonce,x,cat,test\ntwice,1,cat,train\ntwice,9,dog,test\n',
+            {"-JB_abc": ("dog, barking",), "twice_000001": ("cat",), "twice_000009": ("dog",), "twice": None},
+            1,
+        ),
+        (
+            "# Segments csv created Sun Mar  5\n# YTID, start_seconds, end_seconds, positive_labels\n"
+            '--PJH, 30.000, 40.000, "/m/09x0r,/t/dd00088"\nlost, 30.000\n',
+            {"--PJH": ("/m/09x0r", "/t/dd00088"), "--PJH_000030": ("/m/09x0r", "/t/dd00088"), "lost": None},
+            1,
+        ),
+        (
+            "label,youtube_id,time_start,time_end,split,is_cc\n"
+            "playing flute,0wR5,417,427,train,0\nclapping,,1,2,train,0\n",
+            {"0wR5_000417_000427": ("playing flute",), "0wR5": ("playing flute",), "youtube_id": None},
+            1,
+        ),
+    ],
+    ids=["VGGSound", "AudioSet", "Kinetics"],
+)
+def test_tables_are_read_as_published_and_rows_that_cannot_be_are_counted(tmp_path, text, expected, unread) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    found = read_labels(tmp_path / "a.csv")
+    assert {name: found.get(name) for name in expected} == expected
+    assert found.unread == unread
+
+
+def test_clips_match_a_published_table_by_identifier_and_its_unread_rows_are_said(shards, tmp_path) -> None:
+    clips = shards.clips("validation")
+    stems = [str(shards.info(clip)["name"]).partition(".")[0] for clip in clips]
+    (tmp_path / "a.csv").write_text(
+        "".join(f"{stem},{n},{'ab'[n % 2]},test\n" for n, stem in enumerate(stems)) + "x,y,z,test\n"
+    )
+    known = labeled(shards, clips, read_labels(tmp_path / "a.csv"))
+    assert len(known.clips) == len(clips) and known.classes == ("a", "b") and known.unread == 1
+
+
+def test_vggsounds_own_test_labels_are_read(shared_data) -> None:
+    found = read_labels(shared_data / "annotations" / "vggsound_test.csv")
+    assert len(found) == 15_446 and found["glLQrEijrKg_000300.mp4"] == ("playing hammond organ",) and not found.unread
+    with pytest.raises(ValueError, match="line 1 has 3 columns"):
+        read_labels(shared_data / "annotations" / "class_labels_indices.csv")
 
 
 def test_the_order_of_a_clips_labels_does_not_matter(shards, tmp_path) -> None:

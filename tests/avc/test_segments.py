@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soxr
 
-from avc.data.segments import SegmentSampler, parts_of, student_sound
+from avc.data.segments import SegmentSampler, SoundReader, parts_of, repeated_parts, student_sound
 from avc.models.soundnet import SOUNDNETS, steps_of
 from shards.read import Shards
 from tests.avc.networks import fresh
@@ -77,6 +77,39 @@ def test_four_steps_of_20_seconds_have_the_frames_of_5_seconds_each() -> None:
 def test_a_part_without_a_frame_takes_the_one_nearest_to_its_middle() -> None:
     parts = parts_of(np.array([12, 137]), first=25, ticks=200, steps=4)
     assert [part.tolist() for part in parts] == [[0], [1], [1], [1]]
+
+
+@pytest.mark.parametrize("student", SOUNDNETS)
+def test_a_clip_of_any_length_repeated_to_20_seconds_gives_4_steps(make_index, student) -> None:
+    index = make_index(20)
+    sampler = SegmentSampler(index, np.arange(20), student=student, sound_seconds=20.0, seed=3, repeat=True)
+    rows = sampler.rows(0, 20)
+    assert sampler.too_short == 0 and sorted(rows.clip.tolist()) == list(range(20))
+    assert set(rows.length.tolist()) == {500} and set(rows.steps.tolist()) == {4}
+    assert (rows.ticks <= index["ticks"][rows.clip]).all()
+
+
+def test_repeated_frames_lie_where_the_repeated_audio_does() -> None:
+    frames = np.arange(12, 300, 25)  # of a clip of 12 s, of which ticks 50 to 250 are taken
+    for length, steps in ((500, 4), (450, 3), (200, 2)):
+        parts = repeated_parts(frames, first=50, ticks=200, length=length, steps=steps)
+        for step, part in enumerate(parts):
+            span = np.arange(length * step / steps, length * (step + 1) / steps)
+            heard = {int(50 + tick % 200) for tick in span}  # what of the clip sounds in this part
+            assert {int(frame) for frame in frames[part]} == {int(frame) for frame in frames if frame in heard}
+    parts = repeated_parts(np.array([40]), first=50, ticks=9, length=500, steps=4)
+    assert [set(part.tolist()) for part in parts] == [{0}] * 4, "no frame is inside, and the nearest stands for it"
+
+
+def test_the_repeated_sound_follows_itself_without_a_gap(small_world) -> None:
+    shards = Shards(small_world)
+    sampler = SegmentSampler(shards.index, np.arange(3), student="soundnet8", sound_seconds=20.0, seed=3, repeat=True)
+    batch, rows = SoundReader(shards, sampler)[0, 3], sampler.rows(0, 3)
+    assert batch.audio.shape == (3, 441_000)
+    for audio, clip, first, ticks in zip(batch.audio.numpy(), rows.clip, rows.first_tick, rows.ticks, strict=True):
+        assert ticks < 500
+        sound = student_sound(shards, int(clip), int(first), int(ticks))
+        assert np.array_equal(audio, np.tile(sound, 12)[:441_000])
 
 
 def test_the_students_sound_is_the_clips_at_22050_hz(small_world) -> None:

@@ -16,6 +16,7 @@ from avc.evaluation.sound import (
     embedding_features,
     mfcc_features,
     read_sound,
+    repeated,
     soundnet_features,
     trunk_features,
     windows,
@@ -80,17 +81,35 @@ def test_features_have_the_papers_sizes_at_full_width() -> None:
         extractor = trunk_image_features(model, PairData(), name="l3")
         features = extractor.compute(extractor.model, torch.randint(256, (1, 224, 224, 3), dtype=torch.uint8))
         assert features.shape == (1, 4 * 4 * 512) and (features >= 0).all()
-        extractor = soundnet_features(fresh("soundnet8"), name="s", layer="pool5", seconds=1)
-        assert extractor.compute(extractor.model, second[:, :22_050]).shape == (2, 3 * 256)
+        extractor = soundnet_features(fresh("soundnet8"), name="s", layer="pool5")
+        assert extractor.compute(extractor.model, torch.zeros(2, 220_500)).shape == (2 * 25, 3 * 256)
         extractor = mfcc_features(seconds=1)
         assert extractor.compute(extractor.model, second[:, :22_050]).shape == (2, 40)
 
 
 def test_a_layer_that_a_window_is_too_short_for_is_refused_before_anything_is_read() -> None:
     with pytest.raises(ValueError, match="too short for conv7"):
-        soundnet_features(fresh("soundnet8"), name="s", layer="conv7", seconds=0.001)
+        soundnet_features(fresh("soundnet8"), name="s", layer="conv7", whole=0.001)
     with pytest.raises(ValueError, match="no layer 'trunk'"):
-        soundnet_features(fresh("soundnet8"), name="s", layer="trunk", seconds=1)
+        soundnet_features(fresh("soundnet8"), name="s", layer="trunk")
+
+
+def test_a_recording_is_repeated_until_its_last_piece_is_full() -> None:
+    assert repeated(torch.arange(3.0), 7).tolist() == [[0, 1, 2, 0, 1, 2, 0]]
+    assert repeated(torch.arange(9.0), 7).flatten().tolist() == [*range(9), *range(5)]
+    assert repeated(torch.ones(30_001), 30_000).shape == (1, 30_000), "one sample is lost, and not a piece begun"
+
+
+def test_soundnet_hears_a_recording_whole_and_windows_slide_by_one_step(recordings, tmp_path) -> None:
+    model = fresh("soundnet8", width=0.0625).eval()
+    extractor = soundnet_features(model, name="s", layer="pool5", seconds=1.0, whole=4.0)
+    found = extract_files(extractor, recordings, devices=CPU, cache=tmp_path).features
+    sound = read_sound(recordings[1], 22_050).repeat(3)[: 4 * 22_050]
+    with torch.inference_mode():
+        steps = model.features(256 * sound[None], "pool5")[0]
+    size = -(-steps.shape[1] // 4)
+    expected = torch.stack([steps[:, i : i + size].flatten() for i in range(steps.shape[1] - size + 1)])
+    np.testing.assert_allclose(found.rows[found.item == 1], expected, rtol=1e-4, atol=1e-6)
 
 
 def counting(calls: list[Path], *, seed: int = 0, name: str = "counting") -> Extractor[Path]:

@@ -78,6 +78,10 @@ def test_localize_writes_the_video_and_not_over_itself(runs, tmp_path) -> None:
             ["eval", "retrieval", "{avol}", "--labels", "{world}/labels.jsonl"],
             "retrieval needs a run of another",
         ),
+        (
+            ["eval", "retrieval", "{l3}", "--labels", "{world}/labels.jsonl", "--instruments"],
+            "give its file with --ontology",
+        ),
         (["eval", "retrieval", "{l3}", "--labels", "/nowhere.csv"], "/nowhere.csv cannot be read"),
         (["eval", "retrieval", "{l3}", "--labels", "{world}/labels.jsonl", "--gain", "log"], "--gain is 'log'"),
         (["eval", "localization", "{l3}", "--boxes", "{world}/labels.jsonl"], "only avol says where sound is"),

@@ -85,7 +85,7 @@ def test_runs_of_one_name_are_told_apart_and_an_untrained_network_in_common_stan
     settings = [tmp_path / f"{number}.yaml" for number in (1, 2)]
     for number, path in enumerate(settings):
         path.write_text(f"model: {{name: l3, width: 0.0625}}\ndata: {{image_size: {64 + 32 * number}}}\n")
-    sounds = sound_candidates(settings, layer=None, window=None, usual_window=1.0, seed=0)
+    sounds = sound_candidates(settings, layer=None, window=None, dcase=False, seed=0)
     assert [one.extractor.owner.partition(",")[0] for one in sounds] == ["l3 untrained", "MFCC"]
     assert len(image_candidates(settings, seed=0)) == 2
 
@@ -94,7 +94,7 @@ def test_mistakes_are_answered_in_one_paragraph(tmp_path) -> None:
     settings = tmp_path / "l3.yaml"
     settings.write_text("model: {name: l3, width: 0.0625}\n")
     done = avc("eval", "sound", settings, "--dataset", "esc11", "--root", tmp_path)
-    assert done.returncode == 2 and "must be one of esc10, esc50, dcase2013, folder" in done.stderr
+    assert done.returncode == 2 and "must be one of esc10, esc50, dcase2013, urbansound8k, folder" in done.stderr
     for kind in ("a", "b"):
         (tmp_path / kind).mkdir()
         for number in range(5):
