@@ -255,14 +255,9 @@ class PairConfig(Config):
             if self.data.shuffle_sound:
                 raise ValueError("data.shuffle_sound needs negatives.source: independent or shared")
         if self.negatives.hard_from_step and self.negatives.source != "shared":
-            raise ValueError(
-                "negatives.hard_from_step needs negatives.source: shared, for a frame chooses among the audio of its "
-                "block"
-            )
+            raise ValueError("negatives.hard_from_step needs negatives.source: shared, whose blocks frames choose in")
         if self.negatives.hard_from_step and self.data.shuffle_sound:
-            raise ValueError(
-                "negatives.hard_from_step needs data.shuffle_sound: false: that control draws its negatives at random"
-            )
+            raise ValueError("negatives.hard_from_step needs data.shuffle_sound: false, whose negatives are random")
         if "pairs" not in self.validation.evaluators:
             raise ValueError("validation.evaluators must have pairs among them: the best weights are chosen by it")
         if ("probe" in self.validation.evaluators) != (self.validation.labels is not None):
