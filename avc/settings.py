@@ -257,7 +257,7 @@ class PairConfig(Config):
         if self.negatives.hard_from_step and self.negatives.source != "shared":
             raise ValueError("negatives.hard_from_step needs negatives.source: shared, whose blocks frames choose in")
         if self.negatives.hard_from_step and self.data.shuffle_sound:
-            raise ValueError("negatives.hard_from_step needs data.shuffle_sound: false, whose negatives are random")
+            raise ValueError("negatives.hard_from_step needs data.shuffle_sound: false, which draws at random")
         if "pairs" not in self.validation.evaluators:
             raise ValueError("validation.evaluators must have pairs among them: the best weights are chosen by it")
         if ("probe" in self.validation.evaluators) != (self.validation.labels is not None):
