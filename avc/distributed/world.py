@@ -10,6 +10,7 @@ from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -35,7 +36,7 @@ class World:
     local_rank: int
     world_size: int
     device: torch.device
-    watch: Heartbeat | None = None
+    heartbeat: Heartbeat | None = None
 
     @property
     def is_main(self) -> bool:
@@ -43,12 +44,12 @@ class World:
 
     def at(self, step: int, doing: str) -> None:
         """Note where the training is, for the others to read should this rank be missed."""
-        if self.watch is not None:
-            self.watch.at(step, doing)
+        if self.heartbeat is not None:
+            self.heartbeat.at(step, doing)
 
     def waiting(self) -> AbstractContextManager[None]:
         """Around what needs the other ranks: it ends within the limit, and raises PeerLost where one is gone."""
-        return nullcontext() if self.watch is None else self.watch.waiting()
+        return nullcontext() if self.heartbeat is None else self.heartbeat.waiting()
 
     def sum(self, values: Tensor) -> list[float]:
         """Element-wise sums over all ranks; every rank must call it."""
@@ -108,28 +109,30 @@ def join(settings: TrainingSettings, *, stop: Callable[[], bool] | None = None) 
         return
     limit = settings.process_group_timeout_seconds
     first_limit = max(limit, settings.first_step_timeout_seconds)
-    store, watch = _meet(
-        rank,
-        world_size,
+    start = partial(
+        Heartbeat,
+        rank=rank,
+        world_size=world_size,
         limit_seconds=(float(first_limit), float(limit)),
         silence_seconds=settings.heartbeat_timeout_seconds,
         stop=stop,
     )
+    store, heartbeat = _meet(rank, world_size, start=start, stop=stop)
     try:
-        with watch.waiting():
+        with heartbeat.waiting():
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
                 store=store,
                 rank=rank,
                 world_size=world_size,
-                timeout=timedelta(seconds=first_limit + 10),  # the watch comes first, and knows whom to name
+                timeout=timedelta(seconds=first_limit + 10),  # the heartbeat comes first, and knows whom to name
                 device_id=device if device.type == "cuda" else None,
             )
-        yield World(rank, local_rank, world_size, device, watch)
+        yield World(rank, local_rank, world_size, device, heartbeat)
     except BaseException as error:
-        watch.close(error)
+        heartbeat.close(error)
         raise  # and leave the process group as it is: taking it down may wait for a rank that is gone
-    watch.close(None)
+    heartbeat.close(None)
     dist.destroy_process_group()
 
 
@@ -147,17 +150,16 @@ def gather_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return rows, own
 
 
-def _meet(rank: int, world_size: int, **settings: Any) -> tuple[Store, Heartbeat]:
-    """The store that the ranks have in common, and the watch over all of them, with the settings of `Heartbeat`."""
-    stop = settings["stop"]
+def _meet(
+    rank: int, world_size: int, *, start: Callable[[Store], Heartbeat], stop: Callable[[], bool] | None
+) -> tuple[Store, Heartbeat]:
+    """The store that the ranks have in common, and the heartbeat that is started on it."""
     met: Future[tuple[Store, Heartbeat]] = Future()
 
     def meet() -> None:
         try:
             store, _, _ = next(rendezvous("env://", rank, world_size, timeout=timedelta(seconds=START_SECONDS)))
-            watches = PrefixStore("watch", store)
-            watch = Heartbeat(watches, rank=rank, world_size=world_size, **settings)
-            met.set_result((store, watch))
+            met.set_result((store, start(PrefixStore("heartbeat", store))))
         except Exception as error:
             met.set_exception(error)
 

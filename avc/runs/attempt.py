@@ -59,7 +59,7 @@ _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT)  # ENOENT: the winner has
 
 
 class StaleAttempt(RuntimeError):
-    """A later attempt has signed in: this one writes nothing more."""
+    """A later attempt has started: this one writes nothing more."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Attempt:
         return _folder(self.run, self.record.number)
 
     def check(self) -> None:
-        """Raise StaleAttempt where a later attempt has signed in."""
+        """Raise StaleAttempt where a later attempt has started."""
         numbers = _numbers(self.run)
         if not numbers:
             raise FileNotFoundError(errno.ENOENT, "the run's folder is gone", str(self.run))

@@ -78,7 +78,7 @@ def train(
     inputs = digests(config, shards)
     micro_batch_pairs = sharding.rows_per_micro_batch * sampler.pairs_per_row
 
-    def begin() -> tuple[Attempt, tuple[str, ...]]:  # on the main rank alone: signing in clears away what others see
+    def begin() -> tuple[Attempt, tuple[str, ...]]:  # on the main rank alone: it clears away what others see
         found = resume(config, inputs)
         if found.path is not None and found.checkpoint is not None:
             refuse_unfit(found.path, found.checkpoint, model, optimizer)

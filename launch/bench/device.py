@@ -53,7 +53,7 @@ def tf32_as_convolutions_have_it(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def per_second(work: Callable[[], None], device: torch.device, *, seconds: float) -> float:
+def per_second(work: Callable[[], object], device: torch.device, *, seconds: float) -> float:
     """Calls per second over at least `seconds` and one call, the device's work included."""
     calls, chunk = 0, 1
     began = time.perf_counter()

@@ -7,9 +7,11 @@ by itself. The line can be no faster than the slower half; its shares of both sa
 from __future__ import annotations
 
 import itertools
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from avc.tasks import task_of
 from avc.tasks.task import TrainingStep
 from avc.training.loop import warm_up, wrap
 from avc.training.optimizer import build_optimizer
+from launch.bench.device import per_second
 from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
 from launch.bench.synthetic import optimizer_step
 from shards.read import Shards
@@ -75,12 +78,12 @@ def measure(
     fixed = next(batches)
     step(fixed)
     ahead = slots_for(config.data.num_workers) + 1
-    waited = [0.0]
+    waits: list[float] = []  # seconds, of each step of the line
 
     def line() -> None:
         since = time.perf_counter()
         batch = next(batches)
-        waited[0] += time.perf_counter() - since
+        waits.append(time.perf_counter() - since)
         step(batch)
 
     lines, steps, loads, waiting = [], [], [], []
@@ -88,13 +91,13 @@ def measure(
         if progress is not None:
             progress(number, rounds, "")
         _drop(loader, ahead)
-        waited[0] = 0.0
-        rate, elapsed = _rate(line, device, seconds=seconds / rounds)
+        waits.clear()
+        rate = per_second(line, device, seconds=seconds / rounds)
         lines.append(rate * pairs)
-        waiting.append(waited[0] / elapsed)
-        steps.append(_rate(lambda: step(fixed), device, seconds=seconds / rounds)[0] * pairs)
+        waiting.append(rate * statistics.mean(waits))
+        steps.append(pairs * per_second(partial(step, fixed), device, seconds=seconds / rounds))
         _drop(loader, ahead)
-        loads.append(_rate(lambda: next(loader), device, seconds=seconds / rounds)[0] * pairs)
+        loads.append(pairs * per_second(partial(next, loader), device, seconds=seconds / rounds))
     if progress is not None:
         progress(rounds, rounds, "")
     line_rate, step_rate, load_rate = (rounds_of(rates, unit="pairs/s") for rates in (lines, steps, loads))
@@ -135,15 +138,3 @@ def report(result: TrainResult) -> Report:
 def _drop(batches: Iterator[Any], count: int) -> None:
     for _ in itertools.islice(batches, count):
         pass
-
-
-def _rate(work: Callable[[], object], device: torch.device, *, seconds: float) -> tuple[float, float]:
-    """Calls per second, and the seconds that they took, the device's work included."""
-    began, calls = time.perf_counter(), 0
-    while calls == 0 or time.perf_counter() - began < seconds:
-        work()
-        calls += 1
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elapsed = time.perf_counter() - began
-    return calls / elapsed, elapsed

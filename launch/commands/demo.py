@@ -18,7 +18,7 @@ def demo(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="the number of cores")] = None,
     json: Json = None,
     study: Annotated[
-        bool, typer.Option("--study", help="Measure the paper's findings instead, in about three quarters of an hour.")
+        bool, typer.Option("--study", help="Measure the paper's findings instead; takes many times as long.")
     ] = False,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="With --study: trainings of each network.", show_default="3")
