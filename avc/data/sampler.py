@@ -5,11 +5,12 @@
 Rank, world size and worker count choose *which rows* a process computes, never *what* a row is; so the samples are the
 same on 1 or 16 GPUs, resuming is starting at a row, and every epoch visits every clip.
 
-How a row is drawn. A *view* of a clip is a frame tick and the mid-point of a second of its sound, drawn by one law: the
-frame uniformly from the clip's centers, the sound's mid-point uniformly from those within the allowed misalignment. A
-positive shows the frame and the sound of one view. A negative shows the frame of one view and the sound of a view of
-another clip, or with `source="sync"` of another view of the same clip. Hence the law of each modality's own times is
-the same for both classes, and every mid-point lies on the 0.04 s grid (Objects that Sound 3.3), whatever the label.
+How a row is drawn. A *view* of a clip is a frame tick and the mid-point of a second of its sound, drawn by one
+distribution: the frame uniformly from the clip's centers, the sound's mid-point uniformly from those within the
+allowed misalignment. A positive shows the frame and the sound of one view. A negative shows the frame of one view and
+the sound of a view of another clip, or with `source="sync"` of another view of the same clip. Hence the distribution
+of each modality's own times is the same for both classes, and every mid-point lies on the 0.04 s grid (Objects that
+Sound 3.3), whatever the label.
 
 Random words come from Philox, a counter-based generator of four 64-bit words per count: row r owns the counts from 3 r
 to 3 r + 2.

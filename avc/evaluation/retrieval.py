@@ -126,7 +126,7 @@ class Scorer:
 
 
 def summary(scores: NDArray[np.float64]) -> Score:
-    """Mean of the scores that are numbers, with its 95 % interval by the normal law."""
+    """Mean of the scores that are numbers, with its 95 % interval by the normal distribution."""
     scores = scores[~np.isnan(scores)]
     if not len(scores):
         raise ValueError("no query has a relevant item: every clip's label is its own; give labels that several share")

@@ -3,8 +3,8 @@
 Objects that Sound 3.3 found one. If the audio of a positive is centered on a frame and that of a negative is not,
 traces of coding and resampling give the label away, and the network learns these instead of what the audio means.
 
-1. exact    every draw that the plan can make for a clip, enumerated: is the law of each modality's own times the same
-            for both labels?
+1. exact    every draw that the plan can make for a clip, enumerated: are each modality's own times distributed alike
+            under both labels?
 2. learnt   a linear probe that hears only the sound, and one that sees only the frame, are fitted on pairs of half of
             the clips and guess the labels of pairs of the other half.
 
@@ -39,11 +39,13 @@ Grid = Literal["frame", "free"]
 GRIDS: tuple[Grid, ...] = ("frame", "free")
 Modality = Literal["sound", "frame"]
 
-LAW_CLIPS = 200  # whose draws are enumerated, of different length or sound: on nothing else do the laws depend
+ENUMERATED_CLIPS = (
+    200  # whose draws are enumerated, of different length or sound: on nothing else do the distributions depend
+)
 PROBE_PAIRS = 4096  # fitted on, and judged: several views of each clip where there are fewer clips, and at least one
 PROBE_CLIPS = 2048  # at most, in each half
 PROBE_STRENGTH = 0.01  # logistic regression's C: features are many and clips few
-EQUAL = 1e-9  # two laws that differ by less are the same but for rounding
+EQUAL = 1e-9  # two distributions that differ by less are the same but for rounding
 
 _WINDOW, _HOP = 128, 120  # samples: 2.7 ms, and 16 phases of a tick
 _PHASES = SAMPLES_PER_TICK // _HOP
@@ -55,16 +57,16 @@ _ROWS = 128
 
 
 @dataclass(frozen=True)
-class Law:
-    """One kind of time. difference: greatest total variation distance, 0 (equal) to 1 (disjoint), between the laws that
-    it follows among a clip's positives and among its negatives."""
+class Distribution:
+    """One kind of time. difference: greatest total variation distance, 0 (equal) to 1 (disjoint), between its
+    distributions among a clip's positives and among its negatives."""
 
     of: str
     difference: float
 
     @property
     def same(self) -> bool:
-        """Whether both labels have one law."""
+        """Whether both labels have one distribution."""
         return self.difference < EQUAL
 
 
@@ -81,11 +83,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class Audit:
-    """Both parts. law_clips: how many clips the laws were enumerated for."""
+    """Both parts. enumerated_clips: how many clips the distributions were enumerated for."""
 
     grid: Grid
-    laws: tuple[Law, ...]
-    law_clips: int
+    distributions: tuple[Distribution, ...]
+    enumerated_clips: int
     probes: tuple[Probe, ...]
 
     @property
@@ -94,12 +96,14 @@ class Audit:
         telling = [
             f"the {probe.modality} alone ({probe.accuracy:.1%})" for probe in self.probes if probe.interval_95[0] > 0.5
         ]
-        unequal = [law.of for law in self.laws if not law.same]
+        unequal = [distribution.of for distribution in self.distributions if not distribution.same]
         if telling:
             return f"A shortcut: {' and '.join(telling)} tells positives from negatives."
         if unequal:
             return f"No probe found a shortcut here, but the rule leaves room for one: {', '.join(unequal)} differs."
-        return "No shortcut: the laws are equal, and neither the sound nor the frame alone gives the label away."
+        return (
+            "No shortcut: the distributions are equal, and neither the sound nor the frame alone gives the label away."
+        )
 
 
 def audit(
@@ -121,7 +125,7 @@ def audit(
         return PairSampler(shards.index, clips, seed=seed, grid=grid, max_misalignment_ticks=max_misalignment_ticks)
 
     different = clips_of_different_times(shards)
-    laws = exact_laws(shards, sampler_of(different))
+    distributions = exact_distributions(shards, sampler_of(different))
     order = np.random.default_rng(seed).permutation(len(shards))[: 2 * PROBE_CLIPS]
     samplers = [sampler_of(np.sort(half)) for half in (order[::2], order[1::2])]
     rows = [math.ceil(PROBE_PAIRS / sampler.rows_per_epoch) * sampler.rows_per_epoch for sampler in samplers]
@@ -135,18 +139,18 @@ def audit(
         _probe("sound", fitted.sound, fitted.label, held_out.sound, held_out.label, held_out.audio_clip),
         _probe("frame", fitted.frame, fitted.label, held_out.frame, held_out.label, held_out.frame_clip),
     )
-    return Audit(grid, laws, len(different), probes)
+    return Audit(grid, distributions, len(different), probes)
 
 
 def clips_of_different_times(shards: Shards) -> Integers:
-    """Clips no two of which have the same times to draw from, int64, at most LAW_CLIPS; where all are alike, two."""
+    """Clips of which no two have the same times to draw from, int64; at least two, at most ENUMERATED_CLIPS."""
     facts = np.stack([shards.index[name].astype(np.int64) for name in ("ticks", "every", "sound_from", "sound_to")])
     _, first = np.unique(facts, axis=1, return_index=True)
-    clips: Integers = np.sort(first)[:LAW_CLIPS]
+    clips: Integers = np.sort(first)[:ENUMERATED_CLIPS]
     return clips if len(clips) > 1 else np.arange(2)
 
 
-def exact_laws(shards: Shards, sampler: PairSampler) -> tuple[Law, ...]:
+def exact_distributions(shards: Shards, sampler: PairSampler) -> tuple[Distribution, ...]:
     """Enumerate what the plan can draw for each of its clips under either label."""
     epoch = sampler.rows(0, sampler.rows_per_epoch)
     worst = np.zeros(3)
@@ -158,13 +162,15 @@ def exact_laws(shards: Shards, sampler: PairSampler) -> tuple[Law, ...]:
                 int(np.flatnonzero((who == clip) & (epoch.label == label))[0])
                 for who in (epoch.frame_clip, epoch.audio_clip)
             )
-            of_label.append(laws_of_rows(sampler, showing, sounding, ticks=ticks))
+            of_label.append(distributions_of_rows(sampler, showing, sounding, ticks=ticks))
         worst = np.maximum(worst, [_distance(a, b) for a, b in zip(*of_label, strict=True)])
     names = ("the frame's tick", "the sound's tick", "the sound's offset from the grid")
-    return tuple(Law(name, float(value)) for name, value in zip(names, worst, strict=True))
+    return tuple(Distribution(name, float(value)) for name, value in zip(names, worst, strict=True))
 
 
-def laws_of_rows(sampler: PairSampler, showing: int, sounding: int, *, ticks: int) -> tuple[dict[int, float], ...]:
+def distributions_of_rows(
+    sampler: PairSampler, showing: int, sounding: int, *, ticks: int
+) -> tuple[dict[int, float], ...]:
     """Laws of the frame's tick in row `showing`, and of the sound's tick and offset (samples) in row `sounding`.
 
     Each is value → probability. `ticks`: of the clip that both rows use. The plan takes its words modulo the number of
@@ -174,15 +180,15 @@ def laws_of_rows(sampler: PairSampler, showing: int, sounding: int, *, ticks: in
     choices = range(len(frame_ticks))
     shifts = range(2 * sampler.max_misalignment_ticks + 1)
     centers = sampler.row_from_words(sounding, _words(choices, shifts)).audio_center.reshape(len(choices), len(shifts))
-    sound_law: dict[int, float] = {}
+    sound_distribution: dict[int, float] = {}
     for reachable in map(set, (centers // SAMPLES_PER_TICK).tolist()):
         for tick in reachable:
-            sound_law[tick] = sound_law.get(tick, 0.0) + 1 / (len(choices) * len(reachable))
+            sound_distribution[tick] = sound_distribution.get(tick, 0.0) + 1 / (len(choices) * len(reachable))
     middle = _words([len(choices) // 2], [0], range(SAMPLES_PER_TICK))
     offsets = sampler.row_from_words(sounding, middle).audio_center % SAMPLES_PER_TICK
     values, counts = np.unique(offsets, return_counts=True)
-    offset_law = dict(zip(values.tolist(), (counts / SAMPLES_PER_TICK).tolist(), strict=True))
-    return dict.fromkeys(frame_ticks, 1 / len(frame_ticks)), sound_law, offset_law
+    offset_distribution = dict(zip(values.tolist(), (counts / SAMPLES_PER_TICK).tolist(), strict=True))
+    return dict.fromkeys(frame_ticks, 1 / len(frame_ticks)), sound_distribution, offset_distribution
 
 
 def _words(views: Iterable[int], shifts: Iterable[int], offsets: Iterable[int] = (0,)) -> NDArray[np.uint64]:

@@ -197,7 +197,7 @@ def evaluate(
     sampler = evaluation_sampler(config, shards, split=split, grid=grid)
     visual_input = model_class(config.model.name).visual_input
     reader = PairReader(shards, sampler, image_size=config.data.image_size, augment=False, visual_input=visual_input)
-    row_ranges = list(_stretches(passes * sampler.rows_per_epoch, config.validation.batch_pairs, world))
+    row_ranges = list(_row_ranges(passes * sampler.rows_per_epoch, config.validation.batch_pairs, world))
     batches = load(reader, iter(row_ranges), num_workers=config.data.num_workers, pin=world.device.type == "cuda")
     was_training = model.training
     model.eval()
@@ -257,7 +257,7 @@ def _counted(
             report(done, total, "")
 
 
-def _stretches(rows: int, size: int, world: World) -> Iterator[tuple[int, int]]:
+def _row_ranges(rows: int, size: int, world: World) -> Iterator[tuple[int, int]]:
     """This rank's share of the rows in even pieces: every world_size-th piece, so that each row is judged once."""
     for number, start in enumerate(range(0, rows, size)):
         if number % world.world_size == world.rank:

@@ -54,9 +54,9 @@ def shortcut(
             seed=seed,
             report=report,
         )
-    for law in result.laws:
-        same = "same distribution for both labels" if law.same else "DISTRIBUTIONS DIFFER"
-        print(f"exact:  {law.of}: {same} (total variation {law.difference:.4f})")
+    for distribution in result.distributions:
+        same = "same distribution for both labels" if distribution.same else "DISTRIBUTIONS DIFFER"
+        print(f"exact:  {distribution.of}: {same} (total variation {distribution.difference:.4f})")
     for probe in result.probes:
         low, high = probe.interval_95
         print(

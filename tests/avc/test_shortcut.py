@@ -1,4 +1,4 @@
-"""The audit finds what is planted, finds nothing where there is nothing, and its laws are those of the plan's draws."""
+"""The audit finds what is planted and nothing where there is nothing; its distributions are those of the draws."""
 
 from collections import Counter
 
@@ -11,9 +11,9 @@ from avc.data.sampler import PairSampler
 from avc.evaluation.shortcut import (
     audit,
     clips_of_different_times,
-    exact_laws,
+    distributions_of_rows,
+    exact_distributions,
     frame_features,
-    laws_of_rows,
     sound_features,
 )
 from avc.intervals import clustered_interval, wilson_interval
@@ -48,14 +48,14 @@ def test_the_planted_artefact_is_caught_off_the_grid_and_harmless_on_it(ticking)
     on_grid = audit(ticking, grid="frame", max_misalignment_ticks=MISALIGNMENT)
     assert all(abs(probe.accuracy - 0.5) < 0.03 for probe in on_grid.probes)
     assert on_grid.verdict.startswith("No shortcut")
-    assert [law.difference for law in on_grid.laws] == [0, 0, 0]
+    assert [distribution.difference for distribution in on_grid.distributions] == [0, 0, 0]
 
 
 def test_off_the_grid_the_exact_part_finds_the_offset_and_nothing_else(small_world) -> None:
     shards = Shards(small_world)
     clips = clips_of_different_times(shards)
     sampler = PairSampler(shards.index, clips, seed=0, grid="free", max_misalignment_ticks=MISALIGNMENT)
-    frame, tick, offset = (law.difference for law in exact_laws(shards, sampler))
+    frame, tick, offset = (distribution.difference for distribution in exact_distributions(shards, sampler))
     assert (frame, tick) == (0, 0)
     assert offset == pytest.approx(1 - 1 / 1920)
 
@@ -63,24 +63,24 @@ def test_off_the_grid_the_exact_part_finds_the_offset_and_nothing_else(small_wor
 @pytest.mark.parametrize("label", [0, 1])
 def test_the_enumerated_law_is_the_one_that_draws_follow(make_index, label) -> None:
     index = make_index(120, every=2, ticks=60)
-    index["sound_from"], index["sound_to"] = 977, 60 * 1920 - 1313  # all clips alike: one law, many draws
+    index["sound_from"], index["sound_to"] = 977, 60 * 1920 - 1313  # all clips alike: one distribution, many draws
     sampler = PairSampler(index, np.arange(120), seed=3, max_misalignment_ticks=5)
     drawn = sampler.rows(0, 24_000)
     own = int(np.flatnonzero(drawn.label == label)[0])
-    frame_law, sound_law, offset_law = laws_of_rows(sampler, own, own, ticks=60)
+    frame_distribution, sound_distribution, offset_distribution = distributions_of_rows(sampler, own, own, ticks=60)
     mine = drawn.label == label
-    for law, values in (
-        (frame_law, drawn.frame_tick[mine]),
-        (sound_law, drawn.audio_center[mine] // 1920),
+    for distribution, values in (
+        (frame_distribution, drawn.frame_tick[mine]),
+        (sound_distribution, drawn.audio_center[mine] // 1920),
     ):
         counts = Counter(values.tolist())
-        assert sum(law.values()) == pytest.approx(1)
-        assert set(law) == set(counts)
+        assert sum(distribution.values()) == pytest.approx(1)
+        assert set(distribution) == set(counts)
         # Pearson's statistic has mean n - 1 and variance 2 (n - 1).
-        expected = {value: share * len(values) for value, share in law.items()}
+        expected = {value: share * len(values) for value, share in distribution.items()}
         statistic = sum((counts[value] - wanted) ** 2 / wanted for value, wanted in expected.items())
-        assert statistic < len(law) - 1 + 5 * np.sqrt(2 * (len(law) - 1))
-    assert offset_law == {0: 1.0}
+        assert statistic < len(distribution) - 1 + 5 * np.sqrt(2 * (len(distribution) - 1))
+    assert offset_distribution == {0: 1.0}
 
 
 def test_clips_that_have_the_same_times_are_enumerated_once(small_world) -> None:
@@ -133,7 +133,7 @@ def test_the_audit_of_real_videos_reads_one_half(shared_data, tmp_path) -> None:
     videos = sorted((shared_data / "videos").iterdir())[::4]
     pack(videos, tmp_path, PackSettings(side=64, seconds=3), workers=2)
     result = audit(Shards(tmp_path))
-    assert [law.difference for law in result.laws] == [0, 0, 0]
+    assert [distribution.difference for distribution in result.distributions] == [0, 0, 0]
     assert all(probe.interval_95[0] < 0.5 < probe.interval_95[1] for probe in result.probes)
 
 

@@ -12,7 +12,7 @@ import launch.demo.study.runs
 import launch.demo.study.study
 from avc.evaluation.localization import Hits, Localization, Sanity
 from avc.evaluation.retrieval import Row, Score
-from avc.evaluation.shortcut import Audit, Law, Probe
+from avc.evaluation.shortcut import Audit, Distribution, Probe
 from launch.demo.study.estimates import Estimate, over_seeds, worst
 from launch.demo.study.findings import Audits, findings
 from launch.demo.study.parts import once
@@ -56,7 +56,7 @@ def audits(sound: float) -> Audits:
     def one(accuracy: float, difference: float) -> Audit:
         interval = (accuracy - 0.01, accuracy + 0.01)
         probes = (Probe("sound", 100, 10, accuracy, interval), Probe("frame", 100, 10, 0.5, (0.49, 0.51)))
-        return Audit("frame", (Law("the sound's offset from the grid", difference),), 10, probes)
+        return Audit("frame", (Distribution("the sound's offset from the grid", difference),), 10, probes)
 
     return {
         ("ticking", "free"): one(sound, 0.9),

@@ -245,7 +245,7 @@ def _audits(audits: Audits) -> Iterator[Finding]:
         published="–",
         asked="both probes read 50 % inside their intervals, and the distributions of times are equal",
         measured="; ".join(f"{probe.modality} alone {_estimate(probe).text(percent=True)}" for probe in plain.probes),
-        verdict="agrees" if blind and all(law.same for law in plain.laws) else "not here",
+        verdict="agrees" if blind and all(distribution.same for distribution in plain.distributions) else "not here",
     )
 
 
