@@ -159,7 +159,7 @@ def test_real_videos_packed_as_1_3_and_8_tasks_one_of_them_killed_are_the_same_r
 
     def one_is_killed_midway() -> bool:
         for task in in_work():
-            process = cluster.task(SLURM_ARRAY_JOB_ID=arrays[8], SLURM_ARRAY_TASK_ID=array_index(task))
+            process = cluster.task(SLURM_ARRAY_JOB_ID=array, SLURM_ARRAY_TASK_ID=array_index(task))
             if process is not None:
                 os.kill(process, signal.SIGSTOP)  # so that it cannot end between the look and the blow
                 midway = task in in_work()
@@ -169,11 +169,10 @@ def test_real_videos_packed_as_1_3_and_8_tasks_one_of_them_killed_are_the_same_r
         return False
 
     eight = tmp_path / "8"
-    arrays, merges = {}, {}
-    for tasks in (8, 3, 1):
-        arrays[tasks], merges[tasks] = submit_as(tasks)
-    wait_until(one_is_killed_midway, seconds=300, what="a task is midway")
-    assert [wait_for(cluster, merges[tasks], seconds=500) for tasks in (8, 3, 1)] == [
+    array, merge_of_eight = submit_as(8)
+    wait_until(one_is_killed_midway, seconds=300, what="a task is midway")  # now: none waits for the next submission
+    merges = [merge_of_eight, *(submit_as(tasks)[1] for tasks in (3, 1))]
+    assert [wait_for(cluster, job, seconds=500) for job in merges] == [
         "CANCELLED",
         "COMPLETED",
         "COMPLETED",
