@@ -36,7 +36,7 @@ class Run(demo.Run):
     grid: Grid = "frame"
 
 
-_AVOL = ("model.name=avol", "training.steps=500", "optim.lr=5e-4")
+_AVOL = ("model.name=avol", "training.steps=1000", "optim.lr=5e-4")
 _ABLATION = ("model.name=ave", "negatives.source=independent", "training.steps=300")
 
 RUNS = (
