@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK
 from shards.media import Rejected
@@ -37,6 +37,8 @@ def read_rgb(path: Path) -> Image.Image:
             return image.convert("RGB")
     except Rejected as error:
         raise ValueError(str(error)) from None
+    except UnidentifiedImageError:
+        raise ValueError(f"it is no image of a known form: {', '.join(FORMS)}") from None
     except Exception as error:  # its decoders meet strange files with a dozen kinds
         raise ValueError(str(error) or type(error).__name__) from None
 
@@ -56,6 +58,8 @@ def read_mono(path: Path) -> tuple[NDArray[np.float32], int]:
             rate = int(file.samplerate)
     except Rejected as error:
         raise ValueError(str(error)) from None
+    except soundfile.LibsndfileError as error:
+        raise ValueError(error.error_string) from None  # str() has the path before it
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
         raise ValueError(str(error)) from None
     if not len(mono):

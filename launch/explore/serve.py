@@ -3,13 +3,15 @@
 What other pages, other machines and other names could ask is refused before anything is read: only the loopback
 address is listened on, the Host must be that address (DNS rebinding), uploads carry a token that only this page
 holds (cross-site requests), and files come from a list made at the start (paths). Uploads are bounded in bytes and
-time while they are read, and are decoded in a process of their own; they are deleted at once.
+time while they are read, and are decoded in a process of their own; nothing of them stays.
 """
 
 from __future__ import annotations
 
 import json
 import mimetypes
+import os
+import re
 import secrets
 import tempfile
 import threading
@@ -128,18 +130,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(error)
 
     def _embed(self, length: int) -> None:
-        with tempfile.NamedTemporaryFile(prefix="avc-upload-") as file:
+        with tempfile.TemporaryFile() as file:  # without a name, so that nothing is left even after a kill
             until = time.monotonic() + SECONDS_TO_SEND
             left = length
             while left:
-                block = self.rfile.read1(min(left, _BLOCK))
+                try:
+                    block = self.rfile.read1(min(left, _BLOCK))
+                except TimeoutError:
+                    block = b""
                 if not block or time.monotonic() > until:
                     raise Refused(HTTPStatus.REQUEST_TIMEOUT, f"it came too slowly, or stopped {left:,} bytes early")
                 file.write(block)
                 left -= len(block)
             file.flush()
             try:
-                answer = self.server.embed(Path(file.name))
+                answer = self.server.embed(Path(f"/proc/{os.getpid()}/fd/{file.fileno()}"))
             except ValueError as error:
                 self._answer(HTTPStatus.UNPROCESSABLE_ENTITY, _json({"error": f"That cannot be used: {error}."}))
                 return
@@ -162,18 +167,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _send_file(self, path: Path) -> None:
         """The file, or the part of it that is asked for: players of sound seek by ranges."""
         content = path.read_bytes()  # a few hundred kB
-        start, end = 0, len(content)
-        first, _, last = self.headers.get("Range", "").removeprefix("bytes=").partition("-")
-        asked = first.isascii() and first.isdigit() and len(first) < 16 and int(first) < end
-        if asked:
-            start = int(first)
-            end = min(end, int(last) + 1) if last.isascii() and last.isdigit() and len(last) < 16 else end
+        size = len(content)
+        match = re.fullmatch(r"bytes=([0-9]{1,12})-([0-9]{0,12})", self.headers.get("Range", ""))
+        start, last = (int(match[1]), int(match[2] or size)) if match else (0, size)
+        asked = match is not None and start < size and start <= last
+        start, end = (start, min(last + 1, size)) if asked else (0, size)
         kind = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         ranges = {"Accept-Ranges": "bytes"}
         if asked:
-            ranges["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+            ranges["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
         status = HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK
-        self._answer(status, content[start : max(start, end)], kind, ranges)
+        self._answer(status, content[start:end], kind, ranges)
 
     def _refuse(self, error: Refused) -> None:
         self.close_connection = True  # what was not read of the body is no next request
