@@ -185,6 +185,12 @@ def evaluate_retrieval(
     return tuple(sorted(rows, key=lambda row: row.name == "random"))
 
 
+def fitted_cca(network: Network, shards: Shards, report: Report | None = None) -> CCA:
+    """The CCA that joins a network's two spaces, fitted on the training clips. Raises ValueError for fewer than two."""
+    fitting = _fitting_views(network, shards, report)
+    return fit_cca(fitting.image, fitting.audio)
+
+
 def _fitting_views(network: Network, shards: Shards, report: Report | None) -> ClipEmbeddings:
     clips = shards.clips("train")
     if len(clips) < 2:
