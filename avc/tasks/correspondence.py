@@ -23,14 +23,14 @@ from avc.data.sampler import Integers, PairSampler
 from avc.data.transforms import audio_to_input, images_to_input
 from avc.distributed.world import World
 from avc.inference import load as load_run
-from avc.intervals import wilson_interval
+from avc.intervals import clustered_interval
 from avc.models import build, model_class
 from avc.models.pair import Embeddings, PairNetwork
 from avc.settings import PairConfig
 from avc.tasks.evaluators import Views, evaluate_embeddings
 from avc.tasks.examples import Curve, HeldOutPairs
 from avc.tasks.hard_negatives import hard_negatives
-from avc.tasks.task import Losses, Validation
+from avc.tasks.task import Losses, Validation, autocast
 from shards.read import Shards
 
 
@@ -100,18 +100,17 @@ class Correspondence:
 
 @dataclass(frozen=True)
 class PairAccuracy:
-    """pairs: how many were judged, half of them positives. accuracy and its parts: 0 to 1. loss: nats per pair."""
+    """pairs: how many were judged, half of them positives. accuracy and its parts: 0 to 1. loss: nats per pair.
+
+    interval_95: of the accuracy, where the clips are a sample of more; each is in several pairs.
+    """
 
     pairs: int
     accuracy: float
     positives_accuracy: float
     negatives_accuracy: float
     loss: float
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the accuracy, as if the pairs were independent."""
-        return wilson_interval(self.accuracy, self.pairs)
+    interval_95: tuple[float, float]
 
 
 def training_sampler(config: PairConfig, shards: Shards, *, clips: Integers | None = None) -> PairSampler:
@@ -186,12 +185,6 @@ def pair_loss(network: PairNetwork, batch: Batch, config: PairConfig, *, hard: b
     return Losses(F.cross_entropy(logits, batch.label, reduction="sum"), right[None])
 
 
-def autocast(device: torch.device, config: PairConfig) -> torch.autocast:
-    """bf16 where `training.precision` says so."""
-    kind = "cpu" if device.type == "meta" else device.type  # shapes alone have no precision
-    return torch.autocast(kind, torch.bfloat16, enabled=config.training.precision == "bf16")
-
-
 def evaluate(
     model: nn.Module,
     shards: Shards,
@@ -218,13 +211,17 @@ def evaluate(
     batches = load(reader, iter(row_ranges), num_workers=config.data.num_workers, pin=world.device.type == "cuda")
     was_training = model.training
     model.eval()
+    judged: list[Tensor] = []
     try:
         counted = _counted(batches, row_ranges, report)
-        totals = world.sum(_totals(model, counted, config, world.device, views, curve, most=sampler.rows_per_epoch))
+        totals = world.sum(
+            _totals(model, counted, config, world.device, views, judged, curve, most=sampler.rows_per_epoch)
+        )
         if curve is not None:
             curve.over_ranks(world)
     finally:
         model.train(was_training)
+    clips = torch.cat([part for of_rank in world.gather_objects(judged) for part in of_rank]).numpy()
     pairs, positives, right_positives, right_negatives, loss = totals
     return PairAccuracy(
         pairs=int(pairs),
@@ -232,6 +229,7 @@ def evaluate(
         positives_accuracy=right_positives / positives,
         negatives_accuracy=right_negatives / (pairs - positives),
         loss=loss / pairs,
+        interval_95=clustered_interval(clips[:, 2] == 1, clips[:, :2]),
     )
 
 
@@ -242,10 +240,12 @@ def _totals(
     config: PairConfig,
     device: torch.device,
     views: Views | None,
+    judged: list[Tensor],
     curve: Curve | None,
     *,
     most: int,
 ) -> Tensor:
+    """Sums over the pairs; `judged` receives each pair's clips, of frame and of audio, and 1 if it was right."""
     totals = torch.zeros(5, dtype=torch.float64, device=device)
     for row, batch in batches:
         batch = batch.to(device)
@@ -258,6 +258,8 @@ def _totals(
             frame, sound = batch.pair_frame[rows], batch.pair_audio[rows]
             views.add(batch.frame_clip[frame], image[frame], audio[sound])
         right = logits.argmax(dim=1) == batch.label
+        clips = batch.frame_clip[batch.pair_frame], batch.audio_clip[batch.pair_audio]
+        judged.append(torch.stack([*clips, right.long()], dim=1).cpu())
         positive = batch.label == 1
         loss = F.cross_entropy(logits, batch.label, reduction="sum")
         count = torch.full((), len(right), device=device)

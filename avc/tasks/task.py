@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from avc.data.interfaces import AnySampler, B, Reader
 from avc.distributed.world import World
+from avc.settings import PairConfig
 from avc.tasks.examples import Examples
 
 
@@ -73,3 +75,9 @@ class TrainingStep(nn.Module):
     def forward(self, batch: Any, hard: bool = False) -> Losses:
         """`Task.loss` of the network."""
         return self.task.loss(self.network, batch, hard=hard)
+
+
+def autocast(device: torch.device, config: PairConfig) -> torch.autocast:
+    """bf16 where `training.precision` says so."""
+    kind = "cpu" if device.type == "meta" else device.type  # shapes alone have no precision
+    return torch.autocast(kind, torch.bfloat16, enabled=config.training.precision == "bf16")

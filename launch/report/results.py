@@ -41,8 +41,8 @@ def correspondence(
 
 
 def as_json(result: PairAccuracy) -> dict[str, Any]:
-    """The result with its 95 % interval, as plain values."""
-    return asdict(result) | {"interval_95": list(result.interval), "chance": 0.5}
+    """The result as plain values, with what chance would be."""
+    return asdict(result) | {"chance": 0.5}
 
 
 def write_json(path: Path | None, content: dict[str, Any]) -> None:

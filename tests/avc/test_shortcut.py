@@ -104,6 +104,28 @@ def test_the_interval_covers_the_truth_where_guesses_about_a_clip_are_alike() ->
     assert naive / 400 < 0.7
 
 
+def test_the_interval_covers_the_truth_where_pairs_have_a_clip_in_common() -> None:
+    rng = np.random.default_rng(2)
+    frame = np.repeat(np.arange(60), 10)
+    covered, one_sided = 0, 0
+    for _ in range(300):
+        sound = np.where(np.arange(600) % 2, frame, rng.permutation(frame))  # positives and negatives by turns
+        seen, heard = rng.standard_normal((2, 60))
+        right = seen[frame] + heard[sound] + rng.standard_normal(600) > 0  # half of all there are
+        low, high = clustered_interval(right, np.stack([frame, sound], axis=1))
+        covered += low < 0.5 < high
+        low, high = clustered_interval(right, frame)
+        one_sided += low < 0.5 < high
+    assert 0.91 < covered / 300 < 0.99
+    assert one_sided / 300 < 0.9
+
+
+def test_pairs_of_one_clip_each_have_the_interval_of_that_clip() -> None:
+    rng = np.random.default_rng(3)
+    right, clip = rng.random(200) < rng.random(20).repeat(10), np.arange(20).repeat(10)
+    assert clustered_interval(right, np.stack([clip, clip], axis=1)) == clustered_interval(right, clip)
+
+
 def test_the_interval_of_independent_guesses_is_wilsons_or_longer() -> None:
     rng = np.random.default_rng(1)
     right, clip = rng.random(2000) < 0.6, np.repeat(np.arange(50), 40)
