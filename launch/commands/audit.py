@@ -67,6 +67,9 @@ def shortcut(
     shards: Annotated[Path, typer.Argument(help="Packed videos.")],
     grid: Annotated[str, typer.Option(help="frame or free, as negatives.grid in the settings.")] = "frame",
     max_misalignment_ticks: Annotated[int, typer.Option(min=0, help="As data.max_misalignment_ticks.")] = 25,
+    probe: Annotated[
+        str, typer.Option(help="linear; or conv, which adds a convolutional probe of the raw sound and takes minutes.")
+    ] = "linear",
     seed: Annotated[int, typer.Option(min=0, help="Draws the pairs and the halves of the clips.")] = 0,
     json: Json = None,
 ) -> None:
@@ -74,8 +77,8 @@ def shortcut(
 
     Exact: the times at which each modality is drawn, enumerated for both labels. Learned: linear probes on the sound
     alone, or on the frame alone, judge pairs of the half of the clips that was held out; 50 % means that they find
-    nothing. The rule is that of independent pairs; shared and sync negatives use every frame and every second of audio
-    under either label.
+    nothing. --probe conv looks for traces that are too short for the linear probe of sound. The rule is that of
+    independent pairs; shared and sync negatives use every frame and every second of audio under either label.
 
     **Example**
 
@@ -83,7 +86,7 @@ def shortcut(
     """
     from dataclasses import asdict
 
-    from avc.evaluation.shortcut import GRIDS
+    from avc.evaluation.shortcut import GRIDS, KINDS
     from avc.evaluation.shortcut import audit as audit_shortcut
     from launch.progress import progress
     from launch.report.results import write_json
@@ -91,22 +94,25 @@ def shortcut(
 
     if grid not in GRIDS:
         raise ValueError(f"--grid is {grid!r} and must be {' or '.join(GRIDS)}")
+    if probe not in KINDS:
+        raise ValueError(f"--probe is {probe!r} and must be {' or '.join(KINDS)}")
     with progress("reading", unit="pairs") as report:
         result = audit_shortcut(
             Shards(shards),
             grid=GRIDS[GRIDS.index(grid)],
             max_misalignment_ticks=max_misalignment_ticks,
+            kind=KINDS[KINDS.index(probe)],
             seed=seed,
             report=report,
         )
     for distribution in result.distributions:
         same = "same distribution for both labels" if distribution.same else "DISTRIBUTIONS DIFFER"
         print(f"exact:  {distribution.of}: {same} (total variation {distribution.difference:.4f})")
-    for probe in result.probes:
-        low, high = probe.interval_95
+    for found in result.probes:
+        low, high = found.interval_95
         print(
-            f"learned: {probe.modality} alone {probe.accuracy:.1%} ({low:.1%} to {high:.1%}) on {probe.pairs:,} pairs "
-            f"of {probe.clips:,} held-out clips"
+            f"learned: {found.name} {found.accuracy:.1%} ({low:.1%} to {high:.1%}) on {found.pairs:,} pairs "
+            f"of {found.clips:,} held-out clips"
         )
     print(result.verdict)
     write_json(json, asdict(result) | {"shards": str(shards), "verdict": result.verdict})

@@ -135,6 +135,7 @@ def test_localize_writes_the_video_and_not_over_itself(runs, tmp_path) -> None:
         (["localize", "{avol}", "/nowhere.mp4", "--out", "out.mp4"], "/nowhere.mp4 cannot be used"),
         (["eval", "correspondence", "{l3}", "--split", "tests"], "there is no split 'tests'"),
         (["audit", "shortcut", "{world}", "--grid", "fine"], "--grid is 'fine'"),
+        (["audit", "shortcut", "{world}", "--probe", "deep"], "--probe is 'deep'"),
         (["localize", "{avol}", "--image", "picture.png"], "--image and --sound together"),
         (["localize", "{avol}", "/nowhere.mp4", "--device", "cuda:99"], "--device names cuda:99, and there are"),
         (["eval", "localization", "{avol}", "--boxes", "b.json", "--device", "gpu"], "--device is 'gpu' and must name"),
