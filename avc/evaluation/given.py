@@ -41,9 +41,10 @@ class GivenFeatures:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with np.load(path.expanduser(), allow_pickle=False) as file:
-                if not isinstance(file, np.lib.npyio.NpzFile):
-                    raise ValueError("one array, which does not tell whose rows they are")
+            loaded = np.load(path.expanduser(), allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                raise ValueError("one array, which does not tell whose rows they are")
+            with loaded as file:
                 clip, tick, features = (file[name] for name in ARRAYS)
             self._rows = features.astype(np.float32)
             keys = clip.astype(str).tolist()
