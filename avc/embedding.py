@@ -52,6 +52,13 @@ def views_of(sampler: PairSampler, start: int, stop: int) -> Rows:
     )
 
 
+def drawn_views(network: Network, shards: Shards, clips: Integers, *, passes: int = 1) -> tuple[Integers, Integers]:
+    """Clips and ticks of the frames that `embed_clips` embeds, in its order: int64 (V,) each."""
+    rows = views_of(_sampler(network, shards, clips), 0, passes * len(clips))
+    order = np.argsort(rows.frame_clip, kind="stable")
+    return rows.frame_clip[order], rows.frame_tick[order]
+
+
 @torch.no_grad()
 def embed_clips(
     network: Network, shards: Shards, clips: Integers, *, passes: int = 1, report: Report | None = None
@@ -62,7 +69,7 @@ def embed_clips(
     images that are too small, shards.read.BadRecord for damaged shards.
     """
     settings = network.config.data
-    sampler = PairSampler(shards.index, clips, seed=network.config.run.seed, max_misalignment_ticks=0)
+    sampler = _sampler(network, shards, clips)
     visual_input = network.model.visual_input
     reader = PairReader(shards, sampler, image_size=settings.image_size, augment=False, visual_input=visual_input)
     total = passes * len(clips)
@@ -83,3 +90,7 @@ def embed_clips(
         image=np.concatenate(image)[order],
         audio=np.concatenate(audio)[order],
     )
+
+
+def _sampler(network: Network, shards: Shards, clips: Integers) -> PairSampler:
+    return PairSampler(shards.index, clips, seed=network.config.run.seed, max_misalignment_ticks=0)

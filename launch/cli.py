@@ -19,6 +19,7 @@ from launch.commands import (
     cluster,
     demo,
     evaluate,
+    explore,
     linear_probe,
     localize,
     pack,
@@ -71,8 +72,8 @@ def avc(
 
 for command in (
     *(pack.pack, pack.merge, pack.submit_pack, verify.verify),
-    *(settings.settings, train.train, cluster.submit, cluster.status),
-    *(teach.teach, visualize.visualize, localize.localize, demo.demo),
+    *(settings.settings, train.train, cluster.submit, cluster.sweep, cluster.status),
+    *(teach.teach, explore.explore, visualize.visualize, localize.localize, demo.demo),
 ):
     app.command()(command)
 app.command("import")(linear_probe.import_weights)

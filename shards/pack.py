@@ -24,11 +24,10 @@ from shards.build_index import remove_manifest, write_index
 from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
 from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, lines_lost, read_events, shards_in
-from shards.record import Record
+from shards.record import Record, make_records
 from shards.sources import Source, list_sources
 from shards.split import Splitter
 from shards.tasks import Task, make_folder
-from shards.workers import make_records
 from shards.writer import ShardWriter, render_record
 
 Progress = Callable[[int, int, str], None]  # inputs done, inputs to do, name of the last one

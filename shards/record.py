@@ -6,21 +6,22 @@ import hashlib
 import io
 import json
 import os
-import stat
 import wave
 import zlib
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 
 from shards import media
-from shards.file_slice import Descriptor, Window
 from shards.flow import METHOD
 from shards.format import FLOW_LEVELS_PER_PIXEL, FLOW_ZERO, SAMPLE_RATE_HZ, PackSettings, Reason
 from shards.journal import Rejection
 from shards.sources import Source
+from shards.workers import attempt, in_workers
 
 KEY_DIGITS = 32  # hexadecimal: 128 bits of SHA-256, so that two videos of a key are two copies of one
 
@@ -44,22 +45,20 @@ class Record:
     flow_sizes: list[int]
 
 
+def make_records(
+    sources: Sequence[Source], settings: PackSettings, *, workers: int, time_limit_seconds: float
+) -> Generator[Record | Rejection, None, None]:
+    """What becomes of each source, as `shards.workers.in_workers` gives it."""
+    make = partial(make_record, settings=settings)
+    return in_workers(make, sources, workers=workers, time_limit_seconds=time_limit_seconds)
+
+
 def make_record(source: Source, settings: PackSettings) -> Record | Rejection:
     """Read, decode and encode one source."""
-    try:
-        with _open(source) as file:
-            key = hashlib.file_digest(file, "sha256").hexdigest()[:KEY_DIGITS]
-            file.seek(0)
-            clip = media.read(file, settings)
-    except media.Rejected as error:
-        return Rejection(source, error.reason, error.detail)
-    except OSError as error:
-        return Rejection(source, Reason.UNREADABLE, error.strerror or str(error))
-    except MemoryError:
-        return Rejection(source, Reason.TOO_LARGE, "decoding it took more memory than there is")
-    except Exception as error:  # whatever a broken file provokes costs that file only; the list names it
-        return Rejection(source, Reason.UNDECODABLE, f"{type(error).__name__}: {error}")
-
+    read = attempt(partial(_read, settings=settings), source)
+    if isinstance(read, Rejection):
+        return read
+    key, clip = read
     picture_sizes, flow_sizes = list(map(len, clip.pictures)), list(map(len, clip.flow))
     if max(sum(picture_sizes), sum(flow_sizes)) > LARGEST_MJPEG:
         return Rejection(source, Reason.TOO_LARGE, f"its pictures take {sum(picture_sizes):,} bytes")
@@ -83,6 +82,12 @@ def make_record(source: Source, settings: PackSettings) -> Record | Rejection:
         picture_sizes=picture_sizes,
         flow_sizes=flow_sizes,
     )
+
+
+def _read(file: BinaryIO, settings: PackSettings) -> tuple[str, media.Clip]:
+    key = hashlib.file_digest(file, "sha256").hexdigest()[:KEY_DIGITS]  # type: ignore[arg-type]
+    file.seek(0)
+    return key, media.read(file, settings)
 
 
 def encode_sound(sound: np.ndarray, form: str) -> bytes:
@@ -120,17 +125,3 @@ def _facts(source: Source, key: str, clip: media.Clip, settings: PackSettings) -
     if settings.flow:
         content["flow"] = {"method": METHOD, "zero": FLOW_ZERO, "levels_per_pixel": FLOW_LEVELS_PER_PIXEL}
     return json.dumps(content, indent=1, sort_keys=True).encode("ascii") + b"\n"
-
-
-def _open(source: Source) -> io.BufferedReader:
-    if source.problem:
-        raise OSError(source.problem)
-    if source.offset is not None:
-        window = Window(Descriptor(source.path), offset=source.offset, size=source.size)
-        return io.BufferedReader(window)
-    # Without O_NONBLOCK, opening a pipe that took the place of a listed file would wait for a writer for ever.
-    number = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        raise OSError("not a regular file")
-    return open(number, "rb")

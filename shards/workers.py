@@ -1,29 +1,36 @@
-"""The processes that make records: as many as there are cores, replaced when one crashes or takes too long."""
+"""The processes that read videos: as many as wanted, replaced when one crashes or takes too long."""
 
 from __future__ import annotations
 
+import io
 import multiprocessing
+import os
+import stat
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import BrokenExecutor
+from typing import BinaryIO, TypeVar
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from shards.format import PackSettings, Reason
+from shards.file_slice import Descriptor, Window
+from shards.format import Reason
 from shards.journal import Rejection
+from shards.media.clip import Rejected
 from shards.parent import follow_parent
-from shards.record import Record, make_record
 from shards.sources import Source
 
-# Results wait here for a slow one before them: one video may take as long as a dozen others. A result is about 5 MB,
+T = TypeVar("T")
+
+# Results wait here for a slow one before them: one video may take as long as a dozen others. A record is about 5 MB,
 # so this bounds memory at 80 MB a worker.
 RESULTS_PER_WORKER = 16
 
 
-def make_records(
-    sources: Sequence[Source], settings: PackSettings, *, workers: int, time_limit_seconds: float
-) -> Generator[Record | Rejection, None, None]:
-    """What becomes of each source, in the order of the sources.
+def in_workers(
+    work: Callable[[Source], T | Rejection], sources: Sequence[Source], *, workers: int, time_limit_seconds: float
+) -> Generator[T | Rejection, None, None]:
+    """What `work`, a function that can be pickled, makes of each source, in the order of the sources.
 
     Close the generator, and the processes are gone. Raises RuntimeError when no processes can be kept running.
     """
@@ -36,7 +43,7 @@ def make_records(
     waiting: deque[tuple[Source, ProcessFuture]] = deque()
     try:
         for source in sources:
-            waiting.append((source, pool.schedule(make_record, (source, settings), timeout=time_limit_seconds)))
+            waiting.append((source, pool.schedule(work, (source,), timeout=time_limit_seconds)))
             if len(waiting) >= RESULTS_PER_WORKER * workers:
                 yield _result(*waiting.popleft(), time_limit_seconds)
         while waiting:
@@ -46,9 +53,9 @@ def make_records(
         pool.join()
 
 
-def _result(source: Source, future: ProcessFuture, time_limit_seconds: float) -> Record | Rejection:
+def _result(source: Source, future: ProcessFuture, time_limit_seconds: float) -> T | Rejection:
     try:
-        result: Record | Rejection = future.result()
+        result: T | Rejection = future.result()
     except TimeoutError:
         return Rejection(source, Reason.TIMED_OUT, f"no result within {time_limit_seconds:g} s")
     except ProcessExpired as error:
@@ -56,7 +63,36 @@ def _result(source: Source, future: ProcessFuture, time_limit_seconds: float) ->
         return Rejection(source, Reason.DECODER_CRASHED, f"its process ended with {how}")
     except BrokenExecutor as error:
         raise RuntimeError(
-            "the packing processes cannot be kept running (out of memory, or killed from outside?). What was packed "
+            "the worker processes cannot be kept running (out of memory, or killed from outside?). What was packed "
             "is kept: run the same command again, with fewer workers, and it goes on where it was"
         ) from error
     return result
+
+
+def attempt(work: Callable[[BinaryIO], T], source: Source) -> T | Rejection:
+    """What `work` makes of a source's content; whatever a broken file provokes costs that file only."""
+    try:
+        with _open(source) as file:
+            return work(file)
+    except Rejected as error:
+        return Rejection(source, error.reason, error.detail)
+    except OSError as error:
+        return Rejection(source, Reason.UNREADABLE, error.strerror or str(error))
+    except MemoryError:
+        return Rejection(source, Reason.TOO_LARGE, "decoding it took more memory than there is")
+    except Exception as error:
+        return Rejection(source, Reason.UNDECODABLE, f"{type(error).__name__}: {error}")
+
+
+def _open(source: Source) -> io.BufferedReader:
+    if source.problem:
+        raise OSError(source.problem)
+    if source.offset is not None:
+        window = Window(Descriptor(source.path), offset=source.offset, size=source.size)
+        return io.BufferedReader(window)
+    # Without O_NONBLOCK, opening a pipe that took the place of a listed file would wait for a writer for ever.
+    number = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError("not a regular file")
+    return open(number, "rb")

@@ -41,6 +41,12 @@ class LabeledSet:
     tested_folds: tuple[int, ...]
     other: int = 0
 
+    @property
+    def judged(self) -> str:
+        """What features are judged on, in words."""
+        part = "the test part" if self.tested_folds == (0,) else f"{len(self.tested_folds)} folds in turn"
+        return f"{part} of {self.name}"
+
 
 def esc10(root: Path) -> LabeledSet:
     """ESC-10 (Piczak 2015), 5 folds as shipped, in its own layout or as the part of ESC-50 that esc50.csv marks."""

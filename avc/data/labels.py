@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -45,6 +45,12 @@ class Labels(dict[str, tuple[str, ...]]):
     """The labels of each video by its file name. unread: how many rows of the file could not be read."""
 
     unread = 0
+
+    def changed(self, change: Callable[[Sequence[str]], Iterable[str]]) -> Labels:
+        """What `change` makes of each video's labels."""
+        labels = Labels({name: tuple(change(own)) for name, own in self.items()})
+        labels.unread = self.unread
+        return labels
 
 
 class _Segments(NamedTuple):
@@ -192,7 +198,8 @@ class Ontology:
         self.path = path
         try:
             nodes = json.loads(path.expanduser().read_text(encoding="utf-8"))
-            self._id = {node["name"]: node["id"] for node in nodes} | {node["id"]: node["id"] for node in nodes}
+            self._name = {node["id"]: str(node["name"]) for node in nodes}
+            self._id = {name: number for number, name in self._name.items()} | {number: number for number in self._name}
             children = {node["id"]: list(node["child_ids"]) for node in nodes}
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from None
@@ -232,11 +239,11 @@ class Ontology:
     def restrict(self, labels: Labels, tops: Sequence[str]) -> Labels:
         """`labels` without those that are not of `below`. Raises ValueError for a label that is no class."""
         kept = self.below(tops)
-        restricted = Labels(
-            {name: tuple(label for label in own if self._identifier(label) in kept) for name, own in labels.items()}
-        )
-        restricted.unread = labels.unread
-        return restricted
+        return labels.changed(lambda own: (label for label in own if self._identifier(label) in kept))
+
+    def named(self, labels: Labels) -> Labels:
+        """`labels` by their names, where they are identifiers. Raises ValueError for a label that is no class."""
+        return labels.changed(lambda own: (self._name[self._identifier(label)] for label in own))
 
     def _identifier(self, name: str) -> str:
         if name in self._id:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK
 from shards.media import Rejected
 from shards.media.container import bound_picture, bound_sound
 
@@ -35,6 +37,8 @@ def read_rgb(path: Path) -> Image.Image:
             return image.convert("RGB")
     except Rejected as error:
         raise ValueError(str(error)) from None
+    except UnidentifiedImageError:
+        raise ValueError(f"it is no image of a known form: {', '.join(FORMS)}") from None
     except Exception as error:  # its decoders meet strange files with a dozen kinds
         raise ValueError(str(error) or type(error).__name__) from None
 
@@ -54,6 +58,8 @@ def read_mono(path: Path) -> tuple[NDArray[np.float32], int]:
             rate = int(file.samplerate)
     except Rejected as error:
         raise ValueError(str(error)) from None
+    except soundfile.LibsndfileError as error:
+        raise ValueError(error.error_string) from None  # str() has the path before it
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
         raise ValueError(str(error)) from None
     if not len(mono):
@@ -61,6 +67,27 @@ def read_mono(path: Path) -> tuple[NDArray[np.float32], int]:
     if not np.isfinite(mono).all():
         raise ValueError("it holds samples that are not finite")
     return mono, rate
+
+
+def read_loudest_second(path: Path) -> NDArray[np.int16]:
+    """The second of a recording with the most energy, at 48 kHz: int16 (48000,). Raises ValueError as `read_mono`.
+
+    Also where the recording is shorter than that.
+    """
+    mono, rate = read_mono(path)
+    audio: NDArray[np.float32] = soxr.resample(mono, rate, SAMPLE_RATE_HZ)
+    if len(audio) < SAMPLE_RATE_HZ:
+        raise ValueError(f"it lasts {len(audio) / SAMPLE_RATE_HZ:.2f} s, and the network takes a second at a time")
+    return loudest_second(audio)
+
+
+def loudest_second(audio: NDArray[np.float32]) -> NDArray[np.int16]:
+    """The second of audio at 48 kHz with the most energy, begun at a multiple of 0.04 s: int16 (48000,)."""
+    energy = np.concatenate([[0], np.cumsum(audio.astype(np.float64) ** 2)])
+    starts = np.arange(0, len(audio) - SAMPLE_RATE_HZ + 1, SAMPLES_PER_TICK)
+    start = int(starts[np.argmax(energy[starts + SAMPLE_RATE_HZ] - energy[starts])])
+    second = audio[start : start + SAMPLE_RATE_HZ] * 32768
+    return second.round().clip(-32768, 32767).astype(np.int16)
 
 
 def _bound_length(file: soundfile.SoundFile) -> None:

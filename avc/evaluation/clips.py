@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avc.data.labels import labeled, read_labels
+from avc.data.labels import Ontology, labeled, read_labels
 from avc.data.preprocessing import CROP, crop_origin
 from avc.data.transforms import audio_to_input, images_to_input
 from avc.evaluation.classifiers import Integers
@@ -30,6 +30,7 @@ from shards.read import BadRecord, Shards
 
 SPACING_TICKS = 12
 LAYERS = ("trunk", "embedding")  # the map that a trunk ends in, and what its tower does
+PLACES = (12, 16)  # of the trunks' maps, audio and vision, that a unit's values stand side by side for
 FOLDS = 5  # of the training clips, to choose the classifier's C on
 
 
@@ -48,14 +49,19 @@ class LabeledClips:
     unread: int
 
 
-def labeled_clips(shards: Shards, labels: Path, *, split: str, least: int = FOLDS) -> LabeledClips:
+def labeled_clips(
+    shards: Shards, labels: Path, *, split: str, least: int = FOLDS, ontology: Ontology | None = None
+) -> LabeledClips:
     """The clips of one label of the train split, dealt to folds within each class, and of `split`, which is tested on.
 
+    ontology: whose names the labels get, in place of identifiers.
     Raises ValueError where a class has fewer training clips than `least` (FOLDS, to choose C on them), or there is
     nothing to test on.
     """
-    training = shards.clips("train")
-    with_labels = labeled(shards, np.concatenate([training, shards.clips(split)]), read_labels(labels))
+    training, labels_of = shards.clips("train"), read_labels(labels)
+    if ontology is not None:
+        labels_of = ontology.named(labels_of)
+    with_labels = labeled(shards, np.concatenate([training, shards.clips(split)]), labels_of)
     single = (with_labels.sets == with_labels.sets[:, :1]).all(axis=1)
     clips = with_labels.clips[single]
     occurring, label = np.unique(with_labels.sets[single, 0], return_inverse=True)

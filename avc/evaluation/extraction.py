@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from avc.evaluation.linear import Features
 from shards.atomic import written_aside
 
-VERSION = "3"  # of what this code makes of an item; another number leaves old caches unread
+VERSION = "4"  # of what this code makes of an item; another number leaves old caches unread
 ITEMS_AT_ONCE = 8
 ROWS_AT_ONCE = 32
+ROWS = ".npy"  # beside the .safetensors that tells what they are
 UNREADABLE_SHARE = 0.05
 """More unreadable items than this share are an error: the figure would be another data set's."""
 
@@ -69,7 +70,9 @@ class Extractor(Generic[Item]):
 
 @dataclass(frozen=True)
 class Extraction:
-    """features: item is its place in the list. unreadable: (name, reason). padded: items shorter than one window."""
+    """features: item is its place in the list, the rows a memory-mapped file of the cache. unreadable: (name, reason).
+    padded: items shorter than one window.
+    """
 
     features: Features
     unreadable: tuple[tuple[str, str], ...]
@@ -105,7 +108,8 @@ def extract(
 ) -> Extraction:
     """The features of all items, computed on all devices at once, or read from `cache` if they were computed before.
 
-    What could not be read then is tried again: once any of it can be, all is computed anew. Raises ValueError where
+    Rows go to the disk as they are computed and are mapped from there: they need not fit in memory. What could not be
+    read then is tried again: once any of it can be, all is computed anew. Raises ValueError where
     more than 5 % of the items cannot be read; that is not kept.
     """
     identities = [identify(item) for item in items]
@@ -116,14 +120,14 @@ def extract(
     extraction = _stored(stored)
     if extraction is None or _mended(extraction, extractor, items):
         names = [identity.name for identity in identities]
-        extraction = _compute(extractor, items, names=names, devices=devices, report=report)
-        if len(extraction.unreadable) > UNREADABLE_SHARE * len(items):
-            name, reason = extraction.unreadable[0]
-            raise ValueError(
-                f"{len(extraction.unreadable)} of {len(items)} items cannot be read, such as {name}: {reason}"
-            )
         cache.mkdir(parents=True, exist_ok=True)
-        _store(extraction, stored)
+        stored.unlink(missing_ok=True)  # what tells that the rows are whole
+        with written_aside(stored.with_suffix(ROWS)) as file:
+            notes = _compute(extractor, items, names=names, devices=devices, file=file, report=report)
+        with written_aside(stored) as file:
+            file.write(notes)
+        extraction = _stored(stored)
+        assert extraction is not None, stored
     return extraction
 
 
@@ -133,12 +137,18 @@ def _compute(
     *,
     names: Sequence[str],
     devices: Sequence[torch.device],
+    file: BinaryIO,
     report: Callable[[int, int, str], None] | None,
-) -> Extraction:
+) -> bytes:
+    """Write the rows to `file` as a .npy; what else there is to remember of them.
+
+    Raises ValueError where more than 5 % of the items cannot be read.
+    """
     idle: queue.SimpleQueue[tuple[nn.Module, torch.device]] = queue.SimpleQueue()
     for device in devices:
         idle.put((copy.deepcopy(extractor.model).eval().to(device), device))
-    rows, item, unreadable, padded = [], [], [], 0
+    item, unreadable, padded, columns = [], [], 0, 0
+    _write_header(file, (0, 0))
     groups = [range(start, min(start + ITEMS_AT_ONCE, len(items))) for start in range(0, len(items), ITEMS_AT_ONCE)]
 
     @torch.inference_mode()
@@ -166,21 +176,33 @@ def _compute(
             loaded = [next(parts) if isinstance(windows, Tensor) else windows for windows in loaded]
         return loaded, short
 
-    with ThreadPoolExecutor(len(devices)) as pool:
+    # More threads than devices: while a device computes, others decode what it will be given next.
+    with ThreadPoolExecutor(len(devices) + len(os.sched_getaffinity(0))) as pool:
         for group, (parts, short) in zip(groups, pool.map(features_of, groups), strict=True):
             padded += short
             for number, part in zip(group, parts, strict=True):
                 if isinstance(part, Tensor):
-                    rows.append(part.numpy())
+                    file.write(part.contiguous().numpy().tobytes())
                     item += [number] * len(part)
+                    columns = part.shape[1]
                 else:
                     unreadable.append((names[number], str(part)))
             if report is not None:
                 report(group.stop, len(items), "")
-    if not rows:
-        raise ValueError(f"none of the {len(items)} items can be read, such as {unreadable[0][0]}: {unreadable[0][1]}")
-    features = Features(np.concatenate(rows), np.array(item, dtype=np.int64))
-    return Extraction(features, tuple(unreadable), padded)
+    if len(unreadable) > UNREADABLE_SHARE * len(items):
+        name, reason = unreadable[0]
+        raise ValueError(f"{len(unreadable)} of {len(items)} items cannot be read, such as {name}: {reason}")
+    file.seek(0)
+    _write_header(file, (len(item), columns))
+    notes = json.dumps({"unreadable": unreadable, "padded": padded})
+    told: bytes = save({"item": np.array(item, dtype=np.int64)}, metadata={"notes": notes})
+    return told
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, int]) -> None:
+    """A .npy file's header, which has room for more rows: of the same length for any number of them."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def _mended(extraction: Extraction, extractor: Extractor[Item], items: Sequence[Item]) -> bool:
@@ -198,14 +220,11 @@ def _stored(path: Path) -> Extraction | None:
     try:
         with safe_open(path, framework="np") as file:
             notes = json.loads(file.metadata()["notes"])
-            features = Features(file.get_tensor("rows"), file.get_tensor("item"))
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError):
+            item = file.get_tensor("item")
+        rows = np.load(path.with_suffix(ROWS), mmap_mode="r", allow_pickle=False)
+        if len(rows) != len(item):
+            return None
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError, EOFError):
         return None  # not wholly written, or not ours: computed again and replaced
-    return Extraction(features, tuple((name, reason) for name, reason in notes["unreadable"]), notes["padded"])
-
-
-def _store(extraction: Extraction, path: Path) -> None:
-    notes = json.dumps({"unreadable": extraction.unreadable, "padded": extraction.padded})
-    arrays = {"rows": extraction.features.rows, "item": extraction.features.item}
-    with written_aside(path) as file:
-        file.write(save(arrays, metadata={"notes": notes}))
+    unreadable = tuple((name, reason) for name, reason in notes["unreadable"])
+    return Extraction(Features(rows, item), unreadable, notes["padded"])

@@ -13,16 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avc.evaluation.classifiers import Classifier, Floats, Integers
+from avc.evaluation.classifiers import BLOCK_BYTES, Classifier, Integers, Layer, Rows
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+MANY_ITEMS = 100_000  # C is chosen on one of the training folds alone
 
 
 @dataclass(frozen=True)
 class Features:
-    """Rows of features, (N, D) float32, and the item (recording or image) that each belongs to, (N,) int64."""
+    """Rows of features, (N, D) float32 or float16, and the item (recording or image) of each, (N,) int64, ascending.
 
-    rows: Floats
+    The rows may be a memory-mapped file that is larger than memory.
+    """
+
+    rows: NDArray[Any]
     item: Integers
 
 
@@ -67,8 +71,8 @@ def cross_validate(
     """Test on each of `tested_folds`, trained on all the other folds; an item's score is the mean of its rows'.
 
     labels, folds: int64 (items,); an item without rows takes no part. strengths: the values of C to choose from; one
-    value is taken as it is. Raises ValueError where a training set lacks a class, a tested fold is empty, or no fold is
-    left to choose C on.
+    value is taken as it is. Each training fold is held out in turn to choose C, of more than MANY_ITEMS items one.
+    Raises ValueError where a training set lacks a class, a tested fold is empty, or no fold is left to choose C on.
     """
     all_folds = sorted(set(folds[features.item].tolist()))
     classes = int(labels.max()) + 1
@@ -79,7 +83,10 @@ def cross_validate(
         raise ValueError(f"there is nothing to test on in fold {empty[0]}")
     if choosing and len(all_folds) < 3:
         raise ValueError(f"there are {len(all_folds)} folds; choosing C on training folds needs 3")
-    pairs = {frozenset((t, o)) for t in tested_folds for o in all_folds if o != t} if choosing else set()
+    held = {fold: [other for other in all_folds if other != fold] for fold in tested_folds}
+    if len(labels) > MANY_ITEMS:
+        held = {fold: others[:1] for fold, others in held.items()}
+    pairs = {frozenset((fold, other)) for fold in tested_folds for other in held[fold]} if choosing else set()
     total = len(pairs) + len(tested_folds)
 
     def choices(held_out: frozenset[int], candidates: Sequence[float]) -> tuple[Integers, Mapping[float, Integers]]:
@@ -94,9 +101,13 @@ def cross_validate(
                 raise ValueError(
                     f"without the folds {sorted(held_out)} there is nothing to train class {missing[0]} on"
                 )
-            rows = classifier(features.rows[train], truth, features.rows[test], candidates)
-            items, of_row = np.unique(features.item[test], return_inverse=True)
-            scored[held_out] = items, {c: _means(score, of_row).argmax(axis=1) for c, score in rows.items()}
+
+            def tell(note: str) -> None:
+                if report is not None:
+                    report(len(scored), total, note)
+
+            layers = classifier(Rows(features.rows, np.flatnonzero(train)), truth, candidates, tell)
+            scored[held_out] = _classes(layers, Rows(features.rows, np.flatnonzero(test)), features.item[test])
             if report is not None:
                 report(len(scored), total, "")
         return scored[held_out]
@@ -106,12 +117,11 @@ def cross_validate(
         strength = strengths[0]
         if choosing:
             right = dict.fromkeys(strengths, 0)
-            for other in all_folds:
-                if other != fold:
-                    items, chosen = choices(frozenset((fold, other)), strengths)
-                    judged = folds[items] == other
-                    for c, given in chosen.items():
-                        right[c] += int((given == labels[items])[judged].sum())
+            for other in held[fold]:
+                items, chosen = choices(frozenset((fold, other)), strengths)
+                judged = folds[items] == other
+                for c, given in chosen.items():
+                    right[c] += int((given == labels[items])[judged].sum())
             strength = max(strengths, key=lambda c: (right[c], -c))
         items, chosen = choices(frozenset((fold,)), [strength])
         np.add.at(confusion, (labels[items], chosen[strength]), 1)
@@ -152,8 +162,21 @@ def learn_from_few(
     return LinearResult(tuple(folds_of), tuple(tuple(map(int, row)) for row in np.sum(confusions, axis=0)))
 
 
-def _means(scores: NDArray[Any], item: Integers) -> NDArray[Any]:
-    """(rows, classes) and the item of each row, 0 to N - 1 → (N, classes)."""
-    sums = np.zeros((int(item.max()) + 1, scores.shape[1]))
-    np.add.at(sums, item, scores)
-    return sums / np.bincount(item)[:, None]
+def _classes(layers: Mapping[float, Layer], rows: Rows, item: Integers) -> tuple[Integers, Mapping[float, Integers]]:
+    """The items, ascending, and the class that each layer gives them: of the highest sum over an item's rows.
+
+    item: int64 (rows,), ascending. Whole items are scored, as many at once as fit into a block.
+    """
+    items, first = np.unique(item, return_index=True)
+    bounds = np.append(first, len(item))
+    most = max(1, BLOCK_BYTES // (4 * rows.stored.shape[1]))
+    chosen = {c: np.empty(len(items), dtype=np.int64) for c in layers}
+    begin = 0
+    while begin < len(items):
+        end = max(begin + 1, int(np.searchsorted(bounds, bounds[begin] + most, side="right")) - 1)
+        block = rows[bounds[begin] : bounds[end]]
+        for c, layer in layers.items():
+            sums = np.add.reduceat(layer(block), bounds[begin:end] - bounds[begin], axis=0)
+            chosen[c][begin:end] = sums.argmax(axis=1)
+        begin = end
+    return items, chosen

@@ -2,12 +2,14 @@
 
 One random frame and its second of sound for each clip. Every frame and every sound is a query: what is nearest to it
 among all frames (im-im), all sounds (im-aud), and so on? Within a modality the query itself is left out; across
-modalities its own partner is there to be found. Features are L2-normalized.
+modalities its own partner is there to be found. Features are L2-normalized. Beside it recall: is that partner, the
+other modality of the query's own clip, among the nearest? It needs no labels.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,11 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from avc.data.labels import Labeled, Relevance
-from avc.embedding import ClipEmbeddings, Features, Integers, Report, embed_clips
+from avc.embedding import ClipEmbeddings, Features, Integers, Report, drawn_views, embed_clips
 from avc.evaluation.cca import CCA, COMPONENTS, fit_cca
+from avc.evaluation.given import GivenFeatures
 from avc.inference import Network
+from avc.intervals import wilson_interval
 from avc.models.pair import Localizer
 from avc.networks import network_of
+from avc.tasks.evaluators import recalls
 from shards.read import Shards
 
 Gain = Literal["exponential", "linear"]
@@ -29,6 +34,7 @@ DEPTH = 30
 FITTED_VIEWS = 4096  # that CCA is fitted on where there are fewer training clips: several views of each,
 VIEWS_OF_A_CLIP = 8  # but no more than this, for they are much alike
 RANDOM_DIMENSIONS = 128
+RECALL_DEPTHS = (1, 5, 10)
 
 _CHUNK_SCORES = 2**25  # scores held at once, 128 MiB: memory grows with items × embedding and not with items²
 
@@ -44,14 +50,29 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Recall:
+    """Share of the queries whose own clip's other modality is among the k nearest, 0 to 1, with its 95 % interval."""
+
+    k: int
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Row:
-    """What one kind of features scores in each direction; None where it has no features for one."""
+    """What one kind of features scores in each direction; None where it has no features for one.
+
+    im_aud_recall, aud_im_recall: at RECALL_DEPTHS, empty where a modality is missing.
+    """
 
     name: str
     im_im: Score | None
     im_aud: Score | None
     aud_im: Score | None
     aud_aud: Score | None
+    im_aud_recall: tuple[Recall, ...] = ()
+    aud_im_recall: tuple[Recall, ...] = ()
 
 
 def ndcg(
@@ -120,9 +141,16 @@ class Scorer:
         )
 
     def four_directions(self, name: str, image: Features, audio: Features) -> Row:
-        """The features of N frames and of N sounds in all four directions."""
+        """The features of N frames and of N sounds, row by row of the same clips, in all four directions."""
         pairs = ((image, image), (image, audio), (audio, image), (audio, audio))
-        return Row(name, *(self.score(queries, items) for queries, items in pairs))
+        im_im, im_aud, aud_im, aud_aud = (self.score(queries, items) for queries, items in pairs)
+        return Row(name, im_im, im_aud, aud_im, aud_aud, recall(image, audio), recall(audio, image))
+
+
+def recall(queries: Features, items: Features, *, depths: Sequence[int] = RECALL_DEPTHS) -> tuple[Recall, ...]:
+    """How often the item of the same row is among the nearest; (N, D), normalized here. Chance is k / N."""
+    means = recalls(depths, _unit(queries), _unit(items)).mean(dim=0).tolist()
+    return tuple(Recall(k, mean, *wilson_interval(mean, len(queries))) for k, mean in zip(depths, means, strict=True))
 
 
 def summary(scores: NDArray[np.float64]) -> Score:
@@ -142,28 +170,23 @@ def evaluate_retrieval(
     *,
     relevance: Relevance,
     gain: Gain,
-    features: Features | None = None,
+    features: GivenFeatures | None = None,
     report: Report | None = None,
 ) -> tuple[Row, ...]:
     """Rows for the network, for L3-Net with CCA, for foreign features, and, measured too, for random ones.
 
     L3-Net's two embeddings lie in spaces of their own, so it has a second row with CCA, fitted on the training clips,
     each direction of which is weighted by its correlation squared (avc.evaluation.cca).
-    features: float32 (clips of the shards, D), of images; scored alone and, through CCA, with the network's sounds.
-    Raises ValueError for AVOL-Net, which embeds slots, and for features of another shape.
+    features: others' of the frames that are drawn; scored alone and, through CCA, with the network's sounds.
+    Raises ValueError for AVOL-Net, which embeds slots, and for features that lack a frame.
     """
     title = network_of(network.config.model.name).title
     if isinstance(network.model, Localizer):
         raise ValueError(
             f"{title} embeds the places of an image and not the image: retrieval needs a run of another network"
         )
-    if features is not None and (features.ndim != 2 or len(features) != len(shards)):
-        raise ValueError(
-            f"the features are {features.shape}: wanted is a row for each of the {len(shards)} clips of {shards.folder}"
-        )
-    if features is not None and not np.isfinite(features).all():
-        wrong = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-        raise ValueError(f"row {wrong} of the features holds what is not a finite number")
+    if features is not None:
+        features.of(shards, *drawn_frames(network, shards, known.clips))  # refused before anything is embedded
     scorer = Scorer(known.sets, relevance=relevance, gain=gain)
     views = embed_clips(network, shards, known.clips, report=report)
     pairs = [(title, views.image, views.audio)]
@@ -174,8 +197,8 @@ def evaluate_retrieval(
             cca = fit_cca(fitting.image, fitting.audio)
             pairs.append((_with_cca(title, cca), cca.of_x(views.image), cca.of_y(views.audio)))
         if features is not None:
-            cca = fit_cca(features[fitting.clip], fitting.audio)
-            given = features[views.clip]
+            cca = fit_cca(features.of(shards, fitting.clip, fitting.tick), fitting.audio)
+            given = features.of(shards, views.clip, views.tick)
             rows.append(Row("given features", scorer.score(given, given), None, None, None))
             pairs.append((_with_cca("given features", cca), cca.of_x(given), cca.of_y(views.audio)))
     rng = np.random.default_rng(network.config.run.seed)
@@ -185,11 +208,32 @@ def evaluate_retrieval(
     return tuple(sorted(rows, key=lambda row: row.name == "random"))
 
 
-def _fitting_views(network: Network, shards: Shards, report: Report | None) -> ClipEmbeddings:
+def fitted_cca(network: Network, shards: Shards, report: Report | None = None) -> CCA:
+    """The CCA that joins a network's two spaces, fitted on the training clips. Raises ValueError for fewer than two."""
+    fitting = _fitting_views(network, shards, report)
+    return fit_cca(fitting.image, fitting.audio)
+
+
+def drawn_frames(network: Network, shards: Shards, clips: Integers) -> tuple[Integers, Integers]:
+    """Rows of the index and ticks of all frames that others' features are needed of: int64 (V,) each.
+
+    Those of `clips`, which are judged, and those of training clips that CCA is fitted on.
+    """
+    judged = drawn_views(network, shards, clips)
+    training, passes = _fitting_clips(shards)
+    fitting = drawn_views(network, shards, training, passes=passes)
+    return np.concatenate([judged[0], fitting[0]]), np.concatenate([judged[1], fitting[1]])
+
+
+def _fitting_clips(shards: Shards) -> tuple[Integers, int]:
     clips = shards.clips("train")
     if len(clips) < 2:
         raise ValueError(f"{shards.folder} has {len(clips)} training clips, and CCA is fitted on these")
-    passes = min(VIEWS_OF_A_CLIP, math.ceil(FITTED_VIEWS / len(clips)))
+    return clips, min(VIEWS_OF_A_CLIP, math.ceil(FITTED_VIEWS / len(clips)))
+
+
+def _fitting_views(network: Network, shards: Shards, report: Report | None) -> ClipEmbeddings:
+    clips, passes = _fitting_clips(shards)
     return embed_clips(network, shards, clips, passes=passes, report=report)
 
 

@@ -6,7 +6,8 @@ traces of coding and resampling give the label away, and the network learns thes
 1. exact    every draw that the plan can make for a clip, enumerated: are each modality's own times distributed alike
             under both labels?
 2. learnt   a linear probe that hears only the sound, and one that sees only the frame, are fitted on pairs of half of
-            the clips and guess the labels of pairs of the other half.
+            the clips and guess the labels of pairs of the other half; if wanted, so does a small convolutional network
+            that hears the sound (avc.evaluation.sound_probe).
 
 The rule is that of independent pairs. With `negatives.source: shared` and `sync` every frame and every second of sound
 serves once under either label, so that one modality alone cannot tell anything.
@@ -31,6 +32,7 @@ from avc.data.preprocessing import CROP
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from avc.embedding import Features, Integers, Report
+from avc.evaluation.sound_probe import judged_by_convolution
 from avc.intervals import clustered_interval
 from shards.format import SAMPLES_PER_TICK
 from shards.read import Shards
@@ -38,6 +40,8 @@ from shards.read import Shards
 Grid = Literal["frame", "free"]
 GRIDS: tuple[Grid, ...] = ("frame", "free")
 Modality = Literal["sound", "frame"]
+Kind = Literal["linear", "conv"]
+KINDS: tuple[Kind, ...] = ("linear", "conv")
 
 ENUMERATED_CLIPS = (
     200  # whose draws are enumerated, of different length or sound: on nothing else do the distributions depend
@@ -79,6 +83,12 @@ class Probe:
     clips: int
     accuracy: float
     interval_95: tuple[float, float]
+    kind: Kind = "linear"
+
+    @property
+    def name(self) -> str:
+        """What it judges by, in words."""
+        return f"{self.modality} alone" + (", by convolution" if self.kind == "conv" else "")
 
 
 @dataclass(frozen=True)
@@ -93,9 +103,7 @@ class Audit:
     @property
     def verdict(self) -> str:
         """One sentence."""
-        telling = [
-            f"the {probe.modality} alone ({probe.accuracy:.1%})" for probe in self.probes if probe.interval_95[0] > 0.5
-        ]
+        telling = [f"the {probe.name} ({probe.accuracy:.1%})" for probe in self.probes if probe.interval_95[0] > 0.5]
         unequal = [distribution.of for distribution in self.distributions if not distribution.same]
         if telling:
             return f"A shortcut: {' and '.join(telling)} tells positives from negatives."
@@ -111,11 +119,13 @@ def audit(
     *,
     grid: Grid = "frame",
     max_misalignment_ticks: int = 25,
+    kind: Kind = "linear",
     seed: int = 0,
     report: Report | None = None,
 ) -> Audit:
     """Audit a sampling rule on the clips of all splits. `report`, if given, is told how many pairs have been read.
 
+    kind: `conv` adds the convolutional probe of sound, which holds 96 kB a pair in memory and takes a minute or more.
     Raises ValueError where there are too few clips to hold half of them out, shards.read.BadRecord for damaged shards.
     """
     if len(shards) < 8:
@@ -133,13 +143,18 @@ def audit(
     def reported(before: int) -> Report | None:
         return None if report is None else lambda done, _, note: report(before + done, sum(rows), note)
 
-    fitted = _table(shards, samplers[0], rows[0], report=reported(0))
-    held_out = _table(shards, samplers[1], rows[1], report=reported(rows[0]))
-    probes = (
-        _probe("sound", fitted.sound, fitted.label, held_out.sound, held_out.label, held_out.audio_clip),
-        _probe("frame", fitted.frame, fitted.label, held_out.frame, held_out.label, held_out.frame_clip),
-    )
-    return Audit(grid, distributions, len(different), probes)
+    convolutional = kind == "conv"
+    fitted = _table(shards, samplers[0], rows[0], keep=convolutional, report=reported(0))
+    held_out = _table(shards, samplers[1], rows[1], keep=convolutional, report=reported(rows[0]))
+    # Not each half in turn: what is alike by chance in both would count twice, and the interval would be too short.
+    probes = [
+        _scored("sound", _guesses(fitted.sound, fitted.label, held_out.sound), held_out.label, held_out.audio_clip),
+        _scored("frame", _guesses(fitted.frame, fitted.label, held_out.frame), held_out.label, held_out.frame_clip),
+    ]
+    if fitted.raw is not None and held_out.raw is not None:
+        guesses = judged_by_convolution(fitted.raw, fitted.label, held_out.raw, seed=seed)
+        probes.append(_scored("sound", guesses, held_out.label, held_out.audio_clip, kind="conv"))
+    return Audit(grid, distributions, len(different), tuple(probes))
 
 
 def clips_of_different_times(shards: Shards) -> Integers:
@@ -210,22 +225,26 @@ class _Table:
     label: Integers
     audio_clip: Integers
     frame_clip: Integers
+    raw: torch.Tensor | None
 
 
-def _table(shards: Shards, sampler: PairSampler, rows: int, *, report: Report | None) -> _Table:
+def _table(shards: Shards, sampler: PairSampler, rows: int, *, keep: bool, report: Report | None) -> _Table:
     index = shards.index[sampler.clips]
     side = round(int(np.minimum(index["width"], index["height"]).min()) * CROP)
     reader = PairReader(shards, sampler, image_size=side, augment=False)
-    sound, frame = [], []
+    sound, frame, raw = [], [], []
     for start in range(0, rows, _ROWS):
         stop = min(start + _ROWS, rows)
         batch = reader[start, stop]
         sound.append(sound_features(batch.audio))
         frame.append(frame_features(batch.images))
+        if keep:
+            raw.append(batch.audio)
         if report is not None:
             report(stop, rows, "")
     drawn = sampler.rows(0, rows)
-    return _Table(np.concatenate(sound), np.concatenate(frame), drawn.label, drawn.audio_clip, drawn.frame_clip)
+    kept = torch.cat(raw) if keep else None
+    return _Table(np.concatenate(sound), np.concatenate(frame), drawn.label, drawn.audio_clip, drawn.frame_clip, kept)
 
 
 def sound_features(sounds: torch.Tensor) -> Features:
@@ -265,11 +284,12 @@ def frame_features(images: torch.Tensor) -> Features:
     return features
 
 
-def _probe(
-    modality: Modality, fitted: Features, label: Integers, held_out: Features, truth: Integers, clip: Integers
-) -> Probe:
-    # Not each half in turn: what is alike by chance in both would count twice, and the interval would be too short.
+def _guesses(fitted: Features, label: Integers, held_out: Features) -> Integers:
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_STRENGTH, max_iter=1000))
-    right = probe.fit(fitted, label).predict(held_out) == truth
-    clips = len(np.unique(clip))
-    return Probe(modality, len(right), clips, float(right.mean()), clustered_interval(right, clip))
+    guesses: Integers = probe.fit(fitted, label).predict(held_out)
+    return guesses
+
+
+def _scored(modality: Modality, guesses: Integers, truth: Integers, clip: Integers, *, kind: Kind = "linear") -> Probe:
+    right = guesses == truth
+    return Probe(modality, len(right), len(np.unique(clip)), float(right.mean()), clustered_interval(right, clip), kind)

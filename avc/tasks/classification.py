@@ -10,8 +10,8 @@ from avc.data.batch import Batch
 from avc.data.labels import labeled, read_labels
 from avc.models.pair import PairNetwork
 from avc.settings import ClassifierConfig
-from avc.tasks.correspondence import Correspondence, autocast, forward
-from avc.tasks.task import Losses
+from avc.tasks.correspondence import Correspondence, forward
+from avc.tasks.task import Losses, autocast
 from shards.read import Shards
 
 

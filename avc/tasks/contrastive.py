@@ -9,8 +9,8 @@ from avc.data.batch import Batch
 from avc.distributed.world import gather_rows
 from avc.models.ave_nce import ContrastiveAVENet
 from avc.settings import PairConfig
-from avc.tasks.correspondence import Correspondence, autocast, forward
-from avc.tasks.task import Losses
+from avc.tasks.correspondence import Correspondence, forward
+from avc.tasks.task import Losses, autocast
 from shards.read import Shards
 
 

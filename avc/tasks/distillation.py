@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from avc.data.prefetch import load
 from avc.data.segments import SegmentBatch, SegmentReader, SegmentSampler
 from avc.distributed.world import World
+from avc.intervals import clustered_interval
 from avc.models.soundnet import SoundNet, to_waveform
 from avc.settings import SoundNetConfig
 from avc.tasks.task import Losses, Validation
@@ -78,15 +80,17 @@ class Distillation:
 class Agreement:
     """Of one teacher. All shares are 0 to 1; kl in nats per output step.
 
-    top1: output steps at which student and teacher name the same class. chance: one of the classes by lot. constant:
-    always the class that the teacher names most often. unpaired: what top1 would be if sounds and images were paired
-    by lot, with the same answers. kl: of the student from the teacher; kl_constant: of the teacher's mean posterior.
+    top1: output steps at which student and teacher name the same class; interval_95: of it, where the clips are a
+    sample of more. chance: one of the classes by lot. constant: always the class that the teacher names most often.
+    unpaired: what top1 would be if sounds and images were paired by lot, with the same answers. kl: of the student
+    from the teacher; kl_constant: of the teacher's mean posterior.
     """
 
     teacher: str
     classes: int
     steps: int
     top1: float
+    interval_95: tuple[float, float]
     chance: float
     constant: float
     unpaired: float
@@ -177,11 +181,12 @@ def evaluate_agreement(
     was_training = model.training
     model.eval()
     try:
-        for done, batch in enumerate(batches, start=1):
+        for done, ((row, _), batch) in enumerate(zip(row_ranges, batches, strict=True), start=1):
             batch = batch.to(world.device)
+            clip = int(sampler.rows(row, row + 1).clip[0])
             outputs = model(to_waveform(batch.audio.to(torch.float32) / 32768))
             for tally, logits, seen in zip(tallies, outputs, (batch.objects, batch.scenes), strict=True):
-                tally.add(logits[0].float().T, seen[0].float())
+                tally.add(clip, logits[0].float().T, seen[0].float())
             if report is not None:
                 report(done, len(row_ranges), "")
         return tuple(
@@ -199,14 +204,16 @@ class _Tally:
         # Steps, agreements, KL, the teacher's negative entropy; then per class: its mean, its choices, the student's.
         self.scalars = torch.zeros(4, dtype=torch.float64, device=device)
         self.by_class = torch.zeros(3, classes, dtype=torch.float64, device=device)
+        self.judged: list[tuple[int, Tensor]] = []  # a row's clip, and where both name the same class
 
-    def add(self, logits: Tensor, seen: Tensor) -> None:
-        """Logits and the teacher's soft labels of one row, both float32 (T, classes)."""
+    def add(self, clip: int, logits: Tensor, seen: Tensor) -> None:
+        """Logits and the teacher's soft labels of one row of a clip, both float32 (T, classes)."""
         teacher = seen / seen.sum(dim=1, keepdim=True)
         log_student = logits.log_softmax(dim=1)
         chosen, choice = teacher.argmax(dim=1), logits.argmax(dim=1)
         self.scalars[0] += len(chosen)
         self.scalars[1] += (chosen == choice).sum()
+        self.judged.append((clip, (chosen == choice).cpu()))
         self.scalars[2] += F.kl_div(log_student, teacher, reduction="sum")
         self.scalars[3] += torch.xlogy(teacher, teacher).sum()
         self.by_class[0] += teacher.sum(dim=0)
@@ -215,6 +222,8 @@ class _Tally:
 
     def agreement(self, teacher: str, world: World) -> Agreement:
         sums = world.sum(torch.cat([self.scalars, self.by_class.flatten()]))
+        judged = [row for of_rank in world.gather_objects(self.judged) for row in of_rank]
+        of_clip = np.repeat([clip for clip, _ in judged], [len(right) for _, right in judged])
         steps, agreed, kl, negative_entropy = sums[:4]
         mean, chosen, choice = (torch.tensor(sums[4:], dtype=torch.float64) / steps).view(3, self.classes)
         return Agreement(
@@ -222,6 +231,7 @@ class _Tally:
             classes=self.classes,
             steps=int(steps),
             top1=agreed / steps,
+            interval_95=clustered_interval(torch.cat([right for _, right in judged]).numpy(), of_clip),
             chance=1 / self.classes,
             constant=float(chosen.max()),
             unpaired=float((chosen * choice).sum()),

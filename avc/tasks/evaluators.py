@@ -7,6 +7,8 @@ finds its partner, and what a linear classifier makes of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,7 @@ from avc.settings import PairValidation
 from shards.read import Shards
 
 MOST_CLIPS = 2048
+RECALL_QUERIES = 256  # at once
 RIDGE = 1e-2  # of the probe, times the mean square of the features
 TESTED = 4  # of the labeled clips, the probe is tested on every fourth and fitted on the others
 
@@ -102,9 +105,23 @@ def uniformity(x: Tensor) -> float:
 
 def recall_at(k: int, queries: Tensor, items: Tensor) -> float:
     """Share of the queries whose partner, the item of the same row, is among the k nearest; (N, D) of length 1."""
-    similarity = queries @ items.T
-    nearer = (similarity > similarity.diagonal()[:, None]).sum(dim=1)
-    return float((nearer < k).double().mean())
+    return float(recalls([k], queries, items).mean())
+
+
+def recalls(ks: Sequence[int], queries: Tensor, items: Tensor) -> Tensor:
+    """Of each query, whether its partner is among the k nearest: float64 (N, len(ks)), 0 to 1; (N, D) of length 1.
+
+    Equally near items are put in order by lot, so embeddings that are all alike do not find what they look for. Memory
+    grows with N.
+    """
+    found = []
+    depth = torch.tensor(ks, dtype=torch.float64)
+    for start in range(0, len(queries), RECALL_QUERIES):
+        similarity = queries[start : start + RECALL_QUERIES] @ items.T
+        partner = similarity.diagonal(start)[:, None]
+        nearer, equal = (compared.sum(dim=1)[:, None] for compared in (similarity > partner, similarity == partner))
+        found.append(((depth - nearer) / equal).clamp(0, 1))
+    return torch.cat(found)
 
 
 def ridge_accuracy(x: Tensor, label: Tensor) -> float:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from avc.data.interfaces import AnySampler, B, Reader
 from avc.distributed.world import World
+from avc.settings import PairConfig
+from avc.tasks.examples import Examples
 
 
 class Losses(NamedTuple):
@@ -20,10 +23,14 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Validation:
-    """score: 0 to 1, larger is better; the weights with the best one are exported. metrics: for the log."""
+    """score: 0 to 1, larger is better; the weights with the best one are exported. metrics: for the log.
+
+    examples: held-out pairs to look at and listen to, on the main rank alone.
+    """
 
     score: float
     metrics: dict[str, float]
+    examples: Examples | None = None
 
 
 class Task(Protocol[B]):
@@ -68,3 +75,9 @@ class TrainingStep(nn.Module):
     def forward(self, batch: Any, hard: bool = False) -> Losses:
         """`Task.loss` of the network."""
         return self.task.loss(self.network, batch, hard=hard)
+
+
+def autocast(device: torch.device, config: PairConfig) -> torch.autocast:
+    """bf16 where `training.precision` says so."""
+    kind = "cpu" if device.type == "meta" else device.type  # shapes alone have no precision
+    return torch.autocast(kind, torch.bfloat16, enabled=config.training.precision == "bf16")

@@ -47,8 +47,8 @@ def loader(
             originals=originals,
             progress=tell,
         )
-    _show(report(result))
-    _write(json, "loader", result)
+    show(report(result))
+    write(json, "loader", result)
 
 
 @app.command()
@@ -70,8 +70,8 @@ def pack(
 
     with progress("measuring", unit="videos") as tell:
         result = measure(folder, workers=workers, progress=tell)
-    _show(report(result))
-    _write(json, "pack", result)
+    show(report(result))
+    write(json, "pack", result)
 
 
 @app.command()
@@ -108,8 +108,8 @@ def step(
             seconds=seconds,
             progress=tell,
         )
-    _show(report(result))
-    _write(json, "step", result, gpu=gpu_of(result))
+    show(report(result))
+    write(json, "step", result, gpu=gpu_of(result))
 
 
 @app.command()
@@ -134,11 +134,12 @@ def train(
 
     with progress("measuring", unit="rounds") as tell:
         result = measure(load_config(find_config(config), overrides or []), seconds=seconds, progress=tell)
-    _show(report(result))
-    _write(json, "train", result, gpu=None if result.device == "cpu" else result.device)
+    show(report(result))
+    write(json, "train", result, gpu=None if result.device == "cpu" else result.device)
 
 
-def _show(report: Report) -> None:
+def show(report: Report) -> None:
+    """Print a report, as a table in a terminal."""
     from rich.console import Console
     from rich.table import Table
 
@@ -156,7 +157,8 @@ def _show(report: Report) -> None:
         console.print(note, markup=False, highlight=False)
 
 
-def _write(path: Path | None, bench: str, result: Any, *, gpu: str | None = None) -> None:
+def write(path: Path | None, bench: str, result: Any, *, gpu: str | None = None) -> None:
+    """Write a result with the machine, where a path is given."""
     from launch.bench.machine import describe
     from launch.bench.report import write_json
 

@@ -1,4 +1,4 @@
-"""`avc audit`: whether pairs can be told apart without knowing anything."""
+"""`avc audit`: sound beside its pictures in videos, and pairs that can be told apart without knowing anything."""
 
 from __future__ import annotations
 
@@ -8,13 +8,58 @@ from typing import Annotated
 import typer
 
 from launch.commands.options import Json
+from launch.commands.pack import Inputs, TimeLimit
 
 audit = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 
 @audit.callback()
 def _audits() -> None:
-    """Audit packed videos and the rule by which pairs are drawn from them."""
+    """Audit videos, and the rule by which pairs are drawn from packed ones."""
+
+
+@audit.command()
+def sync(
+    videos: Inputs,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.04, help="Look at the first so many of each.", show_default="all of it")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="the number of cores")] = None,
+    time_limit: TimeLimit = 120.0,
+    json: Json = None,
+) -> None:
+    """How far is each file's sound from its picture, and what do pipelines make of it that do not look?
+
+    The offset is the time of the first sample less that of the first frame. It is no fault of the file: a player obeys
+    it, and so does packing. A pipeline that numbers frames or samples does not, and pairs each frame with the sound of
+    another moment; the table says by how much, beside gaps, drift, edit lists and variable frame rates.
+
+    Files that cannot be read are counted and named with their reason, as **avc pack** does.
+
+    **Examples**
+
+        avc audit sync ~/flickr
+        avc audit sync ~/vggsound --seconds 10 --json sync.json
+    """
+    import math
+
+    from launch.progress import progress
+    from launch.report.results import write_json
+    from launch.report.sync import as_json, show_sync
+    from shards.audit import audit_sync
+
+    with progress("reading", unit="videos") as report:
+        result = audit_sync(
+            videos,
+            seconds=math.inf if seconds is None else seconds,
+            workers=workers,
+            time_limit_seconds=time_limit,
+            progress=report,
+        )
+    show_sync(result)
+    write_json(json, as_json(result))
+    if not result.files:
+        raise typer.Exit(1)
 
 
 @audit.command()
@@ -22,6 +67,9 @@ def shortcut(
     shards: Annotated[Path, typer.Argument(help="Packed videos.")],
     grid: Annotated[str, typer.Option(help="frame or free, as negatives.grid in the settings.")] = "frame",
     max_misalignment_ticks: Annotated[int, typer.Option(min=0, help="As data.max_misalignment_ticks.")] = 25,
+    probe: Annotated[
+        str, typer.Option(help="linear; or conv, which adds a convolutional probe of the raw sound and takes minutes.")
+    ] = "linear",
     seed: Annotated[int, typer.Option(min=0, help="Draws the pairs and the halves of the clips.")] = 0,
     json: Json = None,
 ) -> None:
@@ -29,8 +77,8 @@ def shortcut(
 
     Exact: the times at which each modality is drawn, enumerated for both labels. Learned: linear probes on the sound
     alone, or on the frame alone, judge pairs of the half of the clips that was held out; 50 % means that they find
-    nothing. The rule is that of independent pairs; shared and sync negatives use every frame and every second of audio
-    under either label.
+    nothing. --probe conv looks for traces that are too short for the linear probe of sound. The rule is that of
+    independent pairs; shared and sync negatives use every frame and every second of audio under either label.
 
     **Example**
 
@@ -38,7 +86,7 @@ def shortcut(
     """
     from dataclasses import asdict
 
-    from avc.evaluation.shortcut import GRIDS
+    from avc.evaluation.shortcut import GRIDS, KINDS
     from avc.evaluation.shortcut import audit as audit_shortcut
     from launch.progress import progress
     from launch.report.results import write_json
@@ -46,22 +94,56 @@ def shortcut(
 
     if grid not in GRIDS:
         raise ValueError(f"--grid is {grid!r} and must be {' or '.join(GRIDS)}")
+    if probe not in KINDS:
+        raise ValueError(f"--probe is {probe!r} and must be {' or '.join(KINDS)}")
     with progress("reading", unit="pairs") as report:
         result = audit_shortcut(
             Shards(shards),
             grid=GRIDS[GRIDS.index(grid)],
             max_misalignment_ticks=max_misalignment_ticks,
+            kind=KINDS[KINDS.index(probe)],
             seed=seed,
             report=report,
         )
     for distribution in result.distributions:
         same = "same distribution for both labels" if distribution.same else "DISTRIBUTIONS DIFFER"
         print(f"exact:  {distribution.of}: {same} (total variation {distribution.difference:.4f})")
-    for probe in result.probes:
-        low, high = probe.interval_95
+    for found in result.probes:
+        low, high = found.interval_95
         print(
-            f"learned: {probe.modality} alone {probe.accuracy:.1%} ({low:.1%} to {high:.1%}) on {probe.pairs:,} pairs "
-            f"of {probe.clips:,} held-out clips"
+            f"learned: {found.name} {found.accuracy:.1%} ({low:.1%} to {high:.1%}) on {found.pairs:,} pairs "
+            f"of {found.clips:,} held-out clips"
         )
     print(result.verdict)
     write_json(json, asdict(result) | {"shards": str(shards), "verdict": result.verdict})
+
+
+@audit.command()
+def decoders(
+    only: Annotated[str, typer.Option(metavar="WORD", help="Only decoders whose name holds this.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="An eighth of the files.")] = False,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds after which a file is given up.")] = 300.0,
+    json: Json = None,
+) -> None:
+    """Which of the decoders on this machine keep sound and picture together?
+
+    A conformance suite: flashes and beeps in mp4, mov, mkv, webm, avi and ts, at constant and variable frame rates,
+    with sound that begins before, with and after the picture, with a gap, and with drift. Each decoder reads them as
+    its users would; decoders that are not installed are listed as absent.
+
+    **Example**
+
+        avc audit decoders --json decoders.json
+    """
+    from launch.bench.commands import show, write
+    from launch.bench.conformance import CASES, measure, report
+    from launch.bench.decoders import DECODERS
+    from launch.progress import progress
+
+    chosen = [decoder for decoder in DECODERS.values() if only.lower() in decoder.name.lower()]
+    if not chosen:
+        raise ValueError(f"--only is {only!r}, and no decoder is named so: {', '.join(DECODERS)}")
+    with progress("decoding", unit="files") as tell:
+        result = measure(chosen, CASES[::8] if quick else CASES, time_limit_seconds=time_limit, progress=tell)
+    show(report(result))
+    write(json, "decoders", result)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from launch.commands.linear_probe import CACHE, Cache, Confusion, Devices, Models, Seed, Strength
-from launch.commands.options import Json
+from launch.commands.options import Json, JudgingSplit
 
 if TYPE_CHECKING:
     from avc.evaluation.extraction import Extraction
@@ -18,7 +18,8 @@ def kinds(
     models: Models,
     labels: Annotated[Path, typer.Option(help="Labels: .csv or .tsv rows of file name and label, or .jsonl.")],
     shards: Annotated[Path | None, typer.Option(help="Packed videos.", show_default="the first run's own")] = None,
-    split: Annotated[str, typer.Option(help="Tested on: validation or test.")] = "validation",
+    split: JudgingSplit = None,
+    ontology: Annotated[Path | None, typer.Option(help="The AudioSet ontology, for the names of its labels.")] = None,
     layer: Annotated[
         str | None,
         typer.Option(help="trunk (its last convolution) or embedding (what each tower ends in).", show_default="trunk"),
@@ -41,6 +42,9 @@ def kinds(
     clip's score is the mean of its seconds'. C is chosen on folds of the training clips. Beside each network stands the
     same one untrained. Clips without a label, or with several, are counted and left out.
 
+    A second table does without a classifier, as Look, Listen and Learn does: NMI of k-means clusters with the labels,
+    and for how many kinds there is a unit, a channel of the trunk, whose five strongest clips are all of that kind.
+
     Where labels abound, untrained features may do. With --few the classifiers are trained on a few labeled clips of
     each kind, as one has who labels by hand; C is then 0.01, or --strength.
 
@@ -49,17 +53,25 @@ def kinds(
         avc eval kinds demo-world/runs/l3 --labels demo-world/world/labels.jsonl --tsne l3.png
         avc eval kinds demo-world/runs/l3 --labels demo-world/world/labels.jsonl --layer embedding --few 2
     """
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from avc.data.labels import Ontology
     from avc.evaluation.classifiers import svm
-    from avc.evaluation.clips import FOLDS, LAYERS, labeled_clips
+    from avc.evaluation.clips import FOLDS, LAYERS, PLACES, labeled_clips
+    from avc.evaluation.clusters import structure
     from avc.inference import load
     from launch.report.linear_table import show
     from launch.report.probe_rows import clip_features, networks, probe, titles
+    from launch.report.splits import judging_split, say_splits
+    from launch.report.table import print_table
     from launch.report.tsne import draw_tsne
     from shards.read import Shards
 
     layer = layer or LAYERS[0]
-    if split not in ("validation", "test"):
-        raise ValueError(f"--split is {split!r} and must be validation or test")
+    if split == "train":
+        raise ValueError("--split is 'train', on which the classifiers are trained: it must be validation or test")
     if layer not in LAYERS:
         raise ValueError(f"--layer is {layer!r} and must be {' or '.join(LAYERS)}: trunk is its last convolution")
     paths = [model.expanduser() for model in models]
@@ -67,8 +79,11 @@ def kinds(
     if folder is None:
         raise ValueError("none of the networks is a run, which would have its shards: give --shards")
     data = Shards(folder)
+    split = judging_split(data, split)
     least = few or (FOLDS if strength is None else 1)  # choosing C takes a clip of each kind in every fold
-    known = labeled_clips(data, labels, split=split, least=least)
+    known = labeled_clips(
+        data, labels, split=split, least=least, ontology=Ontology(ontology.expanduser()) if ontology else None
+    )
     # An untrained network that several runs have in common stands once.
     distinct = {
         (name, config.data.image_size): (model, config)
@@ -84,7 +99,31 @@ def kinds(
     classifier = svm(standardize=True)
     candidates = [(name, rows, classifier) for features in by_network for name, rows in features.items()]
     rows = probe(candidates, known.label, known.fold, tested_folds=[0], strength=strength, few=few)
-    show(rows, known.classes, what="clips", tried="folds" if few is None else "draws", confusion=confusion, json=json)
+    tried = "folds" if few is None else "draws"
+    splits = say_splits(paths, f"the {split} split")
+    judged = np.flatnonzero(known.fold == 0)
+    structures = [
+        structure(name, extraction.features, known.label, judged, places=places if layer == LAYERS[0] else 1)
+        for features in by_network
+        for (name, extraction), places in zip(features.items(), PLACES, strict=False)  # both together have none
+    ]
+    about = splits | {"structure": [asdict(each) for each in structures]}
+    show(rows, known.classes, what="clips", tried=tried, confusion=confusion, json=json, about=about)
+    print_table(
+        ("features", "NMI of k-means", "± over starts", "labels by lot", "kinds with a unit", "by lot", "such units"),
+        [
+            (
+                each.name,
+                f"{each.nmi:.3f}",
+                f"{each.nmi_std:.3f}",
+                f"{each.nmi_by_lot:.3f}",
+                f"{each.classes_detected} of {len(known.classes)}",
+                f"{each.classes_by_lot:.1f}",
+                f"{each.detectors} of {each.units}",
+            )
+            for each in structures
+        ],
+    )
     if known.left_out:
         print(f"{known.left_out:,} clips have no label in {labels}, or several, and were left out")
     if known.unread:

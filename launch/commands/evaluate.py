@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from launch.commands.options import Device, Json, Run, ShardsOption, Split
-
-if TYPE_CHECKING:
-    from avc.embedding import Features
+from launch.commands.options import Device, Json, JudgingSplit, Run, ShardsOption, Wandb
 
 
 def correspondence(
     run: Run,
     shards: ShardsOption = None,
-    split: Split = "validation",
+    split: JudgingSplit = None,
     passes: Annotated[int, typer.Option(min=1, help="How often each clip is judged in each role.")] = 10,
     json: Json = None,
+    wandb: Wandb = False,
 ) -> None:
     """How often does the network tell a frame and a second of sound that belong together from a pair that does not?
 
     Half of the pairs are positives: a frame and the second of sound around it. Half are negatives: the sound is another
-    video's. Chance is 50 %. The 95 % interval takes the pairs as independent.
+    video's. Chance is 50 %. The 95 % interval takes the clips as a sample: pairs with a clip in common vary together.
 
     **Example**
 
         avc eval correspondence runs/ave --json ave.json
     """
+    from avc.inference import read_run
     from launch.progress import progress
-    from launch.report.results import as_json, write_json
+    from launch.report.results import as_json, write_json, write_wandb
     from launch.report.results import correspondence as measure_correspondence
+    from launch.report.splits import judging_split, say_splits
+    from shards.read import Shards
 
-    if split not in ("train", "validation", "test"):
-        raise ValueError(f"--split is {split!r} and must be train, validation or test")
+    split = judging_split(Shards(shards or read_run(run)[0].data.shards), split)
     with progress("judging", unit="pairs") as report:
         result = measure_correspondence(run, shards=shards, split=split, passes=passes, report=report)
-    low, high = result.interval
+    low, high = result.interval_95
     print(
         f"AVC accuracy {result.accuracy:.1%} ({low:.1%} to {high:.1%}) on {result.pairs:,} pairs of the {split} split"
     )
     print(f"positives {result.positives_accuracy:.1%}, negatives {result.negatives_accuracy:.1%}, chance 50.0%")
-    write_json(json, as_json(result) | {"run": str(run), "split": split})
+    content = as_json(result) | {"run": str(run), "split": split} | say_splits([run], f"the {split} split")
+    write_json(json, content)
+    if wandb:
+        write_wandb(run, f"correspondence/{split}", content)
 
 
 def retrieval(
@@ -56,31 +59,42 @@ def retrieval(
     ] = False,
     gain: Annotated[str, typer.Option(help="exponential (2^relevance − 1) or linear.")] = "exponential",
     features: Annotated[
-        Path | None, typer.Option(help="A .npy file of images' features: a row for each clip of the shards' index.")
+        Path | None, typer.Option(help="A .npz of others' features of the drawn frames: clip, tick and features.")
+    ] = None,
+    drawn: Annotated[
+        Path | None, typer.Option(help="Write the frames that --features needs to this .csv: clip and tick.")
     ] = None,
     shards: ShardsOption = None,
-    split: Split = "validation",
+    split: JudgingSplit = None,
     device: Device = "auto",
     json: Json = None,
+    wandb: Wandb = False,
 ) -> None:
     """What is nearest to a frame, or to a second of sound, among all frames and all sounds: is it of the same kind?
 
     nDCG@30 with one random frame and its second of sound for each clip: im-aud finds sounds for a frame, and so on. Two
     clips are relevant to each other if they share a label, or more finely by the AudioSet ontology. L3-Net has a second
     row with CCA, fitted on the training clips, each direction weighted by its correlation squared. The random row is
-    measured in the same way and is the floor.
+    measured in the same way and is the floor. Recall@k between modalities: is the other modality of the query's own
+    clip among the k nearest?
 
-    **Example**
+    Features of another network stand beside them by --features, of the very frames that are drawn. --drawn writes which
+    they are, by clip and tick; the same run, labels and split draw the same ones.
 
-        avc eval retrieval runs/ave --labels demo-world/world/labels.jsonl
+    **Examples**
+
+        avc eval retrieval runs/ave --labels demo-world/world/labels.jsonl --drawn drawn.csv
+        avc eval retrieval runs/ave --labels demo-world/world/labels.jsonl --features vgg16.npz
     """
     from dataclasses import asdict
 
     from avc.data.labels import INSTRUMENTS, Ontology, flat_relevance, labeled, read_labels
-    from avc.evaluation.retrieval import GAINS, evaluate_retrieval
+    from avc.evaluation.given import GivenFeatures, write_drawn
+    from avc.evaluation.retrieval import GAINS, RECALL_DEPTHS, drawn_frames, evaluate_retrieval
     from avc.inference import load
     from launch.progress import progress
-    from launch.report.results import write_json
+    from launch.report.results import write_json, write_wandb
+    from launch.report.splits import judging_split, say_splits
     from launch.report.table import print_table
     from shards.read import Shards
 
@@ -91,12 +105,15 @@ def retrieval(
         raise ValueError("--instruments are classes of the AudioSet ontology: give its file with --ontology")
     network = load(run, device=device)
     data = Shards(shards or network.config.data.shards)
+    split = judging_split(data, split)
     labels_of = read_labels(labels)
     if instruments and tree is not None:
         labels_of = tree.restrict(labels_of, INSTRUMENTS)
     known = labeled(data, data.clips(split), labels_of)
     relevance = tree.relevance(known.classes) if tree else flat_relevance(len(known.classes))
-    given = _read_array(features) if features is not None else None
+    given = GivenFeatures(features) if features is not None else None
+    if drawn is not None:
+        write_drawn(drawn, data, *drawn_frames(network, data, known.clips))
     with progress("embedding", unit="views") as report:
         rows = evaluate_retrieval(
             network, data, known, relevance=relevance, gain=GAINS[GAINS.index(gain)], features=given, report=report
@@ -113,25 +130,22 @@ def retrieval(
         [(name, *(f"{s.mean:.3f} ± {s.high - s.mean:.3f}" if s else "" for s in row)) for name, *row in scores],
     )
     print("± is half of the 95 % interval over queries")
+    found = [
+        (row.name, *(f"{100 * r.mean:.1f} ± {50 * (r.high - r.low):.1f}" for r in recalls))
+        for row in rows
+        if (recalls := row.im_aud_recall + row.aud_im_recall)
+    ]
+    chance = [f"{100 * min(1, k / len(known.clips)):.1f}" for k in RECALL_DEPTHS]
+    depths = [f"{way} @{k}" for way in ("im-aud", "aud-im") for k in RECALL_DEPTHS]
+    print_table(("recall in %", *depths), [*found, ("chance", *chance, *chance)])
     queries = min(score.queries for row in rows for score in (row.im_im, row.aud_aud) if score)
     if queries < len(known.clips):
         print(f"im-im and aud-aud leave out {len(known.clips) - queries:,} clips that share no class with another")
     about = {"run": str(run), "split": split, "gain": gain, "instruments": instruments}
+    about |= say_splits([run], f"the {split} split")
     about["ontology"] = str(ontology) if ontology else None
     counts = {"clips": len(known.clips), "unlabeled": known.unlabeled}
-    write_json(json, about | counts | {"rows": [asdict(row) for row in rows]})
-
-
-def _read_array(path: Path) -> Features:
-    import numpy as np
-
-    try:
-        array = np.load(path.expanduser(), allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            raise ValueError("it holds several arrays")
-        features: Features = array.astype(np.float32)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a .npy file of numbers: {error}") from None
-    return features
+    content = about | counts | {"rows": [asdict(row) for row in rows]}
+    write_json(json, content)
+    if wandb:
+        write_wandb(run, f"retrieval/{split}", content)

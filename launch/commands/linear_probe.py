@@ -94,6 +94,7 @@ def sound(
     from avc.data.labeled_sets import DATASETS
     from launch.report.linear_table import show
     from launch.report.probe_rows import measure, sound_candidates
+    from launch.report.splits import say_splits
 
     if dataset not in DATASETS:
         raise ValueError(f"--dataset is {dataset!r} and must be one of {', '.join(DATASETS)}")
@@ -101,7 +102,8 @@ def sound(
     paths = [model.expanduser() for model in models]
     candidates = sound_candidates(paths, layer=layer, window=window, dcase=dataset == "dcase2013", seed=seed)
     rows = measure(candidates, labeled, devices=devices, strength=strength, cache=cache.expanduser())
-    show(rows, labeled.classes, what="recordings", confusion=confusion, json=json, other=labeled.other)
+    splits = say_splits(paths, labeled.judged)
+    show(rows, labeled.classes, what="recordings", confusion=confusion, json=json, other=labeled.other, about=splits)
 
 
 def image(
@@ -128,8 +130,11 @@ def image(
     from avc.data.labeled_sets import PICTURES, labeled_folder
     from launch.report.linear_table import show
     from launch.report.probe_rows import image_candidates, measure
+    from launch.report.splits import say_splits
 
     labeled = labeled_folder(root.expanduser(), PICTURES)
-    candidates = image_candidates([model.expanduser() for model in models], seed=seed)
+    paths = [model.expanduser() for model in models]
+    candidates = image_candidates(paths, seed=seed, devices=devices)
     rows = measure(candidates, labeled, devices=devices, strength=strength, cache=cache.expanduser())
-    show(rows, labeled.classes, what="images", confusion=confusion, json=json, other=labeled.other)
+    splits = say_splits(paths, labeled.judged)
+    show(rows, labeled.classes, what="images", confusion=confusion, json=json, other=labeled.other, about=splits)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launch.commands.options import Device, Json, Run, ShardsOption, Split
+from launch.commands.options import Device, Json, JudgingSplit, Run, ShardsOption
 
 if TYPE_CHECKING:
     from avc.evaluation.localization import Localization
@@ -19,7 +19,7 @@ def localization(
         Path, typer.Option(help="VGG-SS's .json, a folder of Flickr-SoundNet's XML files, or a world's labels.jsonl.")
     ],
     shards: ShardsOption = None,
-    split: Split = "validation",
+    split: JudgingSplit = None,
     passes: Annotated[int, typer.Option(min=1, help="Frames of each clip, where every tick has its box.")] = 1,
     device: Device = "auto",
     json: Json = None,
@@ -42,15 +42,18 @@ def localization(
     from avc.inference import load
     from launch.progress import progress
     from launch.report.results import write_json
+    from launch.report.splits import judging_split, say_splits
     from shards.read import Shards
 
     network = load(run, device=device)
     data = Shards(shards or network.config.data.shards)
+    split = judging_split(data, split)
     truths = read_boxes(boxes)
     with progress("localizing", unit="frames") as report:
         result = evaluate_localization(network, data, data.clips(split), truths, passes=passes, report=report)
     _show_localization(result)
-    write_json(json, {"run": str(run), "split": split} | asdict(result))
+    splits = say_splits([run], f"the {split} split")
+    write_json(json, {"run": str(run), "split": split} | splits | asdict(result))
 
 
 def localize(

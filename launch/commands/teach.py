@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launch.commands.options import Json, Run, ShardsOption, Split
+from launch.commands.options import Json, JudgingSplit, Run, ShardsOption
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +85,7 @@ def agreement(
         Path | None,
         typer.Option(help="What `avc teach` wrote.", show_default="the run's own, or SHARDS/teachers"),
     ] = None,
-    split: Split = "validation",
+    split: JudgingSplit = None,
     passes: Annotated[int, typer.Option(min=1, help="Segments of each clip, where clips are longer.")] = 1,
     json: Json = None,
 ) -> None:
@@ -106,15 +106,15 @@ def agreement(
     from avc.tasks.distillation import evaluate_agreement, student_sampler
     from launch.progress import progress
     from launch.report.results import write_json
+    from launch.report.splits import judging_split, say_splits
     from launch.report.table import print_table
     from shards.read import Shards
 
-    if split not in ("train", "validation", "test"):
-        raise ValueError(f"--split is {split!r} and must be train, validation or test")
     model, config = load_student(run)
     folders = {"shards": shards, "teachers": teachers} if shards else {"teachers": teachers or config.data.teachers}
     config = config.model_copy(update={"data": config.data.model_copy(update=folders)})
     data = Shards(config.data.shards)
+    split = judging_split(data, split)
     too_short = student_sampler(config, data, split=split).too_short
     with join(config.training) as world, progress("listening", unit="clips") as report:
         model = model.to(world.device)
@@ -122,7 +122,9 @@ def agreement(
     print(f"{results[0].steps:,} output steps of the {split} split")
     rows = []
     for result in results:
-        shares = (f"{share:.1%}" for share in (result.top1, result.chance, result.constant, result.unpaired))
+        low, high = result.interval_95
+        interval = f"{result.top1:.1%} ({low:.1%} to {high:.1%})"
+        shares = (interval, *(f"{share:.1%}" for share in (result.chance, result.constant, result.unpaired)))
         divergences = (f"{result.kl:.3f}", f"{result.kl_constant:.3f}")
         rows.append((f"{result.teacher} ({result.classes:,})", *shares, *divergences))
     print_table(
@@ -130,7 +132,7 @@ def agreement(
     )
     if too_short:
         print(f"{too_short:,} clips of the split are too short for one output step and took no part")
-    about = {"run": str(run), "split": split, "too_short": too_short}
+    about = {"run": str(run), "split": split, "too_short": too_short} | say_splits([run], f"the {split} split")
     write_json(json, about | {"teachers": [asdict(result) for result in results]})
 
 

@@ -7,14 +7,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import soxr
 import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from avc.data.media import MAX_SECONDS, read_mono, read_rgb
+from avc.data.media import MAX_SECONDS, read_loudest_second, read_rgb
 from avc.inference import Network
 from launch.demo.world.video import write_video
 from shards.format import (
@@ -79,7 +78,10 @@ def overlay_image(network: Network, image: Path, sound: Path, out: Path) -> floa
         pixels = read_rgb(image)
     except ValueError as error:
         raise ValueError(f"{image} cannot be read as an image: {error}") from None
-    second = loudest_second(_read_audio(sound))
+    try:
+        second = read_loudest_second(sound)
+    except ValueError as error:
+        raise ValueError(f"{sound} cannot be read as sound: {error}") from None
     reduced = pixels.reduce(max(1, min(pixels.size) // INPUT_SIDE))  # in float32 the whole of it may take a gigabyte
     map_ = network.localize(torch.from_numpy(np.array(reduced))[None], torch.from_numpy(second)[None])
     try:
@@ -101,15 +103,6 @@ def blend(images: ImageArray, maps: torch.Tensor) -> ImageArray:
     return blended
 
 
-def loudest_second(audio: NDArray[np.float32]) -> NDArray[np.int16]:
-    """The second of audio at 48 kHz with the most energy, begun at a multiple of 0.04 s: int16 (48000,)."""
-    energy = np.concatenate([[0], np.cumsum(audio.astype(np.float64) ** 2)])
-    starts = np.arange(0, len(audio) - SAMPLE_RATE_HZ + 1, SAMPLES_PER_TICK)
-    start = int(starts[np.argmax(energy[starts + SAMPLE_RATE_HZ] - energy[starts])])
-    second = audio[start : start + SAMPLE_RATE_HZ] * 32768
-    return second.round().clip(-32768, 32767).astype(np.int16)
-
-
 def _overlaid(network: Network, clip: Clip, report: Callable[[int, int, str], None]) -> Iterator[ImageArray]:
     usable = centers(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)
     for start in range(0, clip.ticks, _BATCH):
@@ -120,14 +113,3 @@ def _overlaid(network: Network, clip: Clip, report: Callable[[int, int, str], No
         seconds = np.stack([clip.sound[first : first + SAMPLE_RATE_HZ] for first in firsts])
         yield from blend(images, network.localize(torch.from_numpy(images.copy()), torch.from_numpy(seconds)))
         report(ticks.stop, clip.ticks, "")
-
-
-def _read_audio(path: Path) -> NDArray[np.float32]:
-    try:
-        mono, rate = read_mono(path)
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read as sound: {error}") from None
-    audio: NDArray[np.float32] = soxr.resample(mono, rate, SAMPLE_RATE_HZ)
-    if len(audio) < SAMPLE_RATE_HZ:
-        raise ValueError(f"{path} lasts {len(audio) / SAMPLE_RATE_HZ:.2f} s, and the network takes a second at a time")
-    return audio

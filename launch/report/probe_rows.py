@@ -72,14 +72,18 @@ def sound_candidates(
     return [*_once(candidates), Candidate(mfcc_features(seconds=seconds), svm(standardize=True))]
 
 
-def image_candidates(paths: Sequence[Path], *, seed: int) -> list[Candidate]:
-    """Each network and the same network untrained. Raises ValueError for one that takes no images."""
+def image_candidates(paths: Sequence[Path], *, seed: int, devices: str = "auto") -> list[Candidate]:
+    """Each network and the same network untrained. Raises ValueError for one that takes no images.
+
+    devices: the classifier is trained on the first.
+    """
+    classifier = softmax_layer(named_devices(devices)[0])
     candidates: list[Candidate] = []
     for path, title in titles(paths).items():
         if path.suffix == ".safetensors":
             raise ValueError(f"{path} is a SoundNet, which takes no images; give the folder of a run")
         for name, model, config in networks(path, title, seed):
-            candidates.append(Candidate(trunk_image_features(model, config.data, name=name), softmax_layer))
+            candidates.append(Candidate(trunk_image_features(model, config.data, name=name), classifier))
     return _once(candidates)
 
 

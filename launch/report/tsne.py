@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import colormaps
 from sklearn.manifold import TSNE
 
-from avc.evaluation.classifiers import standardized
+from avc.evaluation.classifiers import Rows, z_scores
 from avc.evaluation.clips import LabeledClips
 from avc.evaluation.extraction import Extraction
 from launch.progress import printable
@@ -30,10 +30,9 @@ def draw_tsne(features: Mapping[str, Extraction], known: LabeledClips, png: Path
             rows, item = extraction.features.rows, extraction.features.item
             tested = np.intersect1d(item, np.flatnonzero(known.fold == 0))
             means = np.stack([rows[item == clip].mean(axis=0) for clip in tested])
+            mean, scale = z_scores(Rows(means, np.arange(len(means))))
             perplexity = min(PERPLEXITY, len(tested) / 4)
-            points: Any = TSNE(random_state=0, init="pca", perplexity=perplexity).fit_transform(
-                standardized(means, means)[0]
-            )
+            points: Any = TSNE(random_state=0, init="pca", perplexity=perplexity).fit_transform((means - mean) * scale)
             for number, label in enumerate(known.classes):
                 x, y = points[known.label[tested] == number].T
                 color = colors(number % colors.N)

@@ -11,9 +11,11 @@ and sound rule over declared rates and durations.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import av
 
@@ -22,8 +24,12 @@ from shards.media.clip import Clip, Rejected, refuse_useless
 from shards.media.container import File, examine
 from shards.media.pictures import Hidden, read_pictures
 from shards.media.sound import read_sound
+from shards.media.sync import measure_sync
+from shards.sync import Sync
 
-__all__ = ["Clip", "Rejected", "read"]
+__all__ = ["Clip", "Rejected", "read", "read_sync"]
+
+T = TypeVar("T")
 
 av.logging.set_level(None)  # many decoders' lines on one stderr help nobody: Rejected and Clip.source say what matters
 
@@ -36,11 +42,23 @@ def read(source: Path | BinaryIO, settings: PackSettings) -> Clip:
 
     Raises Rejected for everything that cannot be packed.
     """
+    return _with_file(source, partial(_read, settings=settings))
+
+
+def read_sync(source: Path | BinaryIO, *, seconds: float = math.inf) -> Sync:
+    """Measures how the sound of a video file, which must be seekable, lies to its pictures, over its first `seconds`.
+
+    Raises Rejected for everything that has no time line, as `read` does.
+    """
+    return _with_file(source, partial(measure_sync, seconds=seconds))
+
+
+def _with_file(source: Path | BinaryIO, work: Callable[[File], T]) -> T:
     with _bytes_of(source) as content:
         try:
-            return _read(File(content), settings)
+            return work(File(content))
         except Hidden:
-            return _read(File(content, edit_lists=False), settings)
+            return work(File(content, edit_lists=False))
         except av.error.MemoryError as error:
             raise Rejected(Reason.TOO_LARGE, "decoding it takes more memory than there is") from error
         except av.error.FFmpegError as error:

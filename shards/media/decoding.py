@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -36,6 +37,19 @@ class Record:
         return f"{self.errors} errors, the last: {self.last_error}"
 
 
+def packets_of(container: InputContainer, kind: Kind, record: Record) -> Iterator[Any]:
+    """The packets of one stream from where the container stands, up to its end or an error, which is noted."""
+    stream = stream_of(container, kind)
+    for other in container.streams:
+        other.discard = Discard.default if other is stream else Discard.all
+    try:
+        yield from container.demux(stream)
+    except av.error.FFmpegError as error:
+        record.note(error)
+    except IndexError:  # before 19, after the last packet: PyAV does not know streams that began on the way
+        pass
+
+
 def decoded_frames(container: InputContainer, kind: Kind, record: Record) -> Iterator[Any]:
     """The frames of one stream from where the container stands; packets that do not decode are noted and skipped."""
     stream = stream_of(container, kind)
@@ -43,22 +57,9 @@ def decoded_frames(container: InputContainer, kind: Kind, record: Record) -> Ite
     if not context.is_open:
         context.thread_count = 1  # the packer runs a process for each core
         context.options = {"max_pixels": str(MAX_PIXELS)}
-    for other in container.streams:
-        other.discard = Discard.default if other is stream else Discard.all
-    packets = container.demux(stream)
     frames = 0
-    ended = False
-    while not ended:
-        try:
-            packet = next(packets, None)
-        except av.error.FFmpegError as error:
-            record.note(error)
-            packet = None
-        except IndexError:  # before 19, after the last packet: PyAV does not know streams that began on the way
-            packet = None
-        if packet is None:
-            ended = True
-        else:
+    for packet in itertools.chain(packets_of(container, kind, record), [None]):
+        if packet is not None:
             record.hidden += packet.is_discard
         try:
             decoded = context.decode(packet)

@@ -47,19 +47,15 @@ def read_pictures(
     file: File, container: InputContainer, *, settings: PackSettings, seek: bool, declared: Declared
 ) -> Shown:
     record = Record()
-    timed = _timed(decoded_frames(container, "video", record))
-    opening = next(timed, None)
-    if opening is None and not declared.video["width"] and declared.container["container"] in SIZED:
-        raise Rejected(Reason.TOO_LARGE, "its pictures are declared in a size that libav refuses")
-    if opening is None:
-        raise Rejected(Reason.UNDECODABLE, f"no picture decodes ({record})")
+    timed = timed_pictures(decoded_frames(container, "video", record))
+    opening = first_of(timed, record, declared)
     asked = Fraction(str(settings.start_seconds))
     start = opening.stamp * opening.unit + asked
     clock = timeline.Ticks(start=start, unit=opening.unit)
     limit = int(Fraction(str(settings.seconds)) * TICKS_PER_SECOND)
     camera = _Camera(settings, opening.frame, declared.pixel_aspect)
     if seek:
-        timed = _timed(frames_into(file, "video", record, time=start, seek=True))
+        timed = timed_pictures(frames_into(file, "video", record, time=start, seek=True))
     else:
         timed = itertools.chain([opening], timed)
 
@@ -81,10 +77,7 @@ def read_pictures(
     else:
         ticks = max(0, min(limit, clock.first_showing(end)))
         camera.shoot(held.frame, range(shown_from, ticks))
-    if file.edit_lists and record.hidden > decoded and decoded < ticks / TICKS_PER_SECOND:
-        raise Hidden
-    if record.errors + corrupt > decoded:
-        raise Rejected(Reason.UNDECODABLE, f"{decoded} pictures decode, {corrupt} of them corrupt ({record})")
+    refuse_broken(file, record, decoded=decoded, corrupt=corrupt, ticks=ticks)
     return Shown(
         start=start,
         ticks=ticks,
@@ -103,8 +96,26 @@ def read_pictures(
     )
 
 
+def first_of(timed: Iterator[TimedPicture], record: Record, declared: Declared) -> TimedPicture:
+    """The first picture; raises Rejected where there is none."""
+    opening = next(timed, None)
+    if opening is None and not declared.video["width"] and declared.container["container"] in SIZED:
+        raise Rejected(Reason.TOO_LARGE, "its pictures are declared in a size that libav refuses")
+    if opening is None:
+        raise Rejected(Reason.UNDECODABLE, f"no picture decodes ({record})")
+    return opening
+
+
+def refuse_broken(file: File, record: Record, *, decoded: int, corrupt: int, ticks: int) -> None:
+    """Raises Hidden or Rejected where edit lists or errors leave too little of the pictures of `ticks` ticks."""
+    if file.edit_lists and record.hidden > decoded and decoded < ticks / TICKS_PER_SECOND:
+        raise Hidden
+    if record.errors + corrupt > decoded:
+        raise Rejected(Reason.UNDECODABLE, f"{decoded} pictures decode, {corrupt} of them corrupt ({record})")
+
+
 @dataclass(frozen=True)
-class _Timed:
+class TimedPicture:
     """A decoded picture and when it is shown."""
 
     frame: VideoFrame
@@ -113,13 +124,13 @@ class _Timed:
     lasts: int
 
 
-def _timed(frames: Iterable[Any]) -> Iterator[_Timed]:
+def timed_pictures(frames: Iterable[Any]) -> Iterator[TimedPicture]:
     """Gives pictures their stamps, never running backwards; a picture that comes too late to be shown is left out.
 
     A picture waits until the next one's stamps are known: they may be what shows that its own are wrong.
     """
     trust = timeline.Trust()
-    latest: _Timed | None = None
+    latest: TimedPicture | None = None
     waiting: Any = None
     for frame in itertools.chain(frames, [None]):
         if frame is not None:
@@ -130,7 +141,7 @@ def _timed(frames: Iterable[Any]) -> Iterator[_Timed]:
                 stamp = latest.stamp + latest.lasts if latest else 0
             if latest is None or stamp >= latest.stamp:
                 step = stamp - latest.stamp if latest else 0
-                latest = _Timed(waiting, waiting.time_base, stamp, waiting.duration or step)
+                latest = TimedPicture(waiting, waiting.time_base, stamp, waiting.duration or step)
                 yield latest
         waiting = frame
 

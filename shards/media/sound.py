@@ -66,11 +66,7 @@ def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> Decode
             forms.append(form)
             collected += lasts
         position += lasts
-    if record.errors > decoded:
-        raise Rejected(Reason.UNDECODABLE, f"{decoded} pieces of sound decode ({record})")
-    if not decoded:
-        raise Rejected(Reason.NO_AUDIO_SAMPLES, f"nothing comes out of its audio stream ({record})")
-
+    refuse_broken(record, decoded=decoded)
     samples = np.zeros(ticks * SAMPLES_PER_TICK, np.int16)
     begins, ends = len(samples), 0
     runs = timeline.runs_of_sound(stamps, lengths, forms)
@@ -85,6 +81,14 @@ def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> Decode
         raise Rejected(Reason.NO_AUDIO_SAMPLES, f"none of its sound falls into the clip's {seconds:.2f} s")
     facts = {"decoded": decoded, "runs": len(runs), "errors": record.errors}
     return DecodedSound(samples=samples, begins=begins, ends=ends, facts=facts)
+
+
+def refuse_broken(record: Record, *, decoded: int) -> None:
+    """Raises Rejected where `decoded` pieces of sound are too few."""
+    if record.errors > decoded:
+        raise Rejected(Reason.UNDECODABLE, f"{decoded} pieces of sound decode ({record})")
+    if not decoded:
+        raise Rejected(Reason.NO_AUDIO_SAMPLES, f"nothing comes out of its audio stream ({record})")
 
 
 def _mixer(form: timeline.Form, *, channels: int) -> Graph:

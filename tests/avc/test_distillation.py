@@ -162,9 +162,11 @@ def test_agreement_is_measured_beside_what_needs_no_hearing(taught, tmp_path, ca
 
     run = tmp_path / "run"
     train_here(write_config(tmp_path, taught, **STUDENT), run, "training.steps=1")
-    agreement(run, split="validation", passes=1, json=tmp_path / "agreement.json")
+    agreement(run, passes=1, json=tmp_path / "agreement.json")
+    said = capsys.readouterr().out
+    assert "judged on the validation split, which chose the weights too" in said
     objects, scenes = json.loads((tmp_path / "agreement.json").read_text())["teachers"]
-    assert "output steps of the validation split" in capsys.readouterr().out
+    assert "output steps of the validation split" in said
     assert objects["chance"] == pytest.approx(1 / 6) and scenes["chance"] == 0.25
     lengths = LENGTHS[1::2]
     assert objects["steps"] == sum(2 if length > 7.1 else 1 if length > 2.7 else 0 for length in lengths)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from avc.config import parse_config
-from avc.tasks.evaluators import alignment, rank_me, recall_at, ridge_accuracy, uniformity
+from avc.tasks.evaluators import alignment, rank_me, recall_at, recalls, ridge_accuracy, uniformity
 from tests.avc.launching import Training, metrics, train_here, write_config
 
 
@@ -30,6 +30,20 @@ def test_recall_counts_the_queries_whose_partner_is_among_the_nearest() -> None:
     items = torch.eye(4)[[1, 0, 2, 3]]
     assert recall_at(1, queries, items) == 0.5
     assert recall_at(4, queries, items) == 1.0
+
+
+def test_recall_of_many_queries_is_that_of_all_at_once() -> None:
+    torch.manual_seed(0)
+    items = torch.nn.functional.normalize(torch.randn(600, 8), dim=1)
+    queries = torch.nn.functional.normalize(items + 0.3 * torch.randn(600, 8), dim=1)
+    nearest = (queries @ items.T).topk(5, dim=1).indices
+    expected = (nearest == torch.arange(600)[:, None]).any(dim=1)
+    assert torch.equal(recalls([5], queries, items)[:, 0], expected.double())
+
+
+def test_embeddings_that_are_all_alike_recall_no_more_than_chance() -> None:
+    alike = torch.eye(4)[:1].expand(50, 4)
+    assert recall_at(1, alike, alike) == pytest.approx(1 / 50) and recall_at(10, alike, alike) == pytest.approx(0.2)
 
 
 def test_the_probe_tells_what_is_linearly_separable_and_nothing_else() -> None:

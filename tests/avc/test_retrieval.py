@@ -13,9 +13,10 @@ from sklearn.metrics import ndcg_score
 
 from avc.config import parse_config
 from avc.data.labels import INSTRUMENTS, Labels, Ontology, flat_relevance, labeled, read_labels
-from avc.embedding import embed_clips
+from avc.embedding import drawn_views, embed_clips
 from avc.evaluation.cca import fit_cca
-from avc.evaluation.retrieval import Scorer, evaluate_retrieval, ndcg, summary
+from avc.evaluation.given import GivenFeatures, write_drawn
+from avc.evaluation.retrieval import Scorer, drawn_frames, evaluate_retrieval, ndcg, recall, summary
 from avc.inference import Network
 from avc.models import build
 from shards.read import Shards
@@ -118,6 +119,8 @@ def test_audioset_instruments_are_110_classes_and_other_labels_are_dropped(share
     labels.unread = 2
     restricted = ontology.restrict(labels, INSTRUMENTS)
     assert restricted == {"a": ("/m/042v_gx",), "b": (), "c": ("Singing",)} and restricted.unread == 2
+    named = ontology.named(labels)
+    assert named["a"] == ("Acoustic guitar", "Speech") and named["c"] == ("Singing",) and named.unread == 2
     with pytest.raises(ValueError, match="did you mean 'Speech'"):
         ontology.restrict(Labels({"a": ("Speach",)}), INSTRUMENTS)
 
@@ -185,23 +188,62 @@ def test_every_network_has_its_rows_and_the_random_one_beside_them(shards, label
     assert all(0 < row.aud_im.mean <= 1 for row in measured)
 
 
-def test_given_features_are_scored_alone_and_with_the_networks_sounds(shards, labels) -> None:
-    known = labeled(shards, shards.clips("validation"), labels)
-    names = [shards.info(clip)["name"] for clip in range(len(shards))]
-    kinds = [labels[name][0] for name in names]
-    kind_of = np.array([sorted(set(kinds)).index(kind) for kind in kinds])
-    features = np.float32(np.eye(len(set(kinds)))[kind_of] + np.random.default_rng(0).normal(0, 0.01, (len(names), 12)))
+def test_given_features_of_the_drawn_frames_are_scored_alone_and_with_the_networks_sounds(
+    shards, labels, tmp_path
+) -> None:
+    known, network = labeled(shards, shards.clips("validation"), labels), network_of("ave")
     relevance = flat_relevance(len(known.classes))
-    rows = evaluate_retrieval(network_of("ave"), shards, known, relevance=relevance, gain="linear", features=features)
+    write_drawn(tmp_path / "drawn.csv", shards, *drawn_frames(network, shards, known.clips))
+    header, *lines = (tmp_path / "drawn.csv").read_text().splitlines()
+    keys, ticks = zip(*(line.split(",") for line in lines), strict=True)
+    assert header == "clip,tick" and len(lines) == 16 + 8 * 24, "16 clips, and 8 views of each training clip"
+    row_of = {shards.key(row): row for row in range(len(shards))}
+    kinds = [labels[shards.info(row_of[key])["name"]][0] for key in keys]
+    noise = np.random.default_rng(0).normal(0, 0.01, (len(keys), 12))
+    features = np.float32(np.eye(12)[[sorted(set(kinds)).index(kind) for kind in kinds]] + noise)
+
+    def measured(**arrays: np.ndarray):
+        np.savez(tmp_path / "given.npz", **arrays)
+        given = GivenFeatures(tmp_path / "given.npz")
+        return evaluate_retrieval(network, shards, known, relevance=relevance, gain="linear", features=given)
+
+    clip, tick = np.array(keys), np.array(ticks).astype(np.int64)
+    order = np.random.default_rng(1).permutation(len(keys))  # rows go by clip and tick, not by their order
+    rows = measured(clip=clip[order], tick=tick[order], features=features[order])
     given = next(row for row in rows if row.name == "given features")
     assert given.im_im.mean == pytest.approx(1)
-    assert given.im_aud is None
+    assert given.im_aud is None and given.im_aud_recall == ()
     assert any(row.name.startswith("given features + CCA") and row.aud_im for row in rows)
+    kept = (clip != clip[3]) | (tick != tick[3])
+    with pytest.raises(ValueError, match=rf"lacks [12] of 208 frames .* tick {tick[3]} of clip {clip[3]}"):
+        measured(clip=clip[kept], tick=tick[kept], features=features[kept])
+    with pytest.raises(ValueError, match="lacks 208 of 208 frames"):
+        measured(clip=clip, tick=tick + 1000, features=features)
+    with pytest.raises(ValueError, match="5 clips and features of shape"):
+        measured(clip=clip[:5], tick=tick[:5], features=features)
     features[3, 0] = np.nan
-    with pytest.raises(ValueError, match="row 3 of the features holds what is not a finite number"):
-        evaluate_retrieval(network_of("ave"), shards, known, relevance=relevance, gain="linear", features=features)
-    with pytest.raises(ValueError, match="a row for each of the 40 clips"):
-        evaluate_retrieval(network_of("ave"), shards, known, relevance=relevance, gain="linear", features=features[:7])
+    with pytest.raises(ValueError, match=f"not a finite number for tick {tick[3]} of clip {clip[3]}"):
+        measured(clip=clip, tick=tick, features=features)
+    np.save(tmp_path / "rows.npy", features)
+    with pytest.raises(ValueError, match="one array, which does not tell whose rows they are"):
+        GivenFeatures(tmp_path / "rows.npy")
+
+
+def test_a_drawn_frame_is_the_one_that_is_embedded(shards) -> None:
+    clips = shards.clips("validation")
+    views = embed_clips(network_of("ave"), shards, clips, passes=5)
+    clip, tick = drawn_views(network_of("l3"), shards, clips, passes=5)
+    np.testing.assert_array_equal(clip, views.clip)
+    np.testing.assert_array_equal(tick, views.tick)
+
+
+def test_recall_counts_the_clips_whose_other_modality_is_among_the_nearest() -> None:
+    image, audio = np.eye(20, dtype=np.float32), np.eye(20, dtype=np.float32)
+    audio[[0, 1]] = audio[[1, 0]]
+    first, fifth, tenth = recall(image, 3 * audio)
+    assert (first.k, first.mean) == (1, 0.9) and first.low < 0.9 < first.high
+    # The partners of two are as far as 18 others, one is nearer: places 2 to 20 are equally likely.
+    assert fifth.mean == pytest.approx(0.9 + 0.1 * 4 / 19) and tenth.mean == pytest.approx(0.9 + 0.1 * 9 / 19)
 
 
 def test_labels_match_by_name_or_stem_and_what_has_none_is_counted(shards, tmp_path) -> None:

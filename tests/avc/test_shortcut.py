@@ -16,6 +16,7 @@ from avc.evaluation.shortcut import (
     frame_features,
     sound_features,
 )
+from avc.evaluation.sound_probe import judged_by_convolution
 from avc.intervals import clustered_interval, wilson_interval
 from launch.demo.world.render import VIDEOS, World, render
 from shards.format import PackSettings
@@ -49,6 +50,25 @@ def test_the_planted_artefact_is_caught_off_the_grid_and_harmless_on_it(ticking)
     assert all(abs(probe.accuracy - 0.5) < 0.03 for probe in on_grid.probes)
     assert on_grid.verdict.startswith("No shortcut")
     assert [distribution.difference for distribution in on_grid.distributions] == [0, 0, 0]
+
+
+def test_the_convolutional_probe_hears_a_poor_resampler_off_the_grid_and_nothing_on_it() -> None:
+    rng = np.random.default_rng(0)
+    label = np.arange(256) % 2
+
+    def seconds(count: int, *, off_grid: bool) -> torch.Tensor:
+        sounds = []
+        for positive in label[:count]:
+            noise = 1000 * rng.standard_normal(23_000)  # of 22.05 kHz, brought to 48 by straight lines
+            at = np.arange(48_000) + (rng.integers(1920) if off_grid and not positive else 0)
+            sounds.append(np.interp(at * 147 / 320, np.arange(len(noise)), noise).astype(np.int16))
+        return torch.from_numpy(np.stack(sounds))
+
+    held_out = torch.cat([seconds(64, off_grid=True), seconds(64, off_grid=False)])
+    guesses = judged_by_convolution(seconds(256, off_grid=True), label, held_out, seed=0).reshape(2, 64)
+    off_grid, on_grid = (guesses == label[:64]).mean(axis=1)
+    assert off_grid > 0.8
+    assert 0.4 < on_grid < 0.6
 
 
 def test_off_the_grid_the_exact_part_finds_the_offset_and_nothing_else(small_world) -> None:
@@ -102,6 +122,28 @@ def test_the_interval_covers_the_truth_where_guesses_about_a_clip_are_alike() ->
         naive += low < 0.5 < high
     assert 0.92 < covered / 400 < 0.98
     assert naive / 400 < 0.7
+
+
+def test_the_interval_covers_the_truth_where_pairs_have_a_clip_in_common() -> None:
+    rng = np.random.default_rng(2)
+    frame = np.repeat(np.arange(60), 10)
+    covered, one_sided = 0, 0
+    for _ in range(300):
+        sound = np.where(np.arange(600) % 2, frame, rng.permutation(frame))  # positives and negatives by turns
+        seen, heard = rng.standard_normal((2, 60))
+        right = seen[frame] + heard[sound] + rng.standard_normal(600) > 0  # half of all there are
+        low, high = clustered_interval(right, np.stack([frame, sound], axis=1))
+        covered += low < 0.5 < high
+        low, high = clustered_interval(right, frame)
+        one_sided += low < 0.5 < high
+    assert 0.91 < covered / 300 < 0.99
+    assert one_sided / 300 < 0.9
+
+
+def test_pairs_of_one_clip_each_have_the_interval_of_that_clip() -> None:
+    rng = np.random.default_rng(3)
+    right, clip = rng.random(200) < rng.random(20).repeat(10), np.arange(20).repeat(10)
+    assert clustered_interval(right, np.stack([clip, clip], axis=1)) == clustered_interval(right, clip)
 
 
 def test_the_interval_of_independent_guesses_is_wilsons_or_longer() -> None:

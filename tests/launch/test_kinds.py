@@ -27,7 +27,14 @@ def test_sound_frames_and_both_have_a_row_and_a_panel(command, tmp_path) -> None
     done = avc(*command, "--strength", 1e-3, "--tsne", tmp_path / "t.png", "--json", tmp_path / "r.json")
     assert done.returncode == 0, done.stderr
     assert "16 clips; chance 50.0%" in done.stdout
-    rows = json.loads((tmp_path / "r.json").read_text())["rows"]
+    result = json.loads((tmp_path / "r.json").read_text())
+    rows = result["rows"]
+    assert all(row["interval_95"][0] < row["accuracy"] < row["interval_95"][1] for row in rows)
+    assert [(each["units"], each["name"].rpartition(", ")[2]) for each in result["structure"]] == [
+        (32, "sound"),
+        (32, "frames of 28 pixels"),
+    ]
+    assert all(f"{each['nmi']:.3f}" in done.stdout for each in result["structure"])
     assert [row["name"].removeprefix("l3 untrained, width 0.0625, seed 0, ") for row in rows] == [
         "sound",
         "frames of 28 pixels",
@@ -35,6 +42,17 @@ def test_sound_frames_and_both_have_a_row_and_a_panel(command, tmp_path) -> None
     ]
     assert all(np.sum(row["result"]["confusion"]) == 16 and row["result"]["folds"][0]["fold"] == 0 for row in rows)
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_audiosets_identifiers_are_given_their_names(command, tmp_path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text(labels.read_text().replace("noisy", "/m/1").replace("quiet", "/m/2"))
+    nodes = [{"id": f"/m/{n}", "name": name, "child_ids": []} for n, name in ((1, "Speech"), (2, "Dog"))]
+    (tmp_path / "ontology.json").write_text(json.dumps(nodes))
+    options = ["--strength", 1e-3, "--layer", "embedding", "--json", tmp_path / "r.json"]
+    done = avc(*command, *options, "--ontology", tmp_path / "ontology.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "r.json").read_text())["classes"] == ["Dog", "Speech"]
 
 
 def test_few_labelled_clips_are_drawn_ten_times_for_what_the_towers_end_in(command, tmp_path) -> None:

@@ -9,6 +9,8 @@ from safetensors.torch import save_file
 
 from avc.config import dump_config, parse_config
 from avc.models import build
+from shards.format import PackSettings
+from shards.pack import pack
 from tests.command_line import avc
 from tests.small_videos import render_video
 
@@ -26,6 +28,51 @@ def runs(small_world, tmp_path_factory):
         save_file(build(config.model).state_dict(), folder / "model.safetensors")
         folders[name] = folder
     return folders
+
+
+@pytest.fixture(scope="module")
+def three_splits(small_world, tmp_path_factory):
+    """The clips of `small_world`, the last eight of them for a test and the eight before to validate on."""
+    folder = tmp_path_factory.mktemp("three")
+    lists = {"validation": range(24, 32), "test": range(32, 40)}
+    for split, numbers in lists.items():
+        (folder / split).write_text("".join(f"clip-{number:05}\n" for number in numbers))
+    settings = PackSettings(side=64, split=(1.0, 0.0, 0.0))
+    videos = small_world.parent / "world" / "videos"
+    pack([videos], folder / "shards", settings, split_lists={name: folder / name for name in lists}, workers=1)
+    return folder / "shards"
+
+
+@pytest.mark.parametrize(
+    ("question", "run", "more"),
+    [
+        ("correspondence", "l3", ["--passes", 1]),
+        ("retrieval", "l3", ["--labels", "labels.csv"]),
+        ("localization", "avol", ["--boxes", "labels.jsonl"]),
+        ("kinds", "l3", ["--labels", "labels.csv", "--layer", "embedding", "--few", 1]),
+    ],
+)
+def test_the_test_split_judges_where_there_is_one_and_what_chose_the_weights_is_said(
+    runs, small_world, three_splits, tmp_path, question, run, more
+) -> None:
+    (tmp_path / "labels.csv").write_text("".join(f"clip-{n:05},{'odd' if n % 2 else 'even'}\n" for n in range(40)))
+    (tmp_path / "labels.jsonl").symlink_to(small_world.parent / "world" / "labels.jsonl")
+    words = [tmp_path / word if str(word).startswith("labels") else word for word in more]
+    command = ["eval", question, runs[run], *words, "--json", tmp_path / "out.json"]
+    if question == "kinds":
+        command += ["--cache", tmp_path / "cache"]
+    for options, judged in (
+        (["--shards", three_splits], "test"),
+        ([], "validation"),
+        (["--shards", three_splits, "--split", "validation"], "validation"),
+    ):
+        done = avc(*command, *options)
+        assert done.returncode == 0, done.stderr
+        result = json.loads((tmp_path / "out.json").read_text())
+        assert result["weights_chosen_on"] == "the validation split" and result["judged_on"] == f"the {judged} split"
+        said = "weights chosen on the validation split, judged on the test split"
+        assert (said in done.stdout) == (judged == "test")
+        assert ("the validation split, which chose the weights too" in done.stdout) == (judged == "validation")
 
 
 def test_retrieval_prints_every_row_and_writes_it_for_machines(runs, small_world, tmp_path) -> None:
@@ -86,7 +133,9 @@ def test_localize_writes_the_video_and_not_over_itself(runs, tmp_path) -> None:
         (["eval", "retrieval", "{l3}", "--labels", "{world}/labels.jsonl", "--gain", "log"], "--gain is 'log'"),
         (["eval", "localization", "{l3}", "--boxes", "{world}/labels.jsonl"], "only avol says where sound is"),
         (["localize", "{avol}", "/nowhere.mp4", "--out", "out.mp4"], "/nowhere.mp4 cannot be used"),
+        (["eval", "correspondence", "{l3}", "--split", "tests"], "there is no split 'tests'"),
         (["audit", "shortcut", "{world}", "--grid", "fine"], "--grid is 'fine'"),
+        (["audit", "shortcut", "{world}", "--probe", "deep"], "--probe is 'deep'"),
         (["localize", "{avol}", "--image", "picture.png"], "--image and --sound together"),
         (["localize", "{avol}", "/nowhere.mp4", "--device", "cuda:99"], "--device names cuda:99, and there are"),
         (["eval", "localization", "{avol}", "--boxes", "b.json", "--device", "gpu"], "--device is 'gpu' and must name"),

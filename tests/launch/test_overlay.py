@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from avc.config import parse_config
+from avc.data.media import loudest_second
 from avc.inference import Network
 from avc.models import build
-from launch.report.overlay import READING, blend, loudest_second, overlay_image, overlay_video
+from launch.report.overlay import READING, blend, overlay_image, overlay_video
 from shards.media import read
 from tests.small_videos import render_video
 

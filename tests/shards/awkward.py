@@ -6,7 +6,7 @@ import struct
 from fractions import Fraction
 from pathlib import Path
 
-from tests.shards.rendering import film, render
+from launch.bench.flash_and_beep import film, render
 
 NOWHERE = 2**62  # a place in a file, in bytes, where no file system can go
 

@@ -11,18 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from launch.bench.flash_and_beep import Film, film, render, seen_in
 from shards.format import PackSettings
 from shards.media import Clip, read
-from tests.shards.rendering import (
-    Film,
-    film,
-    frame_of,
-    luma_of,
-    moving,
-    render,
-    seen_in,
-    write,
-)
+from tests.shards.rendering import frame_of, luma_of, moving, write
 
 SMALL = PackSettings(side=48)
 LOOK = PackSettings(side=64, keep_still=True)

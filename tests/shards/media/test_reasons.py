@@ -12,18 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from launch.bench.flash_and_beep import film, render, seen_in
 from shards.format import SAMPLE_RATE_HZ, PackSettings, Reason
 from shards.media import Clip, Rejected, read
 from tests.shards.awkward import FILLER, PICTURES, SOUND, late_stream, samples_nowhere, tables_nowhere
-from tests.shards.rendering import (
-    film,
-    frame_of,
-    luma_of,
-    moving,
-    render,
-    seen_in,
-    write,
-)
+from tests.shards.rendering import frame_of, luma_of, moving, write
 
 SMALL = PackSettings(side=48)
 

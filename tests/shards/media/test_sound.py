@@ -9,16 +9,10 @@ import av
 import numpy as np
 import pytest
 
+from launch.bench.flash_and_beep import delay_of_chirp, film, render, sound_with
 from shards.format import SAMPLE_RATE_HZ, PackSettings
 from shards.media import read
-from tests.shards.rendering import (
-    delay_of_chirp,
-    film,
-    moving,
-    render,
-    sound_with,
-    write,
-)
+from tests.shards.rendering import moving, write
 
 SMALL = PackSettings(side=48)
 

@@ -16,9 +16,10 @@ import av
 import numpy as np
 import pytest
 
+from launch.bench.flash_and_beep import film, picture_with, render
 from shards.format import PackSettings, Reason
 from shards.media import Rejected, read
-from tests.shards.rendering import film, moving, picture_with, render, write
+from tests.shards.rendering import moving, write
 
 SMALL = PackSettings(side=48)
 MEGABYTES = 1500  # of address space, for hostile files

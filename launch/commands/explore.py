@@ -1,0 +1,77 @@
+"""`avc explore`: see and hear what a network finds, in the browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launch.commands.options import Device, Run, ShardsOption
+
+
+def explore(
+    run: Run,
+    run2: Annotated[
+        Path | None, typer.Argument(help="A second run, to see what both find.", show_default=False)
+    ] = None,
+    shards: ShardsOption = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels of videos, in a form of docs/evaluation.md: for filters and colors.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page.")] = Path("explorer"),
+    split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "validation",
+    clips: Annotated[
+        int | None, typer.Option(min=2, help="At most so many clips, evenly spread.", show_default="all")
+    ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Also answer for your own pictures and sounds, on this machine alone.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve; 0 for any that is free.")] = 8765,
+    device: Device = "auto",
+) -> None:
+    """See and hear what a network finds: click a frame, hear the sounds nearest to it; click a sound, see its frames.
+
+    OUT/index.html opens from the disk, without a server or network, and the folder can be sent to anybody. It holds one
+    moment of each clip, a frame and the second of sound around it: the frames and sounds nearest to either, a map of
+    all clips, filters by label; with an AVOL-Net's run its heat over the frame, under its own sound, another and none;
+    with two runs what both find, side by side. It shows what the clips show: send it only where they may go.
+
+    **--serve** opens the same page at an address of this machine, where you can drop a picture, drop a sound or record
+    one. It is embedded here, and neither kept nor sent on.
+
+    **Examples**
+
+        avc explore runs/ave --labels demo-world/world/labels.jsonl
+
+        avc explore runs/ave runs/avol --shards ~/shards --split all --serve
+    """
+    import numpy as np
+
+    from avc.data.labels import read_labels
+    from avc.inference import load
+    from launch.explore.moments import embedder
+    from launch.explore.write import write_explorer
+    from shards.read import Shards
+
+    out = out.expanduser()
+    paths = [path for path in (run, run2) if path is not None]
+    networks = [load(path, device=device) for path in paths]
+    data = Shards(shards or networks[0].config.data.shards)
+    rows = np.arange(len(data)) if split == "all" else data.clips(split)
+    if clips is not None and clips < len(rows):
+        rows = rows[np.linspace(0, len(rows) - 1, clips).round().astype(np.int64)]
+    if len(rows) < 2:
+        raise ValueError(
+            f"{data.folder} has {len(rows)} clips in its {split} split, and at least 2 are needed: try --split all"
+        )
+    known = read_labels(labels) if labels is not None else None
+    embedders = [embedder(network, path, data) for network, path in zip(networks, paths, strict=True)]
+    title = " and ".join(f"{each.title} ({each.run})" for each in embedders)
+    about = f"{len(rows):,} clips of {data.folder.name}, split: {split}"
+    size = write_explorer(out, embedders, data, rows, labels=known, title=title, about=about)
+    print(f"{out / 'index.html'}: {len(rows):,} clips, {size / 1e6:,.1f} MB, {size / len(rows) / 1e3:,.1f} kB a clip")
+    if serve:
+        from launch.explore.serve import serve as serve_folder
+
+        serve_folder(out, embedders, title=title, port=port)

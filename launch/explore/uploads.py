@@ -1,0 +1,78 @@
+"""A file that somebody sent, decoded in a process of its own, within the bounds of packing.
+
+Imports no torch, so that the process starts at once; it may hang, crash or ask for too much memory, and nothing else
+notices.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pebble import ProcessExpired, ProcessPool
+
+from avc.data.media import read_loudest_second, read_rgb
+from shards.parent import follow_parent
+
+MAX_BYTES = 64 * 2**20  # ten minutes of WAV, mono at 48 kHz, are 58 MB
+MAX_SECONDS = 20
+MAX_MEMORY_BYTES = 4 * 2**30
+SIDE = 512  # pixels of the smallest side from which a picture is reduced: far more than a network takes
+WANTED = "wanted is a picture (JPEG, PNG, WebP, BMP, GIF) or a recording (WAV, FLAC, Ogg, MP3) of a second or more"
+# How pictures begin. What begins otherwise is tried as sound alone.
+PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8")
+
+Kind = Literal["image", "audio"]
+
+
+class Decoder:
+    """One process that decodes one file at a time; a context manager, at whose end it is gone."""
+
+    def __init__(self) -> None:
+        # Spawned: the server has threads, whose locks a fork would copy as they happen to be.
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPool(max_workers=1, initializer=_start, context=context)
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.stop()
+        self._pool.join()
+
+    def decode(self, path: Path) -> tuple[Kind, NDArray[np.uint8] | NDArray[np.int16]]:
+        """A picture, uint8 (H, W, 3) RGB, or the loudest second of a recording, int16 (48000,) at 48 kHz.
+
+        Raises ValueError, in words for the sender, for whatever is neither.
+        """
+        try:
+            kind, array = self._pool.schedule(_decode, (path,), timeout=MAX_SECONDS).result()
+        except TimeoutError:
+            raise ValueError(f"decoding it took longer than {MAX_SECONDS} s") from None
+        except (ProcessExpired, MemoryError):
+            raise ValueError("decoding it crashed, or took more memory than one upload may") from None
+        return kind, array
+
+
+def _start() -> None:
+    follow_parent()
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _decode(path: Path) -> tuple[Kind, NDArray[np.uint8] | NDArray[np.int16]]:
+    with path.open("rb") as file:
+        head = file.read(12)
+    os.nice(5)
+    if head.startswith(PICTURES) or (head[:4] == b"RIFF" and head[8:] == b"WEBP"):
+        picture = read_rgb(path)
+        return "image", np.asarray(picture.reduce(max(1, min(picture.size) // SIDE)))
+    try:
+        return "audio", read_loudest_second(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; {WANTED}") from None

@@ -1,0 +1,145 @@
+"""How sound lies to pictures in many files, for people and for machines."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Column
+
+from launch.progress import printable
+from launch.report.table import print_table
+from shards.audit import SyncAudit
+from shards.journal import Rejection
+from shards.sync import PIPELINES, Error, Sync
+
+HEADS = dict(zip(PIPELINES, ("rate", "start", "count", "all", "edits"), strict=True))  # of columns
+
+FILES_SHOWN = 40
+REJECTED_SHOWN = 20
+BAR = 20  # characters
+
+# Largest errors below these, milliseconds. Half a frame at 25 a second is 20 ms: a pair that is off by more is of
+# another frame.
+BINS = (5, 20, 40, 100, 500, float("inf"))
+
+
+def show_sync(audit: SyncAudit) -> None:
+    """Print the files with the largest errors, the histogram of errors over all files, and what was rejected."""
+    files = sorted(audit.files.items(), key=lambda item: -item[1].worst)
+    if files:
+        header: list[str | Column] = [
+            "file",
+            _right("offset"),
+            "what there is, and what packing does",
+            *map(_right, HEADS.values()),
+        ]
+        rows = [_row(os.path.basename(name), sync) for name, sync in files[:FILES_SHOWN]]
+        print_table(header, rows, title="Offsets, and the largest error of each pipeline, ms", title_justify="left")
+        if len(files) > FILES_SHOWN:
+            print(f"and {len(files) - FILES_SHOWN:,} files with smaller errors: --json writes all of them")
+        _show_histogram([sync for _, sync in files])
+        print("An error is the time of the sound that a frame gets, less the frame's own. What each pipeline does:")
+        for name, head in HEADS.items():
+            print(f"  {head:<6} {PIPELINES[name]}")
+    _show_rejected(audit.rejected)
+
+
+def as_json(audit: SyncAudit) -> dict[str, Any]:
+    """Everything, as plain values; times in seconds."""
+    rejected = [{"file": it.source.name, "reason": str(it.reason), "detail": it.detail} for it in audit.rejected]
+    files = [{"file": name} | sync.written() for name, sync in audit.files.items()]
+    return {"pipelines": PIPELINES, "files": files, "rejected": rejected}
+
+
+def _row(name: str, sync: Sync) -> tuple[str, ...]:
+    errors = (sync.errors.get(pipeline) for pipeline in PIPELINES)
+    return (name, _ms(sync.offset), "; ".join([*_facts(sync), *_packing(sync)]), *map(_worst, errors))
+
+
+def _right(head: str) -> Column:
+    return Column(head, justify="right")
+
+
+def _worst(error: Error | None) -> str:
+    return "" if error is None else _ms(error.worst)
+
+
+def _ms(seconds: float) -> str:
+    return f"{round(seconds * 1000) + 0:,}"
+
+
+def _facts(sync: Sync) -> list[str]:
+    pictures, sound = sync.pictures, sync.sound
+    facts = []
+    if pictures.fps is not None:
+        mismatch = pictures.declared_fps is not None and abs(pictures.declared_fps / pictures.fps - 1) > 0.005
+        declared = f", declared {pictures.declared_fps:.3f}" if mismatch else ""
+        facts.append(f"{'variable, ' if pictures.variable_rate else ''}{pictures.fps:.3f} fps{declared}")
+    if sound.rate_hz != sound.declared_rate_hz:
+        facts.append(f"sound declared at {sound.declared_rate_hz:,} Hz, decoded at {sound.rate_hz:,}")
+    if sound.left_out:
+        facts.append(f"priming {_ms(sound.left_out)} ms")
+    if sync.edits:
+        facts.append(f"edit lists move picture {_ms(sync.edits.pictures)}, sound {_ms(sync.edits.sound)} ms")
+    if sound.gaps:
+        gap = max(sound.gaps, key=lambda gap: abs(gap.seconds))
+        facts.append(f"{_count(len(sound.gaps), 'gap')} in the sound, {_ms(gap.seconds)} ms at {gap.at:.2f} s")
+    if sound.drift:
+        facts.append(f"drift {_ms(sound.drift)} ms ({sound.drift_ppm:,.0f} ppm)")
+    return facts
+
+
+def _packing(sync: Sync) -> list[str]:
+    packing = sync.packing
+    counts = (
+        (packing.frames_left_out, f"leaves out {_count(packing.frames_left_out, 'frame')}"),
+        (packing.frames_repeated, f"repeats {_count(packing.frames_repeated, 'frame')}"),
+    )
+    done = [
+        *(["finds no whole second of sound around a frame"] if packing.too_short else []),
+        *(["ignores the edit lists"] if packing.edit_list_ignored else []),
+        *(words for count, words in counts if count),
+    ]
+    if round(packing.silence * 1000):
+        done.append(f"{_ms(packing.silence)} ms of silence first")
+    if round(packing.cut * 1000):
+        done.append(f"cuts {_ms(packing.cut)} ms of sound before the picture")
+    if sync.sound.runs > 1:
+        done.append(f"places {sync.sound.runs} pieces of sound")
+    return [f"packing {', '.join(done)}"] if done else []
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _show_histogram(files: Sequence[Sync]) -> None:
+    """Files by their largest error, for each pipeline; the bar is of the worst pipeline of each file."""
+    columns = {name: [sync.errors[name].worst for sync in files if name in sync.errors] for name in HEADS}
+    counts = {name: Counter(_bin(abs(error)) for error in errors) for name, errors in columns.items()}
+    worst = Counter(_bin(sync.worst) for sync in files)
+    rows = []
+    for number, (low, high) in enumerate(zip((0, *BINS), BINS, strict=False)):
+        name = f"{low:g} to {high:g} ms" if high != BINS[-1] else f"{low:g} ms and more"
+        bar = "█" * round(BAR * worst[number] / len(files)) or ("▏" if worst[number] else "")
+        rows.append((name, *(f"{counts[pipeline][number]:,}" for pipeline in HEADS), f"{worst[number]:,}", bar))
+    header: list[str | Column] = ["largest error", *map(_right, [*HEADS.values(), "any"]), ""]
+    print_table(header, rows, title=f"{_count(len(files), 'file')} by their largest error", title_justify="left")
+
+
+def _bin(seconds: float) -> int:
+    return next(number for number, limit in enumerate(BINS) if seconds * 1000 < limit)
+
+
+def _show_rejected(rejected: Sequence[Rejection]) -> None:
+    if not rejected:
+        return
+    reasons = Counter(str(each.reason) for each in rejected).most_common()
+    print(f"rejected: {len(rejected):,} ({', '.join(f'{reason} {count:,}' for reason, count in reasons)})")
+    for each in rejected[:REJECTED_SHOWN]:
+        print(printable(f"  {os.path.basename(each.source.name)}: {each.reason}: {each.detail}"))
+    if len(rejected) > REJECTED_SHOWN:
+        print(f"  and {len(rejected) - REJECTED_SHOWN:,} more: --json writes all of them")
