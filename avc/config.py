@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from avc.networks import NETWORKS, network_of
-from avc.settings import Config, Section
+from avc.section import Section
+from avc.settings import Config
 from avc.settings_file import no_such_setting, parse_yaml, read_settings, refusal
 
 RENAMED = {

@@ -1,4 +1,4 @@
-"""The sections of a configuration, typed and strict: frozen objects that refuse unknown names and wrong types.
+"""The sections of a configuration, typed and strict.
 
 What all networks share stands in `Config`; each family of networks adds its own sections to it. Which network has which
 settings, `avc.networks` says; `avc.config` reads files.
@@ -9,30 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from avc.section import FilePath, Section
 
-def _path(value: object) -> object:
-    if isinstance(value, str) and "\0" in value:
-        raise ValueError("a path cannot hold the character NUL")
-    try:
-        return Path(value).expanduser() if isinstance(value, str) else value
-    except RuntimeError as error:  # ~nobody
-        raise ValueError(str(error)) from None
-
-
-FilePath = Annotated[Path, BeforeValidator(_path)]
 MOST_STEPS = 10**8 - 1  # the names of checkpoints have eight digits
 MOST_PAIRS = 2**20  # in a batch: thousands of times what is usual
 MOST_CLASSES = 10**6
-
-
-class Section(BaseModel):
-    """A frozen group of settings; names that it does not know are errors."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
 
 class RunSettings(Section):
@@ -192,7 +175,7 @@ class ValidationSettings(Section):
 
 
 class PairValidation(ValidationSettings):
-    evaluators: list[Literal["pairs", "rankme", "retrieval", "probe"]] = ["pairs", "rankme"]
+    evaluators: list[Literal["pairs", "rankme", "retrieval", "probe"]] = Field(default=["pairs", "rankme"])
     """pairs: accuracy, by which the best weights are chosen. Of the embeddings of up to 2,048 clips: rankme, their
     effective rank, alignment and uniformity; retrieval, recall between image and audio; probe, a linear classifier."""
     labels: FilePath | None = None
@@ -215,6 +198,21 @@ class LogSettings(Section):
     """auto is online where a W&B account is set up and offline otherwise."""
     wandb_project: str = "avc"
     """Project under which W&B files the run."""
+    wandb_id: Annotated[str, Field(pattern="^[0-9a-z]{1,64}$")] | None = None
+    """The run's id on W&B, where something else has given it one; by default a new one."""
+    wandb_sweep: Annotated[str, Field(pattern="^[^/]+/[^/]+/[^/]+$")] | None = None
+    """W&B's sweep that the run is a trial of: entity/project/id."""
+    group: str | None = None
+    """What the run belongs to on W&B: several seeds of one network, for instance."""
+    tags: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(default=[])
+    """Words by which W&B finds the run."""
+    notes: str | None = None
+    """What the run is for, in a sentence or two."""
+    job_type: str = "train"
+    """Kind of work inside of a group on W&B."""
+    media: bool = True
+    """Send W&B 64 held-out pairs at each validation, to look at and listen to: at first about 2 MB, then some 10 kB
+    (AVOL-Net's maps 0.5 MB). False sends numbers alone."""
 
 
 class Config(Section):

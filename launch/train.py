@@ -48,6 +48,7 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
     from avc.distributed.heartbeat import PeerLost
     from avc.distributed.world import join
     from avc.runs.attempt import StaleAttempt
+    from avc.training.dashboard import last_words
     from avc.training.loop import train
     from avc.training.metrics import NonFiniteLoss
     from launch.progress import progress
@@ -61,9 +62,11 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
                     return train(config, world, report=report, stop=stop)
             return train(config, world, stop=stop)
     except (BadRecord, NonFiniteLoss, StaleAttempt) as error:
+        last_words(str(error))
         _report(str(error))
         sys.exit(1)
     except (PeerLost, WorkerLost) as error:
+        last_words(str(error))
         leave(str(error))  # not sys.exit: taking down what is connected to a lost rank could wait for it
     except KeyboardInterrupt:
         _report("interrupted; the same command goes on from the newest checkpoint")

@@ -104,14 +104,15 @@ class CheckpointWriter:
         self._writing: Future[None] | None = None
         self._host: dict[str, Any] = {}
 
-    def write(self, checkpoint: Checkpoint, *, resumable: bool, weights: bool) -> None:
-        """Write a checkpoint to resume from, its weights for those who use them, or both.
+    def write(self, checkpoint: Checkpoint, *, resumable: bool, weights: bool) -> Future[None]:
+        """Write a checkpoint to resume from, its weights for those who use them, or both; done when all is written.
 
         Raises what writing the one before has raised: StaleAttempt, OSError.
         """
         self.wait()
         self.prepare(checkpoint.model, checkpoint.optimizer)
         self._writing = self._thread.submit(self._write, replace(checkpoint, **self._host), resumable, weights)
+        return self._writing
 
     def prepare(self, model: dict[str, Any], optimizer: dict[str, Any]) -> None:
         """Copy states into the memory of the host; the first time takes longest, for the memory is new."""

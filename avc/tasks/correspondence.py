@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from avc.models import build, model_class
 from avc.models.pair import Embeddings, PairNetwork
 from avc.settings import PairConfig
 from avc.tasks.evaluators import Views, evaluate_embeddings
+from avc.tasks.examples import Curve, HeldOutPairs
 from avc.tasks.hard_negatives import hard_negatives
 from avc.tasks.task import Losses, Validation
 from shards.read import Shards
@@ -56,6 +58,7 @@ class Correspondence:
             shards, self.sampler, image_size=config.data.image_size, augment=True, visual_input=network.visual_input
         )
         self.summary = f"negatives {self.sampler.source}"
+        self._held_out = HeldOutPairs(config, shards)
         warnings: list[str] = []
         if self.sampler.grid == "free":
             warnings.append("negatives.grid is free: audio off the 0.04 s grid gives negatives away; an ablation")
@@ -80,15 +83,19 @@ class Correspondence:
         return pair_loss(network, batch, self.config, hard=hard)
 
     def validate(self, model: PairNetwork, world: World) -> Validation:
-        """Accuracy on pairs of the validation split, and what the other evaluators say of its positives."""
-        settings = self.config.validation
-        views = Views(evaluation_sampler(self.config, self.shards, split=settings.split).clips, len(self.shards))
+        """Accuracy on pairs of the validation split, what the other evaluators say of its positives, and examples."""
+        config, settings = self.config, self.config.validation
+        views = Views(evaluation_sampler(config, self.shards, split=settings.split).clips, len(self.shards))
+        curve = Curve() if config.log.media and config.log.wandb != "disabled" else None
         result = evaluate(
-            model, self.shards, self.config, world, split=settings.split, passes=settings.passes, views=views
+            model, self.shards, config, world, split=settings.split, passes=settings.passes, views=views, curve=curve
         )
         metrics = {"accuracy": result.accuracy, "loss": result.loss, "pairs": float(result.pairs)}
         metrics |= evaluate_embeddings(views, world, network=model, shards=self.shards, settings=settings)
-        return Validation(result.accuracy, metrics)
+        examples = None
+        if curve is not None and world.is_main:
+            examples = self._held_out.judge(model, partial(judge, config=config), curve, world.device)
+        return Validation(result.accuracy, metrics, examples)
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,15 @@ def pair_logits(network: PairNetwork, batch: Batch, config: PairConfig, *, augme
         return network.compare(image[batch.pair_frame], audio[pair_audio]).float()
 
 
+@torch.no_grad()
+def judge(network: PairNetwork, batch: Batch, config: PairConfig) -> tuple[Embeddings, Tensor]:
+    """Embeddings, and float32 (P, 2) logits of "no" and "yes", without augmentation; the network is in eval mode."""
+    embedded = forward(network, batch, config, augment=False)
+    with autocast(batch.label.device, config):
+        logits = network.compare(embedded.image[batch.pair_frame], embedded.audio[batch.pair_audio]).float()
+    return embedded, logits
+
+
 def pair_loss(network: PairNetwork, batch: Batch, config: PairConfig, *, hard: bool = False) -> Losses:
     """Cross-entropy over the pairs of a batch, and how many were judged rightly; in training, with augmentation."""
     logits = pair_logits(network, batch, config, augment=True, hard=hard)
@@ -187,12 +203,13 @@ def evaluate(
     grid: Literal["frame", "free"] = "frame",
     report: Callable[[int, int, str], None] | None = None,
     views: Views | None = None,
+    curve: Curve | None = None,
 ) -> PairAccuracy:
     """Judge every clip of the split `passes` times in each role, once over all ranks. Every rank must call it.
 
     The network is put into evaluation mode for the while, so its batch statistics stay as they are. `report`, if
     given, is told how many pairs of this rank are done, of how many. `views`, if given, receives the embeddings of this
-    rank's positives of the first pass, in which each clip is one.
+    rank's positives of the first pass, in which each clip is one; `curve`, the scores of all pairs of all ranks.
     """
     sampler = evaluation_sampler(config, shards, split=split, grid=grid)
     visual_input = model_class(config.model.name).visual_input
@@ -203,7 +220,9 @@ def evaluate(
     model.eval()
     try:
         counted = _counted(batches, row_ranges, report)
-        totals = world.sum(_totals(model, counted, config, world.device, views, most=sampler.rows_per_epoch))
+        totals = world.sum(_totals(model, counted, config, world.device, views, curve, most=sampler.rows_per_epoch))
+        if curve is not None:
+            curve.over_ranks(world)
     finally:
         model.train(was_training)
     pairs, positives, right_positives, right_negatives, loss = totals
@@ -223,15 +242,16 @@ def _totals(
     config: PairConfig,
     device: torch.device,
     views: Views | None,
+    curve: Curve | None,
     *,
     most: int,
 ) -> Tensor:
     totals = torch.zeros(5, dtype=torch.float64, device=device)
     for row, batch in batches:
         batch = batch.to(device)
-        image, audio = forward(model, batch, config, augment=False)
-        with autocast(device, config):
-            logits = model.compare(image[batch.pair_frame], audio[batch.pair_audio]).float()
+        (image, audio), logits = judge(model, batch, config)
+        if curve is not None:
+            curve.add(logits, batch.label)
         if views is not None:
             first_pass = torch.arange(row, row + len(batch.label), device=device) < most
             rows = ((batch.label == 1) & first_pass).nonzero()[:, 0]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from avc.data.interfaces import AnySampler, B, Reader
 from avc.distributed.world import World
+from avc.tasks.examples import Examples
 
 
 class Losses(NamedTuple):
@@ -20,10 +21,14 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Validation:
-    """score: 0 to 1, larger is better; the weights with the best one are exported. metrics: for the log."""
+    """score: 0 to 1, larger is better; the weights with the best one are exported. metrics: for the log.
+
+    examples: held-out pairs to look at and listen to, on the main rank alone.
+    """
 
     score: float
     metrics: dict[str, float]
+    examples: Examples | None = None
 
 
 class Task(Protocol[B]):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
+from concurrent.futures import Future
 from typing import Any
 
 from avc.distributed.world import World
 from avc.runs.attempt import METRICS, Attempt
 from avc.settings import Config
+from avc.tasks.examples import Examples
 from avc.tasks.task import Task
+from avc.training.dashboard import Dashboard, open_run
 
+SLOW, SLOW_LINES = 1.5, 3  # of two ranks, one that takes three times as long is 1.5 times as slow as their median
 ON_TERMINAL = {"speed/pairs_per_second", "data/wait_seconds_max"}  # of the groups' figures; the rest is in the files
 
 
@@ -25,22 +28,37 @@ class RunLog:
     lines that it is about to write again.
     """
 
-    def __init__(self, config: Config, attempt: Attempt, *, first_step: int) -> None:
+    def __init__(self, config: Config, attempt: Attempt, *, first_step: int, inputs: dict[str, str]) -> None:
         self.attempt = attempt
         _forget_after(attempt, first_step)
         self.file = (attempt.folder / METRICS).open("ab", buffering=0)  # or closing would fail again on a full disk
         self.steps, self.first_step, self.started = config.training.steps, first_step, time.monotonic()
-        self.wandb = _start_wandb(config, attempt.record.wandb_id)
+        run = open_run(config, attempt.record.wandb_id)
+        self.dashboard = None if run is None else Dashboard(config, attempt, run, inputs=inputs)
+        self._straggler = Straggler()
+        if attempt.before is not None and attempt.before.end is None:
+            self.alert(
+                "A rank was lost",
+                f"attempt {attempt.before.number} ended without a word: a rank or a node was lost, or all were killed; "
+                f"attempt {attempt.record.number} goes on from step {first_step}",
+            )
 
-    def write(self, kind: str, step: int, values: dict[str, float]) -> None:
-        """Log `values` at the end of `step` (steps done so far) in all three places. Raises StaleAttempt."""
+    def write(self, kind: str, step: int, values: dict[str, float], examples: Examples | None = None) -> None:
+        """Log `values` at the end of `step` (steps done so far) in all three places. Raises StaleAttempt.
+
+        examples: for W&B alone.
+        """
         line = json.dumps({"kind": kind, "step": step} | values).encode() + b"\n"
         with self.attempt.writing(METRICS):
             while line:
                 line = line[self.file.write(line) :]
-        if self.wandb is not None:
+        if self.dashboard is not None:
             charts = {name if "/" in name else f"{kind}/{name}": value for name, value in values.items()}
-            self.wandb.log(charts | {"step": step})
+            self.dashboard.log(charts | {"step": step})
+            if examples is not None:
+                self.dashboard.show(step, examples)
+            if (text := self._straggler.seen(values)) is not None:
+                self.alert("A rank is slow", f"{text}, at step {step}")
         shown = [_in_words(*item) for item in values.items() if "/" not in item[0] or item[0] in ON_TERMINAL]
         self.say(f"step {step}/{self.steps}  {kind}  {'  '.join(shown)}{self._left(step)}")
 
@@ -49,11 +67,21 @@ class RunLog:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
+    def saved(self, written: Future[None], *, step: int, resumable: bool, weights: bool) -> None:
+        """A checkpoint to resume from, or the best weights so far, or both are being written."""
+        if self.dashboard is not None:
+            self.dashboard.saved(written, step=step, resumable=resumable, weights=weights)
+
+    def alert(self, title: str, text: str) -> None:
+        """Send word to whoever watches the run on W&B."""
+        if self.dashboard is not None:
+            self.dashboard.alert(title, text)
+
     def close(self) -> None:
         """Close the file and end the W&B run."""
         self.file.close()
-        if self.wandb is not None:
-            self.wandb.finish()
+        if self.dashboard is not None:
+            self.dashboard.close()
 
     def _left(self, step: int) -> str:
         done = step - self.first_step
@@ -61,6 +89,24 @@ class RunLog:
             return ""
         seconds = round((time.monotonic() - self.started) / done * (self.steps - step))
         return f"  {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
+
+
+class Straggler:
+    """Finds a rank that keeps the others waiting: the slowest, by far, in three logged lines in a row."""
+
+    def __init__(self) -> None:
+        self._rank, self._lines = -1, 0
+
+    def seen(self, values: dict[str, float]) -> str | None:
+        """Look at a line of metrics; what there is to say, once for each rank that becomes one."""
+        if "speed/own_seconds_rank" not in values:
+            return None
+        largest, median = values["speed/own_seconds_max"], values["speed/own_seconds_median"]
+        rank = int(values["speed/own_seconds_rank"]) if largest > SLOW * median else -1
+        self._rank, self._lines = rank, self._lines + 1 if rank == self._rank else 1
+        if rank < 0 or self._lines != SLOW_LINES:
+            return None
+        return f"rank {rank} needs {largest:.3g} s of its own in a step, and the median of the ranks is {median:.3g} s"
 
 
 def opening(config: Config, world: World, attempt: Attempt, task: Task[Any], *, step: int) -> str:
@@ -104,31 +150,3 @@ def _forget_after(attempt: Attempt, step: int) -> None:
                 "remove it: the run goes on without the figures of its past"
             ) from None
         attempt.write(METRICS, lambda file: file.write(b"".join(kept)))
-
-
-def _start_wandb(config: Config, wandb_id: str) -> Any:
-    """The W&B run under its id, new or going on; offline where there is no account or no network; None if disabled."""
-    mode: Any = config.log.wandb
-    if mode == "disabled":
-        return None
-    import wandb  # takes a second, and is not needed above
-
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
-    for attempt in dict.fromkeys((mode, "offline")):
-        try:
-            run = wandb.init(
-                project=config.log.wandb_project,
-                id=wandb_id,
-                name=config.run.dir.name,
-                dir=config.run.dir,
-                config=config.model_dump(mode="json"),
-                resume="allow",
-                mode=attempt,
-                settings=wandb.Settings(silent=True),
-            )
-            run.define_metric("*", step_metric="step")
-            return run
-        except Exception as error:  # whatever W&B raises, a dashboard must not stop the training
-            sys.stdout.write(f"W&B ({attempt}) does not start: {error}\n")
-    return None

@@ -82,7 +82,12 @@ def train(
         found = resume(config, inputs)
         if found.path is not None and found.checkpoint is not None:
             refuse_unfit(found.path, found.checkpoint, model, optimizer)
-        attempt = start_attempt(config.run.dir, world_size=world.world_size, micro_batch_pairs=micro_batch_pairs)
+        attempt = start_attempt(
+            config.run.dir,
+            world_size=world.world_size,
+            micro_batch_pairs=micro_batch_pairs,
+            wandb_id=config.log.wandb_id,
+        )
         set_aside(attempt.folder, found.damaged)
         return attempt, found.remarks
 
@@ -96,7 +101,7 @@ def train(
     log = None
     if world.is_main:
         attempt.write(CONFIG, lambda file: file.write(dump_config(config).encode()))
-        log = RunLog(config, attempt, first_step=step)
+        log = RunLog(config, attempt, first_step=step, inputs=inputs)
         log.say("\n".join([opening(config, world, attempt, task, step=step), *remarks]))
     network = wrap(TrainingStep(task, model), config, world)
     model.train()
@@ -153,7 +158,7 @@ def train(
             improved = result.score > best
             best = max(best, result.score)
             if log is not None:
-                log.write("validation", step, result.metrics | {"best_accuracy": best})
+                log.write("validation", step, result.metrics | {"best_accuracy": best}, result.examples)
         if world.is_main and (due.save or improved):
             checkpoint = Checkpoint(
                 step=step,
@@ -163,7 +168,9 @@ def train(
                 best_accuracy=best,
                 inputs=inputs,
             )
-            writer.write(checkpoint, resumable=due.save, weights=improved)
+            written = writer.write(checkpoint, resumable=due.save, weights=improved)
+            if log is not None:
+                log.saved(written, step=step, resumable=due.save, weights=improved)
         if due.save:
             interval.save = False
             pacing.saved()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from avc.settings import Section
+from avc.section import Section
 from avc.settings_file import no_such_setting, read_settings, refusal
 
 

@@ -1,0 +1,177 @@
+"""A run on W&B: its numbers, held-out pairs to look at and listen to, what it was made from, and what it made.
+
+    dataset (the shards' manifest) ──► run ──► checkpoint, weights        artifacts, by reference and digest: no uploads
+
+One thread does all of it in the order in which it is asked for, so that the training waits for nothing; a failure is
+one line, for a dashboard must not stop a training. W&B's own files lie in the run's folder, whether it is online or
+not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from avc.runs.attempt import CHECKPOINTS, WEIGHTS, Attempt
+from avc.settings import Config
+from avc.tasks.examples import Examples
+from shards.format import MANIFEST
+
+MOST_BYTES = 256 * 10**6  # of pictures and sounds in one attempt; what comes after has numbers alone
+COLUMNS = ["frame_of", "sound_of", "frame", "spectrogram", "sound", "together", "score", "right"]
+TABLE, CURVE = "validation/held_out_pairs", "validation/precision_recall"
+
+
+def open_run(config: Config, wandb_id: str) -> Any:
+    """The W&B run under its id, new or going on; offline where there is no account or no network; None if disabled."""
+    log = config.log
+    mode: Any = log.wandb
+    if mode == "disabled":
+        return None
+    import wandb  # takes a second, and is not needed above
+
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+    entity, project, sweep_id = log.wandb_sweep.split("/") if log.wandb_sweep else (None, log.wandb_project, None)
+    os.environ.setdefault("WANDB_DATA_DIR", str((config.run.dir / "wandb").absolute()))  # of files for artifacts
+    for attempt in dict.fromkeys((mode, "offline")):
+        try:
+            run = wandb.init(
+                entity=entity,
+                project=project,
+                id=wandb_id,
+                name=config.run.dir.name,
+                dir=config.run.dir,
+                config=config.model_dump(mode="json"),
+                group=log.group,
+                tags=log.tags,
+                notes=log.notes,
+                job_type=log.job_type,
+                resume="allow",
+                mode=attempt,
+                # Without it each table that is written offline would have a copy of all pictures and sounds.
+                settings=wandb.Settings(silent=True, allow_offline_artifacts=True, sweep_id=sweep_id),
+            )
+            run.define_metric("*", step_metric="step")
+            return run
+        except Exception as error:  # whatever W&B raises
+            sys.stdout.write(f"W&B ({attempt}) does not start: {error}\n")
+    return None
+
+
+def last_words(text: str) -> None:
+    """Send word of what ends the training; nothing where this process has no W&B run."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        with suppress(Exception):  # whatever W&B raises
+            wandb.run.alert("The training has ended", text, level=wandb.AlertLevel.ERROR)
+
+
+class Dashboard:
+    """What a training tells W&B. wandb: the run, as of `open_run`. inputs: digests, as of `avc.runs.resuming`."""
+
+    def __init__(self, config: Config, attempt: Attempt, wandb: Any, *, inputs: dict[str, str]) -> None:
+        self._attempt, self._run = attempt, wandb
+        self._media, self._bytes = attempt.folder / "media", 0  # the next attempt clears it away
+        self._written: list[tuple[Any, Any, Any]] = []
+        self._next: tuple[int, Examples] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="dashboard")
+        self._do(self._used, config.data.shards.absolute() / MANIFEST, inputs["shards"])
+
+    def log(self, values: dict[str, float]) -> None:
+        """Draw numbers, of which one is `step`."""
+        self._do(self._run.log, values)
+
+    def show(self, step: int, examples: Examples) -> None:
+        """The held-out pairs as a table, and the curve of all pairs; those that still wait for their turn give way."""
+        is_waiting, self._next = self._next is not None, (step, examples)
+        if not is_waiting:
+            self._do(self._show)
+
+    def saved(self, written: Future[None], *, step: int, resumable: bool, weights: bool) -> None:
+        """A checkpoint is being written (`avc.runs.checkpoint.CheckpointWriter`)."""
+        self._do(self._saved, written, step, resumable, weights)
+
+    def alert(self, title: str, text: str) -> None:
+        """Send word to whoever watches the run."""
+        self._do(self._run.alert, title, text)
+
+    def close(self) -> None:
+        """Finish what has been asked for, and end the W&B run."""
+        self._thread.shutdown()
+        self._run.finish()
+        shutil.rmtree(self._media, ignore_errors=True)
+
+    def _do(self, work: Callable[..., object], *arguments: Any) -> None:
+        def quietly() -> None:
+            try:
+                work(*arguments)
+            except Exception as error:  # whatever W&B raises
+                sys.stdout.write(f"W&B has not taken it: {error}\n")
+
+        self._thread.submit(quietly)
+
+    def _used(self, manifest: Path, digest: str) -> None:
+        artifact = self._artifact(f"shards-{digest[:12]}", "dataset", manifest, sha256=digest)
+        # As `use_artifact`, which refuses to work offline.
+        self._run._log_artifact(artifact, aliases=[], is_user_created=True, use_after_commit=True)
+
+    def _saved(self, written: Future[None], step: int, resumable: bool, weights: bool) -> None:
+        if written.exception() is not None:  # the training itself raises it
+            return
+        run = self._attempt.run.absolute()
+        made = [("weights", run / WEIGHTS, ["best", "latest"])] if weights else []
+        if resumable:
+            made.append(("checkpoint", run / CHECKPOINTS / f"step-{step:08d}.pt", ["latest"]))
+        # By the run's own names, which stay when a later attempt takes the files over.
+        for kind, path, aliases in (one for one in made if one[1].exists()):
+            artifact = self._artifact(f"{kind}-{self._attempt.record.wandb_id}", "model", path, step=step)
+            self._run.log_artifact(artifact, aliases=aliases)
+
+    def _artifact(self, name: str, kind: str, path: Path, **metadata: Any) -> Any:
+        import wandb
+
+        artifact = wandb.Artifact(name, kind, metadata=metadata)
+        artifact.add_reference(path.as_uri())
+        return artifact
+
+    def _show(self) -> None:
+        import wandb
+
+        assert self._next is not None
+        (step, examples), self._next = self._next, None
+        curve = wandb.Table(columns=["recall", "precision"], data=examples.curve.tolist())
+        charts = {CURVE: wandb.plot.line(curve, "recall", "precision", title="Precision and recall")}
+        if self._bytes < MOST_BYTES:
+            charts[TABLE] = self._table(examples)
+        self._run.log(charts | {"step": step})
+
+    def _table(self, examples: Examples) -> Any:
+        import wandb
+
+        from avc.training.media import write_map, write_pairs
+
+        pairs, maps = examples.pairs, examples.maps
+        if not self._written:  # and given again each time: W&B refers to what it has
+            self._media.mkdir()
+            for files in write_pairs(pairs, self._media):
+                self._bytes += sum(path.stat().st_size for path in files)
+                frame, spectrogram, sound = map(str, files)
+                self._written.append((wandb.Image(frame), wandb.Image(spectrogram), wandb.Audio(sound)))
+        table = wandb.Table(columns=COLUMNS if maps is None else [*COLUMNS, "map"])
+        for row, (media, score) in enumerate(zip(self._written, examples.score.tolist(), strict=True)):
+            together = bool(pairs.label[row])
+            values = [pairs.frame[row], pairs.sound[row], *media, together, score, (score > 0.5) == together]
+            if maps is not None:
+                path = self._media / f"{row:02}-map.jpg"
+                write_map(pairs.images[row], maps[row], path)
+                self._bytes += path.stat().st_size
+                values.append(wandb.Image(str(path)))
+            table.add_data(*values)
+        return table
