@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,13 @@ def status_lines(run: Path) -> list[tuple[str, str]]:
         raise ValueError(f"{run} is not the folder of a run: it has neither {METRICS} nor {FOLDER}/")
     job, newest, jobs = submitted_job(run), _last_line(run / METRICS), starts(run)
     attempts = history(run) if job is None else []
-    state, where = _queued(job)
-    steps, step, rate, loss = _steps(run), newest.get("step"), newest.get("speed/pairs_per_second"), newest.get("loss")
+    state, where = queued(job)
+    steps, step, rate, loss = (
+        steps_of(run),
+        newest.get("step"),
+        newest.get("speed/pairs_per_second"),
+        newest.get("loss"),
+    )
     return [
         ("run", str(run)),
         ("queue", _queue(job, state, where, silent=not jobs or jobs[-1].job != job)),
@@ -37,10 +43,15 @@ def status_lines(run: Path) -> list[tuple[str, str]]:
         ("speed", f"{rate:,.0f} pairs/s" if rate else "not known yet"),
         ("loss", f"{loss:.4f}, accuracy {newest['accuracy']:.1%}" if loss is not None else "not known yet"),
         ("checkpoint", _checkpoint(run)),
-        ("restarts", str(max(len(jobs or attempts) - 1, 0))),
+        ("restarts", str(restarts(run))),
         *map(_attempt, attempts),
         *_jobs(jobs, running=state == "RUNNING"),
     ]
+
+
+def restarts(run: Path) -> int:
+    """How often the run's jobs, or the run started by hand, have been started again."""
+    return max(len(starts(run) or history(run)) - 1, 0)
 
 
 def _why_it_ended(start: Start) -> str:
@@ -52,7 +63,7 @@ def _why_it_ended(start: Start) -> str:
     return "finished" if "finished" in start.words else ""
 
 
-def _queued(job: int | None) -> tuple[str | None, str]:
+def queued(job: int | None) -> tuple[str | None, str]:
     """The queue's word for a job, None where it has none, and the job's nodes or why it waits."""
     try:
         return (job is not None and queue_state(job)) or (None, "")
@@ -70,7 +81,7 @@ def _queue(job: int | None, state: str | None, where: str, *, silent: bool) -> s
     return f"job {job} is {state}" + (f", {where}" if where and where != "None" else "")
 
 
-def _steps(run: Path) -> int | None:
+def steps_of(run: Path) -> int | None:
     """training.steps of a run's settings; read alone, so that settings of any version do."""
     path = next((path for path in (run / CONFIG, run / FOLDER / SUBMITTED) if path.exists()), None)
     tree = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
@@ -105,19 +116,22 @@ def _attempt(record: Record) -> tuple[str, str]:
 
 def _last_line(path: Path) -> dict[str, Any]:
     """The newest whole line of training metrics; empty where there is none."""
+    return next((line for line in reversed(last_lines(path)) if line["kind"] == "train"), {})
+
+
+def last_lines(path: Path) -> list[dict[str, Any]]:
+    """The newest whole lines of metrics, oldest first; empty where there are none."""
     if not path.exists():
-        return {}
+        return []
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
         lines = file.read().split(b"\n")[:-1]
-    for text in reversed(lines):
-        try:
-            line: dict[str, Any] = json.loads(text)
-        except ValueError:  # the first one of the tail is cut
-            continue
-        if line["kind"] == "train":
-            return line
-    return {}
+    found: list[dict[str, Any]] = []
+    for text in lines:
+        with suppress(ValueError):  # the first one of the tail is cut
+            line = json.loads(text)
+            found += [line] if isinstance(line, dict) else []
+    return found
 
 
 def _age(seconds: float) -> str:
