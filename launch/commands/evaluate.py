@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launch.commands.options import Device, Json, Run, ShardsOption, Split
+from launch.commands.options import Device, Json, Run, ShardsOption, Split, Wandb
 
 if TYPE_CHECKING:
     from avc.embedding import Features
@@ -19,6 +19,7 @@ def correspondence(
     split: Split = "validation",
     passes: Annotated[int, typer.Option(min=1, help="How often each clip is judged in each role.")] = 10,
     json: Json = None,
+    wandb: Wandb = False,
 ) -> None:
     """How often does the network tell a frame and a second of sound that belong together from a pair that does not?
 
@@ -30,7 +31,7 @@ def correspondence(
         avc eval correspondence runs/ave --json ave.json
     """
     from launch.progress import progress
-    from launch.report.results import as_json, write_json
+    from launch.report.results import as_json, write_json, write_wandb
     from launch.report.results import correspondence as measure_correspondence
 
     if split not in ("train", "validation", "test"):
@@ -42,7 +43,10 @@ def correspondence(
         f"AVC accuracy {result.accuracy:.1%} ({low:.1%} to {high:.1%}) on {result.pairs:,} pairs of the {split} split"
     )
     print(f"positives {result.positives_accuracy:.1%}, negatives {result.negatives_accuracy:.1%}, chance 50.0%")
-    write_json(json, as_json(result) | {"run": str(run), "split": split})
+    content = as_json(result) | {"run": str(run), "split": split}
+    write_json(json, content)
+    if wandb:
+        write_wandb(run, f"correspondence/{split}", content)
 
 
 def retrieval(
@@ -62,6 +66,7 @@ def retrieval(
     split: Split = "validation",
     device: Device = "auto",
     json: Json = None,
+    wandb: Wandb = False,
 ) -> None:
     """What is nearest to a frame, or to a second of sound, among all frames and all sounds: is it of the same kind?
 
@@ -80,7 +85,7 @@ def retrieval(
     from avc.evaluation.retrieval import GAINS, evaluate_retrieval
     from avc.inference import load
     from launch.progress import progress
-    from launch.report.results import write_json
+    from launch.report.results import write_json, write_wandb
     from launch.report.table import print_table
     from shards.read import Shards
 
@@ -119,7 +124,10 @@ def retrieval(
     about = {"run": str(run), "split": split, "gain": gain, "instruments": instruments}
     about["ontology"] = str(ontology) if ontology else None
     counts = {"clips": len(known.clips), "unlabeled": known.unlabeled}
-    write_json(json, about | counts | {"rows": [asdict(row) for row in rows]})
+    content = about | counts | {"rows": [asdict(row) for row in rows]}
+    write_json(json, content)
+    if wandb:
+        write_wandb(run, f"retrieval/{split}", content)
 
 
 def _read_array(path: Path) -> Features:

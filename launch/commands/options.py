@@ -12,3 +12,4 @@ ShardsOption = Annotated[Path | None, typer.Option(help="Packed videos.", show_d
 Split = Annotated[str, typer.Option(help="train, validation or test.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or one of several, as cuda:1.", show_default="a GPU if any")]
 Json = Annotated[Path | None, typer.Option(help="Write the result to this file as well.")]
+Wandb = Annotated[bool, typer.Option("--wandb", help="Write the numbers into the run that it is on W&B as well.")]

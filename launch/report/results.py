@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from avc.config import load_config
 from avc.distributed.world import join
 from avc.inference import load
+from avc.runs.attempt import CONFIG, history
 from avc.tasks.correspondence import PairAccuracy, evaluate
+from avc.training.dashboard import open_run
 from shards.atomic import written_aside
 from shards.read import Shards
 
@@ -52,3 +55,32 @@ def write_json(path: Path | None, content: dict[str, Any]) -> None:
             file.write((json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def write_wandb(run: Path, name: str, content: dict[str, Any]) -> None:
+    """Write the numbers of a result into the summary of the W&B run that a run's folder belongs to.
+
+    They are called eval/NAME/..., by their places in `content`; a list's items by their `name`, if they have one.
+    Raises ValueError where the run is on no dashboard.
+    """
+    config = load_config(run / CONFIG)
+    attempts = history(run)
+    here = config.model_copy(update={"run": config.run.model_copy(update={"dir": run})})
+    opened = open_run(here, attempts[-1].wandb_id) if attempts else None
+    if opened is None:
+        raise ValueError(f"--wandb: {run} is on no dashboard, as it was trained with log.wandb: disabled")
+    opened.summary.update(dict(_numbers(f"eval/{name}", content)))
+    opened.finish()
+
+
+def _numbers(place: str, value: Any) -> Iterator[tuple[str, float]]:
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _numbers(f"{place}/{name}", part)
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _numbers(
+                f"{place}/{part['name'] if isinstance(part, dict) and 'name' in part else number}", part
+            )
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield place, value
