@@ -71,7 +71,7 @@ def avc(
 
 for command in (
     *(pack.pack, pack.merge, pack.submit_pack, verify.verify),
-    *(settings.settings, train.train, cluster.submit, cluster.status),
+    *(settings.settings, train.train, cluster.submit, cluster.sweep, cluster.status),
     *(teach.teach, visualize.visualize, localize.localize, demo.demo),
 ):
     app.command()(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -32,21 +33,80 @@ def submit(
     print(f"job {job}: {where.world_size} ranks on {where.nodes} nodes; see how it does: avc status {settings.run.dir}")
 
 
-def status(
-    run: Annotated[Path, typer.Argument(help="The folder of a run (run.dir).")],
+def sweep(
+    file: Annotated[Path, typer.Argument(help="A sweep's file in W&B's form, as configs/cluster/sweep.yaml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[SECTION.NAME=VALUE]...", help="Settings of all trials.")
+    ] = None,
+    *,
+    cluster: Annotated[Path, typer.Option(help="Nodes, GPUs, partition, account: see configs/cluster/slurm.yaml.")],
+    wandb: Annotated[
+        str | None, typer.Option(metavar="ENTITY/PROJECT/ID", help="W&B's sweep, which then chooses parameters.")
+    ] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Most trials that are in the queue at once.")] = 8,
 ) -> None:
-    """How a run is doing: its place in the queue, step, speed, loss, checkpoint, and its restarts with their reasons.
+    """Try settings, by grid or at random: each trial is a job of as many nodes as the cluster file says.
 
-    All but its place in the queue is read from its folder, so that any machine that sees the folder can tell.
+    A trial that SLURM preempts, or that loses a node, is queued again and goes on under its run id. So does the sweep:
+    the same command leaves alone what has ended, waits for what is in the queue, and submits the rest. `run.dir` is the
+    sweep's folder, with a folder for each trial. With --wandb, W&B chooses the parameters (create the sweep by `wandb
+    sweep FILE`), and stops trials early if its sweep says so.
 
     **Example**
 
+        avc sweep my-sweep.yaml --cluster configs/cluster/slurm.yaml data.shards=/lustre/shards run.dir=/lustre/lr
+    """
+    from launch.progress import progress
+    from launch.report.table import print_table
+    from launch.slurm.jobs import require_slurm
+    from launch.slurm.sweep import Listed, Source, run_sweep, trial_rows
+    from launch.slurm.sweep_file import load_sweep
+
+    settings, given = load_sweep(file), overrides or []
+    folder = Path(next((text[8:] for text in reversed(given) if text.startswith("run.dir=")), f"runs/{file.stem}"))
+    folder = folder.expanduser().absolute()
+    given = [f"log.group={folder.name}", *(text for text in given if not text.startswith("run.dir="))]
+    require_slurm()
+    if wandb is None:
+        source: Source = Listed(settings.trials())
+    else:
+        from launch.slurm.wandb_agent import WandbAgents
+
+        source = WandbAgents(wandb, parallel=parallel)
+        given.append(f"log.wandb_sweep={wandb}")
+    identity = {"file": settings.model_dump(mode="json"), "overrides": given}
+    with progress("sweep", unit="trials") as report:
+        trials = run_sweep(
+            settings, source, given, folder=folder, identity=identity, cluster=cluster, parallel=parallel, report=report
+        )
+    print_table(("trial", "parameters", "end", settings.metric.name), trial_rows(trials, settings.metric))
+
+
+def status(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The folders of runs (run.dir).")],
+    watch: Annotated[bool, typer.Option("--watch", help="Show all of them as they go, until all have ended.")] = False,
+) -> None:
+    """How a run is doing: its place in the queue, step, speed, loss, checkpoint, and its restarts with their reasons.
+
+    All but its place in the queue is read from its folder, so that any machine that sees the folder can tell. With
+    --watch a line for each run: curves of loss, best score and speed, ranks, restarts.
+
+    **Examples**
+
         avc status runs/ave
+        avc status --watch runs/ave runs/l3
     """
     from launch.progress import printable
     from launch.slurm.status import status_lines
+    from launch.slurm.watch import watch as watch_runs
 
-    lines = status_lines(run)
-    width = max(len(name) for name, _ in lines)
-    for name, text in lines:
-        print(f"{name:<{width}}  {printable(text)}")
+    if watch:
+        with suppress(KeyboardInterrupt):
+            watch_runs(runs)
+        return
+    for number, run in enumerate(runs):
+        lines = status_lines(run)
+        width = max(len(name) for name, _ in lines)
+        print(end="\n" * (number > 0))
+        for name, text in lines:
+            print(f"{name:<{width}}  {printable(text)}")
