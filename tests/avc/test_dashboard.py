@@ -6,10 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+import wandb
 from wandb.proto import wandb_internal_pb2 as protocol
 
+from avc.config import load_config
+from avc.distributed.world import World
 from avc.runs.attempt import checkpoints, history, step_of
+from avc.tasks import task_of
+from avc.tasks.examples import Curve
+from avc.training.log import Straggler
+from launch.commands.evaluate import correspondence
+from shards.read import Shards
+from shards.sidecars import digest_of
 from tests.avc.launching import Training, train_here, write_config
 from tests.cluster import wait_until
 
@@ -48,6 +59,13 @@ class Files:
     def alerts(self) -> list[str]:
         return [f"{one.alert.title}: {one.alert.text}" for one in self.records if one.HasField("alert")]
 
+    def runs(self) -> list[Any]:
+        return [one.run for one in self.records if one.HasField("run")]
+
+    def summary(self) -> dict[str, Any]:
+        updates = [update for one in self.records for update in one.summary.update]
+        return {update.key or "/".join(update.nested_key): json.loads(update.value_json) for update in updates}
+
     def tables(self) -> list[tuple[list[str], list[list[Any]], dict[str, Any]]]:
         """Columns, rows and files of each table of held-out pairs."""
         found = []
@@ -69,7 +87,7 @@ class Files:
 
 @pytest.fixture(scope="module")
 def resumed(small_world, tmp_path_factory) -> Files:
-    """A run that was killed after a validation, and gone on with to its end."""
+    """A run of one rank that was killed after a validation, and gone on with to its end by two."""
     folder = tmp_path_factory.mktemp("resumed")
     settings = {"wandb": "offline", "group": "seeds", "tags": ["small"], "notes": "by hand"}
     changes = {"log": settings, "validation": {"every_steps": 2}, "checkpoint": {"every_steps": 2}}
@@ -77,22 +95,111 @@ def resumed(small_world, tmp_path_factory) -> Files:
     killed = Training(config, folder / "run", "training.steps=100000")
     wait_until(lambda: bool(Files(folder / "run").tables()), seconds=200, what="a table is written")
     killed.kill()
-    goes_on_from = max(map(step_of, checkpoints(folder / "run")))
-    train_here(config, folder / "run", f"training.steps={goes_on_from + 2}")
+    steps = max(map(step_of, checkpoints(folder / "run"))) + 2
+    Training(config, folder / "run", f"training.steps={steps}", world_size=2).finish()
     return Files(folder / "run")
 
 
-def test_the_same_64_pairs_are_shown_at_each_validation_before_and_after_a_kill(resumed) -> None:
+def test_the_same_64_pairs_are_shown_before_a_kill_and_after_it_on_other_ranks(resumed) -> None:
+    assert [record.world_size for record in history(resumed.run)] == [1, 2]
+    assert len(list(resumed.run.glob("wandb/offline-run-*"))) == 2
     tables = resumed.tables()
-    assert len(history(resumed.run)) == len(list(resumed.run.glob("wandb/offline-run-*"))) == 2
-    assert len(tables) >= 2
-    for columns, data, _ in tables:
+    for columns, data, files in tables:
         assert columns == [*ROWS, "score", "right", "map"]
-        assert len(data) == 64
         assert [row[5] for row in data] == [True, False] * 32
         assert all(row[7] == ((row[6] > 0.5) == row[5]) for row in data)
+        assert all(value["path"] in files for row in data for value in row if isinstance(value, dict))
     first, *others = resumed.rows()
-    assert all(other == first for other in others)
+    assert others and all(other == first for other in others)
     assert len({row[:2] for row in first}) == 64
-    scores = [[row[6] for row in data] for _, data, _ in tables]
-    assert scores[0] != scores[-1]
+    assert tables[0][1] != tables[-1][1]  # the scores are not the same
+
+
+def test_a_second_table_refers_to_the_pictures_and_sounds_of_the_first(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, log={"wandb": "offline"}, training={"steps": 4})
+    train_here(config, tmp_path / "run", "validation.every_steps=2", "run.seed=3")
+    first, *others = Files(tmp_path / "run").tables()
+    sent = [sum(one.size for one in files.values() if not one.ref) for _, _, files in (first, *others)]
+    assert sent[0] < 2e6 and all(size < 20_000 for size in sent[1:])
+
+
+def test_the_pairs_shown_depend_on_the_shards_alone(small_world, tmp_path) -> None:
+    shown = []
+    for changes in ({"run": {"seed": 1}}, {"run": {"seed": 2}, "validation": {"batch_pairs": 48}}):
+        config = load_config(write_config(tmp_path, small_world, log={"wandb": "offline"}, **changes))
+        task = task_of(config, Shards(small_world))
+        validation = task.validate(task.network(), World(0, 0, 1, torch.device("cpu")))
+        shown.append(validation.examples.pairs)
+    for one, other in zip(*shown, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_from_the_manifest_to_the_weights_everything_is_named_by_its_digest(resumed, small_world) -> None:
+    for dataset in resumed.artifacts("dataset"):
+        [manifest] = dataset.manifest.contents
+        assert dataset.use_after_commit  # an input
+        assert manifest.ref == (small_world / "manifest.json").as_uri()
+        assert json.loads(dataset.metadata) == {"sha256": digest_of(Shards(small_world))}
+    made = {}
+    for model in resumed.artifacts("model"):
+        [file] = model.manifest.contents
+        assert not model.use_after_commit and not file.local_path  # an output, by reference
+        made[model.name] = sorted(model.aliases), json.loads(model.metadata)["step"], file
+    wandb_id = history(resumed.run)[0].wandb_id
+    aliases, step, checkpoint = made[f"checkpoint-{wandb_id}"]
+    assert aliases == ["latest"]
+    assert checkpoint.ref == (resumed.run / "checkpoints" / f"step-{step:08d}.pt").as_uri()
+    assert Path(checkpoint.ref.removeprefix("file://")).stat().st_size == checkpoint.size
+    assert made[f"weights-{wandb_id}"][0] == ["best", "latest"]
+    [described] = {(run.run_group, *run.tags, run.notes, run.job_type, run.run_id) for run in resumed.runs()}
+    assert described == ("seeds", "small", "by hand", "train", wandb_id)
+
+
+def test_an_attempt_that_was_lost_is_alerted_of_by_the_next(resumed) -> None:
+    assert any(text.startswith("A rank was lost: attempt 1 ended without a word") for text in resumed.alerts())
+
+
+def test_a_loss_that_is_not_finite_is_alerted_of(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, log={"wandb": "offline"}, validation={"every_steps": 0})
+    train_here(config, tmp_path / "run", "training.steps=1")
+    path = next((tmp_path / "run" / "checkpoints").iterdir())
+    content = torch.load(path, weights_only=True)
+    content["model"]["audio.layers.conv1_1.weight"][0, 0, 0, 0] = float("inf")
+    torch.save(content, path)
+    with pytest.raises(SystemExit):
+        train_here(config, tmp_path / "run", "training.steps=2")
+    wandb.finish(exit_code=1)
+    [text] = Files(tmp_path / "run").alerts()
+    assert text.startswith("The training has ended: the loss is nan at step 1")
+
+
+def test_an_evaluation_is_written_into_the_run_that_it_belongs_to(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, log={"wandb": "offline", "media": False}, training={"steps": 1})
+    train_here(config, tmp_path / "run", "validation.every_steps=1")
+    assert not Files(tmp_path / "run").tables()  # log.media: false
+    correspondence(tmp_path / "run", passes=1, json=tmp_path / "result.json", wandb=True)
+    files = Files(tmp_path / "run")
+    assert len({run.run_id for run in files.runs()}) == 1
+    accuracy = json.loads((tmp_path / "result.json").read_text())["accuracy"]
+    assert files.summary()["eval/correspondence/validation/accuracy"] == accuracy
+
+
+def test_precision_and_recall_are_those_of_the_scores() -> None:
+    score, label = torch.tensor([0.9, 0.8, 0.3, 0.1]), torch.tensor([1, 0, 1, 0])
+    curve = Curve()
+    for rows in (slice(0, 1), slice(1, 4)):
+        logit = score[rows].logit()
+        curve.add(torch.stack([torch.zeros_like(logit), logit], dim=1), label[rows])
+    points = curve.points().tolist()  # thresholds fall by a hundredth
+    assert points[0] == [0, 1] and points[15] == [0.5, 1] and points[50] == [0.5, 0.5]
+    assert points[-1] == [1, 0.5] and points[75] == [1, pytest.approx(2 / 3)]
+
+
+def test_a_rank_that_is_slow_three_times_in_a_row_is_told_of_once() -> None:
+    def line(slowest: float, rank: int) -> dict[str, float]:
+        return {"speed/own_seconds_max": slowest, "speed/own_seconds_median": 1.0, "speed/own_seconds_rank": rank}
+
+    straggler = Straggler()
+    told = [straggler.seen(line(*one)) for one in [(2, 3), (2, 3), (1.2, 3), (2, 3), (2, 3), (2, 3), (2, 3), (2, 1)]]
+    assert [text is not None for text in told] == [False] * 5 + [True, False, False]
+    assert told[5] == "rank 3 needs 2 s of its own in a step, and the median of the ranks is 1 s"
