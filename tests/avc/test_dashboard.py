@@ -92,7 +92,8 @@ def resumed(small_world, tmp_path_factory) -> Files:
     settings = {"wandb": "offline", "group": "seeds", "tags": ["small"], "notes": "by hand"}
     changes = {"log": settings, "validation": {"every_steps": 2}, "checkpoint": {"every_steps": 2}}
     config = write_config(folder, small_world, model={"name": "avol"}, **changes)
-    killed = Training(config, folder / "run", "training.steps=100000")
+    rarely = [f"{section}.every_steps=30" for section in ("log", "validation", "checkpoint")]
+    killed = Training(config, folder / "run", "training.steps=100000", *rarely)
     wait_until(lambda: bool(Files(folder / "run").tables()), seconds=200, what="a table is written")
     killed.kill()
     steps = max(map(step_of, checkpoints(folder / "run"))) + 2
@@ -111,16 +112,16 @@ def test_the_same_64_pairs_are_shown_before_a_kill_and_after_it_on_other_ranks(r
         assert all(value["path"] in files for row in data for value in row if isinstance(value, dict))
     first, *others = resumed.rows()
     assert others and all(other == first for other in others)
-    assert len({row[:2] for row in first}) == 64
+    assert len(first) == 64
     assert tables[0][1] != tables[-1][1]  # the scores are not the same
 
 
 def test_a_second_table_refers_to_the_pictures_and_sounds_of_the_first(small_world, tmp_path) -> None:
     config = write_config(tmp_path, small_world, log={"wandb": "offline"}, training={"steps": 4})
     train_here(config, tmp_path / "run", "validation.every_steps=2", "run.seed=3")
-    first, *others = Files(tmp_path / "run").tables()
-    sent = [sum(one.size for one in files.values() if not one.ref) for _, _, files in (first, *others)]
-    assert sent[0] < 2e6 and all(size < 20_000 for size in sent[1:])
+    tables = Files(tmp_path / "run").tables()
+    sent = [sum(one.size for one in files.values() if not one.ref) for _, _, files in tables]
+    assert sent[0] < 2e6 and all(size < 100_000 for size in sent[1:]), sent
 
 
 def test_the_pairs_shown_depend_on_the_shards_alone(small_world, tmp_path) -> None:

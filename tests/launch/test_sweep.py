@@ -107,7 +107,7 @@ class Wandb:
 
 @pytest.fixture
 def wandb_server() -> Iterator[Wandb]:
-    steps = [200, 200, 3, 3, 3, 3]  # the first two live long enough for what happens to them
+    steps = [80, 80, 3, 3, 3, 3]  # the first two live long enough for what happens to them
     server = Wandb([{"training.steps": count, "run.seed": number} for number, count in enumerate(steps)])
     yield server
     server.server.shutdown()
@@ -120,7 +120,7 @@ def test_six_trials_of_two_nodes_end_each_once_though_one_is_requeued_one_killed
     config = write_config(
         tmp_path,
         small_world,
-        optim={"batch_pairs": 16},
+        optim={"batch_pairs": 8, "micro_batch_pairs": 4},
         training={"process_group_timeout_seconds": 240, "heartbeat_timeout_seconds": 240},  # ranks are held
         validation={"every_steps": 0},
         checkpoint={"every_steps": 2},
@@ -170,7 +170,7 @@ def test_six_trials_of_two_nodes_end_each_once_though_one_is_requeued_one_killed
     for number, run in enumerate(runs):
         assert "finished" in starts(run)[-1].words
         steps = [line["step"] for line in metrics(run)]
-        assert steps == list(range(1, 201 if number < 2 else 4))
+        assert steps == list(range(1, 81 if number < 2 else 4))
         assert {record.wandb_id for record in history(run)} == {f"trial{number}"}
         assert [one.words["started"]["ranks"] for one in starts(run)] == [2] * len(starts(run))
     assert all(starts(run)[1].words["started"]["step"] >= 2 for run in runs[:2])
