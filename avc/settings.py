@@ -211,8 +211,8 @@ class LogSettings(Section):
     job_type: str = "train"
     """Kind of work inside of a group on W&B."""
     media: bool = True
-    """Send W&B 64 held-out pairs at each validation, to look at and listen to: at first about 2 MB, then some 10 kB
-    (AVOL-Net's maps 0.5 MB). False sends numbers alone."""
+    """Send W&B 64 held-out pairs at each validation, to look at and listen to: 1 to 3 MB, at most 256 MB from one start
+    of the run. False sends numbers alone."""
 
 
 class Config(Section):

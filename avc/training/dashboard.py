@@ -55,8 +55,7 @@ def open_run(config: Config, wandb_id: str) -> Any:
                 job_type=log.job_type,
                 resume="allow",
                 mode=attempt,
-                # Without it each table that is written offline would have a copy of all pictures and sounds.
-                settings=wandb.Settings(silent=True, allow_offline_artifacts=True, sweep_id=sweep_id),
+                settings=wandb.Settings(silent=True, sweep_id=sweep_id),
             )
             run.define_metric("*", step_metric="step")
             return run
@@ -158,12 +157,11 @@ class Dashboard:
         from avc.training.media import write_map, write_pairs
 
         pairs, maps = examples.pairs, examples.maps
-        if not self._written:  # and given again each time: W&B refers to what it has
+        if not self._written:
             self._media.mkdir()
-            for files in write_pairs(pairs, self._media):
-                self._bytes += sum(path.stat().st_size for path in files)
-                frame, spectrogram, sound = map(str, files)
-                self._written.append((wandb.Image(frame), wandb.Image(spectrogram), wandb.Audio(sound)))
+            for frame, spectrogram, sound in write_pairs(pairs, self._media):
+                pictures = wandb.Image(str(frame)), wandb.Image(str(spectrogram))
+                self._written.append((*pictures, wandb.Audio(str(sound))))
         table = wandb.Table(columns=COLUMNS if maps is None else [*COLUMNS, "map"])
         for row, (media, score) in enumerate(zip(self._written, examples.score.tolist(), strict=True)):
             together = bool(pairs.label[row])
@@ -171,7 +169,8 @@ class Dashboard:
             if maps is not None:
                 path = self._media / f"{row:02}-map.jpg"
                 write_map(pairs.images[row], maps[row], path)
-                self._bytes += path.stat().st_size
                 values.append(wandb.Image(str(path)))
             table.add_data(*values)
+        # Offline, W&B keeps a copy of all of them for each table; online it sends what is new.
+        self._bytes += sum(path.stat().st_size for path in self._media.iterdir())
         return table

@@ -14,6 +14,7 @@ from avc.tasks.examples import Pictured
 from shards.format import SAMPLE_RATE_HZ
 
 SIDE = 224  # pixels, at most
+QUALITY = 70  # of JPEG
 LOUDEST = 12.0  # log-magnitude that is white; tones of full scale reach 14
 OPACITY = 0.65  # of a map where it is 1
 
@@ -25,8 +26,8 @@ def write_pairs(pairs: Pictured, folder: Path) -> list[tuple[Path, Path, Path]]:
         zip(pairs.images, pairs.audio, pairs.spectrograms, strict=True)
     ):
         frame, drawn, sound = (folder / f"{number:02}-{name}" for name in ("frame.jpg", "spectrogram.jpg", "sound.mp3"))
-        _small(image).save(frame, quality=85)
-        _colored(spectrogram[::-1] / LOUDEST, "magma").save(drawn, quality=85)
+        _small(image).save(frame, quality=QUALITY)
+        _colored(spectrogram[::-1] / LOUDEST, "magma").save(drawn, quality=QUALITY)
         soundfile.write(sound, audio.astype(np.float32) / 32768, SAMPLE_RATE_HZ, format="MP3")  # all browsers play it
         files.append((frame, drawn, sound))
     return files
@@ -37,7 +38,7 @@ def write_map(image: NDArray[np.uint8], map_: NDArray[np.float32], path: Path) -
     frame = _small(image)
     mask = Image.fromarray((map_ * 255).astype(np.uint8)).resize(frame.size, Image.Resampling.BILINEAR)
     heat = _colored(np.asarray(mask) / 255, "inferno")
-    Image.composite(heat, frame, mask.point(lambda value: OPACITY * value)).save(path, quality=85)
+    Image.composite(heat, frame, mask.point(lambda value: OPACITY * value)).save(path, quality=QUALITY)
 
 
 def _small(image: NDArray[np.uint8]) -> Image.Image:
