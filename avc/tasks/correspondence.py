@@ -173,10 +173,10 @@ def pair_logits(network: PairNetwork, batch: Batch, config: PairConfig, *, augme
 @torch.no_grad()
 def judge(network: PairNetwork, batch: Batch, config: PairConfig) -> tuple[Embeddings, Tensor]:
     """Embeddings, and float32 (P, 2) logits of "no" and "yes", without augmentation; the network is in eval mode."""
-    embedded = forward(network, batch, config, augment=False)
+    image, audio = forward(network, batch, config, augment=False)
     with autocast(batch.label.device, config):
-        logits = network.compare(embedded.image[batch.pair_frame], embedded.audio[batch.pair_audio]).float()
-    return embedded, logits
+        logits = network.compare(image[batch.pair_frame], audio[batch.pair_audio]).float()
+    return Embeddings(image, audio), logits
 
 
 def pair_loss(network: PairNetwork, batch: Batch, config: PairConfig, *, hard: bool = False) -> Losses:
