@@ -57,6 +57,8 @@ class Case:
     def render(self, path: Path) -> Path:
         """The file."""
         priming = LAME_PRIMING if (self.container, self.audio) == ("avi", "libmp3lame") else 0
+        stamps = self.film.stamps
+        mean = ((len(stamps) - 1) / stamps[-1]).limit_denominator(1001)
         return render(
             path.with_suffix(f".{self.container}"),
             self.film,
@@ -66,6 +68,7 @@ class Case:
             priming=priming,
             gap=self.gap,
             drift=self.drift,
+            declared=None if self.rate else mean,  # as cameras do
         )
 
 
@@ -196,15 +199,15 @@ def report(result: Conformance) -> Report:
     ]
     rows += [(name, f"absent: no {lacks}", "", "", "", "", "") for name, lacks in result.absent.items()]
     failures = [
-        f"{score.decoder}, {name}: {why}" for score in result.scores for name, why in [*score.failures.items()][:2]
+        f"{score.decoder}, {name}: {why}" for score in result.scores for name, why in [*score.failures.items()][:3]
     ]
     return Report(
         title=f"decoders on {result.files} files of flashes and beeps; errors in ms: median and worst",
         columns=("", "version", "read", "flash", "beep", "beep to flash", "within 20 ms"),
         rows=rows,
         notes=[
-            "Errors are of times after the file's first frame, late ones positive. Where a decoder gives a frame for",
-            "each 0.04 s, a flash is due on the first of these. Within: events whose beep is at most half a frame (at",
+            "Errors are of times after the first frame that it gives, late ones positive. Where that is one for each",
+            "0.04 s, a flash is due on the first of these. Within: events whose beep is at most half a frame (at",
             "25 a second) from its flash, of all events; what was not read, lost or invented is not within.",
             *failures,
         ],

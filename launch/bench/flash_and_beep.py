@@ -117,20 +117,22 @@ def render(
     priming: int = 0,
     gap: tuple[float, float] = (0, 0),
     drift: Fraction = Fraction(0),
+    declared: Fraction | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
     """Writes a film as a file.
 
     A container that cannot tell of the samples that a codec puts before the sound plays them, and all that follows
     late: `priming` of them are taken off the sound's head instead. `gap` is a span of seconds whose sound packets are
-    left out. `drift` is the share by which the stamps of the sound's packets run ahead of their samples.
+    left out. `drift` is the share by which the stamps of the sound's packets run ahead of their samples. `declared`
+    is the rate that the file declares; by default that of its shortest picture.
     """
     shift = max(Fraction(0), -film.sound_starts)  # containers begin at zero: whatever comes first
     step = min((b - a for a, b in pairwise(film.stamps)), default=film.lasts)
     constant = all(b - a == step for a, b in pairwise(film.stamps))
     unit = step if constant and not shift else Fraction(1, 90_000)
     with av.open(str(path), "w", format=container, options=options) as output:
-        pictures: Any = output.add_stream(video, rate=Fraction(1) / step, options=OPTIONS.get(video, {}))
+        pictures: Any = output.add_stream(video, rate=declared or Fraction(1) / step, options=OPTIONS.get(video, {}))
         pictures.width, pictures.height, pictures.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         pictures.codec_context.time_base = unit
         pictures.codec_context.thread_count = 1
