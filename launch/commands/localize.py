@@ -160,25 +160,18 @@ def _show_localization(result: Localization) -> None:
     if result.interaction is not None:
         both = result.interaction
         print_table(
-            ("two objects, each under its sound", "frames", "both from 0.5 (IIoU)", "AUC"),
+            ("IIoU: two objects, each under its sound", "frames", "both from 0.5", "AUC"),
             [(result.overlaps[-1].rule, f"{both.frames:,}", f"{both.iiou:.1%}", f"{both.auc:.3f}")],
         )
-    sounds = [f"{each.sound}: marked (AUC)" for each in result.thresholds[0].wrong]
-    print_table(
-        ("one threshold for all frames", "value", "mean IoU", "AUC", *sounds, "F", "F of AUCs"),
-        [
-            (
-                each.rule,
-                f"{each.threshold:.3f}",
-                f"{each.iou:.3f}",
-                f"{each.auc:.3f}",
-                *(f"{marked.share:.1%} ({marked.auc:.3f})" for marked in each.wrong),
-                f"{each.f:.3f}",
-                f"{each.f_auc:.3f}",
-            )
-            for each in result.thresholds
-        ],
-    )
+    lines: list[tuple[str, ...]] = [
+        ("mean IoU (AUC)", *(f"{each.iou:.3f} ({each.auc:.3f})" for each in result.thresholds))
+    ]
+    for marked in zip(*(each.wrong for each in result.thresholds), strict=True):
+        parts = (f"{each.share:.1%} ({each.auc:.3f})" for each in marked)
+        lines.append((f"marked under {marked[0].sound} (AUC)", *parts))
+    lines.append(("F (of the AUCs)", *(f"{each.f:.3f} ({each.f_auc:.3f})" for each in result.thresholds)))
+    rules = (each.rule if each.rule == "0.5" else f"{each.rule}: {each.threshold:.3f}" for each in result.thresholds)
+    print_table(("at one threshold", *rules), lines)
     wrong = [(each.sound, f"{each.falls:.1%}", f"{each.auc:.3f}", f"{each.mean:.3f}") for each in result.sanity]
     print_table(
         ("wrong sound", "maximum falls", "AUC, right against wrong", "mean maximum"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avc.evaluation.interaction import interaction, sanity, universal_threshold, universal_thresholds
-from avc.evaluation.map_metrics import RULES, adaptive, overlap
+from avc.evaluation.map_metrics import RULES, adaptive, consensus_iou, overlap, upsampled
 
 FRAMES = 12
 SOUNDS = ("of another kind", "silence", "white noise")
@@ -15,6 +15,20 @@ AT_0_6 = (0.17642672879578924, 0.18750000000000003)
 MARKED_AT_A_HALF = (0.4781635310375, 0.5208333333333), (0.5240055006378, 0.475), (0.5049857833758503, 0.4875)
 MARKED_AT_0_6 = (0.3092697039753, 0.6875), (0.3462213010204, 0.65), (0.3352748325893, 0.6583333333333)
 F_AT_0_6 = (0.2792835193757043, 0.29254885993485347)
+ADAPTIVE_IOUS = [
+    0.09171966579373987,
+    0.4533290343382234,
+    0.8241544182751903,
+    0.07980110857515488,
+    0.4239708765051806,
+    0.8205291679948996,
+    0.017703484271406403,
+    0.6138613861386139,
+    0.9151742627345845,
+    0.009993500162495937,
+    0.5920348722013077,
+    0.7163173652694611,
+]
 ADAPTIVE = (0.5, 0.4666666666666667)
 INTERACTIVE = (0.16666666666666666, 0.2)
 
@@ -49,6 +63,8 @@ def test_one_threshold_gives_the_published_codes_iou_and_marked_areas(random_map
 
 def test_adaptive_iou_and_iiou_are_the_published_codes(random_maps) -> None:
     maps, _, regions = random_maps
+    ious = [consensus_iou(adaptive(upsampled(m), r), r) for m, r in zip(maps, regions, strict=True)]
+    assert ious == pytest.approx(ADAPTIVE_IOUS, abs=1e-6)
     result = overlap("as many places as the region has", maps, regions)
     assert (result.success, result.auc) == pytest.approx(ADAPTIVE, abs=1e-6)
     pairs = [(maps[i], maps[i + 1]) for i in range(0, FRAMES, 2)]
