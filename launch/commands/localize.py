@@ -168,7 +168,7 @@ def _show_localization(result: Localization) -> None:
     ]
     for marked in zip(*(each.wrong for each in result.thresholds), strict=True):
         parts = (f"{each.share:.1%} ({each.auc:.3f})" for each in marked)
-        lines.append((f"marked under {marked[0].sound} (AUC)", *parts))
+        lines.append((f"marked: {marked[0].sound} (AUC)", *parts))
     lines.append(("F (of the AUCs)", *(f"{each.f:.3f} ({each.f_auc:.3f})" for each in result.thresholds)))
     rules = (each.rule if each.rule == "0.5" else f"{each.rule}: {each.threshold:.3f}" for each in result.thresholds)
     print_table(("at one threshold", *rules), lines)

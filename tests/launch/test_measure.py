@@ -64,7 +64,7 @@ def test_registering_prints_and_stores_the_shift_and_says_what_boxes_have_no_are
     assert result["registration"]["frames"] == 24
     right, down = result["registration"]["pixels"]
     assert f"lie {right:+.1f} ± " in done.stdout and f" {down:+.1f} ± " in done.stdout
-    assert result["all"]["frames"] == 16 and "marked under silence" in done.stdout
+    assert result["all"]["frames"] == 16 and "marked: silence" in done.stdout
 
 
 def test_a_damaged_record_is_named_in_one_paragraph_and_the_status_is_1(runs, small_world, tmp_path) -> None:
