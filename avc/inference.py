@@ -10,6 +10,7 @@ maps = network.localize(images, seconds)    # float32 (N, H', W'), 0 to 1: what 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +34,16 @@ from avc.settings import Config, PairConfig, SoundNetConfig
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network in evaluation mode, with the settings that it was trained under."""
+    """A trained network in evaluation mode, with the settings that it was trained under.
+
+    map_shift: how far AVOL-Net's map lies right of and below what it looks at, in pixels of its input, as
+    `avc.evaluation.registration` measures it; `compare_maps` shifts it back by as much.
+    """
 
     model: PairNetwork
     config: PairConfig
     device: torch.device
+    map_shift: tuple[float, float] = (0.0, 0.0)
 
     @torch.no_grad()
     def embed_image(self, images: Tensor) -> Tensor:
@@ -72,19 +78,34 @@ class Network:
         the whole image evenly. Raises ValueError where the network is not AVOL-Net.
         """
         _expect(images, torch.uint8, 4, "images must be uint8 (N, H, W, 3)", last=3)
-        self._localizer()
+        return self.model.embed_image(self.map_input(images)).float().cpu()
+
+    def map_input(self, images: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) RGB images of any size → float32 (N, 3, H, W), what the network takes for a map of them.
+
+        Sides are multiples of the trunk's stride. Raises ValueError where the network is not AVOL-Net.
+        """
+        _expect(images, torch.uint8, 4, "images must be uint8 (N, H, W, 3)", last=3)
+        self.localizer()
         x = images.to(self.device).permute(0, 3, 1, 2).float()
         stride = self.model.vision.stride
-        scale = self.config.data.image_size / CROP / min(x.shape[2:])
+        scale = self.map_side / min(x.shape[2:])
         shape = [max(1, round(side * scale / stride)) * stride for side in x.shape[2:]]
         x = F.interpolate(x, shape, mode="bilinear", antialias=True, align_corners=False)
-        return self.model.embed_image(normalized(x.clamp(0, 255) / 255)).float().cpu()
+        return normalized(x.clamp(0, 255) / 255)
+
+    @property
+    def map_side(self) -> float:
+        """Pixels of the smallest side that an image is scaled to for a map, before it is rounded to whole cells."""
+        return self.config.data.image_size / CROP
 
     @torch.no_grad()
     def compare_maps(self, image_maps: Tensor, audio: Tensor) -> Tensor:
-        """What `embed_image_map` and `embed_audio` gave, row by row → float32 (N, H', W'), 0 to 1."""
-        model = self._localizer()
-        return torch.sigmoid(model.localize(image_maps.to(self.device), audio.to(self.device))).cpu()
+        """What `embed_image_map` and `embed_audio` gave, row by row → float32 (N, H', W'), 0 to 1, on the CPU."""
+        logits = self.localizer().localize(image_maps.to(self.device), audio.to(self.device))
+        if self.map_shift != (0.0, 0.0):
+            logits = _shifted_back(logits, [pixels / self.model.vision.stride for pixels in self.map_shift])
+        return torch.sigmoid(logits).cpu()
 
     def localize(self, images: Tensor, seconds: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) images and int16 (N, 48000) sound → float32 (N, H', W'), what makes the sound: 0 to 1.
@@ -93,7 +114,8 @@ class Network:
         """
         return self.compare_maps(self.embed_image_map(images), self.embed_audio(seconds))
 
-    def _localizer(self) -> Localizer:
+    def localizer(self) -> Localizer:
+        """The network, where it is AVOL-Net. Raises ValueError where it is not."""
         if not isinstance(self.model, Localizer):
             raise ValueError(f"this run trained model.name={self.config.model.name}, and only avol says where sound is")
         return self.model
@@ -151,6 +173,18 @@ def named_device(name: str, *, option: str = "--device") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"{option} names {device}, and there are {torch.cuda.device_count()} GPUs here")
     return device
+
+
+def _shifted_back(maps: Tensor, cells: Sequence[float]) -> Tensor:
+    """float32 (N, H', W'): what lies `cells` right of and below each place, bilinearly; beyond its edge a map goes on.
+
+    affine_grid counts in halves of a side.
+    """
+    height, width = maps.shape[1:]
+    shift = [[1, 0, 2 * cells[0] / width], [0, 1, 2 * cells[1] / height]]
+    theta = torch.tensor(shift, device=maps.device).expand(len(maps), 2, 3)
+    grid = F.affine_grid(theta, [len(maps), 1, height, width], align_corners=False)
+    return F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
 
 
 def _expect(x: Tensor, dtype: torch.dtype, dimensions: int, wish: str, *, last: int) -> None:

@@ -25,18 +25,21 @@ class Truth:
 
     boxes: those at each tick, or those of the clip's middle frame alone. annotators: each box is another
     person's opinion on one region, and not one object of several. kinds: of what is in view, where known, the sounding
-    one first.
+    one first. silent_boxes: of the second kind, as `boxes`, where known. without_area: boxes that were left out.
     """
 
     boxes: tuple[tuple[Box, ...], ...]
     annotators: bool
     kinds: tuple[str, ...]
+    silent_boxes: tuple[tuple[Box, ...], ...] = ()
+    without_area: int = 0
 
 
 def read_boxes(path: Path) -> dict[str, Truth]:
     """The truth about each video by its file name, without suffix.
 
-    A `.json` file is VGG-SS's list of `file`, `class` and `bbox`; a folder holds Flickr-SoundNet's XML files, one for
+    A `.json` file is VGG-SS's list of `file`, `class` and `bbox`, of which a box without an area is left out (18 of its
+    boxes have none, for example with a right edge of -2.9e16); a folder holds Flickr-SoundNet's XML files, one for
     each image with the boxes of its annotators; a `.jsonl` file is the demo world's. Raises ValueError where the file
     is missing or of another form.
     """
@@ -60,22 +63,30 @@ def read_boxes(path: Path) -> dict[str, Truth]:
 def region(boxes: tuple[Box, ...], *, annotators: bool) -> NDArray[np.float64]:
     """The annotated region as weights 0 to 1, float64 (224, 224): of annotators' boxes, 1 where two of them agree."""
     weights = np.zeros((RASTER, RASTER))
-    for left, top, right, bottom in boxes:
-        rows, columns = (
-            slice(round(max(low, 0) * RASTER), round(min(high, 1) * RASTER))
-            for low, high in ((top, bottom), (left, right))
-        )
-        weights[rows, columns] += 1
+    for box in boxes:
+        weights[_on_raster(box)] += 1
     return np.minimum(weights / _AGREEING if annotators else weights, 1)
 
 
+def _on_raster(box: Box) -> tuple[slice, slice]:
+    """Rows and columns of a region, cut to the picture and rounded down as in the benchmarks' own evaluation."""
+    left, top, right, bottom = (int(min(max(edge, 0.0), 1.0) * RASTER) for edge in box)
+    return slice(top, bottom), slice(left, right)
+
+
+def _has_area(box: Box) -> bool:
+    return all(side.start < side.stop for side in _on_raster(box))
+
+
 def _vggss(row: Mapping[str, Any]) -> Truth:
-    return Truth((tuple(_box(box) for box in row["bbox"]),), annotators=False, kinds=(row["class"],))
+    boxes = tuple(box for box in map(_box, row["bbox"]) if _has_area(box))
+    return Truth((boxes,), annotators=False, kinds=(row["class"],), without_area=len(row["bbox"]) - len(boxes))
 
 
 def _demo(row: Mapping[str, Any]) -> Truth:
     kinds = (row["kind"],) if row["silent_kind"] is None else (row["kind"], row["silent_kind"])
-    return Truth(tuple((_box(box),) for box in row["boxes"]), annotators=False, kinds=kinds)
+    boxes, silent_boxes = (tuple((_box(box),) for box in row[name]) for name in ("boxes", "silent_boxes"))
+    return Truth(boxes, annotators=False, kinds=kinds, silent_boxes=silent_boxes)
 
 
 def _flickr(file: Path) -> Truth:

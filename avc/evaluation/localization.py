@@ -1,86 +1,47 @@
-"""Does AVOL-Net's map find the sounding object, and is it low where another sound is played?
+"""Does AVOL-Net's map find the sounding object, and does it follow the sound?
 
-Objects that Sound 4: is the map's maximum inside the annotated region? Beside it consensus IoU (Senocak et al., CVPR
-2018), and the sanity that arXiv 2410.01020 asks for: the same frames under another sound, under silence and noise.
+Objects that Sound 4: is the map's maximum inside the annotated region? Beside it consensus IoU (`map_metrics`), and
+what arXiv 2410.01020 and 2407.13676 ask for: the same frames under other sounds, silence and noise (`interaction`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from avc.data.labels import names_of
 from avc.data.sampler import PairSampler
 from avc.embedding import Integers, Report, views_of
-from avc.evaluation.boxes import RASTER, Box, Truth, region
+from avc.evaluation.boxes import Box, Truth, region
+from avc.evaluation.interaction import (
+    Interaction,
+    Sanity,
+    UniversalThreshold,
+    interaction,
+    sanity,
+    universal_threshold,
+    universal_thresholds,
+)
+from avc.evaluation.map_metrics import RULES, Hits, Map, Overlap, displacement, hits, overlap
 from avc.inference import Network
-from avc.intervals import clustered_interval
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, centers_of, second_start
 from shards.read import Shards
-
-Map = NDArray[np.float64]
 
 NOISE_RMS = 3277  # of white noise: -20 dBFS
 _BATCH = 64
 
 
 @dataclass(frozen=True)
-class Hits:
-    """Share of frames with a point in the annotated region: the map's maximum, the center, a random point (exactly).
-
-    interval_95: of the maximum's share, where the clips are a sample of more. displacement_pixels: from the center of
-    the nearest box to the map's maximum, right and down, in pixels of the frame, the mean over frames;
-    displacement_std_pixels: its standard deviation. A map that is displaced by a constant has a mean far from 0.
-    """
-
-    frames: int
-    maximum: float
-    interval_95: tuple[float, float]
-    center: float
-    random: float
-    displacement_pixels: tuple[float, float]
-    displacement_std_pixels: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Consensus IoU of the region that a rule cuts out of the map.
-
-    success: share of frames above 0.5; auc: area under the share of frames at or above 0, 0.05, ... 1. `center` is what
-    the same rule makes of a map that falls from the picture's center.
-    """
-
-    rule: str
-    success: float
-    auc: float
-    center_success: float
-    center_auc: float
-
-
-@dataclass(frozen=True)
-class Sanity:
-    """The same frames under a wrong sound.
-
-    falls: share whose maximum is below that under the right sound. auc: probability that one threshold for all frames
-    ranks a right sound above a wrong one, 0.5 for chance. mean: of the maxima, 0 to 1.
-    """
-
-    sound: str
-    falls: float
-    auc: float
-    mean: float
-
-
-@dataclass(frozen=True)
 class Localization:
-    """All that is measured. unknown: clips of the split without boxes; mean: of the maxima under the right sounds."""
+    """All that is measured. unknown: clips of the split without boxes; mean: of the maxima under the right sounds.
+
+    interaction: None where the silent object has no boxes, or nothing else sounds like it.
+    """
 
     all: Hits
     with_silent_object: Hits | None
@@ -88,6 +49,8 @@ class Localization:
     mean: float
     sanity: tuple[Sanity, ...]
     unknown: int
+    thresholds: tuple[UniversalThreshold, ...] = ()
+    interaction: Interaction | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +58,7 @@ class _Frame:
     clip: int
     tick: int
     boxes: tuple[Box, ...]
+    silent_boxes: tuple[Box, ...]
     truth: Truth
 
     @property
@@ -121,110 +85,45 @@ def evaluate_localization(
     foreign = _foreign(frames, rng)
     sounds = [shards.sound(frame.clip, second_start(frame.tick)) for frame in frames]
     noise = (NOISE_RMS * rng.standard_normal(SAMPLE_RATE_HZ)).clip(-32768, 32767).astype(np.int16)
+    silent = _like_the_silent(frames, rng)
     audio = _embed_sounds(network, [*sounds, np.zeros_like(noise), noise])
-    maps: list[Map] = []
+    maps: list[list[Map]] = []  # of each frame: under the right sound, the wrong ones, and that of the silent object
     displaced = np.empty((len(frames), 2))
-    maxima = np.empty((len(frames), 4))
     for i, frame in enumerate(frames):
         image = shards.picture(frame.clip, frame.tick)
-        image_map = network.embed_image_map(torch.from_numpy(image)[None])
-        sounds_of = [i, foreign[i], len(frames), len(frames) + 1]
-        probability = network.compare_maps(image_map.expand(4, -1, -1, -1), audio[sounds_of]).double().numpy()
-        maps.append(probability[0])
-        displaced[i] = displacement(probability[0], frame.boxes, height=image.shape[0], width=image.shape[1])
-        maxima[i] = probability.max(axis=(1, 2))
+        sounds_of = [i, foreign[i], len(frames), len(frames) + 1, *([silent[i]] if i in silent else [])]
+        image_map = network.embed_image_map(torch.from_numpy(image)[None]).expand(len(sounds_of), -1, -1, -1)
+        maps.append(list(network.compare_maps(image_map, audio[sounds_of]).double().numpy()))
+        displaced[i] = displacement(maps[i][0], frame.boxes, height=image.shape[0], width=image.shape[1])
         if report is not None:
             report(i + 1, len(frames), "")
     regions = [frame.region for frame in frames]
     of_clip = np.array([frame.clip for frame in frames])
     two = [i for i, frame in enumerate(frames) if len(frame.truth.kinds) > 1]
+    right = [of_frame[0] for of_frame in maps]
     names = ("of another kind" if frames[0].truth.kinds else "of another clip", "silence", "white noise")
+    wrong = {name: [of_frame[1 + number] for of_frame in maps] for number, name in enumerate(names)}
+    maxima = {name: np.array([map_.max() for map_ in under]) for name, under in {"": right, **wrong}.items()}
     return Localization(
-        all=hits(maps, regions, displaced, of_clip),
-        with_silent_object=hits([maps[i] for i in two], [regions[i] for i in two], displaced[two], of_clip[two])
+        all=hits(right, regions, displaced, of_clip),
+        with_silent_object=hits([right[i] for i in two], [regions[i] for i in two], displaced[two], of_clip[two])
         if two
         else None,
-        overlaps=tuple(overlap(rule, maps, regions) for rule in RULES),
-        mean=float(maxima[:, 0].mean()),
-        sanity=tuple(sanity(name, maxima[:, 0], wrong) for name, wrong in zip(names, maxima[:, 1:].T, strict=True)),
+        overlaps=tuple(overlap(rule, right, regions) for rule in RULES),
+        mean=float(maxima[""].mean()),
+        sanity=tuple(sanity(name, maxima[""], maxima[name]) for name in names),
         unknown=unknown,
+        thresholds=tuple(
+            universal_threshold(rule, threshold, right, regions, wrong)
+            for rule, threshold in universal_thresholds(wrong).items()
+        ),
+        interaction=interaction(
+            [(maps[i][0], maps[i][-1]) for i in silent],
+            [(regions[i], region(frames[i].silent_boxes, annotators=False)) for i in silent],
+        )
+        if silent
+        else None,
     )
-
-
-def hits(maps: list[Map], regions: list[Map], displaced: NDArray[np.float64], of_clip: Integers) -> Hits:
-    """How often the center of the map's highest cell lies in the region.
-
-    displaced: float64 (frames, 2), the `displacement` of each frame. of_clip: int64, the clip of each frame.
-    """
-    hit = []
-    for map_, weights in zip(maps, regions, strict=True):
-        x, y = _maximum(map_)
-        hit.append(weights[int(y * RASTER), int(x * RASTER)] > 0)
-    return Hits(
-        frames=len(maps),
-        maximum=float(np.mean(hit)),
-        interval_95=clustered_interval(np.array(hit), of_clip),
-        center=float(np.mean([weights[RASTER // 2, RASTER // 2] > 0 for weights in regions])),
-        random=float(np.mean([(weights > 0).mean() for weights in regions])),
-        displacement_pixels=tuple(displaced.mean(axis=0).tolist()),
-        displacement_std_pixels=tuple(displaced.std(axis=0).tolist()),
-    )
-
-
-def displacement(map_: Map, boxes: Sequence[Box], *, height: int, width: int) -> NDArray[np.float64]:
-    """Pixels right and down, float64 (2,), from the center of the nearest box to that of the map's highest cell.
-
-    height, width: of the frame, in pixels.
-    """
-    centers = np.array([((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes])
-    offsets = (_maximum(map_) - centers) * (width, height)
-    nearest: NDArray[np.float64] = offsets[np.hypot(*offsets.T).argmin()]
-    return nearest
-
-
-def _maximum(map_: Map) -> tuple[float, float]:
-    """x and y of the center of the map's highest cell, as fractions of width and height."""
-    row, column = np.unravel_index(map_.argmax(), map_.shape)
-    return (float(column) + 0.5) / map_.shape[1], (float(row) + 0.5) / map_.shape[0]
-
-
-RULES = {
-    "above half of the map's own range": lambda map_: map_ > (map_.min() + map_.max()) / 2,
-    "the higher half of the picture": lambda map_: map_ > np.median(map_),
-}
-
-
-def overlap(rule: str, maps: list[Map], regions: list[Map]) -> Overlap:
-    """Consensus IoU under one of RULES, with its area under the curve."""
-    y, x = np.mgrid[:RASTER, :RASTER]
-    centered = -np.hypot(y - (RASTER - 1) / 2, x - (RASTER - 1) / 2)
-    ious = [consensus_iou(RULES[rule](_smooth(map_)), weights) for map_, weights in zip(maps, regions, strict=True)]
-    baseline = [consensus_iou(RULES[rule](centered), weights) for weights in regions]
-    return Overlap(rule, *_success(ious), *_success(baseline))
-
-
-def consensus_iou(predicted: NDArray[np.bool_], weights: Map) -> float:
-    """Weight of the region inside the prediction, over that of the whole region and of what it predicts outside."""
-    return float(weights[predicted].sum() / (weights.sum() + (predicted & (weights == 0)).sum()))
-
-
-def sanity(sound: str, right: NDArray[np.float64], wrong: NDArray[np.float64]) -> Sanity:
-    """Compare the maxima of the same frames under their own sound and under a wrong one."""
-    labels = np.repeat([1, 0], len(right))
-    auc = float(roc_auc_score(labels, np.concatenate([right, wrong])))
-    return Sanity(sound, falls=float((wrong < right).mean()), auc=auc, mean=float(wrong.mean()))
-
-
-def _success(ious: list[float]) -> tuple[float, float]:
-    thresholds = np.linspace(0, 1, 21)
-    curve = (np.array(ious)[:, None] >= thresholds).mean(axis=0)
-    return float((np.array(ious) > 0.5).mean()), float(np.trapezoid(curve, thresholds))
-
-
-def _smooth(map_: Map) -> Map:
-    upsampled = F.interpolate(torch.from_numpy(map_)[None, None], (RASTER, RASTER), mode="bilinear")
-    smooth: Map = upsampled[0, 0].numpy()
-    return smooth
 
 
 def _frames(
@@ -254,7 +153,8 @@ def _frames(
                 f"{shards.info(clip)['name']} has boxes for {len(truth.boxes)} ticks of 0.04 s, and its clip goes on "
                 f"to tick {at}"
             )
-        frames[clip, tick] = _Frame(clip, tick, truth.boxes[at], truth)
+        silent_boxes = truth.silent_boxes[at] if truth.silent_boxes else ()
+        frames[clip, tick] = _Frame(clip, tick, truth.boxes[at], silent_boxes, truth)
     return list(frames.values()), len(names) - len(known)
 
 
@@ -279,6 +179,20 @@ def _foreign(frames: list[_Frame], rng: np.random.Generator) -> list[int]:
                 f"every clip with boxes sounds like {frame.truth.kinds[0]}: sanity needs sounds of two kinds"
             )
         chosen.append(int(rng.choice(others)))
+    return chosen
+
+
+def _like_the_silent(frames: list[_Frame], rng: np.random.Generator) -> dict[int, int]:
+    """For each frame whose silent object has a box, one of another clip that sounds like it, where there is one."""
+    chosen = {}
+    for i, frame in enumerate(frames):
+        alike = [
+            other
+            for other, heard in enumerate(frames)
+            if frame.silent_boxes and heard.clip != frame.clip and heard.truth.kinds[:1] == frame.truth.kinds[1:2]
+        ]
+        if alike:
+            chosen[i] = int(rng.choice(alike))
     return chosen
 
 

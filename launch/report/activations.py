@@ -35,7 +35,9 @@ def vision_section(shards: Shards, units: Sequence[Unit]) -> Section:
 
     about = (
         "Channels of the map that the vision trunk ends in. Left the frame, right the same under the channel's heat; "
-        "the audio is its own, which the unit does not take."
+        "the audio is its own, which the unit does not take. The heat may lie beside what excites a unit, by the same "
+        "way in every frame: training takes the map's maximum, wherever that is, where a place's field of view is as "
+        "large as the image."
     )
     return _section("What vision units respond to", about, "vision", units, moment)
 

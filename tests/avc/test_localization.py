@@ -9,14 +9,13 @@ import torch
 
 from avc.config import parse_config
 from avc.evaluation.boxes import Truth, read_boxes, region
-from avc.evaluation.localization import (
+from avc.evaluation.localization import evaluate_localization
+from avc.evaluation.map_metrics import (
     RULES,
     consensus_iou,
     displacement,
-    evaluate_localization,
     hits,
     overlap,
-    sanity,
 )
 from avc.inference import Network
 from avc.models import build
@@ -92,17 +91,39 @@ def test_overlap_of_a_map_that_is_the_region_is_whole_and_counts_the_centre_besi
         assert result.center_success == 0
 
 
-def test_sanity_counts_the_frames_that_fall_and_the_order_over_all_frames() -> None:
-    result = sanity("silence", np.array([0.9, 0.5, 0.8, 0.2]), np.array([0.1, 0.6, 0.1, 0.1]))
-    assert result.falls == 0.75
-    assert result.auc == pytest.approx(14 / 16)  # 0.5 and 0.2 of the right ones are below 0.6
-
-
 def test_vgg_ss_boxes_are_read_as_they_are_published(shared_data) -> None:
     truths = read_boxes(shared_data / "annotations" / "vggss_boxes.json")
     assert len(truths) > 5000
     elk = truths["zpWuikVorYg_000032"]
     assert elk == Truth((((0.403125, 0.253125, 0.6, 0.75),),), annotators=False, kinds=("elk bugling",))
+
+
+def test_the_center_hits_69_4_percent_of_vgg_ss_whose_boxes_cover_31_percent(shared_data) -> None:
+    truths = read_boxes(shared_data / "annotations" / "vggss_boxes.json")
+    regions = [region(truth.boxes[0], annotators=False) for truth in truths.values()]
+    assert sum(truth.without_area for truth in truths.values()) == 18
+    assert sum(not truth.boxes[0] for truth in truths.values()) == 2
+    assert round(float(np.mean([weights[112, 112] for weights in regions])), 3) == 0.694
+    assert round(float(np.mean([weights.mean() for weights in regions])), 2) == 0.31
+
+
+def test_a_world_whose_boxes_are_in_vgg_ss_form_is_measured_in_the_middle_of_its_clips(
+    shards, small_world, tmp_path
+) -> None:
+    world = read_boxes(small_world.parent / "world" / "labels.jsonl")
+    middle = len(next(iter(world.values())).boxes) // 2
+    nothing = [0.5, 0.5, -2.9e16, 0.7]
+    rows = [
+        {"file": name, "class": truth.kinds[0], "bbox": [list(truth.boxes[middle][0]), nothing]}
+        for name, truth in world.items()
+    ]
+    rows[-1]["bbox"] = [nothing]
+    (tmp_path / "vggss.json").write_text(json.dumps(rows))
+    truths = read_boxes(tmp_path / "vggss.json")
+    assert sum(truth.without_area for truth in truths.values()) == len(rows)
+    result = evaluate_localization(network_of("avol"), shards, shards.clips("validation"), truths)
+    assert (result.all.frames, result.unknown) == (15, 1)
+    assert result.with_silent_object is None and result.interaction is None
 
 
 def test_flickr_soundnets_boxes_are_fractions_of_256_pixels(tmp_path) -> None:
@@ -129,6 +150,9 @@ def test_the_world_is_measured_whole_and_foreign_sounds_are_of_kinds_that_are_no
     assert result.with_silent_object is not None
     assert silent < result.with_silent_object.frames <= 2 * silent
     assert [one.sound for one in result.sanity] == ["of another kind", "silence", "white noise"]
+    assert [one.sound for one in result.thresholds[1].wrong] == [one.sound for one in result.sanity]
+    assert result.interaction is not None
+    assert 0 < result.interaction.frames <= result.with_silent_object.frames
     assert json.dumps([one.auc for one in result.sanity])
 
 
@@ -139,7 +163,11 @@ def test_boxes_count_from_the_videos_beginning_wherever_the_clip_starts(shards, 
     monkeypatch.setattr(shards, "manifest", replace(shards.manifest, settings=settings))
     with pytest.raises(ValueError, match=r"has boxes for \d+ ticks of 0\.04 s, and its clip goes on to tick \d+"):
         evaluate_localization(network_of("avol"), shards, shards.clips("validation"), truths, passes=60)
-    longer = {name: replace(truth, boxes=((),) * 25 + truth.boxes) for name, truth in truths.items()}
+    none = ((),) * 25
+    longer = {
+        name: replace(truth, boxes=none + truth.boxes, silent_boxes=truth.silent_boxes and none + truth.silent_boxes)
+        for name, truth in truths.items()
+    }
     assert evaluate_localization(network_of("avol"), shards, shards.clips("validation"), longer) == plain
 
 

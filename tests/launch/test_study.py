@@ -6,15 +6,18 @@ import re
 from dataclasses import dataclass, replace
 
 import pytest
+from pydantic import TypeAdapter
 
 import avc.evaluation.shortcut
 import launch.demo.study.runs
 import launch.demo.study.study
-from avc.evaluation.localization import Hits, Localization, Sanity
+from avc.evaluation.interaction import Sanity
+from avc.evaluation.localization import Localization
+from avc.evaluation.map_metrics import OWN_RANGE, Hits, Overlap
 from avc.evaluation.retrieval import Row, Score
 from avc.evaluation.shortcut import Audit, Distribution, Probe
 from launch.demo.study.estimates import Estimate, over_seeds, worst
-from launch.demo.study.findings import Audits, findings
+from launch.demo.study.findings import Audits, _localization, findings
 from launch.demo.study.parts import once
 from launch.demo.study.runs import RUNS, Measured
 from launch.demo.study.study import AUDITS, FIGURES, PAGE, PARTS, RESULTS, study
@@ -48,7 +51,8 @@ def measured(accuracy: float, rows: dict[str, tuple[float, ...]]) -> Measured:
 
 def localized(maximum: float) -> Measured:
     hits = Hits(100, maximum, (0.0, 1.0), 0.2, 0.1, displacement_pixels=(-8.0, 3.0), displacement_std_pixels=(5.0, 5.0))
-    found = Localization(hits, hits, (), 0.7, (Sanity("silence", falls=0.9, auc=0.8, mean=0.3),), unknown=0)
+    overlaps = (Overlap(OWN_RANGE, 0.25, 0.4, 0.5, 0.3),)
+    found = Localization(hits, hits, overlaps, 0.7, (Sanity("silence", falls=0.9, auc=0.8, mean=0.3),), unknown=0)
     return replace(measured(0.8, {}), localization=found)
 
 
@@ -63,6 +67,24 @@ def audits(sound: float) -> Audits:
         ("ticking", "frame"): one(0.5, 0.0),
         ("plain", "frame"): one(0.5, 0.0),
     }
+
+
+def test_the_finding_about_the_map_says_what_share_of_frames_it_overlaps() -> None:
+    [found, lower] = _localization([localized(0.6)] * 3, "AVOL-Net")
+    assert "consensus IoU from 0.5 for 25.0 (25.0 to 25.0) %, center 50.0 (50.0 to 50.0) %" in found.measured
+    assert "no evidence of localization" in lower.claim and "silent" not in lower.claim
+
+
+STORED = """{"all": {"frames": 9, "maximum": 0.6, "interval_95": [0.2, 0.9], "center": 0.2, "random": 0.1,
+"displacement_pixels": [-18.0, -13.0], "displacement_std_pixels": [9.0, 8.0]}, "with_silent_object": null, "overlaps":
+[{"rule": "above half of the map's own range", "success": 0.0, "auc": 0.2, "center_success": 0.1, "center_auc": 0.2}],
+"mean": 0.7, "sanity": [{"sound": "silence", "falls": 0.9, "auc": 0.8, "mean": 0.3}], "unknown": 0}"""
+
+
+def test_what_was_measured_before_there_were_thresholds_is_read() -> None:
+    read = TypeAdapter(Localization).validate_json(STORED)
+    assert read.all.displacement_pixels == (-18, -13)
+    assert (read.thresholds, read.interaction) == ((), None)
 
 
 def verdicts(*, ave: float, hits: float, free: float, sound: float) -> list[str]:
@@ -113,9 +135,9 @@ def test_the_study_measures_every_row_once_and_writes_one_page_that_loads_nothin
     assert all(results["runs"][run.key] for run in RUNS)
     assert set(results["retrieval"]["AVE-Net, contrastive"]) == {"im_im", "im_aud", "aud_im", "aud_aud"}
     html = (tmp_path / PAGE).read_text()
-    assert html.count("<img ") == 5
+    assert html.count("<img ") == 6
     assert "<tr><td>AVE-Net, contrastive</td>" in html
-    assert len(list((tmp_path / FIGURES).iterdir())) == 5
+    assert len(list((tmp_path / FIGURES).iterdir())) == 6
     assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', html) == []
     assert "://" not in html
 

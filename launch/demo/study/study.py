@@ -129,12 +129,14 @@ def _write_page(
     runs = {run.key: [folder / RUN_FOLDERS / f"{run.key}-{seed}" for seed in seeds] for run in RUNS}
     labels = read_labels(plain.world)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    png = {name: folder / FIGURES / f"{name}.png" for name in ("accuracies", "retrieval", "curves", "map", "neighbors")}
+    names = ("accuracies", "retrieval", "curves", "avol", "avol_logmeanexp", "neighbors")
+    png = {name: folder / FIGURES / f"{name}.png" for name in names}
     figures.accuracies(png["accuracies"], measured)
     figures.bars(png["retrieval"], retrieval(measured))
     figures.curves(png["curves"], runs)
-    if maps := scenes(runs["avol"][0], plain.packed, labels):
-        figures.examples(png["map"], maps, inches=2.3)
+    for key in ("avol", "avol_logmeanexp"):
+        if maps := scenes(runs[key][0], plain.packed, labels):
+            figures.examples(png[key], maps, inches=2.3)
     figures.examples(png["neighbors"], neighbors(runs["ave"][0], plain.packed, labels), inches=1.45)
     shown = (
         Figure(
@@ -154,7 +156,12 @@ def _write_page(
             "What makes this sound?",
             "AVOL-Net's map over the first held-out frames that show two objects, under their own sound, the sound "
             "that the silent object would make, a sound of neither, and silence.",
-            png["map"],
+            png["avol"],
+        ),
+        Figure(
+            "The same with log-mean-exp instead of the maximum",
+            "All places learn, and the map has no reason to lie beside the object. The same frames and sounds.",
+            png["avol_logmeanexp"],
         ),
         Figure(
             "Nearest neighbors",

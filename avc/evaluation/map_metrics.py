@@ -1,0 +1,152 @@
+"""How well a map fits the annotated region: hits, displacement, consensus IoU.
+
+A map is float64 (H', W'), at least 0; a region is float64 (224, 224), as `boxes.region` gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from avc.embedding import Integers
+from avc.evaluation.boxes import RASTER, Box
+from avc.intervals import clustered_interval
+
+Map = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+THRESHOLDS = np.array([0.05 * step for step in range(21)])  # of the curves whose area is taken (Senocak et al. 2018)
+CORRECT = 0.5  # consensus IoU from which a frame counts as found
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Share of frames with a point in the annotated region: the map's maximum, the center, a random point (exactly).
+
+    interval_95: of the maximum's share, where the clips are a sample of more. displacement_pixels: from the center of
+    the nearest box to the map's maximum, right and down, in pixels of the frame, the mean over frames;
+    displacement_std_pixels: its standard deviation. A map that is displaced by a constant has a mean far from 0.
+    """
+
+    frames: int
+    maximum: float
+    interval_95: tuple[float, float]
+    center: float
+    random: float
+    displacement_pixels: tuple[float, float]
+    displacement_std_pixels: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Consensus IoU (Senocak et al., CVPR 2018) of the region that a rule cuts out of the map.
+
+    success: share of frames from 0.5 on; auc: area under the share of frames at or above 0, 0.05, ... 1. `center` is
+    what the same rule makes of a map that falls from the picture's center.
+    """
+
+    rule: str
+    success: float
+    auc: float
+    center_success: float
+    center_auc: float
+
+
+def hits(maps: list[Map], regions: list[Map], displaced: NDArray[np.float64], of_clip: Integers) -> Hits:
+    """How often the center of the map's highest cell lies in the region.
+
+    displaced: float64 (frames, 2), the `displacement` of each frame. of_clip: int64, the clip of each frame.
+    """
+    hit = []
+    for map_, weights in zip(maps, regions, strict=True):
+        x, y = maximum(map_)
+        hit.append(weights[int(y * RASTER), int(x * RASTER)] > 0)
+    return Hits(
+        frames=len(maps),
+        maximum=float(np.mean(hit)),
+        interval_95=clustered_interval(np.array(hit), of_clip),
+        center=float(np.mean([weights[RASTER // 2, RASTER // 2] > 0 for weights in regions])),
+        random=float(np.mean([(weights > 0).mean() for weights in regions])),
+        displacement_pixels=tuple(displaced.mean(axis=0).tolist()),
+        displacement_std_pixels=tuple(displaced.std(axis=0).tolist()),
+    )
+
+
+def displacement(map_: Map, boxes: Sequence[Box], *, height: int, width: int) -> NDArray[np.float64]:
+    """Pixels right and down, float64 (2,), from the center of the nearest box to that of the map's highest cell.
+
+    height, width: of the frame, in pixels.
+    """
+    centers = np.array([((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes])
+    offsets = (maximum(map_) - centers) * (width, height)
+    nearest: NDArray[np.float64] = offsets[np.hypot(*offsets.T).argmin()]
+    return nearest
+
+
+def maximum(map_: Map) -> tuple[float, float]:
+    """x and y of the center of the map's highest cell, as fractions of width and height."""
+    row, column = np.unravel_index(map_.argmax(), map_.shape)
+    return (float(column) + 0.5) / map_.shape[1], (float(row) + 0.5) / map_.shape[0]
+
+
+def _own_range(map_: Map, weights: Map) -> Mask:
+    marked: Mask = map_ > (map_.min() + map_.max()) / 2
+    return marked
+
+
+def _higher_half(map_: Map, weights: Map) -> Mask:
+    return map_ > np.median(map_)
+
+
+def adaptive(map_: Map, weights: Map) -> Mask:
+    """The map's highest places, as many as the region has less one (arXiv 2407.13676; the count as in its code)."""
+    beginning = map_.size - np.count_nonzero(weights)
+    marked: Mask = map_ > np.partition(map_, beginning, axis=None)[beginning]
+    return marked
+
+
+OWN_RANGE = "above half of the map's own range"
+RULES = {
+    OWN_RANGE: _own_range,
+    "the higher half of the picture": _higher_half,
+    "as many places as the region has": adaptive,
+}
+
+
+def overlap(rule: str, maps: list[Map], regions: list[Map]) -> Overlap:
+    """Consensus IoU under one of RULES, with its area under the curve."""
+    y, x = np.mgrid[:RASTER, :RASTER]
+    centered = -np.hypot(y - (RASTER - 1) / 2, x - (RASTER - 1) / 2)
+    ious, baseline = [], []
+    for map_, weights in zip(maps, regions, strict=True):
+        ious.append(consensus_iou(RULES[rule](upsampled(map_), weights), weights))
+        baseline.append(consensus_iou(RULES[rule](centered, weights), weights))
+    return Overlap(rule, *success_and_auc(ious), *success_and_auc(baseline))
+
+
+def consensus_iou(predicted: Mask, weights: Map) -> float:
+    """Weight of the region inside the prediction, over that of the whole region and of what it predicts outside."""
+    return float(weights[predicted].sum() / (weights.sum() + (predicted & (weights == 0)).sum()))
+
+
+def success_and_auc(ious: Sequence[float]) -> tuple[float, float]:
+    """Share of the values from 0.5 on, and the area under the share of those at or above 0, 0.05, ... 1."""
+    values = np.array(ious)
+    return float((values >= CORRECT).mean()), area((values[:, None] >= THRESHOLDS).mean(axis=0))
+
+
+def area(curve: NDArray[np.float64]) -> float:
+    """Area under shares at THRESHOLDS, by the trapezoid rule: 0 to 1."""
+    return float(np.trapezoid(curve, THRESHOLDS))
+
+
+def upsampled(map_: Map) -> Map:
+    """The map at the size of a region, bilinearly."""
+    smooth = F.interpolate(torch.from_numpy(map_)[None, None], (RASTER, RASTER), mode="bilinear")
+    result: Map = smooth[0, 0].numpy()
+    return result
