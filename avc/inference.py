@@ -28,7 +28,8 @@ from avc.models.released import load_soundnet
 from avc.models.soundnet import SoundNet
 from avc.networks import network_of
 from avc.runs.attempt import CONFIG, WEIGHTS
-from avc.settings import Config, PairConfig, SoundNetConfig
+from avc.settings import Config, PairConfig
+from avc.sound_settings import SoundNetConfig
 
 
 @dataclass(frozen=True)

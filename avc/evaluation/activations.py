@@ -26,7 +26,7 @@ from avc.models.inputs import VisualInput
 from avc.models.pair import PairNetwork
 from avc.models.soundnet import SoundNet, to_waveform
 from avc.models.trunks import global_max_pool
-from avc.settings import SoundNetConfig
+from avc.sound_settings import SoundNetConfig
 from shards.format import SAMPLES_PER_TICK, second_start
 from shards.read import Shards
 

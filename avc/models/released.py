@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from avc.models.soundnet import SOUNDNETS, SoundNet
-from avc.settings import SoundNetModel
+from avc.sound_settings import TEACHERS, SoundNetModel
 from shards.atomic import refuse_special, written_aside
 
 WEIGHTS = "model.safetensors"  # in the folder of a run
@@ -63,8 +63,7 @@ def load_soundnet(path: Path) -> SoundNet:
             settings = SoundNetModel(
                 name=name,
                 width=len(weights["layers.conv1.weight"]) / SOUNDNETS[name][0].filters,
-                objects=len(weights["objects.bias"]),
-                scenes=len(weights["scenes.bias"]),
+                **{teacher: len(weights.get(f"{teacher}.bias", ())) for teacher in TEACHERS},
             )
             model = SoundNet(settings)
             model.load_state_dict(weights)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from avc.settings import SoundNetModel
+from avc.sound_settings import SoundNetModel
 
 SAMPLE_RATE = 22_050
 AMPLITUDE = 256.0
@@ -74,7 +74,8 @@ class SoundNet(nn.Module):
     """A fully convolutional student of two vision networks, on the raw waveform (the paper's tables 1 and 2).
 
     settings.name: soundnet8 or soundnet5. Every hidden convolution is followed by batch norm, ReLU and, where the table
-    has one, a max pool. Two convolutions end it, one for each teacher. Weights start from N(0, 0.01), biases from 0.
+    has one, a max pool. A convolution for each of `teachers` ends it, two in the paper. Weights start from N(0, 0.01),
+    biases from 0.
 
     The waveform is float32 (N, samples), mono at 22,050 Hz in [-256, 256], of any length that reaches the layer asked
     for.
@@ -82,10 +83,10 @@ class SoundNet(nn.Module):
 
     def __init__(self, settings: SoundNetModel) -> None:
         super().__init__()
-        self.name, objects, scenes = settings.name, settings.objects, settings.scenes
+        self.name, self.teachers = settings.name, tuple(settings.teachers)
         *hidden, last = SOUNDNETS[settings.name]
         narrowed = (replace(layer, filters=max(1, round(layer.filters * settings.width))) for layer in hidden)
-        self.table = (*narrowed, replace(last, filters=objects + scenes))
+        self.table = (*narrowed, replace(last, filters=sum(settings.teachers.values())))
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 1
         for layer in self.table[:-1]:
@@ -97,8 +98,8 @@ class SoundNet(nn.Module):
                 layers[f"pool{number}"] = nn.MaxPool1d(layer.pool)
             channels = layer.filters
         self.layers = nn.Sequential(layers)
-        self.objects = nn.Conv1d(channels, objects, last.kernel, last.stride, last.padding)
-        self.scenes = nn.Conv1d(channels, scenes, last.kernel, last.stride, last.padding)
+        for name, classes in settings.teachers.items():
+            self.add_module(name, nn.Conv1d(channels, classes, last.kernel, last.stride, last.padding))
         for module in self.modules():
             if isinstance(module, nn.Conv1d):
                 nn.init.normal_(module.weight, std=0.01)
@@ -110,8 +111,8 @@ class SoundNet(nn.Module):
         """What `features` can give: convN is taken after its batch norm and ReLU, poolN after the pool."""
         return tuple(name for name, _ in self.layers.named_children() if name.startswith(("conv", "pool")))
 
-    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, objects, steps) for the objects' teacher and (N, scenes, steps) for the scenes'.
+    def forward(self, waveform: Tensor) -> tuple[Tensor, ...]:
+        """Logits (N, classes, steps) for each of `teachers`: 1000 objects and 401 scenes in the paper.
 
         20 s give 4 steps.
 
@@ -119,7 +120,7 @@ class SoundNet(nn.Module):
         """
         self._refuse_short(waveform, self.table[-1].name)
         x = self.layers(waveform[:, None])
-        return self.objects(x), self.scenes(x)
+        return tuple(self.get_submodule(name)(x) for name in self.teachers)
 
     def features(self, waveform: Tensor, layer: str) -> Tensor:
         """(N, filters, steps), at least 0, of one of `feature_layers`.

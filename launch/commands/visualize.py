@@ -40,7 +40,7 @@ def visualize(
 
     from avc.evaluation.activations import first_filters, soundnet_units, trunk_units
     from avc.inference import load, load_student, read_run
-    from avc.settings import SoundNetConfig
+    from avc.sound_settings import SoundNetConfig
     from launch.progress import progress
     from launch.report.activations import audio_section, vision_section, waveform_section
     from launch.report.page import filter_image, write_page

@@ -30,7 +30,8 @@ from avc.models.autoencoder import Autoencoder
 from avc.models.pair import PairNetwork
 from avc.models.released import load_soundnet
 from avc.models.soundnet import SoundNet
-from avc.settings import ModelSettings, PairConfig, SoundNetModel, TowerSettings
+from avc.settings import ModelSettings, PairConfig, TowerSettings
+from avc.sound_settings import SoundNetModel
 from launch.progress import progress
 from launch.report.linear_table import Row
 from shards.read import Shards
