@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avc.models.autoencoder import ENCODER
-from avc.models.soundnet import SAMPLE_RATE, SOUNDNETS, steps_of
+from avc.models.soundnet import SOUNDNETS
+from avc.models.waveform import SAMPLE_RATE, steps_of
 from avc.sound_settings import TEACHERS
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND
 from shards.read import Shards
@@ -78,9 +79,7 @@ class SegmentSampler:
         repeat: bool = False,
     ) -> None:
         rows = index[clips]
-        # All but at most one tick at either end is sound, as for `shards.format.centers`.
-        begin = rows["sound_from"].astype(np.int64) // SAMPLES_PER_TICK
-        end = np.minimum(rows["ticks"].astype(np.int64), -(-rows["sound_to"].astype(np.int64) // SAMPLES_PER_TICK))
+        begin, end = sound_ticks(rows)
         wanted = round(sound_seconds * TICKS_PER_SECOND)
         ticks = np.clip(end - begin, 0, wanted)
         length = np.where(ticks > 0, wanted, 0) if repeat else ticks
@@ -247,6 +246,16 @@ def read_audio(shards: Shards, rows: Segments, audio: NDArray[np.int16]) -> None
         samples = length * STUDENT_SAMPLES_PER_TICK
         audio[i, :samples] = np.resize(student_sound(shards, clip, first, ticks), samples)
         audio[i, samples:] = 0
+
+
+def sound_ticks(rows: NDArray[np.void]) -> tuple[Integers, Integers]:
+    """The first tick of clips' sound and the one behind its last; rows: of `shards.format.CLIP`.
+
+    All but at most one tick at either end is sound, as for `shards.format.centers`.
+    """
+    begin = rows["sound_from"].astype(np.int64) // SAMPLES_PER_TICK
+    end = np.minimum(rows["ticks"].astype(np.int64), -(-rows["sound_to"].astype(np.int64) // SAMPLES_PER_TICK))
+    return begin, end
 
 
 def student_sound(shards: Shards, clip: int, first_tick: int, ticks: int) -> NDArray[np.int16]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from avc.data.prefetch import load
 from avc.data.segments import SegmentBatch, SegmentReader, SegmentSampler
 from avc.distributed.world import World
-from avc.models.soundnet import SoundNet, to_waveform
+from avc.models.soundnet import SoundNet
+from avc.models.waveform import to_waveform
 from avc.sound_settings import SoundNetConfig
 from avc.tasks.task import Losses, Validation
 from shards.read import Shards

@@ -72,6 +72,10 @@ def sound(
         typer.Option(help="Seconds of windows of SoundNet, autoencoder and MFCC.", show_default="1, for dcase2013 5"),
     ] = None,
     strength: Strength = None,
+    fine_tune: Annotated[
+        int | None,
+        typer.Option(metavar="PASSES", min=1, help="Train whole networks that take a waveform, without a classifier."),
+    ] = None,
     seed: Seed = 0,
     devices: Devices = "auto",
     cache: Cache = CACHE,
@@ -87,13 +91,19 @@ def sound(
     network stands the same one untrained, and at the end hand-made features (MFCC). A recording that cannot be read is
     named and takes no part.
 
+    With --fine-tune there is no classifier: SoundNet or the autoencoder is trained on the recordings as a whole, by
+    cross-entropy, for so many passes over each fold's training recordings (50 in SoundNet's released code). Trained
+    networks are so fine-tuned, and those of the same settings trained from scratch.
+
     **Examples**
 
         avc eval sound runs/l3 runs/ave --dataset esc10 --root ESC-10 --confusion l3.png
         avc eval sound soundnet8.safetensors --dataset esc50 --root ESC-50 --layer conv6
         avc eval sound configs/l3.yaml --dataset folder --root recordings
+        avc eval sound soundnet8.safetensors --dataset esc50 --root ESC-50 --fine-tune 50
     """
     from avc.data.labeled_sets import DATASETS
+    from launch.report.fine_tuned import fine_tuned
     from launch.report.linear_table import show
     from launch.report.probe_rows import measure, sound_candidates
 
@@ -101,8 +111,13 @@ def sound(
         raise ValueError(f"--dataset is {dataset!r} and must be one of {', '.join(DATASETS)}")
     labeled = DATASETS[dataset](root.expanduser())
     paths = [model.expanduser() for model in models]
-    candidates = sound_candidates(paths, layer=layer, window=window, dcase=dataset == "dcase2013", seed=seed)
-    rows = measure(candidates, labeled, devices=devices, strength=strength, cache=cache.expanduser())
+    if fine_tune is not None:
+        if (layer, window, strength) != (None, None, None):
+            raise ValueError("--fine-tune trains the network as a whole: leave --layer, --window and --strength out")
+        rows = fine_tuned(paths, labeled, passes=fine_tune, seed=seed, devices=devices)
+    else:
+        candidates = sound_candidates(paths, layer=layer, window=window, dcase=dataset == "dcase2013", seed=seed)
+        rows = measure(candidates, labeled, devices=devices, strength=strength, cache=cache.expanduser())
     show(rows, labeled.classes, what="recordings", confusion=confusion, json=json, other=labeled.other)
 
 
