@@ -27,9 +27,11 @@ from avc.models import build
 from avc.models.pair import Localizer, PairNetwork
 from avc.models.released import load_soundnet
 from avc.models.soundnet import SoundNet
+from avc.models.waveform import WaveformNetwork
 from avc.networks import network_of
 from avc.runs.attempt import CONFIG, WEIGHTS
-from avc.settings import Config, PairConfig, SoundNetConfig
+from avc.settings import Config, PairConfig
+from avc.sound_settings import SegmentConfig, SoundNetConfig
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,15 @@ class Network:
         return self.model
 
 
+@dataclass(frozen=True)
+class SoundNetwork:
+    """A trained network that only takes audio, as a waveform, in evaluation mode; with the settings of its training."""
+
+    model: WaveformNetwork
+    config: SegmentConfig
+    device: torch.device
+
+
 def read_run(run: str | Path) -> tuple[Config, Path]:
     """The settings of a run and the file of its best weights. Raises ValueError where the folder holds none."""
     folder = Path(run).expanduser()
@@ -135,29 +146,54 @@ def load(run: str | Path, *, device: str = "cpu") -> Network:
     """The best weights of a run's folder. device: as of `named_device`.
 
     Raises ValueError where the folder holds no finished weights, weights that do not fit its configuration, or those of
-    a SoundNet, which `load_student` loads. Nothing in the folder is executed.
+    a network that only takes audio, which `load_any` loads. Nothing in the folder is executed.
     """
-    config, weights = read_run(run)
-    if not isinstance(config, PairConfig):
-        raise ValueError(f"{network_of(config.model.name).title} only hears; what is asked for needs a pair of towers")
-    model: PairNetwork = build(config.model)
+    loaded = load_any(run, device=device)
+    if not isinstance(loaded, Network):
+        title = network_of(loaded.config.model.name).title
+        raise ValueError(f"{title} only hears; what is asked for needs a pair of towers")
+    return loaded
+
+
+def load_any(source: str | Path, *, device: str = "cpu") -> Network | SoundNetwork:
+    """The best weights of a run's folder, or those of a .safetensors file that `avc import` wrote.
+
+    device: as of `named_device`. Raises ValueError as `load` does.
+    """
+    where = named_device(device)
+    if Path(source).suffix == ".safetensors":
+        released = load_soundnet(Path(source).expanduser())
+        return SoundNetwork(released.to(where), SoundNetConfig(model=released.settings), where)
+    config, weights = read_run(source)
+    model = build(config.model)
     try:
         model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{weights} does not hold the weights of {config.model.name}: {error}") from None
-    where = named_device(device)
-    return Network(model.eval().to(where), config, where)
+    model = model.eval().to(where)
+    if isinstance(config, SegmentConfig):
+        return SoundNetwork(model, config, where)
+    assert isinstance(config, PairConfig)
+    return Network(model, config, where)
+
+
+def shards_of(config: Config, source: str | Path) -> Path:
+    """The shards that a run was trained on. Raises ValueError for imported weights, which come without any."""
+    if config.data.shards == Config().data.shards:
+        raise ValueError(f"{source} does not say which shards it was trained on: give --shards")
+    return config.data.shards
 
 
 def load_student(run: str | Path, *, device: str = "cpu") -> tuple[SoundNet, SoundNetConfig]:
-    """The best weights of a SoundNet's run, in evaluation mode, and its settings. device: as of `named_device`.
+    """The best weights of a SoundNet, in evaluation mode, and its settings. device: as of `named_device`.
 
     Raises ValueError where the folder holds no finished weights or those of another network.
     """
-    config, weights = read_run(run)
-    if not isinstance(config, SoundNetConfig):
-        raise ValueError(f"{run} trained model.name={config.model.name}, which had no teachers; give a SoundNet's run")
-    return load_soundnet(weights).to(named_device(device)), config
+    loaded = load_any(run, device=device)
+    if not isinstance(loaded.model, SoundNet) or not isinstance(loaded.config, SoundNetConfig):
+        name = loaded.config.model.name
+        raise ValueError(f"{run} trained model.name={name}, which had no teachers; give a SoundNet's run")
+    return loaded.model, loaded.config
 
 
 def named_device(name: str, *, option: str = "--device") -> torch.device:
@@ -190,3 +226,14 @@ def _shifted_back(maps: Tensor, cells: Sequence[float]) -> Tensor:
 def _expect(x: Tensor, dtype: torch.dtype, dimensions: int, wish: str, *, last: int) -> None:
     if x.dtype != dtype or x.dim() != dimensions or x.shape[-1] != last:
         raise ValueError(f"{wish}, not {x.dtype} {tuple(x.shape)}")
+
+
+def named_devices(names: str) -> list[torch.device]:
+    """The devices of a list such as cuda:0,cuda:1; `auto` is every GPU, or else the CPU.
+
+    Raises ValueError for what is no device, or not here.
+    """
+    if names == "auto":
+        count = torch.cuda.device_count()
+        return [torch.device("cuda", number) for number in range(count)] or [torch.device("cpu")]
+    return [named_device(name, option="--devices") for name in names.split(",")]

@@ -17,9 +17,8 @@ from avc.settings import (
     Config,
     PairConfig,
     PairTrunkConfig,
-    SegmentConfig,
-    SoundNetConfig,
 )
+from avc.sound_settings import SegmentConfig, SoundNetConfig
 
 
 @dataclass(frozen=True)

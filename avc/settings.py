@@ -53,19 +53,6 @@ class LabeledPairData(PairData):
     """Rows of file name and label (.csv, .tsv or .jsonl)."""
 
 
-class SegmentData(DataSettings):
-    sound_seconds: float = Field(default=20.0, gt=0, le=3600)
-    """Length of a segment of audio, 20 s in SoundNet's paper; drawn from a longer clip."""
-
-
-class TaughtSegmentData(SegmentData):
-    teachers: FilePath | None = None
-    """Folder that `avc teach` wrote; null is `teachers` in the folder of the shards."""
-    repeat: bool = True
-    """Repeat audio and soft labels of a shorter clip to sound_seconds, as SoundNet's released code does. Off, it gives
-    fewer output steps, and none below 9.52 s (soundnet5: 2.6 s)."""
-
-
 class NegativeSettings(Section):
     source: Literal["independent", "shared", "sync"] = "independent"
     """independent: every pair draws its own frame and sound (the papers' rule). shared: a block of frames and sounds
@@ -113,13 +100,6 @@ class AVOLModel(PairModel):
 class ClassifierModel(PairModel):
     num_classes: int = Field(default=34, ge=2, le=MOST_CLASSES)
     """Number of different labels (34 in Look, Listen and Learn)."""
-
-
-class SoundNetModel(ModelSettings):
-    objects: int = Field(default=1000, ge=2, le=MOST_CLASSES)
-    """Classes of the teacher `objects` (ImageNet's 1000 in the paper)."""
-    scenes: int = Field(default=401, ge=2, le=MOST_CLASSES)
-    """Classes of the teacher `scenes` (401 of Places in the paper, 365 of Places365)."""
 
 
 class OptimSettings(Section):
@@ -282,16 +262,3 @@ class ClassifierConfig(PairTrunkConfig):
 
     data: LabeledPairData = LabeledPairData()
     model: ClassifierModel = ClassifierModel()
-
-
-class SegmentConfig(Config):
-    """Settings of networks that take a waveform."""
-
-    data: SegmentData = SegmentData()
-
-
-class SoundNetConfig(SegmentConfig):
-    """Settings of SoundNet's students."""
-
-    data: TaughtSegmentData = TaughtSegmentData()
-    model: SoundNetModel = SoundNetModel()

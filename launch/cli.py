@@ -15,6 +15,7 @@ import typer
 from launch.bench.commands import app as bench
 from launch.commands import (
     audit,
+    categories,
     clip_probe,
     cluster,
     demo,
@@ -83,7 +84,7 @@ app.add_typer(bench, name="bench", help="Measure speed, each figure beside its o
 
 for question in (
     *(evaluate.correspondence, evaluate.retrieval, localize.localization, teach.agreement),
-    *(linear_probe.sound, linear_probe.image, clip_probe.kinds),
+    *(linear_probe.sound, linear_probe.image, clip_probe.kinds, categories.categories),
 ):
     measure.command()(question)
 

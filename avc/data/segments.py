@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avc.models.autoencoder import ENCODER
-from avc.models.soundnet import SAMPLE_RATE, SOUNDNETS, steps_of
+from avc.models.soundnet import SOUNDNETS
+from avc.models.waveform import SAMPLE_RATE, steps_of
+from avc.sound_settings import TEACHERS
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND
 from shards.read import Shards
 from shards.soft_labels import SoftLabels
@@ -77,9 +79,7 @@ class SegmentSampler:
         repeat: bool = False,
     ) -> None:
         rows = index[clips]
-        # All but at most one tick at either end is sound, as for `shards.format.centers`.
-        begin = rows["sound_from"].astype(np.int64) // SAMPLES_PER_TICK
-        end = np.minimum(rows["ticks"].astype(np.int64), -(-rows["sound_to"].astype(np.int64) // SAMPLES_PER_TICK))
+        begin, end = sound_ticks(rows)
         wanted = round(sound_seconds * TICKS_PER_SECOND)
         ticks = np.clip(end - begin, 0, wanted)
         length = np.where(ticks > 0, wanted, 0) if repeat else ticks
@@ -130,7 +130,8 @@ class SegmentBatch(NamedTuple):
     """R segments of audio and the teachers' soft labels at each of the student's T output steps.
 
     audio: int16 (R, S) at 22,050 Hz, the end of shorter rows 0. steps: int64 (R,), how many of the T are a row's own.
-    objects, scenes: float16 (R, T, classes), 0 beyond a row's steps. digest: int64 ().
+    objects, scenes: float16 (R, T, classes), 0 beyond a row's steps; without classes where there is no such teacher.
+    digest: int64 ().
     """
 
     audio: Tensor
@@ -193,11 +194,12 @@ class SegmentReader:
     def buffers(self, *, slots: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> SegmentBuffers:
         """Memory for batches of up to `rows` rows, one in each of `slots` slots; made by `empty`."""
         samples = self.sampler.longest_ticks * STUDENT_SAMPLES_PER_TICK
+        classes = {teacher.name: teacher.classes for teacher in self.soft_labels.teachers}
         return SegmentBuffers(
             empty((slots, rows, samples), dtype=torch.int16),
             *(
-                empty((slots, rows, self.sampler.most_steps, teacher.classes), dtype=torch.float16)
-                for teacher in self.soft_labels.teachers
+                empty((slots, rows, self.sampler.most_steps, classes.get(name, 0)), dtype=torch.float16)
+                for name in TEACHERS
             ),
         )
 
@@ -209,8 +211,11 @@ class SegmentReader:
         for i, (clip, first, ticks, length, steps) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
             frames = self.soft_labels.ticks(clip)
             parts = repeated_parts(frames, first=first, ticks=ticks, length=length, steps=steps)
-            for teacher, target in enumerate(targets):
-                seen = self.soft_labels.read(clip, teacher).astype(np.float32)
+            for number, teacher in enumerate(self.soft_labels.teachers):
+                if teacher.name not in TEACHERS:
+                    continue
+                target = targets[TEACHERS.index(teacher.name)]
+                seen = self.soft_labels.read(clip, number).astype(np.float32)
                 target[i, steps:] = 0
                 for step, frames in enumerate(parts):
                     target[i, step] = seen[frames].mean(axis=0)
@@ -241,6 +246,16 @@ def read_audio(shards: Shards, rows: Segments, audio: NDArray[np.int16]) -> None
         samples = length * STUDENT_SAMPLES_PER_TICK
         audio[i, :samples] = np.resize(student_sound(shards, clip, first, ticks), samples)
         audio[i, samples:] = 0
+
+
+def sound_ticks(rows: NDArray[np.void]) -> tuple[Integers, Integers]:
+    """The first tick of clips' sound and the one behind its last; rows: of `shards.format.CLIP`.
+
+    All but at most one tick at either end is sound, as for `shards.format.centers`.
+    """
+    begin = rows["sound_from"].astype(np.int64) // SAMPLES_PER_TICK
+    end = np.minimum(rows["ticks"].astype(np.int64), -(-rows["sound_to"].astype(np.int64) // SAMPLES_PER_TICK))
+    return begin, end
 
 
 def student_sound(shards: Shards, clip: int, first_tick: int, ticks: int) -> NDArray[np.int16]:

@@ -21,12 +21,11 @@ from avc.data.sampler import PairSampler
 from avc.data.segments import SegmentSampler, student_sound
 from avc.data.transforms import audio_to_input, images_to_input
 from avc.embedding import Integers, Report, views_of
-from avc.inference import Network
+from avc.inference import Network, SoundNetwork
 from avc.models.inputs import VisualInput
 from avc.models.pair import PairNetwork
-from avc.models.soundnet import SoundNet, to_waveform
 from avc.models.trunks import global_max_pool
-from avc.settings import SoundNetConfig
+from avc.models.waveform import WaveformNetwork, to_waveform
 from shards.format import SAMPLES_PER_TICK, second_start
 from shards.read import Shards
 
@@ -39,7 +38,7 @@ _BATCH = 32
 class Activation:
     """Where a clip excites a unit most.
 
-    tick: of the frame, or of the middle of the second of audio; with SoundNet the first of a segment. value: the heat's
+    tick: of the frame, or of the middle of the second of audio; of a waveform the first of a segment. value: the heat's
     maximum. heat: float32, at least 0: (H', W') of a frame, (bins, windows) of a spectrogram or (1, steps) of a
     segment.
     """
@@ -133,9 +132,8 @@ def trunk_units(
 
 
 @torch.no_grad()
-def soundnet_units(
-    model: SoundNet,
-    config: SoundNetConfig,
+def waveform_units(
+    network: SoundNetwork,
     shards: Shards,
     clips: Integers,
     *,
@@ -145,25 +143,26 @@ def soundnet_units(
     top: int,
     report: Report | None = None,
 ) -> tuple[tuple[Unit, ...], dict[int, int]]:
-    """Units of a hidden layer of SoundNet with the segments of audio that excite them, as `trunk_units` does.
+    """Units of a hidden layer with the segments of audio that excite them, as `trunk_units` does.
 
     Also gives the ticks of each clip's segment.
-    Raises ValueError for a layer or units that there are not, and where no clip is long enough for one output step.
+    Raises ValueError for a layer or units that there are not, and for a clip that is too short for a step of the layer.
     """
+    model, config = network.model, network.config
     sampler = SegmentSampler(
         shards.index,
         clips,
         student=config.model.name,
         sound_seconds=config.data.sound_seconds,
         seed=config.run.seed,
+        repeat=True,  # so that none is too short for the outputs, which are not looked at
     )
-    device = next(model.parameters()).device
     rows = sampler.rows(0, sampler.rows_per_epoch)
     ticks_of = dict(zip(rows.clip.tolist(), rows.ticks.tolist(), strict=True))
 
     def heat_of(clip: int, first_tick: int) -> Tensor:
         sound = torch.from_numpy(student_sound(shards, clip, first_tick, ticks_of[clip]))
-        waveform = to_waveform(sound.to(device, torch.float32) / 32768)[None]
+        waveform = to_waveform(sound.to(network.device, torch.float32) / 32768)[None]
         return model.features(waveform, layer)[:, :, None]
 
     values = []
@@ -181,14 +180,14 @@ def middle(frame: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(frame[top : top + crop, left : left + crop])
 
 
-def first_filters(model: PairNetwork | SoundNet) -> dict[str, NDArray[np.float32]]:
-    """The first layers' filters: vision (F, 3, h, w) and audio (F, 1, h, w), or SoundNet's, sound (F, 64)."""
+def first_filters(model: PairNetwork | WaveformNetwork) -> dict[str, NDArray[np.float32]]:
+    """The first layers' filters: vision (F, 3, h, w) and audio (F, 1, h, w), or of the waveform, sound (F, 64)."""
 
     def filters(conv: nn.Module) -> NDArray[np.float32]:
         return conv.get_parameter("weight").detach().cpu().numpy()
 
-    if isinstance(model, SoundNet):
-        return {"sound": filters(model.layers.get_submodule("conv1"))[:, 0]}
+    if isinstance(model, WaveformNetwork):
+        return {"sound": filters(model.hidden[0])[:, 0]}
     return {"vision": filters(model.vision.stem), "audio": filters(model.audio.stem)}
 
 

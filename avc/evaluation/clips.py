@@ -6,6 +6,7 @@ A clip's rows are seconds of it that overlap by about half: the audio of the sec
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from avc.data.labels import Ontology, labeled, read_labels
 from avc.data.preprocessing import CROP, crop_origin
+from avc.data.segments import sound_ticks, student_sound
 from avc.data.transforms import audio_to_input, images_to_input
 from avc.evaluation.classifiers import Integers
 from avc.evaluation.extraction import Extractor, Identity, Unreadable
@@ -24,13 +26,15 @@ from avc.evaluation.image import pool_image, require_single_frames
 from avc.evaluation.linear import Features
 from avc.evaluation.sound import pool_audio
 from avc.models.pair import PairNetwork
+from avc.models.waveform import SAMPLE_RATE, WaveformNetwork, to_waveform
 from avc.settings import PairData
-from shards.format import centers_of, second_start
+from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, centers_of, second_start
 from shards.read import BadRecord, Shards
 
 SPACING_TICKS = 12
-LAYERS = ("trunk", "embedding")  # the map that a trunk ends in, and what its tower does
+LAYERS = ("trunk", "embedding")  # of a pair of towers: the map that a trunk ends in, and what its tower does
 PLACES = (12, 16)  # of the trunks' maps, audio and vision, that a unit's values stand side by side for
+CONTEXT_SECONDS = 3.0  # of audio that a waveform network hears around a second
 FOLDS = 5  # of the training clips, to choose the classifier's C on
 
 
@@ -103,6 +107,43 @@ def audio_features(
     if layer == "trunk":
         return Extractor(name, "sound", model.audio.eval(), _rows(load), lambda net, x: pool_audio(net, inputs(x)))
     return Extractor(name, "embedding, sound", model.eval(), _rows(load), lambda net, x: net.embed_audio(inputs(x)))
+
+
+def waveform_steps(model: WaveformNetwork, layer: str | None) -> tuple[int, int]:
+    """The steps of a layer in CONTEXT_SECONDS of audio, and how many of them a second has, rounded up.
+
+    Raises ValueError for a layer that there is not.
+    """
+    there = model.output_steps(round(CONTEXT_SECONDS * SAMPLE_RATE), model.named_layer(layer))
+    return there, math.ceil(there / CONTEXT_SECONDS)
+
+
+def waveform_features(model: WaveformNetwork, shards: Shards, *, name: str, layer: str | None = None) -> Extractor[int]:
+    """Of the audio of each second of a clip: the steps of a layer that lie in it, as many as its share is, rounded up.
+
+    The network hears them in the middle of CONTEXT_SECONDS of the clip, which is repeated at its ends as in SoundNet's
+    released code. Raises ValueError for a layer that there is not.
+    """
+    layer = model.named_layer(layer)
+    samples = round(CONTEXT_SECONDS * SAMPLE_RATE)
+    there, steps = waveform_steps(model, layer)
+    first = (there - steps) // 2
+
+    def load(clip: int) -> list[Tensor]:
+        row = shards.index[clip]
+        begin, end = (int(tick) for tick in sound_ticks(row))
+        sound = student_sound(shards, clip, begin, end - begin)
+        rows = []
+        for tick in middles(row):
+            center = second_start(tick) + SAMPLE_RATE_HZ // 2 - begin * SAMPLES_PER_TICK
+            start = round(center * SAMPLE_RATE / SAMPLE_RATE_HZ) - samples // 2
+            rows.append(torch.from_numpy(sound.take(np.arange(start, start + samples), mode="wrap")))
+        return rows
+
+    def compute(network: WaveformNetwork, audio: Tensor) -> Tensor:
+        return network.features(to_waveform(audio.float() / 32768), layer)[:, :, first : first + steps].flatten(1)
+
+    return Extractor(name, f"sound, {layer}, {steps} of {there} steps", model.eval(), _rows(load), compute)
 
 
 def image_features(

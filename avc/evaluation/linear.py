@@ -32,10 +32,13 @@ class Features:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """fold: the one tested on, or the draw. strength: the C that was taken. right: share of its items, 0 to 1."""
+    """fold: the one tested on, or the draw. right: share of its items, 0 to 1.
+
+    strength: the C that was taken, or None where the network was trained as a whole and there is none.
+    """
 
     fold: int
-    strength: float
+    strength: float | None
     right: float
     items: int
 

@@ -21,8 +21,8 @@ from avc.data.transforms import log_spectrogram
 from avc.evaluation.extraction import Extractor, Unreadable
 from avc.models.autoencoder import Autoencoder
 from avc.models.pair import PairNetwork
-from avc.models.soundnet import SAMPLE_RATE, SoundNet, to_waveform
 from avc.models.trunks import Trunk
+from avc.models.waveform import SAMPLE_RATE, WaveformNetwork, to_waveform
 from shards.format import SAMPLE_RATE_HZ
 
 MFCC_COEFFICIENTS = 20
@@ -94,21 +94,22 @@ def embedding_features(model: PairNetwork, *, name: str) -> Extractor[Path]:
 
 
 def soundnet_features(
-    model: SoundNet, *, name: str, layer: str, seconds: float = 1.0, whole: float = 10.0
+    model: WaveformNetwork, *, name: str, layer: str | None = None, seconds: float = 1.0, whole: float = 10.0
 ) -> Extractor[Path]:
     """The protocol of SoundNet's released code (eval_esc50.lua, eval_dcase.lua); the paper's layer is pool5.
 
     The recording is repeated to `whole` seconds and goes through the network in one piece; a longer one in several.
     A row is as many adjacent steps of the layer as its share of `seconds` is, rounded up: 3 of pool5's 27 in 10 s. Rows
-    begin one step apart. Raises ValueError for a layer that there is not or that `whole` is too short for.
+    begin one step apart. layer: None is its usual one. Raises ValueError for a layer that there is not or that
+    `whole` is too short for.
     """
-    length = round(whole * SAMPLE_RATE)
+    layer, length = model.named_layer(layer), round(whole * SAMPLE_RATE)
     steps = math.ceil(seconds * model.eval().features(torch.zeros(1, length), layer).shape[2] / whole)
 
     def load(path: Path) -> tuple[Tensor, bool]:
         return repeated(read_sound(path, SAMPLE_RATE), length), False
 
-    def compute(network: SoundNet, audio: Tensor) -> Tensor:
+    def compute(network: WaveformNetwork, audio: Tensor) -> Tensor:
         return network.features(to_waveform(audio), layer).unfold(2, steps, 1).transpose(1, 2).flatten(2).flatten(0, 1)
 
     return Extractor(name, f"{layer}, {steps} steps of {whole:g} s", model, load, compute)

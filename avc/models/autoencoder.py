@@ -7,6 +7,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from avc.models.soundnet import SOUNDNET8
+from avc.models.waveform import WaveformNetwork
 from avc.settings import ModelSettings
 
 ENCODER = SOUNDNET8[:4]
@@ -15,7 +16,7 @@ LOUDNESS = 32.0
 of steps to become so loud; with 256 the first thing that is learnt is silence, which is slow to leave again."""
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(WaveformNetwork):
     """SoundNet-8's first four layers, and four fractionally strided convolutions back to the waveform.
 
     Each layer back undoes one: its filters in reverse, its kernel, and its stride times its pool as the stride. Batch
@@ -24,6 +25,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
+        self.name, self.table = settings.name, ENCODER
         filters = [max(1, round(layer.filters * settings.width)) for layer in ENCODER]
         encoder: OrderedDict[str, nn.Module] = OrderedDict()
         decoder: OrderedDict[str, nn.Module] = OrderedDict()
@@ -49,20 +51,13 @@ class Autoencoder(nn.Module):
         self.encoder = nn.Sequential(encoder)
         self.decoder = nn.Sequential(decoder)
 
-    def features(self, waveform: Tensor) -> Tensor:
-        """(N, samples) → (N, 128, steps), at least 0: conv4 after its batch norm and ReLU.
-
-        Raises ValueError for a waveform too short for one step.
-        """
-        steps = waveform.shape[-1]
-        for layer in ENCODER:
-            steps = layer.output_length(steps)
-        if not steps:
-            raise ValueError(f"{waveform.shape[-1]:,} samples are too short for the autoencoder; give a longer window")
-        return self.encoder(waveform[:, None])  # type: ignore[no-any-return]
+    @property
+    def hidden(self) -> nn.Sequential:
+        """The encoder; conv4 ends it, and is what is taken where no layer is named."""
+        return self.encoder
 
     def forward(self, waveform: Tensor) -> Tensor:
         """float32 (N, samples) at 22,050 Hz in [-256, 256] → the same again as well as it can, (N, samples)."""
-        made = self.decoder(self.features(waveform))
+        made = self.decoder(self.features(waveform, ENCODER[-1].name))
         assert made.shape[2] >= waveform.shape[1]
         return LOUDNESS * made[:, 0, : waveform.shape[1]]  # type: ignore[no-any-return]

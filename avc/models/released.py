@@ -1,8 +1,8 @@
 """Weights that others have released, read without running anything that their files may hold.
 
-SoundNet's 8-layer weights go around as sound8.npy: a dictionary of numpy arrays that numpy pickled under Python 2. A
-pickle is a program. The reader here lets that program build plain arrays of numbers, dictionaries and lists, by
-stand-ins of its own, and nothing else; whatever else it names is refused before it is called.
+SoundNet's weights, the authors' Torch7 files, go around as sound8.npy and sound5.npy: dictionaries of numpy arrays that
+numpy pickled under Python 2. A pickle is a program. The reader here lets that program build plain arrays of numbers,
+dictionaries and lists, by stand-ins of its own, and nothing else; whatever else it names is refused before it runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from avc.models.soundnet import SOUNDNETS, SoundNet
-from avc.settings import SoundNetModel
+from avc.sound_settings import TEACHERS, SoundNetModel
 from shards.atomic import refuse_special, written_aside
 
 WEIGHTS = "model.safetensors"  # in the folder of a run
@@ -30,15 +30,17 @@ MODEL = "model"  # the key of the network's name in the metadata of a .safetenso
 NUMBERS = ("f4", "f8")
 
 
-def import_soundnet8(source: Path, out: Path) -> SoundNet:
-    """Turn sound8.npy, the released 8-layer weights in TensorFlow's layout, into `out`, a .safetensors file.
+def import_soundnet(name: str, source: Path, out: Path) -> SoundNet:
+    """Turn sound8.npy or sound5.npy, the released weights in TensorFlow's layout, into `out`, a .safetensors file.
+
+    name: of SOUNDNETS, soundnet8 or soundnet5.
 
     Raises ValueError for a file that is no such dictionary of arrays, whose arrays have other shapes, or that asks for
     anything but arrays. Nothing in the file is executed.
     """
     refuse_special(out)
-    model = SoundNet(SoundNetModel(name="soundnet8"))
-    model.load_state_dict(_soundnet8_state(read_arrays(source), source))
+    model = SoundNet(SoundNetModel(name=name))
+    model.load_state_dict(_state_of(model, read_arrays(source), source))
     try:
         with written_aside(out) as file:
             file.write(save(model.state_dict(), metadata={MODEL: model.name}))
@@ -48,7 +50,7 @@ def import_soundnet8(source: Path, out: Path) -> SoundNet:
 
 
 def load_soundnet(path: Path) -> SoundNet:
-    """The network that `import_soundnet8` wrote, or that was trained in the folder of a run, in evaluation mode.
+    """The network that `import_soundnet` wrote, or that was trained in the folder of a run, in evaluation mode.
 
     Raises ValueError for any other file.
     """
@@ -58,13 +60,12 @@ def load_soundnet(path: Path) -> SoundNet:
         with safe_open(path, framework="pt") as file:
             name = (file.metadata() or {}).get(MODEL)
             if name not in SOUNDNETS:
-                raise ValueError(f"{path} does not say which SoundNet it holds; make it by `avc import soundnet8`")
+                raise ValueError(f"{path} does not say which SoundNet it holds; make it by `avc import`")
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 — no mapping
             settings = SoundNetModel(
                 name=name,
                 width=len(weights["layers.conv1.weight"]) / SOUNDNETS[name][0].filters,
-                objects=len(weights["objects.bias"]),
-                scenes=len(weights["scenes.bias"]),
+                **{teacher: len(weights.get(f"{teacher}.bias", ())) for teacher in TEACHERS},
             )
             model = SoundNet(settings)
             model.load_state_dict(weights)
@@ -177,17 +178,17 @@ class _Array:
         return array.astype(self.number.code)
 
 
-def _soundnet8_state(arrays: dict[str, dict[str, NDArray[Any]]], source: Path) -> dict[str, Tensor]:
+def _state_of(model: SoundNet, arrays: dict[str, dict[str, NDArray[Any]]], source: Path) -> dict[str, Tensor]:
     """TensorFlow's names and (kernel, 1, in, out) → the names of `SoundNet` and (out, in, kernel)."""
-    model = SoundNet(SoundNetModel(name="soundnet8"))
     places = {}
-    for row in model.table[:-1]:
+    *hidden, last = model.table
+    for row in hidden:
         number = row.name.removeprefix("conv")
         places[f"layers.{row.name}.weight"] = (row.name, "weights")
         places[f"layers.{row.name}.bias"] = (row.name, "biases")
         for ours, theirs in (("weight", "gamma"), ("bias", "beta"), ("running_mean", "mean"), ("running_var", "var")):
             places[f"layers.bn{number}.{ours}"] = (row.name, theirs)
-    for ours, theirs in (("objects", "conv8"), ("scenes", "conv8_2")):
+    for ours, theirs in (("objects", last.name), ("scenes", f"{last.name}_2")):
         places[f"{ours}.weight"] = (theirs, "weights")
         places[f"{ours}.bias"] = (theirs, "biases")
     state = model.state_dict()
@@ -195,14 +196,15 @@ def _soundnet8_state(arrays: dict[str, dict[str, NDArray[Any]]], source: Path) -
         array = arrays.get(layer, {}).get(key)
         if array is None:
             raise ValueError(
-                f"{source} has no {layer}/{key}; the released file holds conv1 to conv7, conv8 and conv8_2"
+                f"{source} has no {layer}/{key}; released weights of {model.name} hold conv1 to {hidden[-1].name}, "
+                f"{last.name} and {last.name}_2"
             )
         if array.ndim == 4 and array.shape[1] == 1:
             array = array[:, 0].transpose(2, 1, 0)
         if array.shape != tuple(state[ours].shape) or not np.isfinite(array).all():
             raise ValueError(
                 f"{layer}/{key} in {source} has shape {array.shape} or is not finite; "
-                f"SoundNet-8 needs {tuple(state[ours].shape)}"
+                f"{model.name} needs {tuple(state[ours].shape)}"
             )
         state[ours] = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     return state

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from avc.runs.attempt import checkpoints, newest_folder, refuse_foreign_links
 from avc.runs.checkpoint import Checkpoint, DamagedCheckpoint, read, refuse_damaged
-from avc.settings import ClassifierConfig, Config, SoundNetConfig
+from avc.settings import ClassifierConfig, Config
+from avc.sound_settings import SoundNetConfig
 from shards.read import Shards
 from shards.sidecars import FINISHED, digest_of
 

@@ -17,34 +17,36 @@ from avc.data.prefetch import load
 from avc.data.segments import SegmentBatch, SegmentReader, SegmentSampler
 from avc.distributed.world import World
 from avc.intervals import clustered_interval
-from avc.models.soundnet import SoundNet, to_waveform
-from avc.settings import SoundNetConfig
+from avc.models.soundnet import SoundNet
+from avc.models.waveform import to_waveform
+from avc.sound_settings import SoundNetConfig
 from avc.tasks.task import Losses, Validation
 from shards.read import Shards
 from shards.soft_labels import SoftLabels
 
-TEACHERS = ("objects", "scenes")
-
 
 class Distillation:
-    """KL(teacher ‖ student), summed over output steps and both teachers; an `avc.tasks.task.Task`.
+    """KL(teacher ‖ student), summed over output steps and teachers; an `avc.tasks.task.Task`.
+
+    With `distillation.loss: l2` it is the squared distance of the posteriors instead. The paper says no more of its ℓ2
+    loss than the name; soft labels hold no logits that could be compared.
 
     Metrics are means over a clip's output steps. Shorter clips are repeated, or with data.repeat=false zero-padded:
     padded steps are masked out of the loss but enter the batch-norm statistics.
     Raises ValueError where the shards' clips are too short or the teachers' soft labels are of other shards.
     """
 
-    metrics: tuple[str, ...] = ("kl_objects", "kl_scenes", "agreement_objects", "agreement_scenes")
     accumulates = True
     hard_from_step = 0
 
     def __init__(self, config: SoundNetConfig, shards: Shards) -> None:
         self.config, self.shards = config, shards
+        self.metrics: tuple[str, ...] = tuple(
+            f"{what}_{teacher}" for what in ("kl", "agreement") for teacher in config.model.teachers
+        )
         self.sampler = student_sampler(config, shards, split="train")
-        soft_labels = teachers_of(config, shards)
-        self.reader = SegmentReader(shards, soft_labels, self.sampler)
-        taught = " and ".join(f"{teacher.name} ({teacher.classes} classes)" for teacher in soft_labels.teachers)
-        self.summary = f"teachers {taught}, up to {self.sampler.most_steps} output steps"
+        self.reader = SegmentReader(shards, teachers_of(config, shards), self.sampler)
+        self.summary = f"teachers {_in_words(config.model.teachers)}, up to {self.sampler.most_steps} output steps"
         self.warnings: tuple[str, ...] = ()
         if self.sampler.too_short:
             self.warnings = (f"{self.sampler.too_short} clips are too short for one output step and are left out",)
@@ -54,26 +56,22 @@ class Distillation:
         return SoundNet(self.config.model)
 
     def loss(self, network: nn.Module, batch: SegmentBatch, *, hard: bool = False) -> Losses:
-        """The divergences, and per clip the means of `metrics`."""
-        divergence, agree = divergences(network, batch, self.config)
-        per_clip = torch.cat([divergence.detach(), agree.float()]).sum(dim=2) / batch.steps
-        return Losses(divergence.sum(), per_clip.sum(dim=1))
+        """The loss, and per clip the means of `metrics`."""
+        kl, distance, agree = divergences(network, batch, self.config)
+        per_clip = torch.cat([kl.detach(), agree.float()]).sum(dim=2) / batch.steps
+        loss = distance if self.config.distillation.loss == "l2" else kl
+        return Losses(loss.sum(), per_clip.sum(dim=1))
 
     def validate(self, model: nn.Module, world: World) -> Validation:
-        """KL and agreement on the validation split; the score is the mean agreement with the two teachers."""
+        """KL and agreement on the validation split; the score is the mean agreement with the teachers."""
         settings = self.config.validation
-        objects, scenes = evaluate_agreement(
+        results = evaluate_agreement(
             model, self.shards, self.config, world, split=settings.split, passes=settings.passes
         )
-        metrics = {
-            "loss": objects.kl + scenes.kl,
-            "kl_objects": objects.kl,
-            "kl_scenes": scenes.kl,
-            "agreement_objects": objects.top1,
-            "agreement_scenes": scenes.top1,
-            "steps": float(objects.steps),
-        }
-        return Validation((objects.top1 + scenes.top1) / 2, metrics)
+        metrics = {"loss": sum(result.kl for result in results), "steps": float(results[0].steps)}
+        for result in results:
+            metrics |= {f"kl_{result.teacher}": result.kl, f"agreement_{result.teacher}": result.top1}
+        return Validation(sum(result.top1 for result in results) / len(results), metrics)
 
 
 @dataclass(frozen=True)
@@ -117,42 +115,46 @@ def student_sampler(config: SoundNetConfig, shards: Shards, *, split: str) -> Se
 
 
 def teachers_of(config: SoundNetConfig, shards: Shards) -> SoftLabels:
-    """What the two teachers saw. Raises ValueError for other shards' soft labels, other teachers or other classes."""
+    """What the teachers saw. Raises ValueError for other shards' soft labels, other teachers or other classes."""
     folder = config.data.teachers or shards.folder / "teachers"
     soft_labels = SoftLabels(folder, shards)
-    found = [(teacher.name, teacher.classes) for teacher in soft_labels.teachers]
-    wanted = list(zip(TEACHERS, (config.model.objects, config.model.scenes), strict=True))
-    if found != wanted:
+    found = {teacher.name: teacher.classes for teacher in soft_labels.teachers}
+    if not config.model.teachers.items() <= found.items():
         raise ValueError(
-            f"{folder} has the teachers {_in_words(found)}, and {config.model.name} learns from {_in_words(wanted)}, "
-            "in this order; set model.objects and model.scenes, or name the teachers `avc teach --teacher objects=FILE "
-            "--teacher scenes=FILE`"
+            f"{folder} has the teachers {_in_words(found)}, and {config.model.name} learns from "
+            f"{_in_words(config.model.teachers)}; set model.objects and model.scenes (0 for a teacher that there is "
+            "not), or name the teachers `avc teach --teacher objects=FILE --teacher scenes=FILE`"
         )
     return soft_labels
 
 
-def _in_words(teachers: list[tuple[str, int]]) -> str:
-    return " and ".join(f"{name} ({classes} classes)" for name, classes in teachers)
+def _in_words(teachers: dict[str, int]) -> str:
+    return " and ".join(f"{name} ({classes} classes)" for name, classes in teachers.items())
 
 
-def divergences(network: nn.Module, batch: SegmentBatch, config: SoundNetConfig) -> tuple[Tensor, Tensor]:
-    """KL(teacher ‖ student) in nats, and whether both name the same class: float32 and bool (2, R, T), objects first.
+def divergences(network: nn.Module, batch: SegmentBatch, config: SoundNetConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """KL(teacher ‖ student) in nats, |teacher - student|² of the posteriors, and whether both name the same class.
 
-    Both are 0 at the steps that a row does not have.
+    float32, float32 and bool (teachers, R, T), objects first; 0 at the steps that a row does not have.
     """
     autocast = torch.autocast(batch.steps.device.type, torch.bfloat16, enabled=config.training.precision == "bf16")
     waveform = to_waveform(batch.audio.to(torch.float32) / 32768)
     with autocast:
         outputs = network(waveform)
     own = torch.arange(batch.objects.shape[1], device=batch.steps.device) < batch.steps[:, None]
-    divergence, agree = [], []
-    for logits, seen in zip(outputs, (batch.objects, batch.scenes), strict=True):
+    divergence, distance, agree = [], [], []
+    for logits, seen in zip(outputs, _seen(batch, config), strict=True):
         student = logits.float()[..., : seen.shape[1]].transpose(1, 2).log_softmax(dim=2)
         teacher = seen.float()
         teacher = teacher / teacher.sum(dim=2, keepdim=True).clamp(min=1e-6)  # float16 does not add up to 1
         divergence.append(F.kl_div(student, teacher, reduction="none").sum(dim=2) * own)
+        distance.append((student.exp() - teacher).square().sum(dim=2) * own)
         agree.append((student.argmax(dim=2) == teacher.argmax(dim=2)) & own)
-    return torch.stack(divergence), torch.stack(agree)
+    return torch.stack(divergence), torch.stack(distance), torch.stack(agree)
+
+
+def _seen(batch: SegmentBatch, config: SoundNetConfig) -> list[Tensor]:
+    return [getattr(batch, teacher) for teacher in config.model.teachers]
 
 
 @torch.no_grad()
@@ -176,7 +178,7 @@ def evaluate_agreement(
     total = passes * sampler.rows_per_epoch
     row_ranges = [(row, row + 1) for row in range(world.rank, total, world.world_size)]
     reader = SegmentReader(shards, soft_labels, sampler)
-    tallies = [_Tally(teacher.classes, world.device) for teacher in soft_labels.teachers]
+    tallies = [_Tally(classes, world.device) for classes in config.model.teachers.values()]
     batches = load(reader, iter(row_ranges), num_workers=config.data.num_workers, pin=world.device.type == "cuda")
     was_training = model.training
     model.eval()
@@ -185,12 +187,12 @@ def evaluate_agreement(
             batch = batch.to(world.device)
             clip = int(sampler.rows(row, row + 1).clip[0])
             outputs = model(to_waveform(batch.audio.to(torch.float32) / 32768))
-            for tally, logits, seen in zip(tallies, outputs, (batch.objects, batch.scenes), strict=True):
+            for tally, logits, seen in zip(tallies, outputs, _seen(batch, config), strict=True):
                 tally.add(clip, logits[0].float().T, seen[0].float())
             if report is not None:
                 report(done, len(row_ranges), "")
         return tuple(
-            tally.agreement(teacher.name, world) for tally, teacher in zip(tallies, soft_labels.teachers, strict=True)
+            tally.agreement(teacher, world) for tally, teacher in zip(tallies, config.model.teachers, strict=True)
         )
     finally:
         model.train(was_training)

@@ -9,8 +9,8 @@ from avc.data.prefetch import load
 from avc.data.segments import SegmentBatch, SegmentSampler, SoundReader
 from avc.distributed.world import World
 from avc.models.autoencoder import Autoencoder
-from avc.models.soundnet import to_waveform
-from avc.settings import SegmentConfig
+from avc.models.waveform import to_waveform
+from avc.sound_settings import SegmentConfig
 from avc.tasks.task import Losses, Validation
 from shards.format import TICKS_PER_SECOND
 from shards.read import Shards

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launch.commands.linear_probe import CACHE, Cache, Confusion, Devices, Models, Seed, Strength
+from launch.commands.linear_probe import CACHE, AudioModels, Cache, Confusion, Devices, Seed, Strength
 from launch.commands.options import Json, JudgingSplit
 
 if TYPE_CHECKING:
@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
 
 def kinds(
-    models: Models,
+    models: AudioModels,
     labels: Annotated[Path, typer.Option(help="Labels: .csv or .tsv rows of file name and label, or .jsonl.")],
     shards: Annotated[Path | None, typer.Option(help="Packed videos.", show_default="the first run's own")] = None,
     split: JudgingSplit = None,
     ontology: Annotated[Path | None, typer.Option(help="The AudioSet ontology, for the names of its labels.")] = None,
     layer: Annotated[
         str | None,
-        typer.Option(help="trunk (its last convolution) or embedding (what each tower ends in).", show_default="trunk"),
+        typer.Option(
+            help="trunk (its last convolution) or embedding (what each tower ends in); of SoundNet any layer.",
+            show_default="trunk, or pool5",
+        ),
     ] = None,
     few: Annotated[
         int | None,
@@ -42,6 +45,9 @@ def kinds(
     clip's score is the mean of its seconds'. C is chosen on folds of the training clips. Beside each network stands the
     same one untrained. Clips without a label, or with several, are counted and left out.
 
+    Of a network that only hears, SoundNet or the autoencoder, it is a layer's steps around the second; the frames that
+    stand beside its audio are those of the first MODEL that sees (SoundNet's multi-modal recognition).
+
     A second table does without a classifier, as Look, Listen and Learn does: NMI of k-means clusters with the labels,
     and for how many kinds there is a unit, a channel of the trunk, whose five strongest clips are all of that kind.
 
@@ -52,6 +58,7 @@ def kinds(
 
         avc eval kinds demo-world/runs/l3 --labels demo-world/world/labels.jsonl --tsne l3.png
         avc eval kinds demo-world/runs/l3 --labels demo-world/world/labels.jsonl --layer embedding --few 2
+        avc eval kinds runs/l3 soundnet8.safetensors --labels labels.csv
     """
     from dataclasses import asdict
 
@@ -59,23 +66,20 @@ def kinds(
 
     from avc.data.labels import Ontology
     from avc.evaluation.classifiers import svm
-    from avc.evaluation.clips import FOLDS, LAYERS, PLACES, labeled_clips
+    from avc.evaluation.clips import FOLDS, labeled_clips
     from avc.evaluation.clusters import structure
-    from avc.inference import load
+    from avc.inference import load_any, shards_of
     from launch.report.linear_table import show
-    from launch.report.probe_rows import clip_features, networks, probe, titles
+    from launch.report.probe_rows import clip_features, networks, probe, senses, titles
     from launch.report.splits import judging_split, say_splits
     from launch.report.table import print_table
     from launch.report.tsne import draw_tsne
     from shards.read import Shards
 
-    layer = layer or LAYERS[0]
     if split == "train":
         raise ValueError("--split is 'train', on which the classifiers are trained: it must be validation or test")
-    if layer not in LAYERS:
-        raise ValueError(f"--layer is {layer!r} and must be {' or '.join(LAYERS)}: trunk is its last convolution")
     paths = [model.expanduser() for model in models]
-    folder = shards or next((load(path).config.data.shards for path in paths if path.is_dir()), None)
+    folder = shards or next((shards_of(load_any(path).config, path) for path in paths if path.is_dir()), None)
     if folder is None:
         raise ValueError("none of the networks is a run, which would have its shards: give --shards")
     data = Shards(folder)
@@ -84,17 +88,17 @@ def kinds(
     known = labeled_clips(
         data, labels, split=split, least=least, ontology=Ontology(ontology.expanduser()) if ontology else None
     )
-    # An untrained network that several runs have in common stands once.
-    distinct = {
-        (name, config.data.image_size): (model, config)
+    every = [
+        senses(model, data, config, name=name, layer=layer)
         for path, title in titles(paths).items()
         for name, model, config in networks(path, title, seed)
-    }
+    ]
+    # An untrained network that several runs have in common stands once.
+    once = {(each.audio.name, each.audio.key, each.frames and each.frames.name): each for each in every}
+    distinct = list(once.values())
+    seeing = next((each for each in every if each.frames), None)
     by_network: list[dict[str, Extraction]] = [
-        clip_features(
-            model, data, config, known.clips, name=name, layer=layer, devices=devices, cache=cache.expanduser()
-        )
-        for (name, _), (model, config) in distinct.items()
+        clip_features(each, seeing, data, known.clips, devices=devices, cache=cache.expanduser()) for each in distinct
     ]
     classifier = svm(standardize=True)
     candidates = [(name, rows, classifier) for features in by_network for name, rows in features.items()]
@@ -103,9 +107,9 @@ def kinds(
     splits = say_splits(paths, f"the {split} split")
     judged = np.flatnonzero(known.fold == 0)
     structures = [
-        structure(name, extraction.features, known.label, judged, places=places if layer == LAYERS[0] else 1)
-        for features in by_network
-        for (name, extraction), places in zip(features.items(), PLACES, strict=False)  # both together have none
+        structure(name, features[name].features, known.label, judged, places=places)
+        for network, features in zip(distinct, by_network, strict=True)
+        for name, places in network.places.items()
     ]
     about = splits | {"structure": [asdict(each) for each in structures]}
     show(rows, known.classes, what="clips", tried=tried, confusion=confusion, json=json, about=about)

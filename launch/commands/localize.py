@@ -71,8 +71,9 @@ def localization(
         print(f"{boxes}: {len(without_area):,} boxes have no area and are left out ({', '.join(without_area[:3])} ...)")
     _show_localization(result)
     about = {"run": str(run), "split": split, "boxes_without_area": without_area}
-    about |= say_splits([run], f"the {split} split") | {"registration": asdict(registration) if registration else None}
-    write_json(json, about | asdict(result))
+    splits = say_splits([run], f"the {split} split")
+    registered = {"registration": asdict(registration) if registration else None}
+    write_json(json, about | splits | registered | asdict(result))
 
 
 def localize(

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from launch.commands.options import Device, Run, ShardsOption, Split
+from launch.commands.options import AnyRun, Device, ShardsOption, Split
 
 
 def visualize(
-    run: Run,
+    run: AnyRun,
     shards: ShardsOption = None,
     out: Annotated[Path, typer.Option(help="Folder for index.html.")] = Path("units"),
     units: Annotated[
@@ -19,7 +19,7 @@ def visualize(
     ] = "",
     count: Annotated[int, typer.Option(min=1, help="How many units, where none are named.")] = 8,
     top: Annotated[int, typer.Option(min=1, help="Activations of each unit.")] = 5,
-    layer: Annotated[str, typer.Option(help="SoundNet: the hidden layer.", show_default="the last one")] = "",
+    layer: Annotated[str, typer.Option(help="Of networks that only hear.", show_default="the last one")] = "",
     split: Split = "validation",
     clips: Annotated[int, typer.Option(min=2, help="At most so many clips of the split, evenly spread.")] = 1000,
     device: Device = "auto",
@@ -28,53 +28,49 @@ def visualize(
 
     A unit is one channel of the map that a trunk ends in, by its maximum: the page shows the frames and the seconds of
     audio that excite it most, with the channel as heat over the frame and over the spectrogram (as in Look, Listen and
-    Learn, figures 3 to 6). A SoundNet has units of a hidden layer, with heat over time. The filters of the first layers
-    stand at the top. Everything is inside OUT/index.html: images, and sounds with players.
+    Learn, figures 3 to 6). SoundNet and the autoencoder have units of a hidden layer, with heat over time. The filters
+    of the first layers stand at the top. Everything is inside OUT/index.html: images, and sounds with players.
 
     **Examples**
 
         avc visualize runs/l3 --out units
-        avc visualize runs/soundnet8 --out units --layer conv5 --units 3,17
+        avc visualize soundnet8.safetensors --shards ~/shards --out units --layer conv5 --units 3,17
     """
     import numpy as np
 
-    from avc.evaluation.activations import first_filters, soundnet_units, trunk_units
-    from avc.inference import load, load_student, read_run
-    from avc.settings import SoundNetConfig
+    from avc.evaluation.activations import first_filters, trunk_units, waveform_units
+    from avc.inference import SoundNetwork, load_any, shards_of
     from launch.progress import progress
     from launch.report.activations import audio_section, vision_section, waveform_section
     from launch.report.page import filter_image, write_page
     from shards.read import Shards
 
-    config, _ = read_run(run)
     wanted = _numbers(units)
-    data = Shards(shards or config.data.shards)
+    network = load_any(run, device=device)
+    config = network.config
+    data = Shards(shards or shards_of(config, run))
     rows = data.clips(split)
     rows = rows[np.linspace(0, len(rows) - 1, min(clips, len(rows))).round().astype(np.int64)] if len(rows) else rows
     if len(rows) < 2:
         raise ValueError(f"{data.folder} has {len(rows)} clips in its {split} split, and at least 2 are needed")
     with progress("measuring units", unit="clips") as report:
-        if isinstance(config, SoundNetConfig):
-            model, config = load_student(run, device=device)
-            layer = layer or model.feature_layers[-1]
-            excited, ticks_of = soundnet_units(
-                model, config, data, rows, layer=layer, units=wanted, count=count, top=top, report=report
+        if isinstance(network, SoundNetwork):
+            layer = layer or network.model.feature_layers[-1]
+            excited, ticks_of = waveform_units(
+                network, data, rows, layer=layer, units=wanted, count=count, top=top, report=report
             )
             sections = [waveform_section(data, excited, layer, ticks_of)]
-            filters = first_filters(model)
         else:
             if layer:
-                raise ValueError(f"--layer is of SoundNet, and {run} is {config.model.name}: leave it out")
-            loaded = load(run, device=device)
-            vision, audio = trunk_units(loaded, data, rows, units=wanted, count=count, top=top, report=report)
+                raise ValueError(f"--layer is for networks that only hear; {run} is {config.model.name}: leave it out")
+            vision, audio = trunk_units(network, data, rows, units=wanted, count=count, top=top, report=report)
             sections = [vision_section(data, vision), audio_section(data, audio)]
-            filters = first_filters(loaded.model)
     path = out.expanduser() / "index.html"
     size = write_page(
         path,
         title=f"{config.model.name}: what excites its units",
         about=f"{run}, {len(rows):,} clips of the {split} split of {data.folder}",
-        filters={name: filter_image(weights) for name, weights in filters.items()},
+        filters={name: filter_image(weights) for name, weights in first_filters(network.model).items()},
         sections=sections,
     )
     print(f"{path}: {sum(len(section.units) for section in sections)} units, {size / 1e6:.1f} MB")

@@ -55,7 +55,7 @@ def show(
             f"{low:.1%} to {high:.1%}",
             f"{row.result.spread:.1%}",
             " ".join(f"{100 * fold.right:.1f}" for fold in row.result.folds),
-            " ".join(f"{fold.strength:g}" for fold in row.result.folds),
+            " ".join("–" if fold.strength is None else f"{fold.strength:g}" for fold in row.result.folds),
         )
         for row, (low, high) in zip(rows, intervals, strict=True)
     ]

@@ -8,12 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from avc.config import load_config
 from avc.data.labeled_sets import LabeledSet
 from avc.evaluation.classifiers import Classifier, Integers, softmax_layer, svm
-from avc.evaluation.clips import LAYERS, audio_features, clip_identity, concatenate, image_features
+from avc.evaluation.clips import (
+    LAYERS,
+    PLACES,
+    audio_features,
+    clip_identity,
+    concatenate,
+    image_features,
+    waveform_features,
+    waveform_steps,
+)
 from avc.evaluation.extraction import Extraction, Extractor, Identity, Item, extract, file_identity
 from avc.evaluation.image import trunk_image_features
 from avc.evaluation.linear import STRENGTHS, cross_validate, learn_from_few
@@ -24,17 +32,18 @@ from avc.evaluation.sound import (
     soundnet_features,
     trunk_features,
 )
-from avc.inference import load, named_device, read_run
+from avc.inference import load_any, named_devices, read_run
 from avc.models import build
 from avc.models.autoencoder import Autoencoder
 from avc.models.pair import PairNetwork
-from avc.models.released import load_soundnet
-from avc.models.soundnet import SoundNet
-from avc.settings import ModelSettings, PairConfig, SoundNetModel, TowerSettings
+from avc.models.waveform import WaveformNetwork
+from avc.settings import Config, ModelSettings, PairConfig, TowerSettings
+from avc.sound_settings import TEACHERS
 from launch.progress import progress
 from launch.report.linear_table import Row
 from shards.read import Shards
 
+IMPORTED = ".safetensors"  # files of `avc import`
 DRAWS = 10  # of few labeled items
 RELEASED_STRENGTH = 0.01  # of SoundNet's released code
 TRUNK_LAYERS = dict(zip(LAYERS, (trunk_features, embedding_features), strict=True))
@@ -64,11 +73,10 @@ def sound_candidates(
         raise ValueError(f"--window is {seconds:g} s and must be more than 0 and at most {whole:g}")
     candidates: list[Candidate] = []
     for path, title in titles(paths).items():
-        settings = None if path.suffix == ".safetensors" else settings_of(path)
-        if isinstance(settings, TowerSettings):
+        if path.suffix != IMPORTED and isinstance(settings_of(path), TowerSettings):
             candidates += _trunk(path, title, layer=layer or LAYERS[0], window=window, seed=seed)
         else:
-            candidates += _waveform(path, title, settings, layer=layer, seconds=seconds, whole=whole, seed=seed)
+            candidates += _waveform(path, title, layer=layer, seconds=seconds, whole=whole, seed=seed)
     return [*_once(candidates), Candidate(mfcc_features(seconds=seconds), svm(standardize=True))]
 
 
@@ -80,9 +88,7 @@ def image_candidates(paths: Sequence[Path], *, seed: int, devices: str = "auto")
     classifier = softmax_layer(named_devices(devices)[0])
     candidates: list[Candidate] = []
     for path, title in titles(paths).items():
-        if path.suffix == ".safetensors":
-            raise ValueError(f"{path} is a SoundNet, which takes no images; give the folder of a run")
-        for name, model, config in networks(path, title, seed):
+        for name, model, config in pairs(path, title, seed):
             candidates.append(Candidate(trunk_image_features(model, config.data, name=name), classifier))
     return _once(candidates)
 
@@ -102,38 +108,18 @@ def _once(candidates: list[Candidate]) -> list[Candidate]:
     return list({(each.extractor.name, each.extractor.key): each for each in candidates}.values())
 
 
-def _waveform(
-    path: Path,
-    title: str,
-    settings: ModelSettings | None,
-    *,
-    layer: str | None,
-    seconds: float,
-    whole: float,
-    seed: int,
-) -> list[Candidate]:
-    trained: list[tuple[str, SoundNet | Autoencoder]] = []
-    released = settings is None
-    if settings is None:
-        soundnet = load_soundnet(path)
-        trained = [(f"{soundnet.name} of {title}", soundnet)]
-        settings = SoundNetModel(name=soundnet.name)
-    elif path.is_dir():
-        network = build(settings)
-        network.load_state_dict(load_file(read_run(path)[1]))
-        trained = [(f"{settings.name} of {title}", network)]
-    torch.manual_seed(seed)
-    fresh = (f"{settings.name} untrained, width {settings.width:g}, seed {seed}", build(settings))
+def _waveform(path: Path, title: str, *, layer: str | None, seconds: float, whole: float, seed: int) -> list[Candidate]:
     candidates: list[Candidate] = []
-    for name, network in [*trained, fresh]:
+    for name, network, _ in networks(path, title, seed):
         if isinstance(network, Autoencoder):
             if layer is not None:
                 raise ValueError(f"--layer is {layer!r}, but of {path} there is conv4 alone; leave --layer out")
             extractor = autoencoder_features(network, name=name, seconds=seconds)
         else:
-            extractor = soundnet_features(network, name=name, layer=layer or "pool5", seconds=seconds, whole=whole)
+            assert isinstance(network, WaveformNetwork)
+            extractor = soundnet_features(network, name=name, layer=layer, seconds=seconds, whole=whole)
         # The released code takes the released network's features as they are. Others' have no scale that would fit C.
-        unscaled = released and not candidates
+        unscaled = path.suffix == IMPORTED and not candidates
         strength = RELEASED_STRENGTH if unscaled else None
         candidates.append(Candidate(extractor, svm(standardize=not unscaled), strength))
     return candidates
@@ -147,7 +133,7 @@ def _trunk(path: Path, title: str, *, layer: str, window: float | None, seed: in
         raise ValueError(f"--window is {window:g}, but {path} takes 1 s at a time; leave --window out")
     return [
         Candidate(TRUNK_LAYERS[layer](model, name=name), svm(standardize=True))
-        for name, model, _ in networks(path, title, seed)
+        for name, model, _ in pairs(path, title, seed)
     ]
 
 
@@ -185,28 +171,65 @@ def features_of(
         return extract(extractor, items, identify=identify, devices=chosen, cache=cache, report=report)
 
 
-def clip_features(
-    model: PairNetwork,
-    shards: Shards,
-    config: PairConfig,
-    clips: Integers,
-    *,
-    name: str,
-    layer: str,
-    devices: str,
-    cache: Path,
-) -> dict[str, Extraction]:
-    """Features of clips by their names: of the audio, of the frames, and of both side by side."""
-    extractors = [
-        features(model, shards, config.data, name=name, layer=layer) for features in (audio_features, image_features)
-    ]
+@dataclass(frozen=True)
+class Senses:
+    """How a network's features of clips come about: of their audio, and of their frames where it sees.
+
+    places: by an extractor's name, how many places of the map stand side by side in a row for each unit.
+    """
+
+    name: str
+    audio: Extractor[int]
+    frames: Extractor[int] | None
+    places: dict[str, int]
+
+
+def senses(
+    model: PairNetwork | WaveformNetwork, shards: Shards, config: Config, *, name: str, layer: str | None
+) -> Senses:
+    """The features of a layer: of LAYERS, or of a waveform network any of its own; None is its usual one.
+
+    Raises ValueError for a layer that there is not.
+    """
+    if isinstance(model, WaveformNetwork):
+        audio = waveform_features(model, shards, name=name, layer=layer)
+        return Senses(name, audio, None, {audio.name: waveform_steps(model, layer)[1]})
+    layer = layer or LAYERS[0]
+    if layer not in LAYERS:
+        raise ValueError(
+            f"--layer is {layer!r} and must be {' or '.join(LAYERS)} for {name}: trunk is its last convolution"
+        )
+    assert isinstance(config, PairConfig)
     audio, frames = (
-        features_of(extractor, clips.tolist(), identify=clip_identity(shards), devices=devices, cache=cache)
-        for extractor in extractors
+        features(model, shards, config.data, name=name, layer=layer) for features in (audio_features, image_features)
     )
+    places = PLACES if layer == LAYERS[0] else (1, 1)
+    return Senses(name, audio, frames, dict(zip((audio.name, frames.name), places, strict=True)))
+
+
+def clip_features(
+    network: Senses, beside: Senses | None, shards: Shards, clips: Integers, *, devices: str, cache: Path
+) -> dict[str, Extraction]:
+    """Features of clips by their names: of the audio, of the frames, and of both side by side.
+
+    beside: the network whose frames stand beside the audio of one that only hears.
+    """
+    seeing = network if network.frames else beside
+    extractors = [network.audio, *([seeing.frames] if seeing and seeing.frames else [])]
+    extractions = {
+        extractor.name: features_of(
+            extractor, clips.tolist(), identify=clip_identity(shards), devices=devices, cache=cache
+        )
+        for extractor in extractors
+    }
+    if len(extractions) == 1:
+        return extractions
+    audio, frames = extractions.values()
     unreadable = tuple(dict.fromkeys(audio.unreadable + frames.unreadable))
     both = Extraction(concatenate(audio.features, frames.features), unreadable, padded=0)
-    return {extractors[0].name: audio, extractors[1].name: frames, f"{name}, both together": both}
+    if seeing is network:
+        return extractions | {f"{network.name}, both together": both}
+    return {network.audio.name: audio, f"{network.name} and frames of {extractors[1].name}, both together": both}
 
 
 def probe(
@@ -247,29 +270,27 @@ def settings_of(path: Path) -> ModelSettings:
     return (load_config(path) if path.suffix in (".yaml", ".yml") else read_run(path)[0]).model
 
 
-def networks(path: Path, title: str, seed: int) -> list[tuple[str, PairNetwork, PairConfig]]:
-    """The run's network, if `path` is a run, and an untrained one of the same settings, each with its name."""
-    trained = []
+def networks(path: Path, title: str, seed: int) -> list[tuple[str, PairNetwork | WaveformNetwork, Config]]:
+    """The trained network, if `path` is a run or imported weights, and an untrained one of its settings; with names."""
+    trained: list[tuple[str, PairNetwork | WaveformNetwork, Config]] = []
     if path.suffix in (".yaml", ".yml"):
         config = load_config(path)
-        if not isinstance(config, PairConfig):
-            raise ValueError(f"{config.model.name} only takes audio; what is asked for needs a pair of towers")
     else:
-        network = load(path)
+        network = load_any(path)
         config = network.config
         trained = [(f"{config.model.name} of {title}", network.model, config)]
     torch.manual_seed(seed)
-    other = config.model.model_dump(exclude_defaults=True, exclude={"name", "width", "frozen_trunks"})
+    same = {"name", "width", "frozen_trunks", *TEACHERS}  # what the hidden layers of an untrained one do not show
+    other = config.model.model_dump(exclude_defaults=True, exclude=same)
     shape = ", ".join([f"width {config.model.width:g}", *(f"{name} {value}" for name, value in other.items())])
     return [*trained, (f"{config.model.name} untrained, {shape}, seed {seed}", build(config.model).eval(), config)]
 
 
-def named_devices(names: str) -> list[torch.device]:
-    """The devices of a list such as cuda:0,cuda:1; `auto` is every GPU, or else the CPU.
-
-    Raises ValueError for what is no device, or not here.
-    """
-    if names == "auto":
-        count = torch.cuda.device_count()
-        return [torch.device("cuda", number) for number in range(count)] or [torch.device("cpu")]
-    return [named_device(name, option="--devices") for name in names.split(",")]
+def pairs(path: Path, title: str, seed: int) -> list[tuple[str, PairNetwork, PairConfig]]:
+    """`networks` of a pair of towers. Raises ValueError for a network that only takes audio."""
+    found = []
+    for name, model, config in networks(path, title, seed):
+        if not isinstance(model, PairNetwork) or not isinstance(config, PairConfig):
+            raise ValueError(f"{config.model.name} only takes audio; what is asked for needs a pair of towers")
+        found.append((name, model, config))
+    return found

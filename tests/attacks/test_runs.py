@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from avc.config import load_config, parse_config
-from avc.models.released import import_soundnet8
+from avc.models.released import import_soundnet
 from avc.runs.checkpoint import load_newest
 from avc.runs.events import say, starts, submitted_job
 from avc.settings import Config
@@ -517,7 +517,7 @@ def test_a_named_pipe_for_a_file_is_refused_instead_of_waited_at(trained, small_
             refuse_special(Path(device))
     assert all(pipe.is_fifo() for pipe in pipes)
     with pytest.raises(ValueError, match="is a named pipe, and a file belongs there"):
-        import_soundnet8(tmp_path / "none", pipe)
+        import_soundnet("soundnet8", tmp_path / "none", pipe)
 
 
 @pytest.fixture

@@ -6,10 +6,20 @@ import torch
 
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
+from avc.data.segments import sound_ticks, student_sound
 from avc.data.transforms import images_to_input
-from avc.evaluation.clips import audio_features, clip_identity, concatenate, image_features, labeled_clips, middles
+from avc.evaluation.clips import (
+    audio_features,
+    clip_identity,
+    concatenate,
+    image_features,
+    labeled_clips,
+    middles,
+    waveform_features,
+)
 from avc.evaluation.extraction import Unreadable
 from avc.evaluation.linear import Features
+from avc.models.waveform import to_waveform
 from avc.settings import PairData
 from shards.format import centers
 from shards.read import BadRecord, Shards
@@ -48,6 +58,27 @@ def test_sound_and_frames_have_a_row_for_each_second(network, small_world) -> No
         rows, padded = extractor.load(0)
         with torch.inference_mode():
             assert extractor.compute(extractor.model, rows).shape == (seconds, size) and not padded
+
+
+def test_a_second_of_a_waveform_network_is_heard_within_its_clip_which_is_repeated(small_world) -> None:
+    shards = Shards(small_world)
+    model = fresh("soundnet8", width=0.0625).eval()
+    extractor = waveform_features(model, shards, name="soundnet8")
+    audio, _ = extractor.load(0)
+    begin, end = (int(tick) for tick in sound_ticks(shards.index[0]))
+    sound = student_sound(shards, 0, begin, end - begin)
+    half = audio.shape[1] // 2
+    assert len(audio) == len(middles(shards.index[0])) and audio.shape[1] == 3 * 22_050 > len(sound)
+    for row, tick in zip(audio.numpy(), middles(shards.index[0]), strict=True):
+        center = 882 * (tick - begin)
+        assert np.array_equal(row[half - 11_025 : half + 11_025], sound[center - 11_025 : center + 11_025])
+        assert np.array_equal(row[: len(row) - len(sound)], row[len(sound) :])
+    with torch.inference_mode():
+        rows = extractor.compute(model, audio)
+        steps = model.features(to_waveform(audio / 32768), "pool5")
+    assert steps.shape[2] == 8 and torch.equal(rows, steps[:, :, 2:5].flatten(1))
+    with pytest.raises(ValueError, match="soundnet8 has no layer 'trunk' to take; choose from conv1, pool1"):
+        waveform_features(model, shards, name="soundnet8", layer="trunk")
 
 
 def test_a_picture_is_that_of_the_loader_in_validation(network, small_world) -> None:

@@ -12,7 +12,7 @@ from avc.config import load_config
 from avc.data.prefetch import load as load_batches
 from avc.data.segments import SegmentReader
 from avc.inference import load, load_student
-from avc.tasks.distillation import divergences, student_sampler, teachers_of
+from avc.tasks.distillation import Distillation, divergences, student_sampler, teachers_of
 from avc.teachers.label_shards import teach
 from avc.teachers.teacher import parse_source
 from shards.read import Shards
@@ -125,7 +125,7 @@ def test_the_divergence_is_kl_of_the_student_from_the_teacher_at_the_clips_own_s
     torch.manual_seed(0)
     student = fresh("soundnet5", width=0.0625, objects=6, scenes=4).eval()
     with torch.no_grad():
-        divergence, _ = divergences(student, batch, config)
+        divergence, distance, _ = divergences(student, batch, config)
         logits = student(batch.audio.float() / 128)[0]
     for i, steps in enumerate(batch.steps.tolist()):
         assert not divergence[:, i, steps:].any()
@@ -135,6 +135,8 @@ def test_the_divergence_is_kl_of_the_student_from_the_teacher_at_the_clips_own_s
             own = torch.distributions.Categorical(logits=logits[i, :, step].double())
             expected = torch.distributions.kl_divergence(teacher, own)
             assert divergence[0, i, step].item() == pytest.approx(expected.item(), abs=1e-4)
+            squared = (teacher.probs - own.probs).square().sum()
+            assert distance[0, i, step].item() == pytest.approx(squared.item(), abs=1e-4)
 
 
 def test_the_students_weights_are_those_that_it_ended_with_and_nothing_else_is_taken_for_one(taught, tmp_path) -> None:
@@ -155,6 +157,40 @@ def test_other_teachers_than_the_student_learns_from_are_refused(taught, tmp_pat
     config = config_of(taught, tmp_path, model={"name": "soundnet5"})
     with pytest.raises(ValueError, match=r"has the teachers objects \(6 classes\) and scenes \(4 classes\), and sou"):
         teachers_of(config, Shards(taught))
+
+
+@pytest.mark.parametrize(("left_out", "teacher", "classes"), [("scenes", "objects", 6), ("objects", "scenes", 4)])
+def test_a_student_of_one_teacher_alone_learns_from_that_one_and_has_no_other_outputs(
+    taught, tmp_path, left_out, teacher, classes
+) -> None:
+    config = write_config(tmp_path, taught, **STUDENT)
+    run = tmp_path / "run"
+    train_here(config, run, "training.steps=1", "validation.every_steps=1", f"model.{left_out}=0")
+    [line] = [line for line in metrics(run) if line["kind"] == "train"]
+    assert f"kl_{teacher}" in line and f"kl_{left_out}" not in line
+    assert line["loss"] > 0
+    student, settings = load_student(run)
+    assert settings.model.teachers == {teacher: classes}
+    [logits] = student(torch.zeros(1, 8 * 22_050))
+    assert logits.shape == (1, classes, 2)
+
+
+def test_with_the_l2_loss_the_students_loss_is_the_squared_distance_and_not_kl(taught, tmp_path) -> None:
+    [kl, l2] = [config_of(taught, tmp_path, distillation={"loss": loss}) for loss in ("kl", "l2")]
+    shards = Shards(taught)
+    torch.manual_seed(0)
+    student = fresh("soundnet5", width=0.0625, objects=6, scenes=4).eval()
+    tasks = [Distillation(config, shards) for config in (kl, l2)]
+    batch = tasks[0].reader[0, 4]
+    divergence, distance, _ = divergences(student, batch, kl)
+    assert tasks[0].loss(student, batch).total.item() == pytest.approx(divergence.sum().item())
+    assert tasks[1].loss(student, batch).total.item() == pytest.approx(distance.sum().item())
+    assert torch.equal(tasks[0].loss(student, batch).metrics, tasks[1].loss(student, batch).metrics)
+
+
+def test_a_student_without_any_teacher_is_refused(taught, tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"objects: 0 and scenes: 0 are no two teachers, nor one"):
+        config_of(taught, tmp_path, model={"name": "soundnet5", "objects": 0, "scenes": 0})
 
 
 def test_agreement_is_measured_beside_what_needs_no_hearing(taught, tmp_path, capsys) -> None:

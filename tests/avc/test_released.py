@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from avc.models.released import import_soundnet8, load_soundnet, read_arrays
-from avc.models.soundnet import SOUNDNET8, SoundNet
+from avc.models.released import import_soundnet, load_soundnet, read_arrays
+from avc.models.soundnet import SOUNDNETS, SoundNet
 from tests.avc.networks import fresh
 
 
@@ -27,7 +27,8 @@ def arrays_of(model: SoundNet) -> dict[str, dict[str, np.ndarray]]:
     """The model's weights under TensorFlow's names and in its layout."""
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     arrays = {}
-    for layer in SOUNDNET8[:-1]:
+    *hidden, last = model.table
+    for layer in hidden:
         norm = f"layers.bn{layer.name[4:]}"
         arrays[layer.name] = {
             "weights": state[f"layers.{layer.name}.weight"].transpose(2, 1, 0)[:, None],
@@ -37,7 +38,7 @@ def arrays_of(model: SoundNet) -> dict[str, dict[str, np.ndarray]]:
             "mean": state[f"{norm}.running_mean"],
             "var": state[f"{norm}.running_var"],
         }
-    for theirs, ours in (("conv8", "objects"), ("conv8_2", "scenes")):
+    for theirs, ours in ((last.name, "objects"), (f"{last.name}_2", "scenes")):
         arrays[theirs] = {
             "weights": state[f"{ours}.weight"].transpose(2, 1, 0)[:, None],
             "biases": state[f"{ours}.bias"],
@@ -66,11 +67,12 @@ class Harmful:
         return self.call, self.arguments
 
 
-def test_imported_weights_are_those_of_the_file(tmp_path) -> None:
+@pytest.mark.parametrize("name", SOUNDNETS)
+def test_imported_weights_are_those_of_the_file(tmp_path, name) -> None:
     torch.manual_seed(3)
-    model = fresh("soundnet8")
+    model = fresh(name)
     model.layers.bn3.running_mean.normal_()
-    import_soundnet8(save(tmp_path / "sound8.npy", arrays_of(model)), tmp_path / "out.safetensors")
+    import_soundnet(name, save(tmp_path / "weights.npy", arrays_of(model)), tmp_path / "out.safetensors")
     loaded = load_soundnet(tmp_path / "out.safetensors").state_dict()
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded[name], tensor), name
@@ -83,7 +85,7 @@ def test_a_malicious_pickle_runs_nothing_and_is_refused_in_words(tmp_path, proto
         for content in (harmful, {"conv1": {"weights": harmful}}):
             path = write_npy(tmp_path / "sound8.npy", pickle.dumps(content, protocol=protocol))
             with pytest.raises(ValueError, match=r"sound8\.npy is refused: it asks for .*nothing of it was run"):
-                import_soundnet8(path, tmp_path / "out.safetensors")
+                import_soundnet("soundnet8", path, tmp_path / "out.safetensors")
     assert not trace.exists() and not (tmp_path / "out.safetensors").exists()
     np.load(path, allow_pickle=True)
     assert trace.exists(), "numpy's own reader runs it, so the test would have seen it run"
@@ -134,10 +136,16 @@ def test_a_missing_layer_and_another_shape_are_named(tmp_path) -> None:
     arrays = arrays_of(fresh("soundnet8"))
     del arrays["conv4"]["mean"]
     with pytest.raises(ValueError, match=r"has no conv4/mean"):
-        import_soundnet8(save(tmp_path / "a.npy", arrays), tmp_path / "out")
+        import_soundnet("soundnet8", save(tmp_path / "a.npy", arrays), tmp_path / "out")
     arrays["conv4"]["mean"] = np.zeros(7, np.float32)
     with pytest.raises(ValueError, match=r"conv4/mean in .* has shape \(7,\).* needs \(128,\)"):
-        import_soundnet8(save(tmp_path / "b.npy", arrays), tmp_path / "out")
+        import_soundnet("soundnet8", save(tmp_path / "b.npy", arrays), tmp_path / "out")
+
+
+def test_weights_of_the_other_number_of_layers_are_refused(tmp_path) -> None:
+    path = save(tmp_path / "sound5.npy", arrays_of(fresh("soundnet5")))
+    with pytest.raises(ValueError, match=r"conv1/weights .* shape \(32, 1, 64\).* soundnet8 needs \(16, 1, 64\)"):
+        import_soundnet("soundnet8", path, tmp_path / "out")
 
 
 def test_another_safetensors_file_is_refused(tmp_path) -> None:
@@ -149,7 +157,7 @@ def test_another_safetensors_file_is_refused(tmp_path) -> None:
 
 
 def test_the_released_weights_fit_and_give_finite_outputs(tmp_path) -> None:
-    model = import_soundnet8(released_weights(), tmp_path / "soundnet8.safetensors")
+    model = import_soundnet("soundnet8", released_weights(), tmp_path / "soundnet8.safetensors")
     norms = [m for m in model.layers if isinstance(m, torch.nn.BatchNorm1d)]
     assert all((norm.running_var > 0).all() for norm in norms)
     with torch.inference_mode():

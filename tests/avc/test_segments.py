@@ -5,7 +5,8 @@ import pytest
 import soxr
 
 from avc.data.segments import SegmentSampler, SoundReader, parts_of, repeated_parts, student_sound
-from avc.models.soundnet import SOUNDNETS, steps_of
+from avc.models.soundnet import SOUNDNETS
+from avc.models.waveform import steps_of
 from shards.read import Shards
 from tests.avc.networks import fresh
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from avc.models import parameter_count
-from avc.models.soundnet import OBJECTS, SAMPLE_RATE, SCENES, SOUNDNETS, SoundNet, to_waveform
+from avc.models.soundnet import OBJECTS, SCENES, SOUNDNETS, SoundNet
+from avc.models.waveform import SAMPLE_RATE, to_waveform
 from tests.avc.networks import fresh
 
 # filters, kernel, stride, padding, pool of each row of the paper's tables, written down apart from the code.

@@ -1,10 +1,12 @@
 """`avc eval kinds`, as a user calls it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from launch.commands.clip_probe import kinds
 from tests.command_line import avc
 
 
@@ -66,6 +68,27 @@ def test_few_labelled_clips_are_drawn_ten_times_for_what_the_towers_end_in(comma
         "both together",
     ]
     assert all([fold["strength"] for fold in row["result"]["folds"]] == [0.01] * 10 for row in rows)
+
+
+def test_what_only_hears_stands_alone_or_beside_the_frames_of_a_network_that_sees(command, tmp_path) -> None:
+    """SoundNet's multi-modal recognition: sound, vision, and both together."""
+    (tmp_path / "soundnet.yaml").write_text("model: {name: soundnet5, width: 0.0625}\n")
+    (tmp_path / "autoencoder.yaml").write_text("model: {name: autoencoder, width: 0.25}\n")
+    shards, labels = command[command.index("--shards") + 1], command[command.index("--labels") + 1]
+
+    def names(*models: Path) -> list[str]:
+        cache, table = tmp_path / "cache", tmp_path / "r.json"
+        kinds([*models], labels, shards=shards, strength=1e-3, devices="cpu", cache=cache, json=table)
+        return [row["name"] for row in json.loads(table.read_text())["rows"]]
+
+    soundnet = "soundnet5 untrained, width 0.0625, seed 0"
+    assert names(tmp_path / "soundnet.yaml") == [f"{soundnet}, sound, conv4, 3 of 9 steps"]
+    *of_pair, sound, together, coded, coded_together = names(
+        command[2], tmp_path / "soundnet.yaml", tmp_path / "autoencoder.yaml"
+    )
+    assert len(of_pair) == 3 and sound == f"{soundnet}, sound, conv4, 3 of 9 steps"
+    assert together == f"{soundnet} and frames of {of_pair[1]}, both together"
+    assert coded.startswith("autoencoder untrained") and coded_together.endswith("both together")
 
 
 def test_mistakes_are_answered_in_words(command) -> None:

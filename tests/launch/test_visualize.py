@@ -85,20 +85,36 @@ def test_names_of_files_cannot_write_into_the_page(run, tmp_path, monkeypatch) -
     assert "<script" not in page and "&lt;script&gt;" in page
 
 
-def test_the_page_of_a_soundnet_has_its_stretches_of_sound(tmp_path) -> None:
-    packed = long_clips(tmp_path, seconds=(3.0, 2.8, 3.2, 3.1))
-    student = {"name": "soundnet5", "width": 0.0625, "objects": 6, "scenes": 4}
-    config = load_config(write_config(tmp_path, packed, model=student))
+@pytest.fixture(scope="module")
+def few_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return long_clips(tmp_path_factory.mktemp("few"), seconds=(3.0, 2.8, 3.2, 3.1))
+
+
+@pytest.mark.parametrize("name", ["soundnet8", "soundnet5", "autoencoder"])
+def test_the_page_of_a_network_that_only_hears_has_its_stretches_of_sound(few_clips, tmp_path, name) -> None:
+    teachers = {} if name == "autoencoder" else {"objects": 6, "scenes": 4}
+    student = {"name": name, "width": 0.125, **teachers}
+    config = load_config(write_config(tmp_path, few_clips, model=student))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / CONFIG).write_text(dump_config(config))
-    network = fresh("soundnet5", width=0.0625, objects=6, scenes=4)
-    save_file(network.state_dict(), tmp_path / "run" / WEIGHTS, metadata={"model": "soundnet5"})
-    visualize(tmp_path / "run", out=tmp_path, units="3,9", top=2)
+    save_file(fresh(**student).state_dict(), tmp_path / "run" / WEIGHTS, metadata={"model": name})
+    visualize(tmp_path / "run", out=tmp_path, units="3,9", top=2, layer="conv4")
     page = (tmp_path / "index.html").read_text()
     assert re.findall(r"<h3>(.*?)</h3>", page) == ["conv4 3", "conv4 9"]
     sounds = re.findall(r'src="data:audio/flac;base64,([^"]+)"', page)
     lengths = [soundfile.info(io.BytesIO(base64.b64decode(sound))).frames for sound in sounds]
     assert len(lengths) == 4 and all(2.7 * 48_000 < length < 3.2 * 48_000 for length in lengths)
+
+
+def test_imported_weights_have_a_page_once_the_shards_are_named(few_clips, tmp_path) -> None:
+    weights = tmp_path / "released.safetensors"
+    save_file(fresh("soundnet5", width=0.125, objects=6, scenes=4).state_dict(), weights, {"model": "soundnet5"})
+    with pytest.raises(ValueError, match="does not say which shards it was trained on: give --shards"):
+        visualize(weights, out=tmp_path)
+    visualize(weights, shards=few_clips, out=tmp_path, count=2, top=1)
+    assert len(re.findall(r"<h3>conv4 \d+</h3>", (tmp_path / "index.html").read_text())) == 2
+    with pytest.raises(ValueError, match="soundnet5 has no layer 'conv6' to take; choose from conv1, pool1"):
+        visualize(weights, shards=few_clips, out=tmp_path, layer="conv6")
 
 
 def test_first_filters_are_pictures_in_colour_or_waves(run) -> None:
