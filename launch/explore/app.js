@@ -270,5 +270,7 @@ explorer.part("about").then((about) => {
   if (token) startUploads({ token, say, ask(asked) { query = asked; history.replaceState(null, "", "#"); refresh(); } });
   showMap();
   readAddress();
+  // What searches need is loaded before the first one asks for it.
+  setTimeout(() => about.runs.forEach((_, run) => ["image", "audio"].forEach((kind) => explorer.vector(about, run, kind, 0))), 200);
   document.body.dataset.ready = Math.round(performance.now());
 }).catch((error) => { document.getElementById("message").textContent = error.message; });
