@@ -31,7 +31,8 @@ def demo(
     third network is trained on sound shuffled between the videos and must learn nothing. The ceiling is what nobody can
     pass: a negative whose sound is of a kind in view looks like a positive.
 
-    FOLDER receives the videos, an image of the world (world.png), the shards, the runs, results.json and results.png.
+    FOLDER/index.html shows the results, the curves, the world, frames and the sounds that AVE-Net finds for them, and
+    what excites its units; FOLDER/explorer all held-out clips. Beside them lie the videos, the shards and the runs.
 
     **--study** puts the findings of Objects that Sound to the test on the same world: L3-Net, AVE-Net, AVE-Net under a
     contrastive loss, AVOL-Net with two poolings, AVE+MF, and AVE-Net with and without the sampling fault that the paper
@@ -70,5 +71,5 @@ def demo(
         ]
         limits = [("ceiling (kinds that look and sound alike)", f"{results['ceiling']:.1%}"), ("chance", "50.0%")]
         print_table(("held-out clips", "AVC accuracy", "95 % interval", "of the ceiling"), [*rows, (), *limits])
-        print(f"{results['seconds']:.0f} s in all; {folder / 'results.png'} shows the curves")
+        print(f"{results['seconds']:.0f} s in all. Look and listen: {(folder / 'index.html').resolve().as_uri()}")
     write_json(json, results)

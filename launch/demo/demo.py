@@ -4,6 +4,7 @@
 2. pack     them into shards                                       shards.pack
 3. train    L3-Net, AVE-Net, and AVE-Net on shuffled sound         launch.train, configs/demo.yaml
 4. measure  AVC accuracy on held-out clips, beside its ceiling     launch.report.results
+5. show     results, retrieval that plays, units, an explorer      launch.demo.page
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from avc.config import load_config
-from avc.runs.attempt import METRICS
+from avc.runs.attempt import METRICS, WEIGHTS
 from avc.settings import PairConfig
 from avc.tasks.correspondence import evaluation_sampler
 from launch.config_file import CONFIGS
+from launch.demo.page import write_demo_page
 from launch.demo.world.contact_sheet import contact_sheet
 from launch.demo.world.labels import Label, ceiling
 from launch.demo.world.render import VIDEOS, World, description, render, stored_world
@@ -37,6 +39,7 @@ CONFIG = CONFIGS / "demo.yaml"
 PACKING = PackSettings(side=128, every=2, split=(0.75, 0.25, 0.0))
 SECONDS = 2.6  # of a clip
 WORLD, SHARDS = "world", "shards"  # in the demo's folder
+STUDY_RUNS = "study/runs"  # in it, where `avc demo --study` was there
 PASSES = 4  # each held-out clip is judged so often in each role
 
 
@@ -83,7 +86,14 @@ def demo(folder: Path, *, clips: int, kinds: int, seed: int, workers: int) -> di
     results = about | {"seconds": time.monotonic() - begun}
     write_json(folder / "results.json", results)
     draw(results, folder / "results.png")
+    write_demo_page(folder, results, packed, labels, localizer=_localizer(folder))
     return results
+
+
+def _localizer(folder: Path) -> Path | None:
+    """A finished run of AVOL-Net that the study has left in the folder: that of the pooling that finds the object."""
+    runs = sorted((folder / STUDY_RUNS).glob("avol_logmeanexp-*"))
+    return next((run for run in runs if (run / WEIGHTS).is_file()), None)
 
 
 def prepare(folder: Path, world: World, *, workers: int) -> dict[str, Label]:

@@ -152,7 +152,8 @@ explorer.part("about").then((about) => {
       const clips = Array.from({ length: count }, (_, clip) => clip).filter(allowed);
       // Evenly spread over the map, along which the clips are ordered.
       const steps = Math.max(1, Math.floor(clips.length / (2 * SHOWN)));
-      const spread = Array.from({ length: steps }, (_, k) => clips.filter((_, i) => i % steps === k)).flat();
+      const spread = [];
+      for (let k = 0; k < steps; k++) for (let i = k; i < clips.length; i += steps) spread.push(clips[i]);
       $("found").replaceChildren(
         make("h2", {}, `${clips.length.toLocaleString("en")} of ${count.toLocaleString("en")} clips`),
         make("p", { class: "note" }, "Choose a frame to find the sounds nearest to it, or ▶ to hear its own."),
@@ -270,5 +271,7 @@ explorer.part("about").then((about) => {
   if (token) startUploads({ token, say, ask(asked) { query = asked; history.replaceState(null, "", "#"); refresh(); } });
   showMap();
   readAddress();
+  // What searches need is loaded before the first one asks for it.
+  setTimeout(() => about.runs.forEach((_, run) => ["image", "audio"].forEach((kind) => explorer.vector(about, run, kind, 0))), 200);
   document.body.dataset.ready = Math.round(performance.now());
 }).catch((error) => { document.getElementById("message").textContent = error.message; });

@@ -21,11 +21,11 @@ from shards.format import SAMPLE_RATE_HZ
 from shards.read import Shards
 
 COLUMNS = 8
-PER_FILE = COLUMNS * COLUMNS  # 100,000 clips are 4,700 files
+PER_FILE = COLUMNS * COLUMNS  # 100,000 clips are 4,689 files
 LARGEST = (240, 180)  # pixels of a thumbnail at most, which keeps its shape
 SPECTROGRAM = (120, 90)
 QUALITY = 72  # of WebP
-BIT_RATE = 40_000  # of Opus, which takes less where there is less to hear
+BIT_RATE = 32_000  # of Opus, which takes less where there is less to hear
 SLOT_SAMPLES = SAMPLE_RATE_HZ * 3 // 2  # a second of sound and half a second of silence, in which a player may stop
 
 ImageArray = NDArray[np.uint8]

@@ -56,11 +56,16 @@ def write_page(
         caption = f"<figcaption>{html.escape(name)}</figcaption>"
         parts.append(f'<figure class="filters"><img src="{_image_url(image, "png")}" alt="">{caption}</figure>')
     parts.append("</div>")
-    for section in sections:
-        parts.append(f"<h2>{html.escape(section.title)}</h2><p>{html.escape(section.about)}</p>")
-        for name, moments in section.units:
-            parts.append(f'<h3>{html.escape(name)}</h3><div class="row">{"".join(map(_figure, moments))}</div>')
+    parts += map(section_html, sections)
     return write_html(path, title=title, style=STYLE, body="".join(parts))
+
+
+def section_html(section: Section) -> str:
+    """The section as HTML, its images and sounds inside."""
+    parts = [f"<h2>{html.escape(section.title)}</h2><p>{html.escape(section.about)}</p>"]
+    for name, moments in section.units:
+        parts.append(f'<h3>{html.escape(name)}</h3><div class="row">{"".join(map(_figure, moments))}</div>')
+    return "".join(parts)
 
 
 def filter_image(weights: NDArray[np.float32]) -> ImageArray:

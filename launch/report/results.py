@@ -42,7 +42,7 @@ def correspondence(
 
 def as_json(result: PairAccuracy) -> dict[str, Any]:
     """The result as plain values, with what chance would be."""
-    return asdict(result) | {"chance": 0.5}
+    return asdict(result) | {"interval_95": list(result.interval_95), "chance": 0.5}
 
 
 def write_json(path: Path | None, content: dict[str, Any]) -> None:

@@ -1,0 +1,156 @@
+"""The demo's last page: what was measured, and what the networks found, to look at and to listen to."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from avc.data.labels import Labels
+from avc.embedding import Features
+from avc.evaluation.activations import trunk_units
+from avc.inference import load
+from launch.demo.world.labels import Label
+from launch.explore.moments import Embedder, Moments, embed, embedder, heats, other, second
+from launch.explore.write import write_explorer
+from launch.progress import progress
+from launch.report.activations import audio_section, beside, spectrogram, vision_section
+from launch.report.html import data_url, write_html
+from launch.report.overlay import blend
+from launch.report.page import STYLE, ImageArray, Moment, Section, section_html
+from shards.read import Shards
+
+SPLIT = "validation"
+QUERIES = 3  # of each direction: the first clips of different kinds, not the best ones
+NEIGHBORS = 5
+SCENES = 4
+UNITS, TOP = 4, 4
+PICTURES = {"results.png": "Accuracy while training, and on held-out clips", "world.png": "The world"}
+SOUNDS = ("its own sound", "another's", "silence")
+TABLE = """
+table { border-collapse: collapse }
+td {  text-align: left; padding: .2rem 1.2rem .2rem 0; border-bottom: 1px solid #ddd }
+img.wide { width: 100%; max-width: 70rem; display: block }
+"""
+
+
+def write_demo_page(
+    folder: Path, results: dict[str, Any], packed: Path, labels: dict[str, Label], *, localizer: Path | None
+) -> Path:
+    """Write FOLDER/index.html and FOLDER/explorer, of the demo's AVE-Net; returns the page.
+
+    localizer: a run of AVOL-Net on the same clips, if there is one; without it the explorer sets the network that was
+    trained on shuffled sound beside AVE-Net.
+    """
+    shards = Shards(packed)
+    clips = shards.clips(SPLIT)
+    kinds = Labels({name: (label.kind,) for name, label in labels.items()})
+    runs = {row["name"]: Path(row["run"]) for row in results["rows"]}
+    ave, *_, shuffled = runs.values()
+    compared = [embedder(load(path), path, shards) for path in (ave, localizer or shuffled)]
+    write_explorer(
+        folder / "explorer",
+        compared,
+        shards,
+        clips,
+        labels=kinds,
+        title="What the demo's networks find",
+        about=f"{len(clips):,} held-out clips of the rendered world",
+    )
+    sections = _retrieval(compared[0], shards, clips, kinds)
+    if localizer is not None:
+        sections.append(_scenes(compared[1], shards, clips, kinds))
+    with progress("measuring units", unit="clips") as report:
+        units = trunk_units(compared[0].network, shards, clips, units=[], count=UNITS, top=TOP, report=report)
+    sections += [vision_section(shards, units[0]), audio_section(shards, units[1])]
+    body = [
+        "<p>AVE-Net and L3-Net learned which frame goes with which sound from the videos of a rendered world, without "
+        "being told what is in them. All that is shown is of this run, on clips that were held out.</p>",
+        '<p><a href="explorer/index.html"><b>Explore all held-out clips</b></a>: click a frame to hear the sounds '
+        "nearest to it, click a sound to see its frames.</p>",
+        _table(results),
+        *(_picture(folder / name, words) for name, words in PICTURES.items()),
+        *map(section_html, sections),
+    ]
+    page = folder / "index.html"
+    write_html(page, title="avc demo", style=STYLE + TABLE, body="\n".join(body))
+    return page
+
+
+def _table(results: dict[str, Any]) -> str:
+    rows = [("held-out clips", "AVC accuracy", "95 % interval", "of the ceiling")]
+    for row in results["rows"]:
+        low, high = row["interval_95"]
+        shares = f"{row['accuracy']:.1%}", f"{low:.1%} to {high:.1%}", f"{row['share_of_ceiling']:.1%}"
+        rows.append((row["name"], *shares))
+    rows.append(("ceiling (kinds that look and sound alike)", f"{results['ceiling']:.1%}", "", ""))
+    rows.append(("chance", "50.0%", "", ""))
+    lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+    return f"<h2>Results</h2><table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def _picture(png: Path, words: str) -> str:
+    return f'<h2>{words}</h2><img class="wide" alt="{words}" src="{data_url("image/png", png.read_bytes())}">'
+
+
+def _retrieval(network: Embedder, shards: Shards, clips: np.ndarray, kinds: Labels) -> list[Section]:
+    """Frames and the sounds nearest to them, sounds and the frames nearest to them; each row begins with its query."""
+    with progress("embedding", unit="moments") as report:
+        moments, [(image, audio)] = embed([network], shards, clips, kinds, report)
+    kind = [moments.classes[labels[0]] for labels in moments.labels]
+    first_of_kind = [kind.index(name) for name in moments.classes]
+
+    def shown(i: int, what: str, *, sound: bool) -> Moment:
+        heard = second(shards, moments, i)
+        picture = _frame(shards, moments, i)
+        return Moment(beside(picture, _like(picture, heard)) if sound else picture, f"{what}: {kind[i]}", heard)
+
+    def section(title: str, queries: list[int], asking: Features, asked: Features, *, sound: bool) -> Section:
+        rows = []
+        for query in queries:
+            scores = asked @ asking[query]
+            scores[query] = -np.inf  # its own is no find
+            nearest = np.argsort(-scores, kind="stable")[:NEIGHBORS].tolist()
+            found = [shown(i, f"{place}", sound=sound) for place, i in enumerate(nearest, start=1)]
+            rows.append((kind[query], [shown(query, "query", sound=not sound), *found]))
+        about = (
+            "The first held-out clips of their kinds, not the best. Left what is asked with, then the nearest of all."
+        )
+        return Section(title, about, rows)
+
+    return [
+        section("Which sounds go with this frame?", first_of_kind[:QUERIES], image, audio, sound=True),
+        section("What may this sound look like?", first_of_kind[-QUERIES:], audio, image, sound=False),
+    ]
+
+
+def _scenes(network: Embedder, shards: Shards, clips: np.ndarray, kinds: Labels) -> Section:
+    """AVOL-Net's heat over frames under their own sound, another's and silence."""
+    with progress("embedding", unit="moments") as report:
+        moments, _ = embed([network], shards, clips[:: max(1, len(clips) // 8)], kinds, report)
+    with progress("localizing", unit="frames") as report:
+        maps = heats(network.network, shards, moments, report)
+    rows = []
+    for i in range(min(SCENES, len(moments))):
+        frame = _frame(shards, moments, i)
+        pictures = blend(np.repeat(frame[None], 3, axis=0), maps[i])
+        foreign = second(shards, moments, other(i, len(moments)))
+        sounds = (second(shards, moments, i), foreign, np.zeros_like(foreign))
+        words = [f"{sound}, at most {float(map_.max()):.2f}" for sound, map_ in zip(SOUNDS, maps[i], strict=True)]
+        rows.append((moments.names[i], list(map(Moment, pictures, words, sounds))))
+    return Section("What makes the sound?", f"The heat of {network.title} over the frame under three sounds.", rows)
+
+
+def _frame(shards: Shards, moments: Moments, i: int) -> ImageArray:
+    frame: ImageArray = shards.picture(int(moments.clip[i]), int(moments.tick[i]))
+    return frame
+
+
+def _like(picture: ImageArray, sound: np.ndarray) -> ImageArray:
+    """The sound's spectrogram, as high as the picture."""
+    gray = torch.from_numpy(spectrogram(sound)).permute(2, 0, 1)[None].float()
+    scaled = torch.nn.functional.interpolate(gray, picture.shape[:2], mode="bilinear", antialias=True)
+    return scaled[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
