@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 
-from avc.evaluation.classifiers import Floats, Integers, Rows, z_scores
+from avc.evaluation.classifiers import Floats, Integers, Rows
 from avc.evaluation.linear import Features
 
 TOP = 5  # clips that a unit is known by, as L3's figures of units show
@@ -44,7 +44,7 @@ def structure(name: str, features: Features, labels: Integers, judged: Integers,
 
     labels: int64 (items,). places: of the map for each unit, one after the other in a row. A unit's value in a row is
     its largest at any place, or 0 if that is below, as after a ReLU. Clusters: as many as classes, of each clip's mean
-    over its rows, z-scored. A unit detects a class if the TOP clips in which it is strongest, by each clip's strongest
+    over its rows as it is. A unit detects a class if the TOP clips in which it is strongest, by each clip's strongest
     row, are all of that class, and it is above 0 in all of them. The paper's own rule is not published in detail; this
     one is ours.
     """
@@ -55,11 +55,10 @@ def structure(name: str, features: Features, labels: Integers, judged: Integers,
     units: Floats = np.concatenate(blocks)
     counts = np.diff(np.append(first, len(units)))[:, None]
     means = np.add.reduceat(units, first, axis=0) / counts
-    mean, scale = z_scores(Rows(means, np.arange(len(means))))
     classes, per_class = np.unique(label, return_counts=True)
     random, nmi, by_lot = np.random.default_rng(0), [], []
     for start in range(STARTS):
-        cluster = KMeans(len(classes), n_init=1, random_state=start).fit_predict((means - mean) * scale)
+        cluster = KMeans(len(classes), n_init=1, random_state=start).fit_predict(means)
         nmi.append(normalized_mutual_info_score(label, cluster))
         by_lot.append(normalized_mutual_info_score(random.permutation(label), cluster))
     found = detectors(np.maximum.reduceat(units, first, axis=0), label)
