@@ -27,6 +27,11 @@ from tests.cluster import wait_until
 ROWS = ("frame_of", "sound_of", "frame", "spectrogram", "sound", "together")
 
 
+@pytest.fixture(autouse=True)
+def _own_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+
+
 def records(path: Path) -> Iterator[Any]:
     """The records of a .wandb file: LevelDB's log, in blocks of 32 KiB, of W&B's protocol buffers."""
     data, at, whole = path.read_bytes(), 7, b""

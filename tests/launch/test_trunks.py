@@ -56,8 +56,11 @@ def test_linear_probes_and_retrieval_take_its_runs(runs, name, small_world, tmp_
     run("eval", "image", runs / name, "--root", tmp_path / "images", "--strength", 1, *cache, "--json", out)
     assert json.loads(out.read_text())["rows"][0]["accuracy"] > 0.9
     run("eval", "sound", runs / name, "--dataset", "folder", "--root", tmp_path / "sounds", "--strength", 1, *cache)
-    table = run("eval", "kinds", runs / name, "--labels", halves, "--few", 2, *cache)
-    assert "trunk resnet18" in " ".join(table.split()), "the untrained network is of the same trunk"
+    run("eval", "kinds", runs / name, "--labels", halves, "--few", 2, *cache, "--json", out)
+    untrained = [row["name"] for row in json.loads(out.read_text())["rows"] if "untrained" in row["name"]]
+    assert untrained and all("trunk resnet18" in name for name in untrained), (
+        "the untrained network is of the same trunk"
+    )
     assert "random" in run("eval", "retrieval", runs / name, "--labels", labels)
 
 
