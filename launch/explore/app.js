@@ -165,6 +165,8 @@ explorer.part("about").then((about) => {
     const shown = $("run").value === "" ? about.runs.keys() : [Number($("run").value)];
     const columns = [];
     const marked = [];
+    let among = 0; // clips that pass the filters
+    for (let clip = 0; clip < count; clip++) among += allowed(clip);
     for (const number of shown) {
       const run = about.runs[number];
       const vector = asked.clip < 0 ? asked.vectors[number] : await explorer.vector(about, number, asked.kind, asked.clip);
@@ -173,7 +175,7 @@ explorer.part("about").then((about) => {
         const scores = await explorer.cosines(about, number, kind, vector);
         const passes = (clip) => allowed(clip) && !(kind === asked.kind && clip === asked.clip);
         const own = asked.clip >= 0 && kind !== asked.kind && allowed(asked.clip);
-        const place = own ? `its own comes at place ${explorer.rank(scores, asked.clip, allowed)} of ${count}` : "";
+        const place = own ? `its own comes at place ${explorer.rank(scores, asked.clip, allowed)} of ${among}` : "";
         sections.push(
           make("h3", {}, word, make("small", {}, place)),
           cards((n) => explorer.best(scores, n, passes), kind, scores),

@@ -73,6 +73,6 @@ def test_the_demo_ends_with_every_row_its_ceiling_and_its_pictures(tmp_path, mon
     page = (tmp_path / "demo" / "index.html").read_text()
     for row in results["rows"]:
         assert f"<td>{row['name']}</td><td>{row['accuracy']:.1%}</td>" in page
-    # 3 queries in each direction with 5 finds, then 4 units of each trunk with 4 moments.
-    assert page.count("<audio") == 2 * 3 * 6 + 2 * 4 * 4 and page.count('src="data:image/png') == 2
+    # 3 queries in each direction with 5 finds, 4 frames under 3 sounds, then 4 units of each trunk with 4 moments.
+    assert page.count("<audio") == 2 * 3 * 6 + 4 * 3 + 2 * 4 * 4 and page.count('src="data:image/png') == 2
     assert 'href="explorer/index.html"' in page and (tmp_path / "demo" / "explorer" / "index.html").is_file()
