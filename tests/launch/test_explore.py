@@ -7,8 +7,6 @@ import json
 import re
 import shutil
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +31,10 @@ from shards.read import Shards
 from tests.avc.launching import write_config
 from tests.avc.networks import fresh
 from tests.command_line import avc
+from tests.launch.browsing import MOVES, WATCH, until
 
 SHIFTS = (-960, -312, -2, -1, 0, 1, 2, 312, 960)  # samples; Opus has blocks of 960 and begins 312 early
 HOSTILE = '</script><img src=x onerror="alert(1)">'
-BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -176,36 +174,6 @@ def test_a_folder_with_other_data_is_left_alone_and_an_explorer_is_renewed(folde
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"none of the browsers {', '.join(BROWSERS)} is on this machine")
-    devices = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox", *devices])
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser) -> Iterator[Any]:
-    """A page of a browser, in which nothing may go wrong and nothing may be asked of any other address."""
-    page = browser.new_page(viewport={"width": 1300, "height": 900})
-    page.set_default_timeout(60_000)
-    wrong: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("dialog", lambda dialog: wrong.append(dialog.message))
-    page.on("request", lambda request: asked.append(request.url))
-    yield page
-    origin = page.evaluate("location.protocol === 'file:' ? 'file://' : location.origin")
-    assert wrong == [] and asked and all(url.startswith((origin, "blob:")) for url in asked)
-    page.close()
-
-
 def stored(folder: Path, run: int, kind: str) -> np.ndarray:
     """The embeddings that the page has of all clips."""
     about = taken(folder / "out" / "data" / "about.js")["runs"][run][kind]
@@ -219,20 +187,8 @@ def names(page: Any, kind: str) -> list[str]:
     return found
 
 
-def until(page: Any, expression: str, *argument: object) -> None:
-    """Wait for a condition in the page; its own policy forbids Playwright's way, which is eval."""
-    end = time.monotonic() + 60
-    while not page.evaluate(expression, *argument):
-        assert time.monotonic() < end, expression
-        page.wait_for_timeout(30)
-
-
-# The page's one player, and where it is: playing must move it on.
-WATCH = """() => { const play = HTMLMediaElement.prototype.play;
-HTMLMediaElement.prototype.play = function () { window.player = this; return play.call(this); } }"""
 HOTTEST = """() => [...document.querySelectorAll('.heats canvas')].map(canvas => Math.max(...canvas.getContext('2d')
     .getImageData(0, 0, canvas.width, canvas.height).data.filter((_, i) => i % 4 === 3)))"""
-MOVES = "begun => window.player && window.player.currentTime > begun + 0.3 && window.player.error === null"
 
 
 def test_the_page_from_the_disk_searches_both_ways_plays_filters_and_compares(folder, page) -> None:
