@@ -27,12 +27,13 @@ def demo(
     """See the whole idea at work in minutes: render a small world, pack it, train on it, measure.
 
     The world is a few hundred short videos of objects of several kinds that sound, some with a silent object of another
-    kind in view. L3-Net and AVE-Net learn from them which frame goes with which sound, without being told the kinds; a
-    third network is trained on sound shuffled between the videos and must learn nothing. The ceiling is what nobody can
-    pass: a negative whose sound is of a kind in view looks like a positive.
+    kind in view. AVE-Net, L3-Net and AVOL-Net learn from them which frame goes with which sound, without being told the
+    kinds; a fourth network is trained on sound shuffled between the videos and must learn nothing. The ceiling is what
+    nobody can pass: a negative whose sound is of a kind in view looks like a positive.
 
-    FOLDER/index.html shows the results, the curves, the world, frames and the sounds that AVE-Net finds for them, and
-    what excites its units; FOLDER/explorer all held-out clips. Beside them lie the videos, the shards and the runs.
+    FOLDER/index.html shows the results, the curves, the world, frames and the sounds that AVE-Net finds for them, where
+    AVOL-Net hears a sound, and what excites units; FOLDER/explorer all held-out clips. Beside them lie the videos, the
+    shards and the runs.
 
     **--study** puts the findings of Objects that Sound to the test on the same world: L3-Net, AVE-Net, AVE-Net under a
     contrastive loss, AVOL-Net with two poolings, AVE+MF, and AVE-Net with and without the sampling fault that the paper

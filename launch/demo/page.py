@@ -38,19 +38,13 @@ img.wide { width: 100%; max-width: 70rem; display: block }
 
 
 def write_demo_page(
-    folder: Path, results: dict[str, Any], packed: Path, labels: dict[str, Label], *, localizer: Path | None
+    folder: Path, results: dict[str, Any], packed: Path, labels: dict[str, Label], *, ave: Path, avol: Path
 ) -> Path:
-    """Write FOLDER/index.html and FOLDER/explorer, of the demo's AVE-Net; returns the page.
-
-    localizer: a run of AVOL-Net on the same clips, if there is one; without it the explorer sets the network that was
-    trained on shuffled sound beside AVE-Net.
-    """
+    """Write FOLDER/index.html and FOLDER/explorer, of the demo's runs of AVE-Net and AVOL-Net; returns the page."""
     shards = Shards(packed)
     clips = shards.clips(SPLIT)
     kinds = Labels({name: (label.kind,) for name, label in labels.items()})
-    runs = {row["name"]: Path(row["run"]) for row in results["rows"]}
-    ave, *_, shuffled = runs.values()
-    compared = [embedder(load(path), path, shards) for path in (ave, localizer or shuffled)]
+    compared = [embedder(load(path), path, shards) for path in (ave, avol)]
     write_explorer(
         folder / "explorer",
         compared,
@@ -60,15 +54,13 @@ def write_demo_page(
         title="What the demo's networks find",
         about=f"{len(clips):,} held-out clips of the rendered world",
     )
-    sections = _retrieval(compared[0], shards, clips, kinds)
-    if localizer is not None:
-        sections.append(_scenes(compared[1], shards, clips, kinds))
+    sections = [*_retrieval(compared[0], shards, clips, kinds), _scenes(compared[1], shards, clips, kinds)]
     with progress("measuring units", unit="clips") as report:
         units = trunk_units(compared[0].network, shards, clips, units=[], count=UNITS, top=TOP, report=report)
     sections += [vision_section(shards, units[0]), audio_section(shards, units[1])]
     body = [
-        "<p>AVE-Net and L3-Net learned which frame goes with which sound from the videos of a rendered world, without "
-        "being told what is in them. All that is shown is of this run, on clips that were held out.</p>",
+        "<p>AVE-Net, L3-Net and AVOL-Net learned which frame goes with which sound from the videos of a rendered "
+        "world, without being told what is in them. All that is shown is of this run, on clips that were held out.</p>",
         '<p><a href="explorer/index.html"><b>Explore all held-out clips</b></a>: click a frame to hear the sounds '
         "nearest to it, click a sound to see its frames.</p>",
         _table(results),

@@ -3,7 +3,7 @@
 
 explorer.part("about").then((about) => {
   const count = about.names.length;
-  const SHOWN = about.runs.length > 1 ? 9 : 12; // of what is found; more for the asking
+  const SHOWN = innerWidth < 900 ? 6 : about.runs.length > 1 ? 9 : 12; // of what is found; more for the asking
   const $ = (id) => document.getElementById(id);
   const { make } = parts;
   const cell = parts.cellsOf(about);
@@ -92,11 +92,13 @@ explorer.part("about").then((about) => {
       return;
     }
     const clip = query.clip;
+    const frame = cell("frames", clip, titleOf(clip), true);
+    frame.style.maxWidth = `calc(18rem * ${frame.style.aspectRatio})`; // a tall one leaves room for the map
     const kinds = [["image", "frame"], ["audio", "sound"]].map(([kind, word]) =>
       make("button", { "aria-pressed": query.kind === kind, onclick: () => choose(clip, kind) }, `its ${word}`));
     place.replaceChildren(
       make("h2", {}, `Nearest to this ${query.kind === "image" ? "frame" : "sound"}`),
-      make("div", { class: "picture large" }, cell("frames", clip, titleOf(clip), true), player.button(clip, "its sound")),
+      make("div", { class: "picture large" }, frame, player.button(clip, "its sound")),
       make("p", { class: "name" }, titleOf(clip)),
       make("p", { class: "labels" }, labelsOf(clip).join(", ")),
       make("div", { class: "segmented", role: "group", "aria-label": "Ask with" }, make("span", {}, "ask with "), ...kinds),
@@ -165,6 +167,8 @@ explorer.part("about").then((about) => {
     const shown = $("run").value === "" ? about.runs.keys() : [Number($("run").value)];
     const columns = [];
     const marked = [];
+    let among = 0; // clips that pass the filters
+    for (let clip = 0; clip < count; clip++) among += allowed(clip);
     for (const number of shown) {
       const run = about.runs[number];
       const vector = asked.clip < 0 ? asked.vectors[number] : await explorer.vector(about, number, asked.kind, asked.clip);
@@ -173,7 +177,7 @@ explorer.part("about").then((about) => {
         const scores = await explorer.cosines(about, number, kind, vector);
         const passes = (clip) => allowed(clip) && !(kind === asked.kind && clip === asked.clip);
         const own = asked.clip >= 0 && kind !== asked.kind && allowed(asked.clip);
-        const place = own ? `its own comes at place ${explorer.rank(scores, asked.clip, allowed)} of ${count}` : "";
+        const place = own ? `its own comes at place ${explorer.rank(scores, asked.clip, allowed)} of ${among}` : "";
         sections.push(
           make("h3", {}, word, make("small", {}, place)),
           cards((n) => explorer.best(scores, n, passes), kind, scores),

@@ -108,6 +108,7 @@ function makeMap(canvas, count, hooks) {
   canvas.addEventListener("pointerleave", () => { drag = null; hooks.over(-1, 0, 0); });
   canvas.addEventListener("blur", () => { walked = -1; hooks.over(-1, 0, 0); redraw(); });
   canvas.addEventListener("wheel", (event) => {
+    if (view.zoom === 1 && event.deltaY > 0) return; // nothing to zoom out of: the page scrolls
     event.preventDefault();
     zoomBy(event.deltaY < 0 ? 1.25 : 0.8, event.offsetX, event.offsetY);
   }, { passive: false });

@@ -26,7 +26,7 @@ import torch
 
 from launch.explore.moments import Embedder
 from launch.explore.uploads import MAX_BYTES, Decoder
-from launch.explore.write import POLICY, page
+from launch.explore.write import POLICY, page, page_files
 
 SECONDS_TO_SEND = 60  # an upload
 SECONDS_OF_SILENCE = 10  # after which a connection is closed
@@ -61,7 +61,7 @@ class Server(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(24)
         self.page = page(title, token=self.token)
         self.embedders, self.decoder = embedders, decoder
-        self.files = {f"/{path.relative_to(folder)}": path for path in folder.rglob("*") if path.is_file()}
+        self.files = {f"/{path.relative_to(folder)}": path for path in page_files(folder)}
         self.uploads = threading.BoundedSemaphore(WAITING)
         self.network = threading.Lock()
         self._connections = threading.BoundedSemaphore(CONNECTIONS)

@@ -61,6 +61,7 @@ class Decoder:
 
 def _start() -> None:
     follow_parent()
+    os.nice(5)
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -68,7 +69,6 @@ def _start() -> None:
 def _decode(path: Path) -> tuple[Kind, NDArray[np.uint8] | NDArray[np.int16]]:
     with path.open("rb") as file:
         head = file.read(12)
-    os.nice(5)
     if head.startswith(PICTURES) or (head[:4] == b"RIFF" and head[8:] == b"WEBP"):
         picture = read_rgb(path)
         return "image", np.asarray(picture.reduce(max(1, min(picture.size) // SIDE)))

@@ -106,7 +106,12 @@ def write_explorer(
             file.write(files("launch.explore").joinpath(name).read_bytes())
     with written_aside(out / "index.html") as file:
         file.write(page(title))
-    return sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in page_files(out))
+
+
+def page_files(out: Path) -> list[Path]:
+    """The files of an explorer, and not what else may lie in its folder."""
+    return [out / "index.html", *(out / name for name in PAGE), *(out / DATA).iterdir()]
 
 
 def page(title: str, *, token: str = "") -> bytes:

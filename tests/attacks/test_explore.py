@@ -26,7 +26,7 @@ from avc.models import build
 from launch.explore.moments import Embedder
 from launch.explore.serve import CONNECTIONS, Server, _Handler
 from launch.explore.uploads import MAX_BYTES, Decoder
-from launch.explore.write import page
+from launch.explore.write import PAGE, page
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("explorer")
     (folder / "data").mkdir()
     (folder / "data" / "about.js").write_text("0123456789")
-    (folder.parent / "secret.txt").write_text("secret")
+    for name in ("index.html", *PAGE):
+        (folder / name).write_text("")
+    for beside in (folder.parent, folder):
+        (beside / "secret.txt").write_text("secret")
     config = parse_config({"model": {"name": "ave", "width": 0.0625}, "data": {"image_size": 28}})
     network = Network(build(config.model).eval(), config, torch.device("cpu"))
     embedders = [Embedder(network, "run", "AVE-Net", None, "")]
@@ -241,6 +244,7 @@ def test_a_request_that_the_page_would_not_make_is_refused(server, headers, stat
 @pytest.mark.parametrize(
     "path",
     [
+        "/secret.txt",
         "/../secret.txt",
         "/data/../../secret.txt",
         "/%2e%2e/secret.txt",

@@ -7,8 +7,6 @@ import json
 import re
 import shutil
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +25,16 @@ from launch.explore.layout import along, map_of
 from launch.explore.moments import embedder
 from launch.explore.serve import Server
 from launch.explore.uploads import Decoder
-from launch.explore.write import quantized
+from launch.explore.write import quantized, write_script
 from shards.format import second_start
 from shards.read import Shards
 from tests.avc.launching import write_config
 from tests.avc.networks import fresh
 from tests.command_line import avc
+from tests.launch.browsing import MOVES, WATCH, until
 
 SHIFTS = (-960, -312, -2, -1, 0, 1, 2, 312, 960)  # samples; Opus has blocks of 960 and begins 312 early
 HOSTILE = '</script><img src=x onerror="alert(1)">'
-BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -176,36 +174,6 @@ def test_a_folder_with_other_data_is_left_alone_and_an_explorer_is_renewed(folde
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"none of the browsers {', '.join(BROWSERS)} is on this machine")
-    devices = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox", *devices])
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser) -> Iterator[Any]:
-    """A page of a browser, in which nothing may go wrong and nothing may be asked of any other address."""
-    page = browser.new_page(viewport={"width": 1300, "height": 900})
-    page.set_default_timeout(60_000)
-    wrong: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("dialog", lambda dialog: wrong.append(dialog.message))
-    page.on("request", lambda request: asked.append(request.url))
-    yield page
-    origin = page.evaluate("location.protocol === 'file:' ? 'file://' : location.origin")
-    assert wrong == [] and asked and all(url.startswith((origin, "blob:")) for url in asked)
-    page.close()
-
-
 def stored(folder: Path, run: int, kind: str) -> np.ndarray:
     """The embeddings that the page has of all clips."""
     about = taken(folder / "out" / "data" / "about.js")["runs"][run][kind]
@@ -219,18 +187,8 @@ def names(page: Any, kind: str) -> list[str]:
     return found
 
 
-def until(page: Any, expression: str, *argument: object) -> None:
-    """Wait for a condition in the page; its own policy forbids Playwright's way, which is eval."""
-    end = time.monotonic() + 60
-    while not page.evaluate(expression, *argument):
-        assert time.monotonic() < end, expression
-        page.wait_for_timeout(30)
-
-
-# The page's one player, and where it is: playing must move it on.
-WATCH = """() => { const play = HTMLMediaElement.prototype.play;
-HTMLMediaElement.prototype.play = function () { window.player = this; return play.call(this); } }"""
-MOVES = "begun => window.player && window.player.currentTime > begun + 0.3 && window.player.error === null"
+HOTTEST = """() => [...document.querySelectorAll('.heats canvas')].map(canvas => Math.max(...canvas.getContext('2d')
+    .getImageData(0, 0, canvas.width, canvas.height).data.filter((_, i) => i % 4 === 3)))"""
 
 
 def test_the_page_from_the_disk_searches_both_ways_plays_filters_and_compares(folder, page) -> None:
@@ -247,7 +205,16 @@ def test_the_page_from_the_disk_searches_both_ways_plays_filters_and_compares(fo
     rows = {kind: stored(folder, 0, kind) for kind in ("image", "audio")}
     expected = np.argsort(-(rows["audio"] @ rows["image"][clip]), kind="stable")[:9]
     assert names(page, "audio") == [about["names"][i] for i in expected]
-    assert page.locator(".heats canvas").count() == 3
+
+    # AVOL-Net's heat over the frame under three sounds, as hot as the network says.
+    until(page, "document.querySelectorAll('.heats canvas').length === 3")
+    most = taken(folder / "out" / "data" / "heat-1-0.js")[clip]["most"]
+    other = about["names"][about["runs"][1]["others"][clip]]
+    words = ("its own sound", f"the sound of {other}", "no sound")
+    captions = [f"{word} {value:.2f}" for word, value in zip(words, most, strict=True)]
+    assert [" ".join(text.split()) for text in page.locator(".heats figcaption").all_inner_texts()] == captions
+    hottest = page.evaluate(HOTTEST)
+    assert hottest == pytest.approx([0.7 * 255 * value for value in most], abs=1.5)
 
     page.click(".run >> nth=0 >> .card.audio .look >> nth=2")
     asked = int(expected[2])
@@ -295,7 +262,13 @@ def test_the_map_shows_and_plays_with_the_mouse_and_by_keys_also_on_a_telephone(
     page.wait_for_selector("#tip:not([hidden])")
     assert about["names"][7] in page.inner_text("#tip")
     until(page, MOVES, 1.5 * 7)
+    page.mouse.down()
+    page.mouse.up()
+    until(page, "location.hash === '#image=7'")
+    page.wait_for_selector(".run")
     page.mouse.move(1, 1)
+    page.keyboard.press("Escape")
+    page.wait_for_selector("text=40 of 40 clips")
     page.focus("#map")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
@@ -305,6 +278,95 @@ def test_the_map_shows_and_plays_with_the_mouse_and_by_keys_also_on_a_telephone(
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.keyboard.press("Escape")
     page.wait_for_selector("text=40 of 40 clips")
+
+
+def test_the_keyboard_alone_reaches_a_frame_searches_with_it_and_plays_what_is_found(folder, page) -> None:
+    page.goto((folder / "out" / "index.html").as_uri())
+    page.wait_for_selector("body[data-ready]")
+    page.evaluate(WATCH)
+
+    def tab(selector: str) -> None:
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("wanted => document.activeElement.matches(wanted)", selector):
+                return
+        raise AssertionError(f"{selector} is not reached")
+
+    tab("#found .look")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".run >> nth=1")
+    tab(".run .card.audio .play")
+    page.keyboard.press("Space")
+    until(page, MOVES, 1.5 * int(page.evaluate("document.activeElement.dataset.sound")))
+
+
+NAMES = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg/onload=alert(1)>",
+    "<iframe src=javascript:alert(1)>",
+    "<style>*{display:none}</style>",
+    "<base href=//evil.example/>",
+    "<meta http-equiv=refresh content=0;url=//evil.example>",
+    "<link rel=stylesheet href=//evil.example/x.css>",
+    "</title><script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "<!--<script>",
+    "]]>",
+    '" onmouseover=alert(1) x="',
+    "' onfocus='alert(1)' autofocus='",
+    "javascript:alert(1)",
+    "data:text/html,<script>alert(1)</script>",
+    "//evil.example/x.png",
+    "http://evil.example/x.png",
+    "file:///etc/passwd",
+    "../../etc/passwd",
+    "..\\..\\boot.ini",
+    "/etc/passwd",
+    "C:\\con",
+    "${alert(1)}",
+    "{{constructor.constructor('alert(1)')()}}",
+    "$token$policy",
+    '");alert(1);//',
+    '");background:url(//evil.example)',
+    "#image=3",
+    "%3Cscript%3Ealert(1)%3C/script%3E",
+    "&lt;b&gt; &amp; &#60;",
+    "__proto__",
+    "constructor",
+    "\u2028alert(1)\u2029",
+    "a\u202efdp.exe",
+    "\ufeff\u200b\u200d",
+    "a\0b\x1b[31m",
+    "\ud800 alone",
+    "x" * 4000,
+    "",
+]
+
+
+def test_hostile_names_of_files_and_labels_are_text_on_the_page_and_nothing_else(folder, page, tmp_path) -> None:
+    shutil.copytree(folder / "out", tmp_path / "out")
+    about = taken(tmp_path / "out" / "data" / "about.js")
+    about |= {
+        "names": NAMES,
+        "classes": NAMES,
+        "labels": [[i] for i in range(40)],
+        "title": NAMES[0],
+        "about": NAMES[1],
+    }
+    write_script(tmp_path / "out" / "data" / "about.js", "about", about)
+    page.goto((tmp_path / "out" / "index.html").as_uri())
+    page.wait_for_selector("body[data-ready]")
+    page.click("#found .small")  # more
+    page.click("#found .small")
+    shown = page.evaluate("[...document.querySelectorAll('#found .name')].map(each => each.textContent)")
+    assert sorted(shown) == sorted(NAMES)
+    begins = "name => document.querySelector('#moment .name')?.textContent.startsWith(`${name} at `)"
+    for clip in (0, 27):
+        page.evaluate("clip => { location.hash = `#image=${clip}` }", clip)
+        until(page, begins, NAMES[clip])
+    assert page.locator("main :is(img, script, iframe, svg, style, base, meta, link)").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1300
 
 
 def test_every_button_and_picture_has_a_name(folder, page) -> None:

@@ -88,7 +88,7 @@ def test_what_cannot_be_used_is_refused_in_words(network, tmp_path) -> None:
         overlay_video(network, mute, tmp_path / "out.avi", report=lambda done, total, note: None)
     Image.new("RGB", (40, 40)).save(tmp_path / "in.png")
     soundfile.write(tmp_path / "short.wav", np.zeros(20_000), 44_100)
-    with pytest.raises(ValueError, match=r"short\.wav lasts 0\.45 s"):
+    with pytest.raises(ValueError, match=r"short\.wav cannot be read as sound: it lasts 0\.45 s"):
         overlay_image(network, tmp_path / "in.png", tmp_path / "short.wav", tmp_path / "out.png")
     with pytest.raises(ValueError, match="cannot be read as an image"):
         overlay_image(network, tmp_path / "short.wav", tmp_path / "short.wav", tmp_path / "out.png")
