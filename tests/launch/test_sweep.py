@@ -120,7 +120,7 @@ def test_six_trials_of_two_nodes_end_each_once_though_one_is_requeued_one_killed
     config = write_config(
         tmp_path,
         small_world,
-        optim={"batch_pairs": 8, "micro_batch_pairs": 4},
+        optim={"batch_pairs": 16, "micro_batch_pairs": 8},
         training={"process_group_timeout_seconds": 240, "heartbeat_timeout_seconds": 240},  # ranks are held
         validation={"every_steps": 0},
         checkpoint={"every_steps": 2},
@@ -141,7 +141,12 @@ def test_six_trials_of_two_nodes_end_each_once_though_one_is_requeued_one_killed
     def hold(number: int) -> tuple[str, int]:
         """Stop a rank of a trial when there is a checkpoint; its job and process."""
         run = folder / f"{number:04d}"
-        wait_until(lambda: any(line["step"] >= 3 for line in metrics(run)), seconds=PATIENCE, what=f"{run} trains")
+
+        def trains() -> bool:
+            assert sweep.poll() is None, sweep.communicate()[0]
+            return any(line["step"] >= 3 for line in metrics(run))
+
+        wait_until(trains, seconds=PATIENCE, what=f"{run} trains")
         job = str(submitted_job(run))
         process = cluster.task(SLURM_JOB_ID=job, SLURM_PROCID=1)
         assert process is not None
