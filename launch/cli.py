@@ -18,6 +18,7 @@ from launch.commands import (
     clip_probe,
     cluster,
     demo,
+    embed,
     evaluate,
     explore,
     linear_probe,
@@ -73,7 +74,7 @@ def avc(
 for command in (
     *(pack.pack, pack.merge, pack.submit_pack, verify.verify),
     *(settings.settings, train.train, cluster.submit, cluster.sweep, cluster.status),
-    *(teach.teach, explore.explore, visualize.visualize, localize.localize, demo.demo),
+    *(teach.teach, embed.embed, explore.explore, visualize.visualize, localize.localize, demo.demo),
 ):
     app.command()(command)
 app.command("import")(linear_probe.import_weights)

@@ -24,7 +24,8 @@ from avc.evaluation.sound import (
     soundnet_features,
     trunk_features,
 )
-from avc.inference import load, named_device, read_run
+from avc.imported_settings import OpenL3Config
+from avc.inference import imported_config, load, named_devices, read_run
 from avc.models import build
 from avc.models.autoencoder import Autoencoder
 from avc.models.pair import PairNetwork
@@ -64,8 +65,11 @@ def sound_candidates(
         raise ValueError(f"--window is {seconds:g} s and must be more than 0 and at most {whole:g}")
     candidates: list[Candidate] = []
     for path, title in titles(paths).items():
+        imported = imported_config(path) if path.suffix == ".safetensors" else None
         settings = None if path.suffix == ".safetensors" else settings_of(path)
-        if isinstance(settings, TowerSettings):
+        if imported is not None:
+            candidates += _imported(path, title, layer=layer, window=window, seed=seed)
+        elif isinstance(settings, TowerSettings):
             candidates += _trunk(path, title, layer=layer or LAYERS[0], window=window, seed=seed)
         else:
             candidates += _waveform(path, title, settings, layer=layer, seconds=seconds, whole=whole, seed=seed)
@@ -81,7 +85,7 @@ def image_candidates(paths: Sequence[Path], *, seed: int, devices: str = "auto")
     candidates: list[Candidate] = []
     for path, title in titles(paths).items():
         if path.suffix == ".safetensors":
-            raise ValueError(f"{path} is a SoundNet, which takes no images; give the folder of a run")
+            raise ValueError(f"{path} has no trunk whose images could be probed; give the folder of a run")
         for name, model, config in networks(path, title, seed):
             candidates.append(Candidate(trunk_image_features(model, config.data, name=name), classifier))
     return _once(candidates)
@@ -139,6 +143,15 @@ def _waveform(
     return candidates
 
 
+def _imported(path: Path, title: str, *, layer: str | None, window: float | None, seed: int) -> list[Candidate]:
+    if layer not in (None, "embedding") or window not in (None, 1.0):
+        raise ValueError(f"{path} embeds 1 s at a time and has no other layers; leave --layer and --window out")
+    return [
+        Candidate(embedding_features(model, name=name), svm(standardize=True))
+        for name, model, _ in networks(path, title, seed)
+    ]
+
+
 def _trunk(path: Path, title: str, *, layer: str, window: float | None, seed: int) -> list[Candidate]:
     if layer not in TRUNK_LAYERS:
         layers = " or ".join(TRUNK_LAYERS)
@@ -188,7 +201,7 @@ def features_of(
 def clip_features(
     model: PairNetwork,
     shards: Shards,
-    config: PairConfig,
+    config: PairConfig | OpenL3Config,
     clips: Integers,
     *,
     name: str,
@@ -247,7 +260,7 @@ def settings_of(path: Path) -> ModelSettings:
     return (load_config(path) if path.suffix in (".yaml", ".yml") else read_run(path)[0]).model
 
 
-def networks(path: Path, title: str, seed: int) -> list[tuple[str, PairNetwork, PairConfig]]:
+def networks(path: Path, title: str, seed: int) -> list[tuple[str, PairNetwork, PairConfig | OpenL3Config]]:
     """The run's network, if `path` is a run, and an untrained one of the same settings, each with its name."""
     trained = []
     if path.suffix in (".yaml", ".yml"):
@@ -262,14 +275,3 @@ def networks(path: Path, title: str, seed: int) -> list[tuple[str, PairNetwork, 
     other = config.model.model_dump(exclude_defaults=True, exclude={"name", "width", "frozen_trunks"})
     shape = ", ".join([f"width {config.model.width:g}", *(f"{name} {value}" for name, value in other.items())])
     return [*trained, (f"{config.model.name} untrained, {shape}, seed {seed}", build(config.model).eval(), config)]
-
-
-def named_devices(names: str) -> list[torch.device]:
-    """The devices of a list such as cuda:0,cuda:1; `auto` is every GPU, or else the CPU.
-
-    Raises ValueError for what is no device, or not here.
-    """
-    if names == "auto":
-        count = torch.cuda.device_count()
-        return [torch.device("cuda", number) for number in range(count)] or [torch.device("cpu")]
-    return [named_device(name, option="--devices") for name in names.split(",")]
