@@ -42,7 +42,7 @@ class Growing:
         self._size = rows.shape[1]
 
     def write(self, path: Path, *, hop: Fraction) -> None:
-        """Write `embedding`, float32 (T, D), and `seconds`, float64 (T,), as a .npz file that numpy reads. hop: seconds."""
+        """Write `embedding`, float32 (T, D), and `seconds`, float64 (T,), as a .npz. hop: seconds."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._rows.seek(0)
         seconds = np.frombuffer(self._numbers, np.int64) * hop.numerator / hop.denominator
