@@ -21,6 +21,7 @@ from launch.commands import (
     embed,
     evaluate,
     explore,
+    import_weights,
     linear_probe,
     localize,
     pack,
@@ -77,7 +78,7 @@ for command in (
     *(teach.teach, embed.embed, explore.explore, visualize.visualize, localize.localize, demo.demo),
 ):
     app.command()(command)
-app.command("import")(linear_probe.import_weights)
+app.command("import")(import_weights.import_weights)
 app.add_typer(measure, name="eval", help="Measure what a trained network knows.")
 app.add_typer(audit.audit, name="audit")
 app.add_typer(bench, name="bench", help="Measure speed, each figure beside its own limit in the same run.")

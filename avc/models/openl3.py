@@ -77,7 +77,7 @@ class Spectrogram(nn.Module):
             x = F.pad(x, (before, missing - before))
         if self.of_power:
             # As kapre does it, not by a fast transform: 80 dB of ten times the logarithm of an amplitude go down to
-            # where float32 rounds, and of a pure tone, what rounding leaves in the other bands moves embeddings by 0.03.
+            # where float32 rounds, and what that leaves of a pure tone in other bands moves embeddings by 0.03.
             real, imaginary = F.conv1d(x.float()[:, None], self.kernels, stride=hop).chunk(2, dim=1)
             magnitude = ((real.square() + imaginary.square()).transpose(1, 2) @ self.filters).sqrt()
         else:
