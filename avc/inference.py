@@ -11,22 +11,21 @@ maps = network.localize(images, seconds)    # float32 (N, H', W'), 0 to 1: what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from avc.config import load_config
+from avc.data.maps import shifted_back, whole_cells
 from avc.data.preprocessing import CROP, center_crop
-from avc.data.transforms import images_to_input, normalized, waveform_to_input
+from avc.data.transforms import images_to_input, waveform_to_input
 from avc.data.windows import hop_in_samples, mono, windows_of
 from avc.devices import named_device
 from avc.imported_settings import OpenL3Config
@@ -176,12 +175,7 @@ class Network:
         """
         _expect(images, torch.uint8, 4, "images must be uint8 (N, H, W, 3)", last=3)
         self.localizer()
-        x = images.to(self.device).permute(0, 3, 1, 2).float()
-        stride = self.model.vision.stride
-        scale = self.map_side / min(x.shape[2:])
-        shape = [max(1, round(side * scale / stride)) * stride for side in x.shape[2:]]
-        x = F.interpolate(x, shape, mode="bilinear", antialias=True, align_corners=False)
-        return normalized(x.clamp(0, 255) / 255)
+        return whole_cells(images.to(self.device), side=self.map_side, stride=self.model.vision.stride)
 
     @property
     def map_side(self) -> float:
@@ -193,7 +187,7 @@ class Network:
         """What `embed_image_map` and `embed_audio` gave, row by row → float32 (N, H', W'), 0 to 1, on the CPU."""
         logits = self.localizer().localize(image_maps.to(self.device), audio.to(self.device))
         if self.map_shift != (0.0, 0.0):
-            logits = _shifted_back(logits, [pixels / self.model.vision.stride for pixels in self.map_shift])
+            logits = shifted_back(logits, [pixels / self.model.vision.stride for pixels in self.map_shift])
         return torch.sigmoid(logits).cpu()
 
     def localize(self, images: Tensor, seconds: Tensor) -> Tensor:
@@ -287,18 +281,6 @@ def load_student(run: str | Path, *, device: str = "cpu") -> tuple[SoundNet, Sou
         name = loaded.config.model.name
         raise ValueError(f"{run} trained model.name={name}, which had no teachers; give a SoundNet's run")
     return loaded.model, loaded.config
-
-
-def _shifted_back(maps: Tensor, cells: Sequence[float]) -> Tensor:
-    """float32 (N, H', W'): what lies `cells` right of and below each place, bilinearly; beyond its edge a map goes on.
-
-    affine_grid counts in halves of a side.
-    """
-    height, width = maps.shape[1:]
-    shift = [[1, 0, 2 * cells[0] / width], [0, 1, 2 * cells[1] / height]]
-    theta = torch.tensor(shift, device=maps.device).expand(len(maps), 2, 3)
-    grid = F.affine_grid(theta, [len(maps), 1, height, width], align_corners=False)
-    return F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
 
 
 def _expect(x: Tensor, dtype: torch.dtype, dimensions: int, wish: str, *, last: int) -> None:
