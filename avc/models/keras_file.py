@@ -29,6 +29,7 @@ from shards.atomic import refuse_special, written_aside
 SETTINGS = "settings"  # the key of a network's settings, as JSON, in the metadata of a .safetensors file
 LARGEST = 2**28  # bytes of a file, unpacked; openl3's have 19 MB, with kapre's kernels 36 MB
 MOST_LAYERS = 100
+FILTERS = {1, 2, 3}  # HDF5's own deflate, shuffle and checksum
 PARTS = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 PARTS |= {"moving_mean": "running_mean", "moving_variance": "running_var"}
 OpenL3 = OpenL3Audio | OpenL3Image
@@ -183,7 +184,9 @@ def _read(dataset: Any, shape: tuple[int, ...]) -> np.ndarray:
     """A dataset of exactly this shape, out of this file, with no filters but HDF5's own."""
     if dataset.shape != shape or dataset.dtype not in (np.float32, np.float64):
         raise ValueError(f"{dataset.name} is {dataset.dtype} {dataset.shape}, and the network needs float32 {shape}")
-    if dataset.external or dataset.is_virtual or dataset.compression not in (None, "gzip"):
+    properties = dataset.id.get_create_plist()
+    filters = {properties.get_filter(number)[0] for number in range(properties.get_nfilters())}
+    if dataset.external or dataset.is_virtual or filters - FILTERS:
         raise ValueError(f"{dataset.name} lies in another file or is compressed in an unknown way")
     array: np.ndarray = dataset[()].astype(np.float32)
     if not np.isfinite(array).all():
