@@ -22,6 +22,7 @@ from launch.commands import (
     embed,
     evaluate,
     explore,
+    export,
     import_weights,
     linear_probe,
     localize,
@@ -76,7 +77,7 @@ def avc(
 for command in (
     *(pack.pack, pack.merge, pack.submit_pack, verify.verify),
     *(settings.settings, train.train, cluster.submit, cluster.sweep, cluster.status),
-    *(teach.teach, embed.embed, explore.explore, visualize.visualize, localize.localize, demo.demo),
+    *(teach.teach, embed.embed, export.export, explore.explore, visualize.visualize, localize.localize, demo.demo),
 ):
     app.command()(command)
 app.command("import")(import_weights.import_weights)

@@ -125,7 +125,11 @@ class OpenL3Audio(PairNetwork):
 
     def embed_audio(self, waveforms: Tensor) -> Tensor:
         """float (N, samples) → float32 (N, D); a grid's numbers are in Keras' order, channels last."""
-        return _pooled(self.layers(self.spectrogram(waveforms)), self.pool)
+        return self.embed_spectrogram(self.spectrogram(waveforms))
+
+    def embed_spectrogram(self, spectrograms: Tensor) -> Tensor:
+        """What `spectrogram` gave, float32 (N, 1, bins, steps) → float32 (N, D)."""
+        return _pooled(self.layers(spectrograms), self.pool)
 
     def embed_image(self, images: Tensor) -> Tensor:
         """Raises ValueError: there is no vision tower."""
