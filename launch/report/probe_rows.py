@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from avc.evaluation.clips import (
 )
 from avc.evaluation.extraction import Extraction, Extractor, Identity, Item, extract, file_identity
 from avc.evaluation.image import trunk_image_features
-from avc.evaluation.linear import STRENGTHS, cross_validate, learn_from_few
+from avc.evaluation.linear import STRENGTHS, cross_validate, learn_from_few, summarized
 from avc.evaluation.sound import (
     autoencoder_features,
     embedding_features,
@@ -46,11 +46,19 @@ TRUNK_LAYERS = dict(zip(LAYERS, (trunk_features, embedding_features), strict=Tru
 
 @dataclass(frozen=True)
 class Candidate:
-    """Features and the linear classifier on top of them. strength: its C, or None to choose it on training folds."""
+    """Features and the linear classifier on top of them. strength: its C, or None to choose it on training folds.
+
+    summarized: classify mean and deviation over a recording, and not each window.
+    """
 
     extractor: Extractor[Path]
     classifier: Classifier
     strength: float | None = None
+    summarized: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"{self.extractor.name}, mean and deviation over a recording" if self.summarized else self.extractor.name
 
 
 def sound_candidates(
@@ -103,7 +111,7 @@ def titles(paths: Sequence[Path]) -> dict[Path, str]:
 
 def _once(candidates: list[Candidate]) -> list[Candidate]:
     """Without the untrained networks that several runs have in common."""
-    return list({(each.extractor.name, each.extractor.key): each for each in candidates}.values())
+    return list({(each.title, each.extractor.key): each for each in candidates}.values())
 
 
 def _waveform(path: Path, title: str, *, layer: str | None, seconds: float, whole: float, seed: int) -> list[Candidate]:
@@ -127,9 +135,10 @@ def _imported(path: Path, title: str, *, layer: str | None, window: float | None
     if layer not in (None, "embedding") or window not in (None, 1.0):
         raise ValueError(f"{path} embeds 1 s at a time and has no other layers; leave --layer and --window out")
     return [
-        Candidate(embedding_features(model, name=name), svm(standardize=True))
+        Candidate(embedding_features(model, name=name), svm(standardize=True), summarized=whole)
         for name, model, _ in networks(path, title, seed)
         if isinstance(model, PairNetwork)
+        for whole in (False, True)
     ]
 
 
@@ -155,8 +164,10 @@ def measure(
     rows = []
     for candidate in candidates:
         extraction = features_of(candidate.extractor, files, identify=file_identity, devices=devices, cache=cache)
+        if candidate.summarized:
+            extraction = replace(extraction, features=summarized(extraction.features))
         rows += probe(
-            [(candidate.extractor.name, extraction, candidate.classifier)],
+            [(candidate.title, extraction, candidate.classifier)],
             labels,
             folds,
             tested_folds=labeled.tested_folds,
