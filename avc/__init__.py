@@ -1,1 +1,19 @@
 """The science of audio-visual correspondence. Never a scheduler, never a command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avc.inference import Network, load
+
+__all__ = ["Network", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # Not imported above: that would be torch, and `avc --help` answers at once.
+    if name in __all__:
+        from avc import inference
+
+        return getattr(inference, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,37 +1,48 @@
 """The public face of a trained network: load a run, embed images and audio.
 
-network = load("runs/ave")
+network = avc.load("runs/ave")
+embedding, seconds = network.embed_audio(samples, sample_rate=44100)   # of a recording: one every 0.1 s
 image = network.embed_image(images)    # uint8 (N, H, W, 3)   → float32 (N, 128)
-audio = network.embed_audio(seconds)   # int16 (N, 48000)     → float32 (N, 128)
+audio = network.embed_audio(seconds)   # int16 (N, 48000)     → float32 (N, 128), a second in each row
 
-network = load("runs/avol")
+network = avc.load("runs/avol")
 maps = network.localize(images, seconds)    # float32 (N, H', W'), 0 to 1: what makes this sound?
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, overload
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from avc.config import load_config
-from avc.data.preprocessing import CROP, scaled_center
-from avc.data.transforms import audio_to_input, images_to_input, normalized
+from avc.data.maps import shifted_back, whole_cells
+from avc.data.preprocessing import CROP, center_crop
+from avc.data.transforms import images_to_input, waveform_to_input
+from avc.data.windows import hop_in_samples, mono, windows_of
+from avc.devices import named_device
+from avc.imported_settings import OpenL3Config
 from avc.models import build
+from avc.models.keras_file import imported_config
 from avc.models.pair import Localizer, PairNetwork
 from avc.models.released import load_soundnet
 from avc.models.soundnet import SoundNet
 from avc.models.waveform import WaveformNetwork
 from avc.networks import network_of
+from avc.pretrained import located, write_pretrained
 from avc.runs.attempt import CONFIG, WEIGHTS
 from avc.settings import Config, PairConfig
 from avc.sound_settings import SegmentConfig, SoundNetConfig
+
+ROWS_AT_ONCE = 64
+Timed = tuple[NDArray[np.float32], NDArray[np.float64]]  # embeddings (T, D) and their times (T,), seconds
 
 
 @dataclass(frozen=True)
@@ -40,12 +51,68 @@ class Network:
 
     map_shift: how far AVOL-Net's map lies right of and below what it looks at, in pixels of its input, as
     `avc.evaluation.registration` measures it; `compare_maps` shifts it back by as much.
+    weights: the file that they come from, where there is one.
     """
 
     model: PairNetwork
-    config: PairConfig
+    config: PairConfig | OpenL3Config
     device: torch.device
     map_shift: tuple[float, float] = (0.0, 0.0)
+    weights: Path | None = None
+
+    @property
+    def pair_config(self) -> PairConfig:
+        """The settings of a training on pairs. Raises ValueError for weights that were imported."""
+        if not isinstance(self.config, PairConfig):
+            raise ValueError(
+                f"{self.config.model.name} was imported, and what is asked for needs a run of this project"
+            )
+        return self.config
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the sound that the audio tower takes, a second at a time."""
+        return self.model.audio_input.sample_rate_hz
+
+    @overload
+    def embed_audio(self, samples: Tensor) -> Tensor: ...
+
+    @overload
+    def embed_audio(
+        self, samples: NDArray[Any] | Tensor, *, sample_rate: float, hop_size: float = ..., center: bool = ...
+    ) -> Timed: ...
+
+    def embed_audio(
+        self,
+        samples: NDArray[Any] | Tensor,
+        *,
+        sample_rate: float | None = None,
+        hop_size: float = 0.1,
+        center: bool = True,
+    ) -> Tensor | Timed:
+        """A recording → embeddings float32 (T, D), one every `hop_size` seconds, and their times float64 (T,), seconds.
+
+        Without `sample_rate`, a batch of single seconds → float32 (N, D), as `embed_windows` does.
+
+        samples: (samples,) or (samples, channels), floats in [-1, 1], int16 or int32; channels are averaged. With
+        `center`, an embedding is of the second around its time, and silence lies before and after the recording; else
+        of the second that begins there. `avc embed` gives the same numbers for files. Raises ValueError for other
+        samples, and for rates and hops that cannot be.
+        """
+        if sample_rate is None:
+            return self.embed_windows(torch.as_tensor(samples))
+        if not 1_000 <= sample_rate <= 1_000_000:
+            raise ValueError(f"sample_rate is {sample_rate:g} Hz and must be from 1,000 to 1,000,000")
+        rate = self.sample_rate_hz
+        hop = hop_in_samples(hop_size, rate)
+        sound = mono(samples.numpy() if isinstance(samples, Tensor) else np.asarray(samples))
+        rows = [
+            self.embed_windows(torch.from_numpy(windows[start : start + ROWS_AT_ONCE].copy()))
+            for windows in windows_of(sound, sample_rate, target=rate, hop=hop, center=center)
+            for start in range(0, len(windows), ROWS_AT_ONCE)
+        ]
+        embedding = torch.cat(rows).numpy()
+        return embedding, np.arange(len(embedding)) * hop / rate
 
     @torch.no_grad()
     def embed_image(self, images: Tensor) -> Tensor:
@@ -55,22 +122,41 @@ class Network:
         `shards.read.Shards.flow` gives them. As in validation: the smallest side is scaled to 8/7 of the network's
         size, the middle is cropped.
         """
+        return self.embed_crops(self.crop(images))
+
+    def crop(self, images: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) images of any size → uint8 (N, size, size, 3), what the network sees of them."""
         visual = self.model.visual_input
         wish = f"(N, {'' if visual.frames == 1 else f'{visual.frames}, '}H, W, {visual.channels})"
         dimensions = 4 if visual.frames == 1 else 5
         _expect(images, torch.uint8, dimensions, f"images must be uint8 {wish}", last=visual.channels)
-        size = self.config.data.image_size
-        x = images.to(self.device).flatten(0, -4).permute(0, 3, 1, 2).float()
-        x = scaled_center(x, size).round().clamp(0, 255).to(torch.uint8)
-        x = x.permute(0, 2, 3, 1).reshape(*images.shape[:-3], size, size, -1)
-        x = images_to_input(x, None, self.config.data)
-        return self.model.embed_image(x).float().cpu()
+        x = center_crop(images.to(self.device).flatten(0, -4), self.config.data.image_size)
+        return x.reshape(*images.shape[:-3], *x.shape[1:])
 
     @torch.no_grad()
-    def embed_audio(self, seconds: Tensor) -> Tensor:
-        """int16 (N, 48000), one second of mono sound at 48 kHz each → float32 (N, D) on the CPU."""
-        _expect(seconds, torch.int16, 2, "sound must be int16 (N, 48000)", last=48_000)
-        return self.model.embed_audio(audio_to_input(seconds.to(self.device), None, self.config.data)).float().cpu()
+    def embed_crops(self, crops: Tensor) -> Tensor:
+        """What `crop` gave → float32 (N, D) on the CPU."""
+        return self.model.embed_image(images_to_input(crops.to(self.device), None, self.config.data)).float().cpu()
+
+    @torch.no_grad()
+    def embed_windows(self, windows: Tensor) -> Tensor:
+        """One second of mono sound at `sample_rate_hz` a row → float32 (N, D) on the CPU.
+
+        windows: int16, or floats in [-1, 1], (N, 48000); of openl3's networks (N, sample_rate_hz).
+        """
+        rate = self.sample_rate_hz
+        kind = torch.float32 if windows.dtype == torch.float32 else torch.int16
+        _expect(windows, kind, 2, f"sound must be int16 or float32 (N, {rate})", last=rate)
+        x = windows.to(self.device, torch.float32)
+        x = x / 32768 if kind == torch.int16 else x
+        return self.model.embed_audio(waveform_to_input(x, self.model.audio_input)).float().cpu()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights, settings and a model card to a folder that `load` reads: what is given to others.
+
+        The paths of this machine are left out of the settings. Raises ValueError where the folder cannot be written.
+        """
+        write_pretrained(Path(folder).expanduser(), self.model.state_dict(), self.config, origin=self.weights)
 
     @torch.no_grad()
     def embed_image_map(self, images: Tensor) -> Tensor:
@@ -89,12 +175,7 @@ class Network:
         """
         _expect(images, torch.uint8, 4, "images must be uint8 (N, H, W, 3)", last=3)
         self.localizer()
-        x = images.to(self.device).permute(0, 3, 1, 2).float()
-        stride = self.model.vision.stride
-        scale = self.map_side / min(x.shape[2:])
-        shape = [max(1, round(side * scale / stride)) * stride for side in x.shape[2:]]
-        x = F.interpolate(x, shape, mode="bilinear", antialias=True, align_corners=False)
-        return normalized(x.clamp(0, 255) / 255)
+        return whole_cells(images.to(self.device), side=self.map_side, stride=self.model.vision.stride)
 
     @property
     def map_side(self) -> float:
@@ -106,7 +187,7 @@ class Network:
         """What `embed_image_map` and `embed_audio` gave, row by row → float32 (N, H', W'), 0 to 1, on the CPU."""
         logits = self.localizer().localize(image_maps.to(self.device), audio.to(self.device))
         if self.map_shift != (0.0, 0.0):
-            logits = _shifted_back(logits, [pixels / self.model.vision.stride for pixels in self.map_shift])
+            logits = shifted_back(logits, [pixels / self.model.vision.stride for pixels in self.map_shift])
         return torch.sigmoid(logits).cpu()
 
     def localize(self, images: Tensor, seconds: Tensor) -> Tensor:
@@ -143,10 +224,10 @@ def read_run(run: str | Path) -> tuple[Config, Path]:
 
 
 def load(run: str | Path, *, device: str = "cpu") -> Network:
-    """The best weights of a run's folder. device: as of `named_device`.
+    """A network: the best weights of a run's folder, what `save_pretrained` wrote, or a file of `avc import`.
 
-    Raises ValueError where the folder holds no finished weights, weights that do not fit its configuration, or those of
-    a network that only takes audio, which `load_any` loads. Nothing in the folder is executed.
+    Raises ValueError where there are no finished weights, weights that do not fit their settings, or those of a network
+    that only takes audio, which `load_any` loads. Nothing in the files is executed.
     """
     loaded = load_any(run, device=device)
     if not isinstance(loaded, Network):
@@ -156,15 +237,21 @@ def load(run: str | Path, *, device: str = "cpu") -> Network:
 
 
 def load_any(source: str | Path, *, device: str = "cpu") -> Network | SoundNetwork:
-    """The best weights of a run's folder, or those of a .safetensors file that `avc import` wrote.
+    """As `load`, and networks that only take audio as well.
 
-    device: as of `named_device`. Raises ValueError as `load` does.
+    An owner/name that is no path here is taken from the Hugging Face hub, where huggingface_hub is installed. device:
+    as of `named_device`. Raises ValueError as `load` does.
     """
     where = named_device(device)
-    if Path(source).suffix == ".safetensors":
-        released = load_soundnet(Path(source).expanduser())
-        return SoundNetwork(released.to(where), SoundNetConfig(model=released.settings), where)
-    config, weights = read_run(source)
+    weights = located(source)
+    config: Config | None
+    if weights.suffix == ".safetensors" and not (weights.name == WEIGHTS and (weights.parent / CONFIG).is_file()):
+        config = imported_config(weights)
+        if config is None:
+            released = load_soundnet(weights)
+            return SoundNetwork(released.to(where), SoundNetConfig(model=released.settings), where)
+    else:
+        config, weights = read_run(weights.parent if weights.suffix == ".safetensors" else weights)
     model = build(config.model)
     try:
         model.load_state_dict(load_file(weights))
@@ -173,8 +260,8 @@ def load_any(source: str | Path, *, device: str = "cpu") -> Network | SoundNetwo
     model = model.eval().to(where)
     if isinstance(config, SegmentConfig):
         return SoundNetwork(model, config, where)
-    assert isinstance(config, PairConfig)
-    return Network(model, config, where)
+    assert isinstance(config, PairConfig | OpenL3Config)
+    return Network(model, config, where, weights=weights)
 
 
 def shards_of(config: Config, source: str | Path) -> Path:
@@ -196,44 +283,6 @@ def load_student(run: str | Path, *, device: str = "cpu") -> tuple[SoundNet, Sou
     return loaded.model, loaded.config
 
 
-def named_device(name: str, *, option: str = "--device") -> torch.device:
-    """auto (a GPU where there is one), cpu, cuda or one of several, as cuda:1. Raises ValueError for any other."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"{option} is {name!r} and must name a device, such as cpu, cuda or cuda:1") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"{option} names {device}, and networks run on cpu and cuda alone")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"{option} names {device}, and there are {torch.cuda.device_count()} GPUs here")
-    return device
-
-
-def _shifted_back(maps: Tensor, cells: Sequence[float]) -> Tensor:
-    """float32 (N, H', W'): what lies `cells` right of and below each place, bilinearly; beyond its edge a map goes on.
-
-    affine_grid counts in halves of a side.
-    """
-    height, width = maps.shape[1:]
-    shift = [[1, 0, 2 * cells[0] / width], [0, 1, 2 * cells[1] / height]]
-    theta = torch.tensor(shift, device=maps.device).expand(len(maps), 2, 3)
-    grid = F.affine_grid(theta, [len(maps), 1, height, width], align_corners=False)
-    return F.grid_sample(maps[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
-
-
 def _expect(x: Tensor, dtype: torch.dtype, dimensions: int, wish: str, *, last: int) -> None:
     if x.dtype != dtype or x.dim() != dimensions or x.shape[-1] != last:
         raise ValueError(f"{wish}, not {x.dtype} {tuple(x.shape)}")
-
-
-def named_devices(names: str) -> list[torch.device]:
-    """The devices of a list such as cuda:0,cuda:1; `auto` is every GPU, or else the CPU.
-
-    Raises ValueError for what is no device, or not here.
-    """
-    if names == "auto":
-        count = torch.cuda.device_count()
-        return [torch.device("cuda", number) for number in range(count)] or [torch.device("cpu")]
-    return [named_device(name, option="--devices") for name in names.split(",")]

@@ -19,8 +19,11 @@ from launch.commands import (
     clip_probe,
     cluster,
     demo,
+    embed,
     evaluate,
     explore,
+    export,
+    import_weights,
     linear_probe,
     localize,
     pack,
@@ -74,10 +77,10 @@ def avc(
 for command in (
     *(pack.pack, pack.merge, pack.submit_pack, verify.verify),
     *(settings.settings, train.train, cluster.submit, cluster.sweep, cluster.status),
-    *(teach.teach, explore.explore, visualize.visualize, localize.localize, demo.demo),
+    *(teach.teach, embed.embed, export.export, explore.explore, visualize.visualize, localize.localize, demo.demo),
 ):
     app.command()(command)
-app.command("import")(linear_probe.import_weights)
+app.command("import")(import_weights.import_weights)
 app.add_typer(measure, name="eval", help="Measure what a trained network knows.")
 app.add_typer(audit.audit, name="audit")
 app.add_typer(bench, name="bench", help="Measure speed, each figure beside its own limit in the same run.")

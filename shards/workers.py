@@ -72,7 +72,7 @@ def _result(source: Source, future: ProcessFuture, time_limit_seconds: float) ->
 def attempt(work: Callable[[BinaryIO], T], source: Source) -> T | Rejection:
     """What `work` makes of a source's content; whatever a broken file provokes costs that file only."""
     try:
-        with _open(source) as file:
+        with opened(source) as file:
             return work(file)
     except Rejected as error:
         return Rejection(source, error.reason, error.detail)
@@ -84,7 +84,7 @@ def attempt(work: Callable[[BinaryIO], T], source: Source) -> T | Rejection:
         return Rejection(source, Reason.UNDECODABLE, f"{type(error).__name__}: {error}")
 
 
-def _open(source: Source) -> io.BufferedReader:
+def opened(source: Source) -> io.BufferedReader:
     if source.problem:
         raise OSError(source.problem)
     if source.offset is not None:

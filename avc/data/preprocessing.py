@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -32,3 +33,9 @@ def scaled_center(x: Tensor, size: int) -> Tensor:
         x = F.interpolate(x, sides, mode="bilinear", antialias=True, align_corners=False)
     top, left = (crop_origin(side, size) for side in sides)
     return x[:, :, top : top + size, left : left + size]
+
+
+def center_crop(images: Tensor, size: int) -> Tensor:
+    """uint8 (N, H, W, C) → uint8 (N, size, size, C): smallest side to 8/7 of size, the middle, as in validation."""
+    x = scaled_center(images.permute(0, 3, 1, 2).float(), size).round().clamp(0, 255).to(torch.uint8)
+    return x.permute(0, 2, 3, 1)

@@ -30,6 +30,13 @@ class Features:
     item: Integers
 
 
+def summarized(features: Features) -> Features:
+    """One row for each item, float32 (items, 2 · D): mean and deviation over its rows."""
+    items, starts = np.unique(features.item, return_index=True)
+    rows = [np.asarray(part, np.float32) for part in np.split(features.rows, starts[1:])]
+    return Features(np.stack([np.concatenate([part.mean(axis=0), part.std(axis=0)]) for part in rows]), items)
+
+
 @dataclass(frozen=True)
 class FoldResult:
     """fold: the one tested on, or the draw. right: share of its items, 0 to 1.

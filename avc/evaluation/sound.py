@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avc.data.media import read_mono
-from avc.data.transforms import log_spectrogram
+from avc.data.transforms import log_spectrogram, waveform_to_input
 from avc.evaluation.extraction import Extractor, Unreadable
 from avc.models.autoencoder import Autoencoder
 from avc.models.pair import PairNetwork
@@ -87,8 +87,8 @@ def embedding_features(model: PairNetwork, *, name: str) -> Extractor[Path]:
         name,
         "embedding",
         model,
-        lambda network, audio: network.embed_audio(log_spectrogram(audio)[:, None]),
-        rate=SAMPLE_RATE_HZ,
+        lambda network, audio: network.embed_audio(waveform_to_input(audio, network.audio_input)),
+        rate=model.audio_input.sample_rate_hz,
         seconds=1.0,
     )
 

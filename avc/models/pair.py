@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from avc.models.inputs import VisualInput
+from avc.models.inputs import AudioInput, VisualInput
 from avc.models.trunks import Trunk
 
 
@@ -20,11 +20,14 @@ class Embeddings(NamedTuple):
 class PairNetwork(nn.Module):
     """Two towers, and a comparison of what they give.
 
-    vision, audio: the trunks. visual_input: what the vision tower takes. one_space: image and audio embeddings can be
-    compared by their distance.
+    vision, audio: the trunks. visual_input, audio_input: what the towers take. sees, hears: False where a network from
+    elsewhere lacks that tower. one_space: image and audio embeddings can be compared by their distance.
     """
 
     visual_input: ClassVar[VisualInput] = VisualInput()
+    audio_input = AudioInput()
+    sees: ClassVar[bool] = True
+    hears: ClassVar[bool] = True
     one_space: ClassVar[bool] = False
     vision: Trunk
     audio: Trunk

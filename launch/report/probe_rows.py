@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +11,14 @@ import torch
 
 from avc.config import load_config
 from avc.data.labeled_sets import LabeledSet
+from avc.devices import named_devices
 from avc.evaluation.classifiers import Classifier, Integers, softmax_layer, svm
 from avc.evaluation.clips import (
     LAYERS,
-    PLACES,
-    audio_features,
-    clip_identity,
-    concatenate,
-    image_features,
-    waveform_features,
-    waveform_steps,
 )
 from avc.evaluation.extraction import Extraction, Extractor, Identity, Item, extract, file_identity
 from avc.evaluation.image import trunk_image_features
-from avc.evaluation.linear import STRENGTHS, cross_validate, learn_from_few
+from avc.evaluation.linear import STRENGTHS, cross_validate, learn_from_few, summarized
 from avc.evaluation.sound import (
     autoencoder_features,
     embedding_features,
@@ -32,16 +26,17 @@ from avc.evaluation.sound import (
     soundnet_features,
     trunk_features,
 )
-from avc.inference import load_any, named_devices, read_run
+from avc.imported_settings import OpenL3Model
+from avc.inference import load_any, read_run
 from avc.models import build
 from avc.models.autoencoder import Autoencoder
+from avc.models.keras_file import imported_config
 from avc.models.pair import PairNetwork
 from avc.models.waveform import WaveformNetwork
 from avc.settings import Config, ModelSettings, PairConfig, TowerSettings
-from avc.sound_settings import TEACHERS
+from avc.sound_settings import TEACHERS, SoundNetConfig
 from launch.progress import progress
 from launch.report.linear_table import Row
-from shards.read import Shards
 
 IMPORTED = ".safetensors"  # files of `avc import`
 DRAWS = 10  # of few labeled items
@@ -51,11 +46,19 @@ TRUNK_LAYERS = dict(zip(LAYERS, (trunk_features, embedding_features), strict=Tru
 
 @dataclass(frozen=True)
 class Candidate:
-    """Features and the linear classifier on top of them. strength: its C, or None to choose it on training folds."""
+    """Features and the linear classifier on top of them. strength: its C, or None to choose it on training folds.
+
+    summarized: classify mean and deviation over a recording, and not each window.
+    """
 
     extractor: Extractor[Path]
     classifier: Classifier
     strength: float | None = None
+    summarized: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"{self.extractor.name}, mean and deviation over a recording" if self.summarized else self.extractor.name
 
 
 def sound_candidates(
@@ -73,7 +76,10 @@ def sound_candidates(
         raise ValueError(f"--window is {seconds:g} s and must be more than 0 and at most {whole:g}")
     candidates: list[Candidate] = []
     for path, title in titles(paths).items():
-        if path.suffix != IMPORTED and isinstance(settings_of(path), TowerSettings):
+        settings = settings_of(path)
+        if isinstance(settings, OpenL3Model):
+            candidates += _imported(path, title, layer=layer, window=window, seed=seed)
+        elif isinstance(settings, TowerSettings):
             candidates += _trunk(path, title, layer=layer or LAYERS[0], window=window, seed=seed)
         else:
             candidates += _waveform(path, title, layer=layer, seconds=seconds, whole=whole, seed=seed)
@@ -105,7 +111,7 @@ def titles(paths: Sequence[Path]) -> dict[Path, str]:
 
 def _once(candidates: list[Candidate]) -> list[Candidate]:
     """Without the untrained networks that several runs have in common."""
-    return list({(each.extractor.name, each.extractor.key): each for each in candidates}.values())
+    return list({(each.title, each.extractor.key): each for each in candidates}.values())
 
 
 def _waveform(path: Path, title: str, *, layer: str | None, seconds: float, whole: float, seed: int) -> list[Candidate]:
@@ -123,6 +129,17 @@ def _waveform(path: Path, title: str, *, layer: str | None, seconds: float, whol
         strength = RELEASED_STRENGTH if unscaled else None
         candidates.append(Candidate(extractor, svm(standardize=not unscaled), strength))
     return candidates
+
+
+def _imported(path: Path, title: str, *, layer: str | None, window: float | None, seed: int) -> list[Candidate]:
+    if layer not in (None, "embedding") or window not in (None, 1.0):
+        raise ValueError(f"{path} embeds 1 s at a time and has no other layers; leave --layer and --window out")
+    return [
+        Candidate(embedding_features(model, name=name), svm(standardize=True), summarized=whole)
+        for name, model, _ in networks(path, title, seed)
+        if isinstance(model, PairNetwork)
+        for whole in (False, True)
+    ]
 
 
 def _trunk(path: Path, title: str, *, layer: str, window: float | None, seed: int) -> list[Candidate]:
@@ -147,8 +164,10 @@ def measure(
     rows = []
     for candidate in candidates:
         extraction = features_of(candidate.extractor, files, identify=file_identity, devices=devices, cache=cache)
+        if candidate.summarized:
+            extraction = replace(extraction, features=summarized(extraction.features))
         rows += probe(
-            [(candidate.extractor.name, extraction, candidate.classifier)],
+            [(candidate.title, extraction, candidate.classifier)],
             labels,
             folds,
             tested_folds=labeled.tested_folds,
@@ -169,67 +188,6 @@ def features_of(
     chosen = named_devices(devices)
     with progress(f"features: {extractor.name}", unit="items") as report:
         return extract(extractor, items, identify=identify, devices=chosen, cache=cache, report=report)
-
-
-@dataclass(frozen=True)
-class Senses:
-    """How a network's features of clips come about: of their audio, and of their frames where it sees.
-
-    places: by an extractor's name, how many places of the map stand side by side in a row for each unit.
-    """
-
-    name: str
-    audio: Extractor[int]
-    frames: Extractor[int] | None
-    places: dict[str, int]
-
-
-def senses(
-    model: PairNetwork | WaveformNetwork, shards: Shards, config: Config, *, name: str, layer: str | None
-) -> Senses:
-    """The features of a layer: of LAYERS, or of a waveform network any of its own; None is its usual one.
-
-    Raises ValueError for a layer that there is not.
-    """
-    if isinstance(model, WaveformNetwork):
-        audio = waveform_features(model, shards, name=name, layer=layer)
-        return Senses(name, audio, None, {audio.name: waveform_steps(model, layer)[1]})
-    layer = layer or LAYERS[0]
-    if layer not in LAYERS:
-        raise ValueError(
-            f"--layer is {layer!r} and must be {' or '.join(LAYERS)} for {name}: trunk is its last convolution"
-        )
-    assert isinstance(config, PairConfig)
-    audio, frames = (
-        features(model, shards, config.data, name=name, layer=layer) for features in (audio_features, image_features)
-    )
-    places = PLACES if layer == LAYERS[0] else (1, 1)
-    return Senses(name, audio, frames, dict(zip((audio.name, frames.name), places, strict=True)))
-
-
-def clip_features(
-    network: Senses, beside: Senses | None, shards: Shards, clips: Integers, *, devices: str, cache: Path
-) -> dict[str, Extraction]:
-    """Features of clips by their names: of the audio, of the frames, and of both side by side.
-
-    beside: the network whose frames stand beside the audio of one that only hears.
-    """
-    seeing = network if network.frames else beside
-    extractors = [network.audio, *([seeing.frames] if seeing and seeing.frames else [])]
-    extractions = {
-        extractor.name: features_of(
-            extractor, clips.tolist(), identify=clip_identity(shards), devices=devices, cache=cache
-        )
-        for extractor in extractors
-    }
-    if len(extractions) == 1:
-        return extractions
-    audio, frames = extractions.values()
-    unreadable = tuple(dict.fromkeys(audio.unreadable + frames.unreadable))
-    both = Extraction(concatenate(audio.features, frames.features), unreadable, padded=0)
-    if seeing is network:
-        return extractions | {f"{network.name}, both together": both}
-    return {network.audio.name: audio, f"{network.name} and frames of {extractors[1].name}, both together": both}
 
 
 def probe(
@@ -266,7 +224,9 @@ def probe(
 
 
 def settings_of(path: Path) -> ModelSettings:
-    """What the network of a run, or of a file of settings, is."""
+    """What the network of a run, of a file of settings or of imported weights is."""
+    if path.suffix == IMPORTED:
+        return (imported_config(path) or SoundNetConfig()).model
     return (load_config(path) if path.suffix in (".yaml", ".yml") else read_run(path)[0]).model
 
 
@@ -290,7 +250,9 @@ def pairs(path: Path, title: str, seed: int) -> list[tuple[str, PairNetwork, Pai
     """`networks` of a pair of towers. Raises ValueError for a network that only takes audio."""
     found = []
     for name, model, config in networks(path, title, seed):
-        if not isinstance(model, PairNetwork) or not isinstance(config, PairConfig):
+        if not isinstance(model, PairNetwork):
             raise ValueError(f"{config.model.name} only takes audio; what is asked for needs a pair of towers")
+        if not isinstance(config, PairConfig):
+            raise ValueError(f"{path} was imported, and what is asked for needs a run of this project")
         found.append((name, model, config))
     return found

@@ -33,7 +33,7 @@ def correspondence(
     split has too few clips, or the frames are too small.
     """
     network = load(run)
-    config = network.config
+    config = network.pair_config
     with join(config.training) as world:
         network.model.to(world.device)
         data = Shards(shards or config.data.shards)

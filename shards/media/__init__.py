@@ -54,7 +54,7 @@ def read_sync(source: Path | BinaryIO, *, seconds: float = math.inf) -> Sync:
 
 
 def _with_file(source: Path | BinaryIO, work: Callable[[File], T]) -> T:
-    with _bytes_of(source) as content:
+    with bytes_of(source) as content:
         try:
             return work(File(content))
         except Hidden:
@@ -66,7 +66,7 @@ def _with_file(source: Path | BinaryIO, work: Callable[[File], T]) -> T:
 
 
 @contextlib.contextmanager
-def _bytes_of(source: Path | BinaryIO) -> Iterator[BinaryIO]:
+def bytes_of(source: Path | BinaryIO) -> Iterator[BinaryIO]:
     if not isinstance(source, Path):
         yield source
         return

@@ -53,7 +53,7 @@ def read_pictures(
     start = opening.stamp * opening.unit + asked
     clock = timeline.Ticks(start=start, unit=opening.unit)
     limit = int(Fraction(str(settings.seconds)) * TICKS_PER_SECOND)
-    camera = _Camera(settings, opening.frame, declared.pixel_aspect)
+    camera = Camera(settings, opening.frame, declared.pixel_aspect)
     if seek:
         timed = timed_pictures(frames_into(file, "video", record, time=start, seek=True))
     else:
@@ -146,7 +146,7 @@ def timed_pictures(frames: Iterable[Any]) -> Iterator[TimedPicture]:
         waiting = frame
 
 
-class _Camera:
+class Camera:
     """Scales, turns and encodes the pictures that ticks show, each once, and the motion from each to the next."""
 
     def __init__(self, settings: PackSettings, opening: VideoFrame, pixel_aspect: Fraction) -> None:

@@ -58,7 +58,7 @@ def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> Decode
             bound_sound(frame.sample_rate, frame.layout.nb_channels)
             form = timeline.Form(frame.format.name, frame.layout.name, frame.sample_rate)
             if mixer is None or form != forms[-1]:
-                mixer = _mixer(form, channels=frame.layout.nb_channels)
+                mixer = mixer_of(form, channels=frame.layout.nb_channels)
             stamps.append(math.nan if units is None else position)
             mixer.push(frame)
             pieces.append(mixer.pull().to_ndarray()[0])
@@ -91,7 +91,7 @@ def refuse_broken(record: Record, *, decoded: int) -> None:
         raise Rejected(Reason.NO_AUDIO_SAMPLES, f"nothing comes out of its audio stream ({record})")
 
 
-def _mixer(form: timeline.Form, *, channels: int) -> Graph:
+def mixer_of(form: timeline.Form, *, channels: int) -> Graph:
     """Mixes sound of this form down to one channel, as float32 at the same rate.
 
     By libswresample's matrix, scaled so that its weights sum to one: the mean of two channels; of surround sound

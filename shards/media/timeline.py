@@ -31,10 +31,10 @@ GRID_SECONDS = 0.005
 class Ticks:
     """The ticks of a clip on the time line of one stream of pictures, in exact integers."""
 
-    def __init__(self, *, start: Fraction, unit: Fraction) -> None:
+    def __init__(self, *, start: Fraction, unit: Fraction, per_second: Fraction = Fraction(TICKS_PER_SECOND)) -> None:
         """`start` of the clip and `unit` of the stream's stamps in seconds."""
         rounding = min(unit * Fraction(999, 1000), COARSEST_ROUNDING)
-        per_stamp, before = unit * TICKS_PER_SECOND, (start + rounding) * TICKS_PER_SECOND
+        per_stamp, before = unit * per_second, (start + rounding) * per_second
         self._whole = math.lcm(per_stamp.denominator, before.denominator)
         self._per_stamp = int(per_stamp * self._whole)
         self._before = int(before * self._whole)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from avc.config import parse_config
+from avc.inference import Network
 from avc.models import build
+from avc.settings import PairConfig
 
 
 def settings(name: str, **fields: Any) -> Any:
@@ -16,3 +21,12 @@ def settings(name: str, **fields: Any) -> Any:
 def fresh(name: str, **fields: Any) -> Any:
     """A network with fresh weights."""
     return build(settings(name, **fields))
+
+
+def saved(folder: Path, name: str = "ave", **fields: Any) -> Path:
+    """A folder as `save_pretrained` writes it: narrow, fresh weights of seed 0, pictures of 56 pixels."""
+    config = parse_config({"model": {"name": name, "width": 0.125} | fields, "data": {"image_size": 56}})
+    assert isinstance(config, PairConfig)
+    torch.manual_seed(0)
+    Network(build(config.model).eval(), config, torch.device("cpu")).save_pretrained(folder)
+    return folder

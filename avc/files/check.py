@@ -1,0 +1,105 @@
+"""Imported weights held against openl3's own regression files: embeddings that it computed, of recordings it ships."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from avc.files.decoding import Wanted, pieces_of
+from avc.inference import Network
+from shards.media.clip import Rejected
+from shards.sources import Source
+
+RECORDINGS = (".wav", ".flac", ".mp4", ".jpg", ".png")
+AGREE = 0.1
+"""Largest relative difference of a row. openl3 resamples by resampy, whose filter is not soxr's: that alone made 0.06
+on chirp_44k.wav, a pure tone, which is the hardest case, under random weights."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """rows: how many were compared. difference: the largest. relative: the largest of rows', to a row's length."""
+
+    recording: Path
+    rows: int
+    difference: float
+    relative: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.relative <= AGREE
+
+
+def read_regression(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """`embedding` (T, D) and `timestamps` (T,) of a regression file; a picture's has no times and one row.
+
+    Raises ValueError for another file. Nothing in it is executed.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            embedding = file["embedding"].astype(np.float32)
+            times = file["timestamps"].astype(np.float64) if "timestamps" in file.files else np.zeros(len(embedding))
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}") from None
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no regression file of openl3: {error}") from None
+    if embedding.ndim != 2 or times.shape != embedding.shape[:1] or not len(times):
+        raise ValueError(f"{path} is no regression file of openl3: its shapes are {embedding.shape} and {times.shape}")
+    return embedding, times
+
+
+def check(network: Network, regression: Path, *, recording: Path | None = None) -> Check:
+    """Embed the recording of a regression file and compare.
+
+    It is looked for beside the file: chirp_44k.wav belongs to chirp_44k_kapre.npz.
+    Raises ValueError where the recording is missing, or its embeddings have another size.
+    """
+    theirs, times = read_regression(regression)
+    recording = recording or _recording_of(regression)
+    hop = round(float(times[1] - times[0]), 6) if len(times) > 1 else 0.1
+    ours = _embedded(network, recording, hop, rows=len(times))
+    if ours.shape[1] != theirs.shape[1]:
+        raise ValueError(
+            f"{regression} has embeddings of {theirs.shape[1]} numbers, and the network of {ours.shape[1]}"
+        )
+    rows = min(len(ours), len(theirs))  # openl3 reads videos by another library, whose sound may end later
+    apart = ours[:rows] - theirs[:rows]
+    relative = np.linalg.norm(apart, axis=1) / np.maximum(np.linalg.norm(theirs[:rows], axis=1), 1e-9)
+    return Check(recording, rows, float(np.abs(apart).max()), float(relative.max()))
+
+
+def _recording_of(regression: Path) -> Path:
+    named = [
+        path
+        for path in sorted(regression.parent.iterdir())
+        if path.suffix in RECORDINGS and f"{regression.stem}_".startswith(f"{path.stem}_")
+    ]
+    if not named:
+        raise ValueError(f"the recording of {regression} is not beside it: give it with --recording")
+    return max(named, key=lambda path: len(path.stem))
+
+
+def _embedded(network: Network, recording: Path, hop: float, *, rows: int) -> NDArray[np.float32]:
+    size = recording.stat().st_size
+    source = Source(str(recording), str(recording), None, size, 0)
+    rate = network.sample_rate_hz
+    wanted = Wanted(
+        "audio" if network.model.hears else "image", Fraction(str(hop)), rate, network.config.data.image_size
+    )
+    try:
+        pieces = [piece for _, piece in pieces_of(source, wanted)]
+    except (Rejected, OSError) as error:
+        raise ValueError(f"{recording} cannot be read: {error}") from None
+    if wanted.content == "image":
+        return network.embed_crops(torch.from_numpy(np.stack(pieces))).numpy()
+    sound = np.concatenate(pieces)
+    centered, plain = (
+        network.embed_audio(sound, sample_rate=rate, hop_size=hop, center=center)[0] for center in (True, False)
+    )
+    return centered if abs(len(centered) - rows) <= abs(len(plain) - rows) else plain

@@ -1,0 +1,108 @@
+"""What a decoding process does: a file in pieces, sound at the network's rate or pictures at the network's size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from avc.data.windows import Resampler
+from shards.format import Reason
+from shards.media.clip import Rejected
+from shards.media.streams import stream_pictures, stream_sound
+from shards.parent import follow_parent
+from shards.sources import Source
+from shards.workers import opened
+
+Content = Literal["audio", "image"]
+PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8")  # how files of avc.data.media.FORMS begin, but for WebP
+Piece = tuple[int, NDArray[np.generic]]
+"""Sound: 0 and float32 (samples,). Pictures: number of the hop and uint8 (size, size, 3)."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """content: sound at `sample_rate_hz`, or a picture of `image_size` pixels every `hop` seconds."""
+
+    content: Content
+    hop: Fraction
+    sample_rate_hz: int
+    image_size: int
+
+
+def pieces_of(source: Source, wanted: Wanted) -> Iterator[Piece]:
+    """A file in pieces. Raises shards.media.Rejected and OSError, perhaps after some."""
+    if wanted.content == "audio":
+        for sound in _sound(source, wanted.sample_rate_hz):
+            yield 0, sound
+    else:
+        yield from _pictures(source, wanted)
+
+
+def _sound(source: Source, target: int) -> Iterator[NDArray[np.float32]]:
+    resampler, rate = Resampler(target, target), 0
+    nothing = np.zeros(0, np.float32)
+    with opened(source) as file:
+        for sound, its_rate in stream_sound(file):
+            if its_rate != rate:
+                if rate:
+                    yield resampler.push(nothing, last=True)
+                resampler, rate = Resampler(its_rate, target), its_rate
+            yield resampler.push(sound)
+    yield resampler.push(nothing, last=True)
+
+
+def _pictures(source: Source, wanted: Wanted) -> Iterator[Piece]:
+    import torch
+
+    from avc.data.media import read_rgb
+    from avc.data.preprocessing import CROP, center_crop
+
+    def cropped(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return center_crop(torch.from_numpy(rgb)[None], wanted.image_size)[0].numpy()
+
+    torch.set_num_threads(1)  # there are as many processes as cores
+    with opened(source) as file:
+        head = file.read(12)
+        if head.startswith(PICTURES) or head[8:] == b"WEBP":
+            try:
+                yield 0, cropped(np.array(read_rgb(Path(source.path))))
+            except ValueError as error:
+                raise Rejected(Reason.UNDECODABLE, str(error)) from None
+            return
+        latest, crop = b"", np.empty(0, np.uint8)
+        for number, picture in stream_pictures(file, hop=wanted.hop, side=round(wanted.image_size / CROP)):
+            if picture is not latest:
+                latest, crop = picture, cropped(simplejpeg.decode_jpeg(picture))
+            yield number, crop
+
+
+def serve(pipe: Connection, wanted: Wanted) -> None:
+    """Send the pieces of each source that is asked for, then None, or (reason, detail); until nobody asks any more."""
+    follow_parent()
+    try:
+        while True:
+            source = pipe.recv()
+            try:
+                for piece in pieces_of(source, wanted):
+                    pipe.send(piece)
+                pipe.send(None)
+            except Rejected as error:
+                pipe.send((error.reason, error.detail))
+            except MemoryError:
+                pipe.send((Reason.TOO_LARGE, "decoding it took more memory than there is"))
+            except (EOFError, ConnectionError):
+                raise
+            except OSError as error:
+                pipe.send((Reason.UNREADABLE, error.strerror or str(error)))
+            except Exception as error:  # whatever a broken file provokes costs that file only
+                pipe.send((Reason.UNDECODABLE, f"{type(error).__name__}: {error}"))
+    except (EOFError, ConnectionError):
+        return

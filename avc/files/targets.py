@@ -1,0 +1,38 @@
+"""Which file's embeddings are called what."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from shards.sources import Source, list_sources
+
+
+def targets_in(folder: Path, inputs: Sequence[str | os.PathLike[str]]) -> list[tuple[Source, Path]]:
+    """Every file of the inputs once, sorted by name, and the .npz in `folder` that its embeddings are written to.
+
+    A file that is given itself keeps its name there, one in a folder that is given its path below that folder, a member
+    of a tar the tar's name and its own. Inputs are those of `shards.sources.list_sources`. Raises ValueError where two
+    would have one name, and for an input that does not exist.
+    """
+    found: dict[tuple[str, int | None], tuple[Source, Path]] = {}
+    for given in inputs:
+        path = os.path.abspath(os.path.expanduser(given))
+        root = path if os.path.isdir(path) else os.path.dirname(path)
+        for source in list_sources([given], without=folder):
+            inside = source.name.startswith(root.rstrip("/") + "/")
+            name = os.path.relpath(source.name, root) if inside else source.basename
+            # A member of a tar may bear any name; what is written stays in the folder.
+            parts = [part for part in name.replace("::", "/").split("/") if part not in ("", ".", "..")]
+            found.setdefault((source.name, source.offset), (source, folder.joinpath(*parts[:-1], parts[-1] + ".npz")))
+    rows = sorted(found.values(), key=lambda row: (os.fsencode(row[0].name), row[0].offset or 0))
+    taken: dict[Path, Source] = {}
+    for source, target in rows:
+        if target in taken:
+            raise ValueError(
+                f"{taken[target].name} and {source.name} would both be written to {target}: give the folder that both "
+                "lie in, or embed them apart"
+            )
+        taken[target] = source
+    return rows

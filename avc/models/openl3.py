@@ -1,0 +1,192 @@
+"""The networks of openl3 (Cramer et al., Look, Listen and Learn More, ICASSP 2019) and EdgeL3 (Srivastava et al. 2019).
+
+L3-Net's towers as openl3's weights have them: a batch norm before the first convolution, biases, no ReLU before the
+last pool. The spectrogram is part of the audio network; it is that of kapre, Keras' audio layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from avc.imported_settings import OpenL3Model
+from avc.models.inputs import AudioInput
+from avc.models.pair import PairNetwork
+
+CHANNELS = (64, 128, 256, 512)
+EPSILON = 1e-3  # of Keras' batch norm
+QUIETEST_DB = -80.0  # below the loudest of a second: kapre's dynamic range
+SMALLEST = 1e-10
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """A spectrogram of one second. mels: bands, or None. padding: valid none, end to a whole hop, same as Keras'."""
+
+    sample_rate_hz: int
+    n_fft: int
+    hop: int
+    mels: int | None
+    padding: Literal["valid", "end", "same"]
+
+
+FRONTENDS = {  # openl3/models.py and edgel3/models.py
+    "linear": Frontend(48_000, 512, 242, None, "valid"),
+    "mel128": Frontend(48_000, 2048, 242, 128, "end"),
+    "mel256": Frontend(48_000, 2048, 242, 256, "end"),
+    "mel64": Frontend(8_000, 1024, 160, 64, "same"),
+}
+
+
+class Spectrogram(nn.Module):
+    """Waveforms (N, samples) of one second → (N, 1, bins, steps) in decibels below the loudest, -80 to 0.
+
+    kapre 0.3 (openl3 0.4) takes mel bands of the magnitude, on Slaney's scale. kapre 0.1 (EdgeL3 and older openl3)
+    takes the root of mel bands of the power, on HTK's scale, and pads both ends. Decibels are ten times the logarithm
+    of the amplitude in both. Where there are bands, filters is (n_fft / 2 + 1, mels).
+    """
+
+    def __init__(self, settings: OpenL3Model) -> None:
+        super().__init__()
+        self.form = FRONTENDS[settings.frontend]
+        self.of_power = self.form.mels is not None and (settings.kapre == "0.1" or self.form.padding == "same")
+        self.padding = "same" if self.of_power else self.form.padding
+        self.window: Tensor
+        self.filters: Tensor
+        self.kernels: Tensor
+        if self.of_power:
+            self.register_buffer("kernels", dft_kernels(self.form.n_fft), persistent=False)
+        else:
+            self.register_buffer("window", torch.hann_window(self.form.n_fft), persistent=False)
+        if self.form.mels is not None:
+            self.register_buffer("filters", mel_filters(self.form, htk=self.of_power))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float (N, samples) → float32 (N, 1, bins, steps)."""
+        n_fft, hop = self.form.n_fft, self.form.hop
+        if self.padding != "valid":
+            steps = -(-self.form.sample_rate_hz // hop)
+            missing = (steps - 1) * hop + n_fft - self.form.sample_rate_hz
+            before = missing // 2 if self.padding == "same" else 0
+            x = F.pad(x, (before, missing - before))
+        if self.of_power:
+            # As kapre does it, not by a fast transform: 80 dB of ten times the logarithm of an amplitude go down to
+            # where float32 rounds, and what that leaves of a pure tone in other bands moves embeddings by 0.03.
+            real, imaginary = F.conv1d(x.float()[:, None], self.kernels, stride=hop).chunk(2, dim=1)
+            magnitude = ((real.square() + imaginary.square()).transpose(1, 2) @ self.filters).sqrt()
+        else:
+            magnitude = torch.fft.rfft(x.float().unfold(1, n_fft, hop) * self.window).abs()  # (N, steps, bins)
+            if self.form.mels is not None:
+                magnitude = magnitude @ self.filters
+        decibels = 10 * magnitude.clamp(min=SMALLEST).log10()
+        decibels = (decibels - decibels.amax(dim=(1, 2), keepdim=True)).clamp(min=QUIETEST_DB)
+        bins: Tensor = decibels.transpose(1, 2).unsqueeze(1)
+        return bins
+
+
+def dft_kernels(n_fft: int) -> Tensor:
+    """float32 (2 · (n_fft / 2 + 1), 1, n_fft): windowed cosines, then sines, in the precision of kapre 0.1's."""
+    angles = 2 * math.pi / n_fft * torch.outer(torch.arange(n_fft // 2 + 1), torch.arange(n_fft)).double()
+    window = torch.hann_window(n_fft, dtype=torch.float64).float().double()
+    return torch.cat([angles.cos() * window, -angles.sin() * window]).float()[:, None]
+
+
+def mel_filters(form: Frontend, *, htk: bool) -> Tensor:
+    """float32 (n_fft / 2 + 1, mels), triangles of equal area."""
+    from librosa.filters import mel
+
+    filters = mel(sr=form.sample_rate_hz, n_fft=form.n_fft, n_mels=form.mels, htk=htk, norm="slaney")
+    return torch.from_numpy(filters.T.copy())
+
+
+class OpenL3Audio(PairNetwork):
+    """Takes float (N, samples), one second of mono sound in [-1, 1] at the frontend's sample rate."""
+
+    sees: ClassVar[bool] = False
+    frontends: ClassVar[tuple[str, ...]] = ("linear", "mel128", "mel256")
+    ends_in_relu: ClassVar[bool] = False
+
+    def __init__(self, settings: OpenL3Model) -> None:
+        super().__init__()
+        if settings.frontend not in self.frontends:
+            known = " or ".join(self.frontends)
+            raise ValueError(f"model.frontend is {settings.frontend}, and that of {settings.name} is {known}")
+        self.spectrogram = Spectrogram(settings)
+        self.layers = _tower(1, settings, ends_in_relu=self.ends_in_relu)
+        form = self.spectrogram.form
+        self.audio_input = AudioInput(form.sample_rate_hz, waveform=True)
+        self.pool = ((4 if form.mels == 128 else 8), 8) if settings.grid else None
+
+    def embed_audio(self, waveforms: Tensor) -> Tensor:
+        """float (N, samples) → float32 (N, D); a grid's numbers are in Keras' order, channels last."""
+        return self.embed_spectrogram(self.spectrogram(waveforms))
+
+    def embed_spectrogram(self, spectrograms: Tensor) -> Tensor:
+        """What `spectrogram` gave, float32 (N, 1, bins, steps) → float32 (N, D)."""
+        return _pooled(self.layers(spectrograms), self.pool)
+
+    def embed_image(self, images: Tensor) -> Tensor:
+        """Raises ValueError: there is no vision tower."""
+        raise ValueError("this network only hears, it has no vision tower; give another run")
+
+
+class EdgeL3(OpenL3Audio):
+    """EdgeL3's small networks ("SEA"): 64 mel bands at 8 kHz; batch norm and ReLU before the last pool."""
+
+    frontends: ClassVar[tuple[str, ...]] = ("mel64",)
+    ends_in_relu: ClassVar[bool] = True
+
+    def __init__(self, settings: OpenL3Model) -> None:
+        super().__init__(settings.model_copy(update={"frontend": "mel64", "kapre": "0.1", "grid": False}))
+
+
+class OpenL3Image(PairNetwork):
+    """Takes images as this project's networks do, normalized to 0 ± 2, and halves that to openl3's -1 to 1."""
+
+    hears: ClassVar[bool] = False
+
+    def __init__(self, settings: OpenL3Model) -> None:
+        super().__init__()
+        self.layers = _tower(3, settings, ends_in_relu=False)
+        self.pool = (7, 7) if settings.grid else None
+
+    def embed_image(self, images: Tensor) -> Tensor:
+        """(N, 3, 224, 224) normalized images → float32 (N, D); a grid's numbers are in Keras' order, channels last."""
+        return _pooled(self.layers(images / 2), self.pool)
+
+    def embed_audio(self, spectrograms: Tensor) -> Tensor:
+        """Raises ValueError: there is no audio tower."""
+        raise ValueError("this network only sees, it has no audio tower; give another run")
+
+
+def _tower(in_channels: int, settings: OpenL3Model, *, ends_in_relu: bool) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict(bn0=nn.BatchNorm2d(in_channels, eps=EPSILON))
+    images = in_channels == 3
+    for block, channels in enumerate(CHANNELS, start=1):
+        out = max(1, round(channels * settings.width) // (settings.narrowing if block == 4 else 1))
+        for number in (1, 2):
+            name = f"{block}_{number}"
+            layers[f"conv{name}"] = nn.Conv2d(in_channels, out, kernel_size=3, padding=1)
+            in_channels = out
+            if name == "4_2" and not ends_in_relu:
+                return nn.Sequential(layers)
+            norm = nn.BatchNorm2d(out, eps=EPSILON)
+            if images and name == "1_2":  # this one layer of openl3's image network has them the other way around
+                layers[f"relu{name}"], layers[f"bn{name}"] = nn.ReLU(), norm
+            else:
+                layers[f"bn{name}"], layers[f"relu{name}"] = norm, nn.ReLU()
+        if block < len(CHANNELS):
+            layers[f"pool{block}"] = nn.MaxPool2d(2)
+    return nn.Sequential(layers)
+
+
+def _pooled(maps: Tensor, pool: tuple[int, int] | None) -> Tensor:
+    if pool is None:
+        return maps.amax(dim=(2, 3))
+    return F.max_pool2d(maps, pool).permute(0, 2, 3, 1).flatten(1)

@@ -1,0 +1,152 @@
+"""A tower of a trained network as one ONNX file, for programs without torch.
+
+The audio tower takes seconds of sound, spectrogram included, or spectrograms; the image tower crops. The short-time
+Fourier transform is a product with a matrix in double precision: ONNX's own differs from runtime to runtime by what
+float32 rounds, which the logarithm of silent bins makes large.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from avc.data.transforms import FLOOR, HOP, N_FFT, WINDOW, images_to_input, waveform_to_input
+from avc.inference import Network
+from avc.models.inputs import VisualInput
+from avc.models.openl3 import OpenL3Audio
+from avc.models.pair import PairNetwork
+from avc.settings import PairData
+from shards.atomic import written_aside
+
+Takes = Literal["waveform", "spectrogram", "image"]
+INPUTS: dict[Takes, str] = {"waveform": "samples", "spectrogram": "spectrogram", "image": "images"}
+NEEDED = "ONNX files need more packages: pip install onnx onnxscript onnxruntime"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """input, output: their names and shapes. difference: the largest between onnxruntime and torch, on noise."""
+
+    input: str
+    output: str
+    difference: float
+
+
+class _Transform(nn.Module):
+    """`avc.data.transforms.log_spectrogram`, by a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        margin = (N_FFT - WINDOW) // 2
+        window = F.pad(torch.hann_window(WINDOW, dtype=torch.float64), (margin, margin))[:, None]
+        bins = N_FFT // 2 + 1
+        angles = 2 * math.pi / N_FFT * torch.outer(torch.arange(N_FFT).double(), torch.arange(bins).double())
+        self.margin, self.bins = margin, bins
+        self.matrix = nn.Buffer(torch.cat([angles.cos() * window, -angles.sin() * window], dim=1))
+        self.places = nn.Buffer(torch.arange(0, 48_000 - WINDOW + 1, HOP)[:, None] + torch.arange(N_FFT))
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """float32 (N, 48000) → (N, 1, 257, 199)."""
+        spectrum = F.pad(samples, (self.margin, self.margin))[:, self.places].double() @ self.matrix
+        real, imaginary = spectrum[..., : self.bins], spectrum[..., self.bins :]
+        magnitude = (real.square() + imaginary.square()).sqrt().float()
+        return torch.log1p(magnitude / FLOOR).transpose(1, 2)[:, None]
+
+
+class _Audio(nn.Module):
+    def __init__(self, model: PairNetwork, takes: Takes) -> None:
+        super().__init__()
+        self.model, self.takes = model, takes
+        self.transform = _Transform() if takes == "waveform" and not model.audio_input.waveform else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.takes == "spectrogram" and isinstance(self.model, OpenL3Audio):
+            return self.model.embed_spectrogram(x)
+        return self.model.embed_audio(self.transform(x))
+
+
+class _Image(nn.Module):
+    def __init__(self, model: PairNetwork, settings: PairData) -> None:
+        super().__init__()
+        self.model, self.settings = model, settings
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.embed_image(images_to_input(images, None, self.settings))
+
+
+def export_onnx(network: Network, path: Path, *, takes: Takes = "waveform") -> Exported:
+    """Write a tower, from input to embedding, for any batch size.
+
+    takes: waveform, `samples` float32 (N, samples), a second each at the network's rate; spectrogram, `spectrogram`
+    float32 (N, 1, bins, steps), what the network makes of them; image, `images` uint8 (N, size, size, 3), what
+    `Network.crop` gives. The output is `embedding`, float32 (N, D). Raises ValueError where the network has no such
+    tower, where a package is missing, and where the file cannot be written.
+    """
+    model = network.model
+    name = network.config.model.name
+    if takes == "image" and (not model.sees or model.visual_input != VisualInput()):
+        raise ValueError(f"{name} has no tower for single images: take --takes waveform")
+    if takes != "image" and not model.hears:
+        raise ValueError(f"{name} only sees: take --takes image")
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"{NEEDED} ({error})") from None
+    tower = _Image(model, network.config.data) if takes == "image" else _Audio(model, takes)
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it warns of packages that nothing here uses
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of torch's own code
+            program: Any = torch.onnx.export(
+                tower.eval(),
+                (_noise(network, takes, rows=2),),
+                input_names=[INPUTS[takes]],
+                output_names=["embedding"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        log.setLevel(level)
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, {"network": name, "sample_rate_hz": str(network.sample_rate_hz)})
+    content = proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    x = _noise(network, takes, rows=3)
+    with torch.no_grad():
+        torchs = tower(x).numpy() if takes != "waveform" else network.embed_windows(x).numpy()
+    difference = float(np.abs(session.run(None, {INPUTS[takes]: x.numpy()})[0] - torchs).max())
+    try:
+        with written_aside(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error}") from None
+    taken, given = session.get_inputs()[0], session.get_outputs()[0]
+    return Exported(f"{taken.name} {taken.shape}", f"{given.name} {given.shape}", difference)
+
+
+def _noise(network: Network, takes: Takes, *, rows: int) -> Tensor:
+    random = torch.Generator().manual_seed(0)
+    if takes == "image":
+        size = network.config.data.image_size
+        return torch.randint(0, 256, (rows, size, size, 3), dtype=torch.uint8, generator=random)
+    samples = torch.randn(rows, network.sample_rate_hz, generator=random) / 10
+    if takes == "waveform":
+        return samples
+    if isinstance(network.model, OpenL3Audio):
+        spectrograms: Tensor = network.model.spectrogram(samples)
+        return spectrograms
+    return waveform_to_input(samples, network.model.audio_input)

@@ -1,0 +1,157 @@
+"""Networks that are given to others: a folder of weights, settings and a model card, and the hub that has such folders.
+
+A card says what the network is, what it was trained on and how well it does, from its settings and its metrics.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from avc.config import dump_config
+from avc.networks import network_of
+from avc.runs.attempt import CONFIG, METRICS, WEIGHTS
+from avc.settings import Config
+from shards.atomic import written_aside
+
+CARD = "README.md"
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+PAPERS = {
+    "l3": "1705.08168",
+    "supervised": "1705.08168",
+    "ave": "1712.06651",
+    "ave_mf": "1712.06651",
+    "ave_of": "1712.06651",
+    "avol": "1712.06651",
+    "ave_nce": "1712.06651",
+}
+
+
+def without_paths(config: AnyConfig) -> AnyConfig:
+    """The settings with the paths of the machine that it was trained on set back to their defaults."""
+    sections = {}
+    for name in type(config).model_fields:
+        section = getattr(config, name)
+        paths = {
+            field: info.default
+            for field, info in type(section).model_fields.items()
+            if isinstance(getattr(section, field), Path)
+        }
+        sections[name] = section.model_copy(update=paths)
+    return config.model_copy(update=sections)
+
+
+def model_card(config: Config, metrics: Mapping[str, float], *, parameters: int) -> str:
+    """README.md of a network: YAML that the hub indexes, then the same for people. metrics: of its best validation."""
+    name, row = config.model.name, network_of(config.model.name)
+    imported = row.task is None
+    accuracy = metrics.get("accuracy")
+    front: dict[str, Any] = {
+        "library_name": "avc",
+        "tags": ["audio-visual", "self-supervised", "embeddings", name],
+        "pipeline_tag": "feature-extraction",
+    }
+    if accuracy is not None:
+        result = {
+            "task": {"type": "feature-extraction", "name": "audio-visual correspondence"},
+            "dataset": {"type": "videos", "name": f"{config.validation.split} split of the training videos"},
+            "metrics": [{"type": "accuracy", "value": round(accuracy, 4)}],
+        }
+        front["model-index"] = [{"name": row.title, "results": [result]}]
+    lines = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
+        f"# {row.title}\n",
+        f"`{name}`: {row.about}. {parameters:,} parameters.",
+    ]
+    if name in PAPERS:
+        lines.append(f"Paper: [arXiv:{PAPERS[name]}](https://arxiv.org/abs/{PAPERS[name]}).")
+    lines.append(
+        '\n```python\nimport avc\n\nnetwork = avc.load("FOLDER")  # this folder, or its name on the hub\n'
+        "embedding, seconds = network.embed_audio(samples, sample_rate=44100, hop_size=0.1)\n```\n"
+    )
+    if imported:
+        lines.append("The weights were not trained by this project but imported from what its authors released.\n")
+    else:
+        optim, training = config.optim, config.training
+        taught = "It was taught which frame and which second of sound belong together; nobody labelled anything."
+        if name == "supervised":
+            taught = "It was taught the videos' labels."
+        lines += [
+            "## Training\n",
+            f"{training.steps:,} steps of {optim.batch_pairs:,} pairs, Adam with learning rate {optim.lr:g}, seed "
+            f"{config.run.seed}, {training.precision}. {taught} `config.yaml` has every setting.\n",
+        ]
+    lines.append("## Results\n")
+    if metrics:
+        lines += ["| validation | |", "|---|---|", *(f"| {key} | {value:.6g} |" for key, value in metrics.items()), ""]
+    else:
+        lines.append("None were noted with the weights.\n")
+    lines.append(
+        "## Limits\n\nIt knows the kind of videos that it was trained on. Sound is taken one second at a time, mono.\n"
+    )
+    return "\n".join(lines)
+
+
+def write_pretrained(folder: Path, state: Mapping[str, Tensor], config: Config, *, origin: Path | None) -> None:
+    """Write weights, settings without this machine's paths, and a card. origin: the weights' file, of a run or other.
+
+    Raises ValueError where the folder cannot be written.
+    """
+    metadata, metrics = _record(origin) if origin is not None else ({"model": config.model.name}, {})
+    weights = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+    counted = sum(
+        tensor.numel() for name, tensor in weights.items() if tensor.is_floating_point() and "running" not in name
+    )
+    config = without_paths(config)
+    contents = {
+        WEIGHTS: save(weights, metadata=metadata),
+        CONFIG: dump_config(config).encode(),
+        CARD: model_card(config, metrics, parameters=counted).encode(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            with written_aside(folder / name) as file:
+                file.write(content)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written: {error}") from None
+
+
+def _record(weights: Path) -> tuple[dict[str, str], dict[str, float]]:
+    """What the file of the weights notes of them, and the validation of the run that they were chosen by."""
+    with safe_open(weights, framework="pt") as file:
+        metadata = dict(file.metadata() or {})
+    metrics: dict[str, float] = {}
+    with suppress(OSError, ValueError, TypeError, KeyError):  # a folder without metrics, or with others
+        for line in (weights.parent / METRICS).read_text().splitlines():
+            row = json.loads(line)
+            if row.pop("kind") == "validation" and str(row["step"]) == metadata.get("step"):
+                metrics = {name: value for name, value in row.items() if isinstance(value, int | float)}
+    return metadata, metrics
+
+
+def located(run: str | Path) -> Path:
+    """A path that exists, or what the hub has under this name, downloaded. Raises ValueError where there is neither."""
+    path = Path(run).expanduser()
+    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(run)) or path.parent.is_dir():
+        return path
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise ValueError(
+            f"there is no folder {run} here. If it is a name on the hub: pip install huggingface_hub"
+        ) from None
+    try:
+        return Path(snapshot_download(str(run), allow_patterns=[CONFIG, WEIGHTS, CARD]))
+    except Exception as error:  # of a dozen kinds: names, connections, permissions, disks
+        raise ValueError(f"{run} is no folder here, and the hub does not give it: {error}") from None

