@@ -86,7 +86,17 @@ def test_these_start_without_torch(module: str) -> None:
 
 # Inside avc/, from the bottom up: each may import those above it in this list, and its own.
 LAYERS = (
-    {"section", "settings", "imported_settings", "settings_file", "networks", "config", "intervals"},
+    {
+        "extras",
+        "section",
+        "settings",
+        "sound_settings",
+        "imported_settings",
+        "settings_file",
+        "networks",
+        "config",
+        "intervals",
+    },
     {"runs"},
     {"pretrained"},
     {"distributed"},
@@ -115,7 +125,17 @@ def test_inside_avc_imports_point_down(path: Path) -> None:
 
 def test_files_of_the_bottom_layer_form_no_circle() -> None:
     before: set[str] = set()
-    for part in ("intervals", "section", "settings", "imported_settings", "settings_file", "networks", "config"):
+    for part in (
+        "extras",
+        "intervals",
+        "section",
+        "settings",
+        "sound_settings",
+        "imported_settings",
+        "settings_file",
+        "networks",
+        "config",
+    ):
         modules = {
             module.split(".")[1] for module in imported(ROOT / "avc" / f"{part}.py") if module.startswith("avc.")
         }
