@@ -146,7 +146,7 @@ def located(run: str | Path) -> Path:
     path = Path(run).expanduser()
     if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(run)) or path.parent.is_dir():
         return path
-    require_package("huggingface_hub", extra="hub", purpose=f"There is no folder {run} here, and a name on the hub")
+    require_package("huggingface_hub", extra="hub", purpose=f"there is no folder {run} here, and a name on the hub")
     from huggingface_hub import snapshot_download
 
     try:

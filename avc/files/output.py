@@ -75,7 +75,7 @@ def read_rows(path: Path) -> Iterator[tuple[Rows, NDArray[np.float64]]]:
 
 def require_parquet() -> None:
     """Raise ValueError where pyarrow is missing."""
-    require_package("pyarrow", extra="parquet", purpose="An --out that is one Parquet file, and no folder,")
+    require_package("pyarrow", extra="parquet", purpose="an --out that is one Parquet file, and no folder,")
 
 
 def write_parquet(path: Path, files: Iterable[tuple[str, Path]]) -> None:

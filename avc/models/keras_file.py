@@ -60,7 +60,7 @@ def write_network(out: Path, model: nn.Module, settings: OpenL3Model) -> None:
 
 def read_keras(source: Path, *, frontend: str | None = None, grid: bool = True) -> tuple[OpenL3, OpenL3Model]:
     """The network of a file, in evaluation mode, and its settings. Arguments and errors are those of `import_keras`."""
-    require_package("h5py", extra="openl3", purpose="Reading Keras' files")
+    require_package("h5py", extra="openl3", purpose="reading Keras' files")
     import h5py
 
     refuse_special(source)

@@ -44,7 +44,7 @@ SECONDS_UNTIL_KILLED = 600.0  # that an attempt which SLURM has ended without a 
 
 def require_slurm() -> None:
     """Raise ValueError where jobs cannot be submitted."""
-    require_package("submitit", extra="slurm", purpose="Submitting jobs")
+    require_package("submitit", extra="slurm", purpose="submitting jobs")
     absent = [name for name in ("sbatch", "srun", "squeue", "scontrol") if shutil.which(name) is None]
     if absent:
         raise ValueError(

@@ -36,7 +36,7 @@ class WandbAgents:
     done = False
 
     def __init__(self, sweep: str, *, parallel: int) -> None:
-        require_package("wandb", extra="wandb", purpose="A sweep on W&B")
+        require_package("wandb", extra="wandb", purpose="a sweep on W&B")
         import wandb
 
         parts = sweep.split("/")
