@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from avc.config import dump_config
+from avc.extras import require_package
 from avc.networks import network_of
 from avc.runs.attempt import CONFIG, METRICS, WEIGHTS
 from avc.settings import Config
@@ -145,12 +146,9 @@ def located(run: str | Path) -> Path:
     path = Path(run).expanduser()
     if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(run)) or path.parent.is_dir():
         return path
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise ValueError(
-            f"there is no folder {run} here. If it is a name on the hub: pip install huggingface_hub"
-        ) from None
+    require_package("huggingface_hub", extra="hub", purpose=f"there is no folder {run} here, and a name on the hub")
+    from huggingface_hub import snapshot_download
+
     try:
         return Path(snapshot_download(str(run), allow_patterns=[CONFIG, WEIGHTS, CARD]))
     except Exception as error:  # of a dozen kinds: names, connections, permissions, disks

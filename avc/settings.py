@@ -175,7 +175,7 @@ class LogSettings(Section):
     every_steps: int = Field(default=20, ge=1, le=MOST_STEPS)
     """Write a line of metrics after every so many steps."""
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto is online where a W&B account is set up and offline otherwise."""
+    """auto is online where a W&B account is set up, offline where none is, and disabled where W&B is not installed."""
     wandb_project: str = "avc"
     """Project under which W&B files the run."""
     wandb_id: Annotated[str, Field(pattern="^[0-9a-z]{1,64}$")] | None = None

@@ -58,7 +58,7 @@ def _version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
-        print(f"avc {version('avc')}")
+        print(f"avc {version('avcorr')}")
         raise typer.Exit
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+HERE = Path(__file__).resolve().parent
+# A wheel has them beside this file, a checkout at its root.
+CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"
 
 
 def find_config(name: str | Path) -> Path:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from avc.data.media import read_mono
 from avc.data.transforms import log_spectrogram, waveform_to_input
 from avc.evaluation.extraction import Extractor, Unreadable
+from avc.extras import require_package
 from avc.models.autoencoder import Autoencoder
 from avc.models.pair import PairNetwork
 from avc.models.trunks import Trunk
@@ -130,6 +131,7 @@ def autoencoder_features(model: Autoencoder, *, name: str, seconds: float) -> Ex
 
 def mfcc_features(*, seconds: float) -> Extractor[Path]:
     """Hand-made features: mean and deviation over a window of 20 mel-frequency cepstral coefficients."""
+    require_package("librosa", extra="librosa", purpose="MFCC, the hand-made features beside the networks,")
     import librosa
 
     def compute(_: nn.Module, audio: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from avc.extras import require_package
 from shards.atomic import written_aside
 
 IN_MEMORY = 2**24  # bytes of one file's embeddings; what is more goes to the disk meanwhile
@@ -74,10 +75,7 @@ def read_rows(path: Path) -> Iterator[tuple[Rows, NDArray[np.float64]]]:
 
 def require_parquet() -> None:
     """Raise ValueError where pyarrow is missing."""
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError:
-        raise ValueError("one Parquet file needs pyarrow: pip install pyarrow, or give a folder as --out") from None
+    require_package("pyarrow", extra="parquet", purpose="an --out that is one Parquet file, and no folder,")
 
 
 def write_parquet(path: Path, files: Iterable[tuple[str, Path]]) -> None:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from avc.extras import require_package
 from avc.imported_settings import OpenL3Config, OpenL3Model
 from avc.models.openl3 import EdgeL3, OpenL3Audio, OpenL3Image
 from avc.models.released import MODEL
@@ -60,10 +61,9 @@ def write_network(out: Path, model: nn.Module, settings: OpenL3Model) -> None:
 
 def read_keras(source: Path, *, frontend: str | None = None, grid: bool = True) -> tuple[OpenL3, OpenL3Model]:
     """The network of a file, in evaluation mode, and its settings. Arguments and errors are those of `import_keras`."""
-    try:
-        import h5py
-    except ImportError:
-        raise ValueError("Keras' files are read by h5py: pip install h5py") from None
+    require_package("h5py", extra="openl3", purpose="reading Keras' files")
+    import h5py
+
     refuse_special(source)
     try:
         with h5py.File(io.BytesIO(_unpacked(source)), "r") as file:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avc.extras import require_package
 from avc.imported_settings import OpenL3Model
 from avc.models.inputs import AudioInput
 from avc.models.pair import PairNetwork
@@ -99,6 +100,7 @@ def dft_kernels(n_fft: int) -> Tensor:
 
 def mel_filters(form: Frontend, *, htk: bool) -> Tensor:
     """float32 (n_fft / 2 + 1, mels), triangles of equal area."""
+    require_package("librosa", extra="openl3", purpose="the mel spectrogram of openl3's networks")
     from librosa.filters import mel
 
     filters = mel(sr=form.sample_rate_hz, n_fft=form.n_fft, n_mels=form.mels, htk=htk, norm="slaney")

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from avc.extras import is_installed, require_package
 from avc.runs.attempt import CHECKPOINTS, WEIGHTS, Attempt
 from avc.settings import Config
 from avc.tasks.examples import Examples
@@ -28,11 +29,23 @@ COLUMNS = ["frame_of", "sound_of", "frame", "spectrogram", "sound", "together", 
 TABLE, CURVE = "validation/held_out_pairs", "validation/precision_recall"
 
 
+def require_wandb(config: Config) -> None:
+    """Raise ValueError where the settings ask for a dashboard and W&B is not installed."""
+    if config.log.wandb in ("online", "offline"):
+        require_package("wandb", extra="wandb", purpose=f"log.wandb={config.log.wandb}")
+
+
 def open_run(config: Config, wandb_id: str) -> Any:
-    """The W&B run under its id, new or going on; offline where there is no account or no network; None if disabled."""
+    """The W&B run under its id, new or going on; offline where there is no account or no network; None if disabled.
+
+    By default a run needs no W&B: where it is not installed, that is None too.
+    """
     log = config.log
     mode: Any = log.wandb
     if mode == "disabled":
+        return None
+    if mode == "auto" and not is_installed("wandb"):
+        sys.stdout.write("no dashboard: W&B is not installed here (pip install 'avcorr[wandb]')\n")
         return None
     import wandb  # takes a second, and is not needed above
 

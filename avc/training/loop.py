@@ -26,6 +26,7 @@ from avc.runs.resuming import digests, refuse_unfit, resume, set_aside
 from avc.settings import Config
 from avc.tasks import task_of
 from avc.tasks.task import Losses, TrainingStep
+from avc.training.dashboard import require_wandb
 from avc.training.log import RunLog, opening
 from avc.training.metrics import IntervalMetrics, StepSums
 from avc.training.optimizer import build_optimizer, learning_rate
@@ -51,6 +52,7 @@ def train(
     NonFiniteLoss; StaleAttempt on the main rank once a later attempt at the run has begun.
     """
     # Build.
+    require_wandb(config)
     device = world.device
     shards = Shards(config.data.shards)
     task = task_of(config, shards)

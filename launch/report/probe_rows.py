@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from avc.evaluation.sound import (
     soundnet_features,
     trunk_features,
 )
+from avc.extras import is_installed
 from avc.imported_settings import OpenL3Model
 from avc.inference import load_any, read_run
 from avc.models import build
@@ -64,7 +66,7 @@ class Candidate:
 def sound_candidates(
     paths: Sequence[Path], *, layer: str | None, window: float | None, dcase: bool, seed: int
 ) -> list[Candidate]:
-    """Each network, the same network untrained, and MFCC.
+    """Each network, the same network untrained, and, where librosa is installed, MFCC.
 
     window: seconds of waveform networks' and MFCC's windows; where it is None, what SoundNet's released code has: 1 s,
     5 s for DCASE. Recordings are repeated for SoundNet to 10 s, for DCASE to 30. Raises ValueError where a path is
@@ -83,6 +85,9 @@ def sound_candidates(
             candidates += _trunk(path, title, layer=layer or LAYERS[0], window=window, seed=seed)
         else:
             candidates += _waveform(path, title, layer=layer, seconds=seconds, whole=whole, seed=seed)
+    if not is_installed("librosa"):
+        sys.stderr.write("no row for MFCC: librosa is not installed here (pip install 'avcorr[librosa]')\n")
+        return _once(candidates)
     return [*_once(candidates), Candidate(mfcc_features(seconds=seconds), svm(standardize=True))]
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from avc.config import load_config
 from avc.distributed.world import join
+from avc.extras import require_package
 from avc.inference import load
 from avc.runs.attempt import CONFIG, history
 from avc.tasks.correspondence import PairAccuracy, evaluate
@@ -61,8 +62,9 @@ def write_wandb(run: Path, name: str, content: dict[str, Any]) -> None:
     """Write the numbers of a result into the summary of the W&B run that a run's folder belongs to.
 
     They are called eval/NAME/..., by their places in `content`; a list's items by their `name`, if they have one.
-    Raises ValueError where the run is on no dashboard.
+    Raises ValueError where the run is on no dashboard, and where W&B is not installed.
     """
+    require_package("wandb", extra="wandb", purpose="--wandb")
     config = load_config(run / CONFIG)
     attempts = history(run)
     here = config.model_copy(update={"run": config.run.model_copy(update={"dir": run})})

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from avc.section import Section
 from avc.settings_file import no_such_setting, read_settings, refusal
+from launch.config_file import CONFIGS
 
 
 def check_for_script(text: str, name: str = "") -> str:
@@ -99,7 +100,7 @@ class Cluster(Section):
 
 def load_cluster(path: Path) -> Cluster:
     """Read a cluster file. Raises ValueError for an unreadable file, an unknown name or a wrong value."""
-    missing = f"there is no cluster file {path}; configs/cluster/slurm.yaml is one to begin with"
+    missing = f"there is no cluster file {path}; {CONFIGS / 'cluster' / 'slurm.yaml'} is one to begin with"
     tree = read_settings(path, missing=missing, example="nodes: 4")
     try:
         return Cluster.model_validate(tree)

@@ -23,13 +23,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import submitit
-
+from avc.extras import require_package
 from avc.runs.events import FOLDER, Start, newest_step, say, starts
 from launch.slurm.cluster_file import Cluster, check_for_script
 from launch.stop_request import StopRequest
+
+if TYPE_CHECKING:
+    import submitit
 
 SUBMITTED = "submitted.yaml"  # the settings of the run as they were when it was submitted
 UNSEEN = "does not see"
@@ -42,6 +44,7 @@ SECONDS_UNTIL_KILLED = 600.0  # that an attempt which SLURM has ended without a 
 
 def require_slurm() -> None:
     """Raise ValueError where jobs cannot be submitted."""
+    require_package("submitit", extra="slurm", purpose="submitting jobs")
     absent = [name for name in ("sbatch", "srun", "squeue", "scontrol") if shutil.which(name) is None]
     if absent:
         raise ValueError(
@@ -66,6 +69,8 @@ def executor(
     gpus: one for each task. beforehand, afterwards: shell lines of the batch script around its tasks. Raises ValueError
     where the folder's or the job's name cannot go into a batch script.
     """
+    import submitit
+
     check_for_script(str(folder), "the folder")
     check_for_script(name, "the job's name")
     python = cluster.container_python if cluster.container else None  # None: the one that submits
@@ -99,6 +104,8 @@ def executor(
 
 def submit_job(built: submitit.AutoExecutor, function: Callable[[], None]) -> str:
     """Hand a function to sbatch; the number of its job. Raises ValueError with sbatch's words where it refuses."""
+    import submitit
+
     try:
         return str(built.submit(function).job_id)
     except submitit.core.utils.FailedJobError as error:
@@ -109,6 +116,8 @@ class Requeued:
     """A job's function that submitit queues again, unchanged, when SLURM signals it before or outside of its work."""
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        import submitit
+
         return submitit.helpers.DelayedSubmission(self)
 
 
@@ -121,6 +130,8 @@ class TrainingJob(Requeued):
 
     def __call__(self) -> None:
         stop = StopRequest(signal.SIGUSR2, signal.SIGTERM)  # before anything that takes time: SLURM may ask early
+        import submitit
+
         job, restart = this_start()
         environment = submitit.JobEnvironment()
         rank = environment.global_rank

@@ -16,8 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import submitit
+from typing import TYPE_CHECKING
 
 from avc.runs.events import FOLDER
 from launch.progress import progress
@@ -30,6 +29,9 @@ from shards.pack import Summary, pack_sources
 from shards.sources import Source
 from shards.split import Splitter
 from shards.tasks import Task, make_folder, share_out
+
+if TYPE_CHECKING:
+    import submitit
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ def submit_pack(
     sbatch refuses, and for an `out` that holds something else.
     """
     require_slurm()
+    import submitit
+
     if tasks < 1:
         raise ValueError(f"--tasks is {tasks} and must be at least 1")
     out = out.expanduser().resolve()

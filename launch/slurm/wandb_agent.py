@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
+from avc.extras import require_package
 from launch.slurm.sweep import Trial
 
 HEARTBEAT_SECONDS = 5.0  # W&B's own agents'
@@ -35,6 +36,7 @@ class WandbAgents:
     done = False
 
     def __init__(self, sweep: str, *, parallel: int) -> None:
+        require_package("wandb", extra="wandb", purpose="a sweep on W&B")
         import wandb
 
         parts = sweep.split("/")
