@@ -32,7 +32,8 @@ PICTURES = {"results.png": "Accuracy while training, and on held-out clips", "wo
 SOUNDS = ("its own sound", "another's", "silence")
 TABLE = """
 table { border-collapse: collapse }
-td {  text-align: left; padding: .2rem 1.2rem .2rem 0; border-bottom: 1px solid #ddd }
+tr:first-child { font-weight: 600 }
+td { text-align: left; padding: .2rem 1.2rem .2rem 0; border-bottom: 1px solid #ddd }
 img.wide { width: 100%; max-width: 70rem; display: block }
 """
 
@@ -106,10 +107,14 @@ def _retrieval(network: Embedder, shards: Shards, clips: np.ndarray, kinds: Labe
             scores = asked @ asking[query]
             scores[query] = -np.inf  # its own is no find
             nearest = np.argsort(-scores, kind="stable")[:NEIGHBORS].tolist()
-            found = [shown(i, f"{place}", sound=sound) for place, i in enumerate(nearest, start=1)]
+            places = [
+                f"{place} ✓" if kind[i] == kind[query] else f"{place}" for place, i in enumerate(nearest, start=1)
+            ]
+            found = [shown(i, place, sound=sound) for place, i in zip(places, nearest, strict=True)]
             rows.append((kind[query], [shown(query, "query", sound=not sound), *found]))
         about = (
-            "The first held-out clips of their kinds, not the best. Left what is asked with, then the nearest of all."
+            "The first held-out clips of their kinds, not the best. Left what is asked with, then the nearest of all, "
+            "with a ✓ where they are of the same kind."
         )
         return Section(title, about, rows)
 

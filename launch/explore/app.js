@@ -22,9 +22,15 @@ explorer.part("about").then((about) => {
 
   // Filters
 
+  let filters = { name: "", label: -1 };
+
+  function readFilters() {
+    filters = { name: $("name").value.toLowerCase(), label: $("label").value === "" ? -1 : Number($("label").value) };
+  }
+
   function allowed(clip) {
-    const [name, label] = [$("name").value.toLowerCase(), $("label").value];
-    return (!name || folded[clip].includes(name)) && (label === "" || about.labels[clip].includes(Number(label)));
+    return (!filters.name || folded[clip].includes(filters.name))
+      && (filters.label < 0 || about.labels[clip].includes(filters.label));
   }
 
   // Cards
@@ -212,6 +218,12 @@ explorer.part("about").then((about) => {
     if (query && innerWidth < 900) $("moment").scrollIntoView();
   }
 
+  function filter() {
+    readFilters();
+    search().catch((error) => say(error.message));
+    map.redraw();
+  }
+
   function say(words) { $("message").textContent = words; }
 
   // The map
@@ -259,10 +271,10 @@ explorer.part("about").then((about) => {
   let typed = 0;
   $("name").addEventListener("input", () => {
     clearTimeout(typed);
-    typed = setTimeout(() => { search(); map.redraw(); }, 150);
+    typed = setTimeout(filter, 150);
   });
-  $("label").addEventListener("change", () => { search(); map.redraw(); });
-  $("run").addEventListener("change", () => { showMap(); search(); });
+  $("label").addEventListener("change", filter);
+  $("run").addEventListener("change", () => { showMap(); filter(); });
   $("in").addEventListener("click", () => map.zoomBy(1.5));
   $("out").addEventListener("click", () => map.zoomBy(1 / 1.5));
   $("larger").addEventListener("click", () => {
@@ -273,6 +285,7 @@ explorer.part("about").then((about) => {
   addEventListener("hashchange", readAddress);
   addEventListener("keydown", (event) => { if (event.key === "Escape") choose(-1, "image"); });
   if (token) startUploads({ token, say, ask(asked) { query = asked; history.replaceState(null, "", "#"); refresh(); } });
+  readFilters(); // a browser that goes back may have filled them in
   showMap();
   readAddress();
   // What searches need is loaded before the first one asks for it.

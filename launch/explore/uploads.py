@@ -75,4 +75,4 @@ def _decode(path: Path) -> tuple[Kind, NDArray[np.uint8] | NDArray[np.int16]]:
     try:
         return "audio", read_loudest_second(path)
     except ValueError as error:
-        raise ValueError(f"{error}; {WANTED}") from None
+        raise ValueError(f"{str(error).rstrip('.')}; {WANTED}") from None

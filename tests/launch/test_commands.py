@@ -48,7 +48,7 @@ def test_eval_measures_a_run_and_writes_the_result_for_machines(trained, tmp_pat
         (["train", "CONFIG", "optim.batch_pairs=30"], "cannot be divided"),
         (["train", "CONFIG", "training.device=cuda"], "no CUDA device"),
         (["eval", "correspondence", "RUN", "--split", "test"], "0 clips in its test split"),
-        (["eval", "correspondence", "RUN", "--split", "dev"], "there is no split 'dev'"),
+        (["eval", "correspondence", "RUN", "--split", "dev"], "the splits are train, validation, test"),
     ],
 )
 def test_a_users_mistake_ends_in_one_paragraph_and_status_2(trained, small_world, tmp_path, arguments, words) -> None:

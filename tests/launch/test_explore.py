@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -378,37 +379,64 @@ def test_every_button_and_picture_has_a_name(folder, page) -> None:
     assert page.evaluate(nameless) == []
 
 
+@pytest.fixture(scope="module")
+def served(folder, small_world) -> Iterator[Server]:
+    embedders = [embedder(load(folder / name), folder / name, Shards(small_world)) for name in ("ave", "avol")]
+    with Decoder() as decoder, Server(folder / "out", embedders, title="t", port=0, decoder=decoder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+# What a browser does when a file is dropped on the page.
+DROP = """([name, base64]) => { const files = new DataTransfer();
+files.items.add(new File([Uint8Array.from(atob(base64), c => c.charCodeAt(0))], name, { type: 'image/png' }));
+document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: files, bubbles: true, cancelable: true })); }"""
+
+
 def test_the_served_page_finds_what_is_nearest_to_a_picture_a_sound_and_a_recording(
-    folder, small_world, page, tmp_path
+    folder, small_world, served, page, tmp_path
 ) -> None:
     shards = Shards(small_world)
-    embedders = [embedder(load(folder / name), folder / name, shards) for name in ("ave", "avol")]
     clip, tick = moments(folder, shards)[9]
     Image.fromarray(shards.picture(clip, tick)).save(tmp_path / "own.png")
     soundfile.write(tmp_path / "own.wav", shards.sound(clip, second_start(tick)), 48_000)
-    with Decoder() as decoder, Server(folder / "out", embedders, title="t", port=0, decoder=decoder) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        page.goto(server.url)
-        page.wait_for_selector("body[data-ready]")
-        page.evaluate(WATCH)
-        every = taken(folder / "out" / "data" / "about.js")["names"]
-        picture = torch.from_numpy(shards.picture(clip, tick))[None]
-        second = torch.from_numpy(shards.sound(clip, second_start(tick)))[None]
-        vectors = (embedders[0].picture(picture)[0], embedders[0].second(second)[0])
-        for file, words, vector in zip(("own.png", "own.wav"), ("Your picture", "Your sound"), vectors, strict=True):
-            page.set_input_files("#file", tmp_path / file)
-            page.wait_for_selector(f"text={words}")
-            for kind in ("image", "audio"):
-                nearest = every[int(np.argmax(stored(folder, 0, kind) @ vector))]
-                until(page, f"document.querySelector('.run .card.{kind} .name')?.textContent === {nearest!r}")
-        first = nearest
-        page.click(".run .card.audio .play >> nth=0")
-        until(page, MOVES, 1.5 * every.index(first))
-        page.click("#record")
-        page.wait_for_selector("text=Stop recording")
-        page.wait_for_timeout(1500)  # of the fake microphone's beeps
-        page.click("#record")
-        page.wait_for_selector("text=Record a sound")
-        until(page, "document.getElementById('message').textContent === ''")
-        assert page.inner_text("#moment h2") == "Your sound"
-        server.shutdown()
+    page.goto(served.url)
+    page.wait_for_selector("body[data-ready]")
+    page.evaluate(WATCH)
+    every = taken(folder / "out" / "data" / "about.js")["names"]
+    picture = torch.from_numpy(shards.picture(clip, tick))[None]
+    second = torch.from_numpy(shards.sound(clip, second_start(tick)))[None]
+    vectors = (served.embedders[0].picture(picture)[0], served.embedders[0].second(second)[0])
+
+    def finds(words: str, vector: np.ndarray) -> str:
+        page.wait_for_selector(f"text={words}")
+        for kind in ("image", "audio"):
+            nearest: str = every[int(np.argmax(stored(folder, 0, kind) @ vector))]
+            until(page, f"document.querySelector('.run .card.{kind} .name')?.textContent === {nearest!r}")
+        return nearest
+
+    page.set_input_files("#file", tmp_path / "own.wav")
+    finds("Your sound", vectors[1])
+    page.evaluate(DROP, ["own.png", base64.b64encode((tmp_path / "own.png").read_bytes()).decode()])
+    first = finds("Your picture", vectors[0])
+    page.click(".run .card.audio .play >> nth=0")
+    until(page, MOVES, 1.5 * every.index(first))
+    page.click("#record")
+    page.wait_for_selector("text=Stop recording")
+    page.wait_for_timeout(1500)  # of the fake microphone's beeps
+    page.click("#record")
+    page.wait_for_selector("text=Record a sound")
+    until(page, "document.getElementById('message').textContent === ''")
+    assert page.inner_text("#moment h2") == "Your sound"
+
+
+def test_a_file_that_cannot_be_used_is_refused_in_words_on_the_page_which_works_on(served, browser) -> None:
+    page = browser.new_page()  # the browser's console names the answer, 422
+    page.goto(served.url)
+    page.wait_for_selector("body[data-ready]")
+    page.evaluate(DROP, [f"{HOSTILE}.png", base64.b64encode(b"<script>alert(1)</script>").decode()])
+    page.wait_for_selector("#message:has-text('That cannot be used')")
+    page.click(".card .look >> nth=0")
+    page.wait_for_selector(".run .card")
+    page.close()

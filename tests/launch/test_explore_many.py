@@ -1,6 +1,6 @@
 """`avc explore` of 10,000 clips: the page opens at once, and every search looks at all of them within 0.1 s.
 
-pytest -s tests/launch/test_explore_many.py prints what it measured.
+pytest -s tests/launch/test_explore_many.py prints what it measured; AVC_TEST_CLIPS=100000 takes as many clips.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from launch.explore.write import write_explorer
 from shards.read import Shards
 from tests.launch.browsing import until
 
-CLIPS = 10_000
-SEARCHES = 12
+CLIPS = int(os.environ.get("AVC_TEST_CLIPS", 10_000))
+SEARCHES = 24
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +65,14 @@ def test_ten_thousand_clips_open_in_two_seconds_and_answer_in_a_tenth(folder, pa
     page.goto((folder / "index.html").as_uri())
     page.wait_for_selector("body[data-ready]")
     opened = int(page.evaluate("document.body.dataset.ready"))
-    assert "10,000 of 10,000 clips" in page.inner_text("#found")
+    assert f"{CLIPS:,} of {CLIPS:,} clips" in page.inner_text("#found")
     took = []
     for number in range(SEARCHES):
+        asked = f"#{('image', 'audio')[number % 2]}={CLIPS // SEARCHES * number}"
         page.evaluate("delete document.getElementById('found').dataset.milliseconds")
-        page.evaluate("hash => { location.hash = hash }", f"#{('image', 'audio')[number % 2]}={811 * number}")
+        page.evaluate("hash => { location.hash = hash }", asked)
         until(page, "document.getElementById('found').dataset.milliseconds !== undefined")
         took.append(int(page.evaluate("document.getElementById('found').dataset.milliseconds")))
-    print(f"\n{CLIPS:,} clips: opened after {opened} ms; searches {took} ms, median {median(took):g}")
-    assert opened < 2000 and median(took) < 100
+    middle, longest = median(took), max(took)
+    print(f"\n{CLIPS:,} clips: opened after {opened} ms; a search {middle:g} ms in the median, {longest} at most")
+    assert opened < 2000 and middle < 100
