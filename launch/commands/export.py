@@ -28,7 +28,7 @@ def export(
     give `embedding`, float32 (N, D). With **--takes image** it is the image tower, of crops, uint8 (N, size, size, 3).
     With **--takes spectrogram** the spectrogram is yours to compute. That is for openl3's networks: their decibels go
     down to what float32 rounds, so that the same waveform gives each runtime other numbers. The file is run once, and
-    its largest difference to torch printed. It needs onnx, onnxscript and onnxruntime (`pip install 'avc[onnx]'`).
+    its largest difference to torch printed. It needs onnx, onnxscript and onnxruntime (`pip install 'avcorr[onnx]'`).
 
     **Examples**
 
