@@ -107,11 +107,11 @@ def _retrieval(network: Embedder, shards: Shards, clips: np.ndarray, kinds: Labe
             scores = asked @ asking[query]
             scores[query] = -np.inf  # its own is no find
             nearest = np.argsort(-scores, kind="stable")[:NEIGHBORS].tolist()
-            places = [
-                f"{place} ✓" if kind[i] == kind[query] else f"{place}" for place, i in enumerate(nearest, start=1)
-            ]
-            found = [shown(i, place, sound=sound) for place, i in zip(places, nearest, strict=True)]
-            rows.append((kind[query], [shown(query, "query", sound=not sound), *found]))
+            row = [shown(query, "query", sound=not sound)]
+            for place, i in enumerate(nearest, start=1):
+                mark = "✓ " if kind[i] == kind[query] else ""
+                row.append(shown(i, f"{mark}{place}", sound=sound))
+            rows.append((kind[query], row))
         about = (
             "The first held-out clips of their kinds, not the best. Left what is asked with, then the nearest of all, "
             "with a ✓ where they are of the same kind."

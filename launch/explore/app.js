@@ -185,12 +185,12 @@ explorer.part("about").then((about) => {
         const own = asked.clip >= 0 && kind !== asked.kind && allowed(asked.clip);
         const place = own ? `its own comes at place ${explorer.rank(scores, asked.clip, allowed)} of ${among}` : "";
         sections.push(
-          make("h3", {}, word, make("small", {}, place)),
+          make("h3", {}, word, " ", make("small", {}, place)),
           cards((n) => explorer.best(scores, n, passes), kind, scores),
         );
         if (kind !== asked.kind) marked.push(...explorer.best(scores, SHOWN, passes));
       }
-      const head = make("h2", {}, run.title, make("small", {}, run.run));
+      const head = make("h2", {}, run.title, " ", make("small", {}, run.run));
       columns.push(make("section", { class: "run" }, head, run.about ? make("p", { class: "note" }, run.about) : null, ...sections));
     }
     if (mine !== turn) return;
