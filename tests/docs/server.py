@@ -13,11 +13,12 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 SHORT = (
-    *("model.width=0.0625", "data.image_size=28", "data.num_workers=0", "negatives.block=4", "optim.batch_pairs=8"),
-    *("optim.micro_batch_pairs=4", "training.steps=2", "training.precision=fp32", "training.device=cpu"),
+    *("model.width=0.0625", "data.image_size=28", "data.num_workers=0", "negatives.block=4", "optim.batch_pairs=16"),
+    *("optim.micro_batch_pairs=8", "training.steps=2", "training.precision=fp32", "training.device=cpu"),
     *("validation.every_steps=2", "validation.passes=1", "checkpoint.every_steps=2", "log.every_steps=1"),
     "log.wandb=disabled",
 )
@@ -61,6 +62,13 @@ def run(words: list[str]) -> int:
     return 0
 
 
+def reap(*_: object) -> None:
+    """Take leave of the forks that have ended."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def serve(path: Path) -> None:
     """Run what clients ask for, each in a fork."""
     for module in ("launch.train", "avc.evaluation.sound", "avc.evaluation.retrieval", "avc.teachers.label_shards"):
@@ -71,7 +79,7 @@ def serve(path: Path) -> None:
     server.bind(str(path))
     server.listen()
     print("ready", flush=True)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, reap)
     while True:
         client, _ = server.accept()
         if os.fork():
