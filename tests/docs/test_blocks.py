@@ -20,7 +20,7 @@ import soundfile
 import yaml
 
 from tests.docs.blocks import ROOT, Block, blocks_of, pages
-from tests.docs.datasets import write_datasets
+from tests.docs.datasets import SEGMENTS, write_datasets
 from tests.docs.server import CLIENT, SHORT, TORCHRUN
 from tests.teaching import TinyTeacher, export_teacher
 
@@ -107,6 +107,10 @@ def write_world(home: Path) -> None:
     (home / "flickr").symlink_to(home / "demo-world" / "world" / "videos")
     (home / "configs").symlink_to(ROOT / "configs")
     (home / "videos.txt").write_text("".join(f"{video}\n" for video in sorted((home / "flickr").iterdir())))
+    for split, numbers in (("validation", range(30, 38)), ("test", range(10, 18))):
+        names = [f"clip-{number:05}" for number in numbers]
+        names += [f"abcdefgh-{n:02}_{n:06}{end}" for n in range(1, SEGMENTS, 4) for end in ("", f"_{n + 10:06}")]
+        (home / f"{split}-names.txt").write_text("\n".join(names if split == "validation" else names[:8]) + "\n")
     write_datasets(home)
     write_odds(home)
 
