@@ -84,7 +84,7 @@ class _Image(nn.Module):
 
 
 def export_onnx(network: Network, path: Path, *, takes: Takes = "waveform") -> Exported:
-    """Write a tower, from input to embedding, for any batch size.
+    """Write a tower of a network on the CPU, from input to embedding, for any batch size.
 
     takes: waveform, `samples` float32 (N, samples), a second each at the network's rate; spectrogram, `spectrogram`
     float32 (N, 1, bins, steps), what the network makes of them; image, `images` uint8 (N, size, size, 3), what
@@ -98,11 +98,22 @@ def export_onnx(network: Network, path: Path, *, takes: Takes = "waveform") -> E
     if takes != "image" and not model.hears:
         raise ValueError(f"{name} only sees: take --takes image")
     try:
+        with written_aside(path) as file:
+            content, exported = _exported(network, takes)
+            file.write(content)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error}") from None
+    return exported
+
+
+def _exported(network: Network, takes: Takes) -> tuple[bytes, Exported]:
+    try:
         import onnx
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ValueError(f"{NEEDED} ({error})") from None
+    model = network.model
     tower = _Image(model, network.config.data) if takes == "image" else _Audio(model, takes)
     log = logging.getLogger("torch.onnx")
     level = log.level
@@ -122,20 +133,17 @@ def export_onnx(network: Network, path: Path, *, takes: Takes = "waveform") -> E
     finally:
         log.setLevel(level)
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, {"network": name, "sample_rate_hz": str(network.sample_rate_hz)})
+    onnx.helper.set_model_props(
+        proto, {"network": network.config.model.name, "sample_rate_hz": str(network.sample_rate_hz)}
+    )
     content = proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     x = _noise(network, takes, rows=3)
     with torch.no_grad():
         torchs = tower(x).numpy() if takes != "waveform" else network.embed_windows(x).numpy()
     difference = float(np.abs(session.run(None, {INPUTS[takes]: x.numpy()})[0] - torchs).max())
-    try:
-        with written_aside(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error}") from None
     taken, given = session.get_inputs()[0], session.get_outputs()[0]
-    return Exported(f"{taken.name} {taken.shape}", f"{given.name} {given.shape}", difference)
+    return content, Exported(f"{taken.name} {taken.shape}", f"{given.name} {given.shape}", difference)
 
 
 def _noise(network: Network, takes: Takes, *, rows: int) -> Tensor:
