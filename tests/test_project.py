@@ -20,6 +20,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TREE = ("avc", "launch", "shards")
+LOCK = "uv lock $(grep -v '^#' constraints.txt | sed 's/^/-P /')"
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
 
 
@@ -80,6 +81,21 @@ def test_every_transitive_dependency_is_pinned_and_nothing_else_is() -> None:
 def test_no_pin_names_one_machine_s_build() -> None:
     assert all(version.local is None for version in pins().values())
     assert not any(name.startswith(("nvidia-", "cuda-", "triton")) for name in pins())
+
+
+def test_uv_s_lock_has_the_versions_of_the_pins_from_the_public_index() -> None:
+    text = (ROOT / "uv.lock").read_text()
+    locked: dict[str, set[Version]] = {}
+    for package in tomllib.loads(text)["package"]:
+        locked.setdefault(package["name"], set()).add(Version(package["version"]))
+    for name, version in pins().items():
+        assert version in locked[name], f"{name}: lock it again, {LOCK}"
+    assert set(re.findall(r"https?://[^/\"]+", text)) == {"https://pypi.org", "https://files.pythonhosted.org"}
+    assert not re.search(r"file:|= \{ path", text)
+    [own] = [package for package in tomllib.loads(text)["package"] if package["name"] == "avcorr"]
+    assert set(own["optional-dependencies"]) == set(PROJECT["project"]["optional-dependencies"]), (
+        f"lock it again, {LOCK}"
+    )
 
 
 def test_pyproject_lists_every_package_of_the_tree() -> None:

@@ -98,9 +98,10 @@ def status(
     """
     from launch.progress import printable
     from launch.slurm.status import status_lines
-    from launch.slurm.watch import watch as watch_runs
 
     if watch:
+        from launch.slurm.watch import watch as watch_runs
+
         with suppress(KeyboardInterrupt):
             watch_runs(runs)
         return
