@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avc.data.transforms import FLOOR, HOP, N_FFT, WINDOW, images_to_input, waveform_to_input
+from avc.extras import require_package
 from avc.inference import Network
 from avc.models.inputs import VisualInput
 from avc.models.openl3 import OpenL3Audio
@@ -29,7 +30,6 @@ from shards.atomic import written_aside
 
 Takes = Literal["waveform", "spectrogram", "image"]
 INPUTS: dict[Takes, str] = {"waveform": "samples", "spectrogram": "spectrogram", "image": "images"}
-NEEDED = "ONNX files need more packages: pip install onnx onnxscript onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,11 @@ def export_onnx(network: Network, path: Path, *, takes: Takes = "waveform") -> E
 
 
 def _exported(network: Network, takes: Takes) -> tuple[bytes, Exported]:
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"{NEEDED} ({error})") from None
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        require_package(package, extra="onnx", purpose="a network as an ONNX file")
+    import onnx
+    import onnxruntime
+
     model = network.model
     tower = _Image(model, network.config.data) if takes == "image" else _Audio(model, takes)
     log = logging.getLogger("torch.onnx")
