@@ -19,24 +19,13 @@ from launch.commands.settings import allowed, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP_LEVEL = ("BENCHMARKS.md", "CONTRIBUTING.md")
-OPTIONAL = ("embedding.md", "explore.md")  # a page that is shown where it is there
 MODULES = {
-    "A trained network": ("avc.inference",),
+    "A trained network": ("avc.inference", "avc.pretrained"),
     "Packed videos": ("shards.read", "shards.soft_labels", "shards.format"),
     "Labels and labelled data sets": ("avc.data.labels", "avc.data.labeled_sets", "avc.evaluation.boxes"),
     "Settings": ("avc.config", "avc.networks"),
     "What a new network or trunk implements": ("avc.tasks.task", "avc.models.pair", "avc.models.trunks"),
 }
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave out the optional pages that are not there."""
-    missing = {name for name in OPTIONAL if not (ROOT / "docs" / name).is_file()}
-    for entry in config.nav or []:
-        for title, pages in entry.items():
-            if isinstance(pages, list):
-                entry[title] = [page for page in pages if not missing & set(page.values())]
-    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -59,7 +48,8 @@ def on_page_markdown(markdown: str, *, page: Any, config: MkDocsConfig, files: F
             return match[0]
         where = posixpath.normpath(posixpath.join(here, path))
         name = where.removeprefix("docs/")
-        if files.get_file_from_path(name) is not None and (where.startswith("docs/") or where in TOP_LEVEL):
+        on_site = files.get_file_from_path(name) is not None and not name.startswith("site/")
+        if on_site and (where.startswith("docs/") or where in TOP_LEVEL):
             return f"[{words}]({name}{'#' + anchor if anchor else ''})"
         if name == "README.md":
             return f"[{words}](index.md)"

@@ -215,7 +215,7 @@ def test_parquet_without_pyarrow_is_refused_before_anything_is_computed(network,
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     soundfile.write(tmp_path / "a.wav", noise(1, 48_000), 48_000)
     done = avc("embed", tmp_path / "a.wav", "--run", network, "--out", tmp_path / "all.parquet")
-    assert done.returncode == 2 and "pip install pyarrow" in done.stderr
+    assert done.returncode == 2 and "avcorr[parquet]" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav"]
 
 

@@ -131,4 +131,4 @@ def test_a_mistake_ends_in_one_paragraph(network, tmp_path, monkeypatch, argumen
 def test_without_onnx_it_says_what_to_install(network, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     done = avc("export", network, "--onnx", tmp_path / "a.onnx")
-    assert done.returncode == 2 and "pip install onnx onnxscript onnxruntime" in done.stderr
+    assert done.returncode == 2 and "avcorr[onnx]" in done.stderr
