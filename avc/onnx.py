@@ -107,8 +107,10 @@ def export_onnx(network: Network, path: Path, *, takes: Takes = "waveform") -> E
 
 
 def _exported(network: Network, takes: Takes) -> tuple[bytes, Exported]:
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        require_package(package, extra="onnx", purpose="a network as an ONNX file")
+    purpose = "a network as an ONNX file"
+    require_package("onnx", extra="onnx", purpose=purpose)
+    require_package("onnxruntime", extra="onnx", purpose=purpose)
+    require_package("onnxscript", extra="onnx", purpose=purpose)
     import onnx
     import onnxruntime
 

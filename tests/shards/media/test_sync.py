@@ -16,6 +16,7 @@ import pytest
 
 from launch.bench.flash_and_beep import film, render
 from shards.media import Rejected, read_sync
+from shards.media.container import open_container
 from shards.sync import Sync
 from tests.shards.awkward import BOXES_WITH_BOXES
 
@@ -153,7 +154,7 @@ def first_stamps(path: Path) -> dict[str, float]:
     """The first frame of each kind that libav's decoders give, seconds; as it is, without any of our rules."""
     stamps = {}
     for kind in ("video", "audio"):
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_container(str(path)) as container:
             frame = next(container.decode(**{kind: 0}))
             assert frame.time is not None
             stamps[kind] = frame.time
