@@ -1,6 +1,7 @@
 """Ranks leave with torchrun's agent and wait no longer for each other than they may; no other training leaves so."""
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -70,8 +71,9 @@ def test_a_rank_whose_agent_was_gone_before_it_could_look_does_not_begin(monkeyp
 
 def test_what_a_shell_has_started_outlives_it_and_what_an_agent_has_started_does_not(tmp_path) -> None:
     program = (
-        "import sys; from avc.distributed.agent import follow_agent; follow_agent(); "
-        "open(sys.argv[1], 'w').write('up'); sys.stdin.read(); open(sys.argv[1], 'w').write('whole')"
+        "import os, sys; from avc.distributed.agent import follow_agent; follow_agent(); "
+        "open(f'{sys.argv[1]}-', 'w').write(str(os.getpid())); os.rename(f'{sys.argv[1]}-', sys.argv[1]); "
+        "sys.stdin.read(); open(sys.argv[1], 'w').write('whole')"
     )
     both = 'exec 3<&0; "$0" -c "$1" by-shell <&3 & TORCHELASTIC_RUN_ID=1 "$0" -c "$1" by-agent <&3 & wait'
     shell = subprocess.Popen(
@@ -86,9 +88,12 @@ def test_what_a_shell_has_started_outlives_it_and_what_an_agent_has_started_does
     while not all((tmp_path / name).exists() for name in ("by-shell", "by-agent")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    shell.send_signal(signal.SIGKILL)
-    assert b"torchrun's agent is gone" in shell.stderr.readline()
+    by_agent = (tmp_path / "by-agent").read_text()
+    with os.fdopen(os.pidfd_open(int(by_agent))) as process:
+        shell.send_signal(signal.SIGKILL)
+        assert b"torchrun's agent is gone" in shell.stderr.readline()
+        assert select.select([process], [], [], LONG_SECONDS)[0]  # it has ended before the other may
     shell.stdin.close()
     assert shell.stderr.read() == b""  # both have ended
     assert (tmp_path / "by-shell").read_text() == "whole"
-    assert (tmp_path / "by-agent").read_text() == "up"
+    assert (tmp_path / "by-agent").read_text() == by_agent
