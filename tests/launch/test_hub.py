@@ -37,9 +37,13 @@ class Hub:
     def answer(self, path: str) -> tuple[bytes, str] | None:
         """Content and kind of a page; None where the hub has none."""
         self.asked.append(path)
+        files = sorted(self.folder.iterdir())
         if path.startswith(f"/api/models/{NAME}/revision/"):
-            names = [{"rfilename": file.name} for file in sorted(self.folder.iterdir())]
-            return json.dumps({"id": NAME, "sha": COMMIT, "siblings": names}).encode(), "application/json"
+            listed = {"id": NAME, "sha": COMMIT, "siblings": [{"rfilename": file.name} for file in files]}
+            return json.dumps(listed).encode(), "application/json"
+        if path == f"/api/models/{NAME}/tree/{COMMIT}":
+            tree = [{"type": "file", "path": file.name, "size": file.stat().st_size, "oid": COMMIT} for file in files]
+            return json.dumps(tree).encode(), "application/json"
         if path.startswith(f"/{NAME}/resolve/{COMMIT}/"):
             return (self.folder / path.rpartition("/")[2]).read_bytes(), "application/octet-stream"
         return None
