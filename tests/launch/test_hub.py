@@ -1,4 +1,4 @@
-"""A network by its name on the hub: huggingface_hub itself, asked of a server on this machine that answers as the hub."""
+"""A network by its name on the hub: huggingface_hub itself, and a server here that answers as the hub does."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def hub(tmp_path) -> Iterator[Hub]:
             if self.command == "GET":
                 self.wfile.write(content)
 
-        do_HEAD = do_GET
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: what was asked is noted."""
