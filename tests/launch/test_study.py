@@ -94,6 +94,7 @@ def verdicts(*, ave: float, hits: float, free: float, sound: float) -> list[str]
         "ave": [measured(0.8, {"AVE-Net": (0.7, ave, ave, 0.8)} | random)] * 3,
         "avol": [localized(hits)] * 3,
         "avol_logmeanexp": [localized(hits)] * 3,
+        "avol_large": [localized(hits)] * 3,
         "ave_mf": [measured(0.82, {})] * 3,
         "frame": [measured(0.75, {"AVE-Net": (0.5, 0.4, 0.4, 0.5)})] * 3,
         "free": [measured(free, {"AVE-Net": (0.5, 0.3, 0.3, 0.5)})] * 3,
@@ -106,7 +107,7 @@ def test_findings_follow_the_figures() -> None:
     assert set(good) == {"agrees"}
     bad = verdicts(ave=0.25, hits=0.4, free=0.76, sound=0.6)
     changed = [number for number, (a, b) in enumerate(zip(good, bad, strict=True)) if a != b]
-    assert [bad[number] for number in changed] == ["not here"] * 6  # above L3-Net, CCA, hits twice, false gain, probe
+    assert [bad[number] for number in changed] == ["not here"] * 7  # above L3-Net, CCA, hits thrice, false gain, probe
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,9 @@ def test_the_study_measures_every_row_once_and_writes_one_page_that_loads_nothin
     assert all(results["runs"][run.key] for run in RUNS)
     assert set(results["retrieval"]["AVE-Net, contrastive"]) == {"im_im", "im_aud", "aud_im", "aud_aud"}
     html = (tmp_path / PAGE).read_text()
-    assert html.count("<img ") == 6
+    assert html.count("<img ") == 7
     assert "<tr><td>AVE-Net, contrastive</td>" in html
-    assert len(list((tmp_path / FIGURES).iterdir())) == 6
+    assert len(list((tmp_path / FIGURES).iterdir())) == 7
     assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', html) == []
     assert "://" not in html
 

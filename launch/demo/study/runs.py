@@ -28,15 +28,17 @@ SPLIT = "validation"
 class Run(demo.Run):
     """One network.
 
-    shards: plain; ticking, of the world with the artifact; or every-frame, the plain world with all of its frames.
+    shards: plain; large, the plain world in larger images, of which a place of a map sees less; ticking, of the world
+    with the artifact; or every-frame, the plain world with all of its frames.
     grid: of the negatives that it is judged on.
     """
 
-    shards: Literal["plain", "ticking", "every-frame"] = "plain"
+    shards: Literal["plain", "large", "ticking", "every-frame"] = "plain"
     grid: Grid = "frame"
 
 
 _AVOL = ("model.name=avol", "training.steps=1000", "optim.lr=5e-4")
+_LOGMEANEXP = (*_AVOL, "model.pooling=logmeanexp")
 _ABLATION = ("model.name=ave", "negatives.source=independent", "training.steps=300")
 
 RUNS = (
@@ -45,7 +47,8 @@ RUNS = (
     # As many pairs a step, and each frame and second of audio read once in either: as many passes of the trunks.
     Run("ave_nce", "AVE-Net, contrastive", ("model.name=ave_nce", "training.steps=450")),
     Run("avol", "AVOL-Net", _AVOL),
-    Run("avol_logmeanexp", "AVOL-Net, log-mean-exp", (*_AVOL, "model.pooling=logmeanexp")),
+    Run("avol_logmeanexp", "AVOL-Net, log-mean-exp", _LOGMEANEXP),
+    Run("avol_large", "AVOL-Net, log-mean-exp, larger images", (*_LOGMEANEXP, "data.image_size=160"), shards="large"),
     Run("ave_mf", "AVE+MF", ("model.name=ave_mf", "data.image_size=56", "training.steps=300"), shards="every-frame"),
     Run("frame", "AVE-Net, on the grid", _ABLATION, shards="ticking"),
     Run("free", "AVE-Net, off the grid", (*_ABLATION, "negatives.grid=free"), shards="ticking", grid="free"),
