@@ -174,6 +174,7 @@ def page(address: str) -> Iterator[Any]:
 def test_a_search_in_the_site_finds(word: str, where: str, page: Any, address: str) -> None:
     page.goto(address)
     page.locator("input.md-search__input").fill(word)
+    page.locator("input.md-search__input").press("End")  # the field is read when a key is let go
     results = page.locator("a.md-search-result__link")
     results.first.wait_for(state="attached")
     found = results.evaluate_all("links => links.map(link => [link.href, link.textContent])")
