@@ -90,6 +90,16 @@ class Files:
         ]
 
 
+def ended(run: Path) -> Files:
+    """All that was written, once the newest attempt's last record is: W&B writes on for a moment after its end."""
+
+    def last() -> list[Any]:
+        return [one for path in sorted(run.glob("wandb/offline-run-*/*.wandb"))[-1:] for one in records(path)][-1:]
+
+    wait_until(lambda: any(one.HasField("exit") for one in last()), seconds=60, what="W&B has written its last record")
+    return Files(run)
+
+
 @pytest.fixture(scope="module")
 def resumed(small_world, tmp_path_factory) -> Files:
     """A run of one rank that was killed after a validation, and gone on with to its end by two."""
@@ -103,7 +113,7 @@ def resumed(small_world, tmp_path_factory) -> Files:
     killed.kill()
     steps = max(map(step_of, checkpoints(folder / "run"))) + 2
     Training(config, folder / "run", f"training.steps={steps}", world_size=2).finish()
-    return Files(folder / "run")
+    return ended(folder / "run")
 
 
 def test_the_same_64_pairs_are_shown_before_a_kill_and_after_it_on_other_ranks(resumed) -> None:
@@ -125,7 +135,7 @@ def test_tables_are_bounded_each_and_in_all(small_world, tmp_path, monkeypatch) 
     monkeypatch.setattr("avc.training.dashboard.MOST_BYTES", 1)  # so that the first is the last
     config = write_config(tmp_path, small_world, log={"wandb": "offline"}, training={"steps": 4})
     train_here(config, tmp_path / "run", "validation.every_steps=2")
-    files = Files(tmp_path / "run")
+    files = ended(tmp_path / "run")
     [(_, _, sent)] = files.tables()
     assert sum(one.size for one in sent.values()) < 2e6
     assert len(files.artifacts("run_table")) >= 2  # with the curve, which goes on
@@ -177,16 +187,16 @@ def test_a_loss_that_is_not_finite_is_alerted_of(small_world, tmp_path) -> None:
     with pytest.raises(SystemExit):
         train_here(config, tmp_path / "run", "training.steps=2")
     wandb.finish(exit_code=1)
-    [text] = Files(tmp_path / "run").alerts()
+    [text] = ended(tmp_path / "run").alerts()
     assert text.startswith("The training has ended: the loss is nan at step 1")
 
 
 def test_an_evaluation_is_written_into_the_run_that_it_belongs_to(small_world, tmp_path) -> None:
     config = write_config(tmp_path, small_world, log={"wandb": "offline", "media": False}, training={"steps": 1})
     train_here(config, tmp_path / "run", "validation.every_steps=1")
-    assert not Files(tmp_path / "run").tables()  # log.media: false
+    assert not ended(tmp_path / "run").tables()  # log.media: false
     correspondence(tmp_path / "run", passes=1, json=tmp_path / "result.json", wandb=True)
-    files = Files(tmp_path / "run")
+    files = ended(tmp_path / "run")
     assert len({run.run_id for run in files.runs()}) == 1
     accuracy = json.loads((tmp_path / "result.json").read_text())["accuracy"]
     assert files.summary()["eval/correspondence/validation/accuracy"] == accuracy
