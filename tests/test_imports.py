@@ -85,19 +85,21 @@ def test_these_start_without_torch(module: str) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+# Of the bottom layer, in the order in which they may import each other.
+BOTTOM = (
+    "extras",
+    "intervals",
+    "section",
+    "settings",
+    "sound_settings",
+    "imported_settings",
+    "settings_file",
+    "networks",
+    "config",
+)
 # Inside avc/, from the bottom up: each may import those above it in this list, and its own.
 LAYERS = (
-    {
-        "extras",
-        "section",
-        "settings",
-        "sound_settings",
-        "imported_settings",
-        "settings_file",
-        "networks",
-        "config",
-        "intervals",
-    },
+    set(BOTTOM),
     {"runs"},
     {"devices", "pretrained"},
     {"distributed"},
@@ -126,17 +128,7 @@ def test_inside_avc_imports_point_down(path: Path) -> None:
 
 def test_files_of_the_bottom_layer_form_no_circle() -> None:
     before: set[str] = set()
-    for part in (
-        "extras",
-        "intervals",
-        "section",
-        "settings",
-        "sound_settings",
-        "imported_settings",
-        "settings_file",
-        "networks",
-        "config",
-    ):
+    for part in BOTTOM:
         modules = {
             module.split(".")[1] for module in imported(ROOT / "avc" / f"{part}.py") if module.startswith("avc.")
         }
