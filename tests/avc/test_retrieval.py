@@ -1,4 +1,4 @@
-"""nDCG by hand and beside scikit-learn's, the ontology's distances, and the four directions on real clips."""
+"""nDCG by hand and beside scikit-learn's, CCA, and the four directions on real clips."""
 
 import math
 import subprocess
@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import ndcg_score
 
 from avc.config import parse_config
-from avc.data.labels import INSTRUMENTS, Labels, Ontology, flat_relevance, labeled, read_labels
+from avc.data.labels import flat_relevance, labeled, read_labels
 from avc.embedding import drawn_views, embed_clips
 from avc.evaluation.cca import fit_cca
 from avc.evaluation.given import GivenFeatures, write_drawn
@@ -99,29 +99,6 @@ def test_perfect_features_score_one_in_every_direction_and_random_ones_the_share
     row = judge.four_directions("random", *noise)
     assert row.im_aud.mean == pytest.approx(0.2, abs=0.02)
     assert row.im_im.low < 0.2 < row.im_im.high
-
-
-def test_ontology_distances_are_the_published_ones(shared_data) -> None:
-    ontology = Ontology(shared_data / "annotations" / "ontology.json")
-    names = ["Acoustic guitar", "Electric guitar", "Drum"]
-    assert ontology.distances(names)[0].tolist() == [0, 2, 5]
-    assert ontology.relevance(["/m/042v_gx", "Electric guitar", "Drum"])[0].tolist() == [20, 18, 15]
-    with pytest.raises(ValueError, match="did you mean 'Electric guitar'"):
-        ontology.distances(["Electrik guitar"])
-
-
-def test_audioset_instruments_are_110_classes_and_other_labels_are_dropped(shared_data) -> None:
-    ontology = Ontology(shared_data / "annotations" / "ontology.json")
-    assert len(ontology.below(INSTRUMENTS)) == 110
-    assert {"/m/042v_gx", "/m/015lz1"} <= ontology.below(INSTRUMENTS), "acoustic guitar, and singing itself"
-    labels = Labels({"a": ("/m/042v_gx", "Speech"), "b": ("Speech",), "c": ("Singing",)})
-    labels.unread = 2
-    restricted = ontology.restrict(labels, INSTRUMENTS)
-    assert restricted == {"a": ("/m/042v_gx",), "b": (), "c": ("Singing",)} and restricted.unread == 2
-    named = ontology.named(labels)
-    assert named["a"] == ("Acoustic guitar", "Speech") and named["c"] == ("Singing",) and named.unread == 2
-    with pytest.raises(ValueError, match="did you mean 'Speech'"):
-        ontology.restrict(Labels({"a": ("Speach",)}), INSTRUMENTS)
 
 
 def test_cca_finds_the_correlations_that_scikit_learn_finds() -> None:
@@ -243,94 +220,6 @@ def test_recall_counts_the_clips_whose_other_modality_is_among_the_nearest() -> 
     assert (first.k, first.mean) == (1, 0.9) and first.low < 0.9 < first.high
     # The partners of two are as far as 18 others, one is nearer: places 2 to 20 are equally likely.
     assert fifth.mean == pytest.approx(0.9 + 0.1 * 4 / 19) and tenth.mean == pytest.approx(0.9 + 0.1 * 9 / 19)
-
-
-def test_labels_match_by_name_or_stem_and_what_has_none_is_counted(shards, tmp_path) -> None:
-    clips = shards.clips("validation")
-    names = [shards.info(clip)["name"] for clip in clips]
-    table = tmp_path / "labels.csv"
-    table.write_text(f'{names[0]},"speech, loud"\n{names[1].partition(".")[0]},dog\n{names[0]},dog\nother.mp4,cat\n')
-    known = labeled(shards, clips, read_labels(table))
-    assert known.classes == ("dog", "speech, loud")
-    assert known.clips.tolist() == clips[:2].tolist()
-    assert [set(row) for row in known.sets.tolist()] == [{0, 1}, {0}]
-    assert known.unlabeled == len(clips) - 2
-    table.write_text("nothing,here\n")
-    with pytest.raises(ValueError, match="0 of the 16 clips have a label"):
-        labeled(shards, clips, read_labels(table))
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
-    [
-        ("a.csv", "index,mid,display_name\n0,/m/09x0r,Speech\n", "line 1 has 3 columns"),
-        ("a.csv", "a.mp4,dog,cat,bird\n", "line 1 has 4 columns"),
-        ("a.jsonl", '{"file": "a.mp4", "labels": "dog"}', "'dog' is no list of labels"),
-        ("a.csv", "dog/001.mp4,dog\ncat/001.mp4,cat\n", "dog/001.mp4 and cat/001.mp4 share one"),
-        ("a.jsonl", '{"name": "a.mp4"}', "KeyError"),
-    ],
-)
-def test_labels_of_another_form_are_refused_and_not_misread(tmp_path, name, text, words) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(ValueError, match="rows of file name and label are wanted") as refusal:
-        read_labels(tmp_path / name)
-    assert words in str(refusal.value)
-    assert all(form in str(refusal.value) for form in ("VGGSound", "AudioSet", "Kinetics"))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected", "unread"),
-    [
-        (
-            '-JB_abc,300,"dog, barking",test\nonce,x,cat,test\ntwice,1,cat,train\ntwice,9,dog,test\n',
-            {"-JB_abc": ("dog, barking",), "twice_000001": ("cat",), "twice_000009": ("dog",), "twice": None},
-            1,
-        ),
-        (
-            "# Segments csv created Sun Mar  5\n# YTID, start_seconds, end_seconds, positive_labels\n"
-            '--PJH, 30.000, 40.000, "/m/09x0r,/t/dd00088"\nlost, 30.000\n',
-            {"--PJH": ("/m/09x0r", "/t/dd00088"), "--PJH_000030": ("/m/09x0r", "/t/dd00088"), "lost": None},
-            1,
-        ),
-        (
-            "label,youtube_id,time_start,time_end,split,is_cc\n"
-            "playing flute,0wR5,417,427,train,0\nclapping,,1,2,train,0\n",
-            {"0wR5_000417_000427": ("playing flute",), "0wR5": ("playing flute",), "youtube_id": None},
-            1,
-        ),
-    ],
-    ids=["VGGSound", "AudioSet", "Kinetics"],
-)
-def test_tables_are_read_as_published_and_rows_that_cannot_be_are_counted(tmp_path, text, expected, unread) -> None:
-    (tmp_path / "a.csv").write_text(text)
-    found = read_labels(tmp_path / "a.csv")
-    assert {name: found.get(name) for name in expected} == expected
-    assert found.unread == unread
-
-
-def test_clips_match_a_published_table_by_identifier_and_its_unread_rows_are_said(shards, tmp_path) -> None:
-    clips = shards.clips("validation")
-    stems = [str(shards.info(clip)["name"]).partition(".")[0] for clip in clips]
-    (tmp_path / "a.csv").write_text(
-        "".join(f"{stem},{n},{'ab'[n % 2]},test\n" for n, stem in enumerate(stems)) + "x,y,z,test\n"
-    )
-    known = labeled(shards, clips, read_labels(tmp_path / "a.csv"))
-    assert len(known.clips) == len(clips) and known.classes == ("a", "b") and known.unread == 1
-
-
-def test_vggsounds_own_test_labels_are_read(shared_data) -> None:
-    found = read_labels(shared_data / "annotations" / "vggsound_test.csv")
-    assert len(found) == 15_446 and found["glLQrEijrKg_000300.mp4"] == ("playing hammond organ",) and not found.unread
-    with pytest.raises(ValueError, match="line 1 has 3 columns"):
-        read_labels(shared_data / "annotations" / "class_labels_indices.csv")
-
-
-def test_the_order_of_a_clips_labels_does_not_matter(shards, tmp_path) -> None:
-    clips = shards.clips("validation")[:3]
-    names = [shards.info(clip)["name"] for clip in clips]
-    given = [("a", "b"), ("b", "a"), ("a", "b", "c")]
-    sets = labeled(shards, clips, dict(zip(names, given, strict=True))).sets
-    assert sets[0].tolist() == sets[1].tolist()
 
 
 def test_a_hundred_thousand_items_fit_in_3_gb() -> None:
