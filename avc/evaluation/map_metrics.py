@@ -20,7 +20,9 @@ from avc.intervals import clustered_interval
 Map = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-THRESHOLDS = np.array([0.05 * step for step in range(21)])  # of the curves whose area is taken (Senocak et al. 2018)
+# Of the curves whose area is taken (Senocak et al. 2018). Published code has 0.05 * step here, which is above k / 20 in
+# seven places: an IoU of exactly 0.15, 0.3, 0.35, 0.6, 0.7, 0.85 or 0.95 is then below its own threshold.
+THRESHOLDS = np.arange(21) / 20
 CORRECT = 0.5  # consensus IoU from which a frame counts as found
 
 

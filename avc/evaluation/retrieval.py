@@ -2,8 +2,8 @@
 
 One random frame and its second of sound for each clip. Every frame and every sound is a query: what is nearest to it
 among all frames (im-im), all sounds (im-aud), and so on? Within a modality the query itself is left out; across
-modalities its own partner is there to be found. Features are L2-normalized. Beside it recall: is that partner, the
-other modality of the query's own clip, among the nearest? It needs no labels.
+modalities its own partner is there to be found. Features are L2-normalized. Items equally near share their places and
+their gains. Beside it recall: is the other modality of the query's own clip among the nearest? It needs no labels.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def ndcg(
 
     queries, items: float32 (Q, D), (N, D), normalized here. query_sets, item_sets: int64 (Q, M), (N, M'), classes of
     each, as in `Labeled`. relevance: float64 (C, C), greatest on its diagonal. A pair's relevance is the greatest over
-    their pairs of classes. gain: exponential is 2**relevance − 1, linear the relevance. leave_self_out: query i is item
-    i and not to be found. ideal: what `ideal_dcg` gives for the rest, where that is known.
+    their pairs of classes. gain: exponential is 2**relevance − 1, linear the relevance (docs/evaluation.md says which
+    library counts which). leave_self_out: query i is item i and not to be found. ideal: from `ideal_dcg`, if known.
     """
     if ideal is None:
         ideal = ideal_dcg(query_sets, item_sets, relevance, gain=gain, depth=depth, leave_self_out=leave_self_out)
@@ -103,16 +103,20 @@ def ndcg(
     item_rows = _unit(items)
     step = max(1, _CHUNK_SCORES // len(items))
     for start in range(0, len(queries), step):
-        here = slice(start, min(start + step, len(queries)))
+        here = slice(start, start + step)
         similarity = _unit(queries[here]) @ item_rows.T
         if leave_self_out:
-            itself = torch.arange(here.start, here.stop)
-            similarity[itself - here.start, itself] = -math.inf
-        nearest = similarity.topk(depth, dim=1).indices.numpy()
-        scores[here] = _pair_gains(query_sets[here], item_sets[nearest], gains) @ discounts
+            similarity.diagonal(start).fill_(-math.inf)
+        nearest = similarity.topk(depth, dim=1)
+        scores[here] = _pair_gains(query_sets[here], item_sets[nearest.indices.numpy()], gains) @ discounts
+        least = nearest.values[:, -1:]
+        tied = (nearest.values.diff(dim=1) == 0).any(dim=1) | ((similarity >= least).sum(dim=1) > depth)
+        for query in tied.nonzero()[:, 0].tolist():
+            near = (similarity[query] >= least[query]).numpy()
+            gained = _pair_gains(query_sets[[start + query]], item_sets[near][None], gains)[0]
+            scores[start + query] = _averaged_over_ties(similarity[query].numpy()[near], gained, depth) @ discounts
     with np.errstate(invalid="ignore"):
-        share: NDArray[np.float64] = scores / ideal
-    return share
+        return np.asarray(scores / ideal)
 
 
 class Scorer:
@@ -253,6 +257,12 @@ def _pair_gains(query_sets: Integers, item_sets: Integers, gains: Relevance) -> 
         for m in range(item_sets.shape[2]):
             np.maximum(best, gains[query_class[:, None], item_sets[:, :, m]], out=best)
     return best
+
+
+def _averaged_over_ties(similarity: Features, gains: NDArray[np.float64], depth: int) -> NDArray[np.float64]:
+    """Gain at each place, nearest first, float64 (depth,): the mean of gains (K,) over items of one similarity (K,)."""
+    _, group, sizes = np.unique(-similarity, return_inverse=True, return_counts=True)
+    return np.repeat(np.bincount(group, gains) / sizes, sizes)[:depth]
 
 
 def _gains(relevance: Relevance, gain: Gain) -> Relevance:

@@ -16,6 +16,7 @@ from avc.evaluation.map_metrics import (
     displacement,
     hits,
     overlap,
+    success_and_auc,
 )
 from avc.inference import Network
 from avc.models import build
@@ -89,6 +90,13 @@ def test_overlap_of_a_map_that_is_the_region_is_whole_and_counts_the_centre_besi
         assert result.success == 1
         assert result.auc > 0.95
         assert result.center_success == 0
+
+
+@pytest.mark.parametrize("step", range(21))
+def test_an_overlap_of_exactly_a_threshold_reaches_it(step) -> None:
+    success, auc = success_and_auc([step / 20])
+    assert success == (step >= 10)
+    assert auc == pytest.approx((step + 0.5 * (step < 20)) / 20)  # the curve is 1 up to it and falls by the next
 
 
 def test_vgg_ss_boxes_are_read_as_they_are_published(shared_data) -> None:

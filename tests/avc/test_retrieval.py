@@ -78,6 +78,44 @@ def test_ndcg_agrees_with_scikit_learns_on_several_labels_each(gain, leave_self_
         assert ours[i] == pytest.approx(theirs, abs=1e-6)
 
 
+@pytest.mark.parametrize("leave_self_out", [False, True])
+def test_items_equally_near_share_their_places_as_in_scikit_learn(leave_self_out) -> None:
+    # Scores .9, .5, .5, .5, .2, .1 of items of relevance 3, 2, 3, 0, 1, 2: three orders of the tied ones, one value.
+    score = np.float32([0.9, 0.5, 0.5, 0.5, 0.2, 0.1])
+    items = np.stack([score, np.sqrt(1 - score**2)], axis=1)
+    classes = np.array([3, 2, 3, 0, 1, 2])
+    relevance = np.zeros((5, 5))
+    relevance[4] = [0, 1, 2, 3, 4]
+    if leave_self_out:
+        items, classes = np.vstack([items, [[1, 0]]]), np.append(classes, 4)
+    values = set()
+    for turn in range(3):
+        order = np.array([0, *np.roll([1, 2, 3], turn), *range(4, len(items))])
+        queries, query_sets = np.float32([[1, 0]]), np.array([[4]])
+        if leave_self_out:
+            queries, query_sets = items[order], classes[order][:, None]
+        found = ndcg(
+            queries,
+            items[order],
+            query_sets=query_sets,
+            item_sets=classes[order][:, None],
+            relevance=relevance,
+            gain="linear",
+            depth=4,
+            leave_self_out=leave_self_out,
+        )
+        values.add(float(found[-1]))
+    assert len(values) == 1
+    assert values.pop() == pytest.approx(ndcg_score([classes[:6]], [score], k=4)) == pytest.approx(0.8295, abs=5e-5)
+
+
+def test_a_network_that_embeds_all_alike_scores_the_mean_of_all_orders() -> None:
+    alike = np.ones((40, 4), np.float32)
+    sets = np.repeat([0, 1], 20)[:, None]  # in order of class: the first 30 of any order that is found are no sample
+    scores = ndcg(alike[:1], alike, query_sets=sets[:1], item_sets=sets, relevance=flat_relevance(2), depth=10)
+    assert scores == pytest.approx([0.5])
+
+
 def test_a_query_with_nothing_to_find_is_not_a_score() -> None:
     x = np.eye(3, dtype=np.float32)
     sets = np.array([[0], [0], [1]])
