@@ -58,15 +58,17 @@ class Teaching:
     spacing_ticks: int
     format: int = FORMAT_VERSION
 
-    def frame_count(self, ticks: Any) -> Any:
-        """Number of labeled frames of clips of so many ticks, an int64 array or one number."""
-        return np.maximum(1, -(-(ticks - self.spacing_ticks // 2) // self.spacing_ticks))
 
-    def frame_ticks(self, clip: np.void) -> NDArray[np.int64]:
-        """The ticks of the frames that are labeled of a row of the index: one in the middle of each `spacing_ticks`."""
-        ticks, every = int(clip["ticks"]), int(clip["every"])
-        middles = np.arange(self.spacing_ticks // 2, ticks, self.spacing_ticks, dtype=np.int64)
-        return (middles if len(middles) else np.array([ticks // 2])) // every * every
+def frame_count(ticks: Any, spacing_ticks: int) -> Any:
+    """Number of labeled frames of clips of so many ticks, an int64 array or one number."""
+    return np.maximum(1, -(-(ticks - spacing_ticks // 2) // spacing_ticks))
+
+
+def frame_ticks(clip: np.void, spacing_ticks: int) -> NDArray[np.int64]:
+    """The ticks of the frames that are labeled of a row of the index: one in the middle of each `spacing_ticks`."""
+    ticks, every = int(clip["ticks"]), int(clip["every"])
+    middles = np.arange(spacing_ticks // 2, ticks, spacing_ticks, dtype=np.int64)
+    return (middles if len(middles) else np.array([ticks // 2])) // every * every
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Layout:
         shard = shards.index["shard"].astype(np.int64)
         self._order = np.argsort(shard, kind="stable")  # the clips of one shard side by side, by their keys
         self._bounds = np.searchsorted(shard[self._order], np.arange(len(shards.manifest.shards) + 1))
-        frames = teaching.frame_count(shards.index["ticks"].astype(np.int64))
+        frames = frame_count(shards.index["ticks"].astype(np.int64), teaching.spacing_ticks)
         records = sum(member_bytes(frames, teacher) for teacher in teaching.teachers)
         ends = np.concatenate([[0], np.cumsum(records[self._order])])
         firsts = ends[self._bounds[:-1]]

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from shards.file_slice import Descriptor
 from shards.read import BadRecord, Shards, shards_kept_open
-from shards.sidecars import NPY_HEADER_BYTES, Distribution, Layout, Teacher, digest_of, member_bytes, read_sidecars
+from shards.sidecars import (
+    NPY_HEADER_BYTES,
+    Distribution,
+    Layout,
+    Teacher,
+    digest_of,
+    frame_count,
+    frame_ticks,
+    member_bytes,
+    read_sidecars,
+)
 from shards.writer import BLOCK
 
 SLACK = 0.02  # by which a distribution's sum may miss 1: a thousand float16 are rounded
@@ -63,7 +73,7 @@ class SoftLabels:
 
     def ticks(self, clip: int) -> NDArray[np.int64]:
         """The ticks of the clip's frames that are labeled."""
-        return self.teaching.frame_ticks(self.shards.row(clip))
+        return frame_ticks(self.shards.row(clip), self.teaching.spacing_ticks)
 
     def read(self, clip: int, teacher: int) -> Distribution:
         """float16 (frames, classes) of a clip by the teacher of that number.
@@ -71,7 +81,7 @@ class SoftLabels:
         Raises BadRecord where the bytes are short or no distributions.
         """
         row, labeler = self.shards.row(clip), self.teachers[teacher]
-        frames, shard = int(self.teaching.frame_count(int(row["ticks"]))), int(row["shard"])
+        frames, shard = int(frame_count(int(row["ticks"]), self.teaching.spacing_ticks)), int(row["shard"])
         # webdataset writes a record's members in the order of their names.
         before = sum(member_bytes(frames, other) for other in self.teachers if other.name < labeler.name)
         offset, size = int(self._starts[clip]) + before + BLOCK + NPY_HEADER_BYTES, 2 * labeler.classes * frames

@@ -1,4 +1,4 @@
-"""Tiny teachers for tests, exported as .pt2, and shards of clips long enough for SoundNet."""
+"""Tiny teachers for tests, and shards of clips long enough for SoundNet."""
 
 from __future__ import annotations
 
@@ -6,36 +6,34 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
 
+from avc.teachers.teacher import Source, parse_source, precompute
 from shards.format import PackSettings
 from shards.pack import pack
+from shards.read import Shards
 from tests.small_videos import render_video
 
 
 class TinyTeacher(nn.Module):
     """Sees a coarse picture: enough for probabilities that differ from clip to clip."""
 
-    def __init__(self, classes: int, *, seed: int, probabilities: bool = False) -> None:
+    def __init__(self, classes: int, *, seed: int) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.conv = nn.Conv2d(3, 4, 3, stride=2)
         self.bn = nn.BatchNorm2d(4)
         self.fc = nn.Linear(4 * 16, classes)
-        self.probabilities = probabilities
 
     def forward(self, x: Tensor) -> Tensor:
         x = nn.functional.adaptive_avg_pool2d(torch.relu(self.bn(self.conv(x))), 4).flatten(1)
-        logits = 4 * self.fc(x)
-        return logits.softmax(dim=1) if self.probabilities else logits
+        return 4 * self.fc(x)  # type: ignore[no-any-return]
 
 
-def export_teacher(path: Path, model: nn.Module, *, size: int = 32, batch: int | None = None) -> Path:
-    """Write a model as a .pt2 program of pictures of `size` pixels, for any batch or for one of `batch` alone."""
-    shapes = None if batch else {"x": {0: Dim("batch")}}
-    program = torch.export.export(model.eval(), (torch.zeros(batch or 2, 3, size, size),), dynamic_shapes=shapes)
-    torch.export.save(program, path)
-    return path
+def tiny_teachers(folder: Path, shards: Path, *, spacing_ticks: int) -> list[Source]:
+    """Probabilities of two small networks, of 6 and of 4 classes, for the frames of packed clips."""
+    for name, model in (("objects", TinyTeacher(6, seed=1)), ("scenes", TinyTeacher(4, seed=2))):
+        precompute(model.eval(), Shards(shards), folder / f"{name}.npy", spacing_ticks=spacing_ticks, size=32)
+    return [parse_source(str(folder / f"{name}.npy")) for name in ("objects", "scenes")]
 
 
 def long_clips(folder: Path, *, seconds: tuple[float, ...], shard_bytes: int = 256_000_000) -> Path:

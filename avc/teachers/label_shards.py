@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from avc.embedding import Report
-from avc.teachers.teacher import GROUP_FRAMES, AnyTeacher, Source, open_teacher, try_teachers
+from avc.teachers.teacher import GROUP_FRAMES, AnyTeacher, Source, open_teacher
 from shards.parent import follow_parent
 from shards.read import Shards
 from shards.sidecars import (
@@ -37,6 +37,7 @@ from shards.sidecars import (
     begin,
     digest_of,
     finish,
+    frame_ticks,
     unwritten,
     write_sidecar,
 )
@@ -64,10 +65,11 @@ def teach(
     names = [source.name for source in sources]
     if len(set(names)) < len(names):
         raise ValueError(f"two teachers are called the same in {', '.join(names)}; name them, as in NAME=FILE")
-    try_teachers(sources)
+    digests = [source.sha256 for source in sources]
     opened = [open_teacher(source, torch.device("cpu"), shards) for source in sources]
-    classes = [teacher.classes for teacher in opened]
-    teachers = tuple(Teacher(s.name, count, s.sha256) for s, count in zip(sources, classes, strict=True))
+    teachers = tuple(
+        Teacher(teacher.name, teacher.classes, sha256) for teacher, sha256 in zip(opened, digests, strict=True)
+    )
     layout = Layout(shards, Teaching(digest_of(shards), teachers, spacing_ticks))
     begin(out, layout.teaching)
     number, of = share
@@ -208,5 +210,5 @@ class TeacherWorker:
         return torch.from_numpy(np.stack([self.layout.shards.picture(clip, tick) for tick in self._ticks(clip)]))
 
     def _ticks(self, clip: int) -> list[int]:
-        ticks: list[int] = self.layout.teaching.frame_ticks(self.layout.shards.row(clip)).tolist()
+        ticks: list[int] = frame_ticks(self.layout.shards.row(clip), self.layout.teaching.spacing_ticks).tolist()
         return ticks

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from avc.data.preprocessing import scaled_center
-from avc.teachers.exported import USUAL_SIZE, Program, ProgramError, noise, open_program
-from avc.teachers.trial import try_programs
-from shards.atomic import refuse_special
+from shards.atomic import refuse_special, written_aside
 from shards.read import Shards
-from shards.sidecars import Distribution
+from shards.sidecars import Distribution, frame_ticks
 from shards.soft_labels import not_distributions
 
 GROUP_FRAMES = 64  # that a network is given at once
+IMAGE_SIZE = 224  # pixels, of torchvision's classifiers
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images, which such networks subtract
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a teacher comes from: a .pt2 program, a .npy file of probabilities, or weights of a torchvision network."""
+    """Where a teacher comes from: a .npy file of probabilities, or weights of a torchvision network."""
 
     name: str
     path: Path
-    architecture: str = ""  # torchvision's name of the network; empty for the other two
+    architecture: str = ""  # torchvision's name of the network; empty for probabilities
 
     @property
     def sha256(self) -> str:
@@ -62,45 +61,36 @@ def parse_source(text: str) -> Source:
     name = name or path.stem.lower()
     if not re.fullmatch(r"[a-z0-9_-]+", name):
         raise ValueError(f"the teacher's name {name!r} must be of a-z, 0-9, _ and -; give it as NAME={place}")
-    if not architecture and path.suffix not in (".pt2", ".npy"):
+    if not architecture and path.suffix != ".npy":
         raise ValueError(
-            f"{text!r} is no teacher: give a .pt2 program, a .npy file of probabilities, or "
+            f"{text!r} is no teacher: give a .npy file of probabilities, or "
             "torchvision:NETWORK:WEIGHTS, as in objects=torchvision:resnet50:resnet50.pth"
         )
     refuse_special(path)
     return Source(name, path, architecture)
 
 
-class ExportedTeacher:
-    """A network that classifies images. Whether it gives probabilities or logits is found on two images of noise."""
+class NetworkTeacher:
+    """A network that classifies images: float32 (N, 3, size, size) → logits, float (N, classes)."""
 
-    def __init__(self, program: Program, name: str) -> None:
-        self.program, self.classes, self.name = program, program.classes, name
-        device = next((p.device for p in program.module.parameters()), torch.device("cpu"))
-        with torch.inference_mode():
-            rows = self._run(noise(program).to(device)).cpu()
-        self.gives_probabilities = not not_distributions(rows.numpy())
+    def __init__(self, network: nn.Module, *, classes: int, name: str, size: int = IMAGE_SIZE) -> None:
+        self.network, self.classes, self.name, self.size = network, classes, name, size
 
     def soft_labels(self, clips: list[int], frames: list[Tensor], device: torch.device) -> list[Distribution]:
         """float16 (frames, classes) for each clip. Raises ValueError where the network's outputs are not finite."""
-        x = torch.cat([to_teacher(of_clip.to(device), self.program.size) for of_clip in frames])
-        rows = torch.cat([self._run(part) for part in torch.split(x, GROUP_FRAMES)])
-        if not self.gives_probabilities:
-            rows = rows.softmax(dim=1)
-        if wrong := not_distributions(rows.cpu().numpy()):
+        x = torch.cat([to_teacher(of_clip.to(device), self.size) for of_clip in frames])
+        logits = torch.cat([self.network(part).float() for part in torch.split(x, GROUP_FRAMES)])
+        rows = logits.softmax(dim=1).cpu()
+        if wrong := not_distributions(rows.numpy()):
             raise ValueError(f"the teacher {self.name} does not give probabilities for every frame: {wrong}")
-        parts = torch.split(rows.half().cpu(), [len(of_clip) for of_clip in frames])
-        return [part.numpy() for part in parts]
-
-    def _run(self, images: Tensor) -> Tensor:
-        try:
-            return self.program(images)
-        except ProgramError as error:
-            raise ValueError(f"the teacher {self.name} cannot be used: {error}") from None
+        return [part.numpy() for part in torch.split(rows.half(), [len(of_clip) for of_clip in frames])]
 
 
 class PrecomputedTeacher:
-    """Probabilities from elsewhere: floats (clips, classes) or (clips, frames, classes), by the index's rows."""
+    """Probabilities from elsewhere: floats (clips, classes) or (clips, frames, classes), by the index's rows.
+
+    Of a clip that has fewer frames than the array, the first of its row count.
+    """
 
     def __init__(self, path: Path, shards: Shards, name: str) -> None:
         try:
@@ -127,7 +117,26 @@ class PrecomputedTeacher:
         return parts
 
 
-AnyTeacher = ExportedTeacher | PrecomputedTeacher
+@torch.inference_mode()
+def precompute(
+    network: Callable[[Tensor], Tensor], shards: Shards, out: Path, *, spacing_ticks: int, size: int = IMAGE_SIZE
+) -> None:
+    """Write what any image classifier says of the frames that `avc teach` labels, as a .npy file that it takes.
+
+    network: float32 (N, 3, size, size) in ImageNet's normalization → logits (N, classes). out: becomes float16 (clips,
+    frames, classes), probabilities, zeros after the last frame of a shorter clip.
+    """
+    labels = []
+    for clip in range(len(shards)):
+        ticks = frame_ticks(shards.row(clip), spacing_ticks).tolist()
+        images = torch.from_numpy(np.stack([shards.picture(clip, tick) for tick in ticks]))
+        labels.append(network(to_teacher(images, size)).float().softmax(dim=1).half())
+    rows = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True).numpy()
+    with written_aside(out) as file:
+        np.save(file, rows)
+
+
+AnyTeacher = NetworkTeacher | PrecomputedTeacher
 
 
 def to_teacher(frames: Tensor, size: int) -> Tensor:
@@ -137,31 +146,16 @@ def to_teacher(frames: Tensor, size: int) -> Tensor:
     return ((x - mean) / deviation).contiguous()
 
 
-def try_teachers(sources: Sequence[Source]) -> None:
-    """Run the .pt2 programs among the teachers once, in a process of its own. Raises ValueError for one that fails."""
-    try_programs({s.path: s.sha256 for s in sources if s.path.suffix == ".pt2" and not s.architecture})
-
-
 def open_teacher(source: Source, device: torch.device, shards: Shards) -> AnyTeacher:
-    """A teacher of these shards on a device. Raises ValueError where its file is none.
-
-    A program that crashes does so here: `try_teachers` comes first.
-    """
-    if source.path.suffix == ".npy":
+    """A teacher of these shards on a device. Raises ValueError where its file is none."""
+    if not source.architecture:
         return PrecomputedTeacher(source.path, shards, source.name)
-    if source.architecture:
-        return ExportedTeacher(_torchvision(source, device), source.name)
-    return ExportedTeacher(open_program(source.path, device), source.name)
-
-
-def _torchvision(source: Source, device: torch.device) -> Program:
-    """A network of torchvision with weights from a file; nothing is downloaded."""
     try:
         from torchvision.models import get_model, list_models
     except ImportError:
         raise ValueError(
             f"torchvision is not installed, and {source.architecture} is its; install it beside torch "
-            "(`pip install torchvision`), or give the teacher as a .pt2 program"
+            "(`pip install torchvision`), or give the teacher's probabilities as a .npy file"
         ) from None
     if source.architecture not in list_models():
         raise ValueError(f"torchvision has no network {source.architecture!r}")
@@ -175,4 +169,4 @@ def _torchvision(source: Source, device: torch.device) -> Program:
     except Exception as error:  # torch.load raises what it meets in the file
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{source.path} does not hold weights of {source.architecture}: {reason}") from None
-    return Program(network.eval().to(device), USUAL_SIZE, classes, None)
+    return NetworkTeacher(network.eval().to(device), classes=classes, name=source.name)

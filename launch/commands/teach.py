@@ -19,8 +19,8 @@ def teach(
         list[str],
         typer.Option(
             metavar="[NAME=]FILE",
-            help="A classifier of images: a .pt2 program, a .npy file of probabilities, or "
-            "torchvision:NETWORK:WEIGHTS. Once for each teacher.",
+            help="A .npy file of probabilities, or an image classifier as torchvision:NETWORK:WEIGHTS. "
+            "Once for each teacher.",
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Where the sidecars go.", show_default="SHARDS/teachers")] = None,
@@ -39,13 +39,12 @@ def teach(
     that go with the shards: same names, same keys, members KEY.objects.npy and KEY.scenes.npy. They know which shards
     they belong to. Stopped at any moment, the same command goes on where it was and ends with the same bytes.
 
-    A .pt2 program is what `torch.export.save` writes; it takes images (N, 3, H, W) in ImageNet's normalization and
-    gives logits or posteriors. Files are looked through before they are loaded: one that holds anything but tensors and
-    operators on tensors is refused. Nothing is ever downloaded.
+    A .npy file holds the probabilities of any network, floats (clips, frames, classes) or (clips, classes) by the rows
+    of the index; docs/soundnet.md shows how to make one. Nothing is ever downloaded.
 
     **Examples**
 
-        avc teach ~/shards --teacher objects.pt2 --teacher scenes.pt2
+        avc teach ~/shards --teacher objects.npy --teacher scenes.npy
         avc teach ~/shards --teacher objects=torchvision:resnet50:resnet50.pth --teacher scenes=places.npy
     """
     from avc.teachers.label_shards import teach as run

@@ -29,7 +29,7 @@ from launch.slurm.cluster_file import load_cluster
 from launch.slurm.status import status_lines
 from shards.atomic import refuse_special, written_aside
 from shards.read import Shards
-from shards.sidecars import Layout, Teacher, Teaching, begin, digest_of, verify_sidecars, write_sidecar
+from shards.sidecars import Layout, Teacher, Teaching, begin, digest_of, frame_ticks, verify_sidecars, write_sidecar
 from tests.avc.launching import assert_same_bits, final_state, metrics, write_config
 from tests.command_line import Done, avc
 
@@ -382,7 +382,7 @@ def test_sidecars_are_written_through_no_link_and_read_by_no_name_that_leads_out
     part.symlink_to(precious / "secret")
     layout = Layout(shards, teaching)
     row = np.full((1, 2), 0.5, dtype=np.float16)
-    frames = [len(teaching.frame_ticks(shards.row(clip))) for clip in layout.clips(0)]
+    frames = [len(frame_ticks(shards.row(clip), teaching.spacing_ticks)) for clip in layout.clips(0)]
     write_sidecar(out, layout, 0, ((np.repeat(row, count, axis=0),) for count in frames))
     assert not part.is_symlink() and untouched(precious)
     content = {"teaching": json.loads((out / "begun.json").read_text()), "files": []}
@@ -492,7 +492,7 @@ def test_a_process_that_cannot_open_another_file_says_so(trained, tmp_path) -> N
 
 
 def test_a_named_pipe_for_a_file_is_refused_instead_of_waited_at(trained, small_world, tmp_path) -> None:
-    pipes = [tmp_path / name for name in ("pipe", "pipe.npy", "pipe.pt2", "pipe.safetensors", "pipe.json", "pipe.png")]
+    pipes = [tmp_path / name for name in ("pipe", "pipe.npy", "pipe.safetensors", "pipe.json", "pipe.png")]
     for pipe in pipes:
         os.mkfifo(pipe)
     pipe, npy, pt2, safetensors, as_json, png = pipes

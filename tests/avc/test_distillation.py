@@ -14,11 +14,10 @@ from avc.data.segments import SegmentReader
 from avc.inference import load, load_student
 from avc.tasks.distillation import Distillation, divergences, student_sampler, teachers_of
 from avc.teachers.label_shards import teach
-from avc.teachers.teacher import parse_source
 from shards.read import Shards
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, write_config
 from tests.avc.networks import fresh
-from tests.teaching import TinyTeacher, export_teacher, long_clips
+from tests.teaching import long_clips, tiny_teachers
 
 CPU = torch.device("cpu")
 LENGTHS = (8.0, 3.0, 8.0, 7.5, 3.2, 8.0, 8.0, 2.8, 2.0, 7.2)
@@ -37,11 +36,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of clips of 2 to 8 s, whose teachers are two tiny networks."""
     folder = tmp_path_factory.mktemp("taught")
     shards = long_clips(folder, seconds=LENGTHS)
-    programs = [
-        export_teacher(folder / "objects.pt2", TinyTeacher(6, seed=1)),
-        export_teacher(folder / "scenes.pt2", TinyTeacher(4, seed=2)),
-    ]
-    sources = [parse_source(str(path)) for path in programs]
+    sources = tiny_teachers(folder, shards, spacing_ticks=25)
     teach(shards, shards / "teachers", sources, spacing_ticks=25, devices=[CPU])
     return shards
 

@@ -22,7 +22,6 @@ import yaml
 from tests.docs.blocks import ROOT, Block, blocks_of, pages
 from tests.docs.datasets import SEGMENTS, write_datasets
 from tests.docs.server import CLIENT, SHORT, TORCHRUN
-from tests.teaching import TinyTeacher, export_teacher
 
 BLOCKS = [block for page in pages() for block in blocks_of(page)]
 RUN = [block for block in BLOCKS if block.language in ("sh", "python")]
@@ -116,11 +115,9 @@ def write_world(home: Path) -> None:
 
 
 def write_odds(home: Path) -> None:
-    """Labels by file name; teachers; a recording, and names of classes."""
+    """Labels by file name; a recording, and names of classes."""
     rows = map(json.loads, (home / "demo-world" / "world" / "labels.jsonl").read_text().splitlines())
     (home / "labels.csv").write_text("".join(f"{row['file']},{row['kind']}\n" for row in rows))
-    for name, classes in (("objects", 1000), ("scenes", 401)):
-        export_teacher(home / f"{name}.pt2", TinyTeacher(classes, seed=classes))
     soundfile.write(home / "rooster.ogg", np.random.default_rng(0).normal(0, 0.1, 3 * 44100), 44100)
     (home / "imagenet.txt").write_text("".join(f"class {number}\n" for number in range(1000)))
 

@@ -21,6 +21,7 @@ from shards.sidecars import (
     begin,
     digest_of,
     finish,
+    frame_ticks,
     unwritten,
     verify_sidecars,
     write_sidecar,
@@ -48,10 +49,7 @@ def write_all(folder: Path, shards: Shards) -> Layout:
     begin(folder, layout.teaching)
     for number in unwritten(folder, layout):
         clips = layout.clips(number).tolist()
-        rows = (
-            tuple(labels_of(clip, len(layout.teaching.frame_ticks(shards.row(clip))), t) for t in TEACHERS)
-            for clip in clips
-        )
+        rows = (tuple(labels_of(clip, len(frame_ticks(shards.row(clip), 25)), t) for t in TEACHERS) for clip in clips)
         write_sidecar(folder, layout, number, rows)
     finish(folder, layout)
     return layout
@@ -87,7 +85,7 @@ def test_a_process_that_soft_labels_are_sent_to_reads_them_without_the_index(sha
 def frames(ticks: int, every: int, spacing_ticks: int) -> np.ndarray:
     row = np.zeros((), CLIP)
     row["ticks"], row["every"] = ticks, every
-    return Teaching("", TEACHERS, spacing_ticks).frame_ticks(row)
+    return frame_ticks(row, spacing_ticks)
 
 
 def test_frames_are_in_the_middle_of_each_second_and_on_kept_pictures() -> None:

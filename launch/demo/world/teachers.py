@@ -1,8 +1,8 @@
-"""Two small networks that know the rendered world's kinds from its frames, exported as teachers for SoundNet.
+"""Two small networks that know the rendered world's kinds from its frames, teachers for SoundNet.
 
     avc demo --folder demo-world
     python -m launch.demo.world.teachers demo-world --out demo-world/teachers
-    avc teach demo-world/shards --teacher demo-world/teachers/objects.pt2 --teacher demo-world/teachers/scenes.pt2
+    avc teach demo-world/shards --teacher demo-world/teachers/objects.npy --teacher demo-world/teachers/scenes.npy
     avc train configs/demo_soundnet.yaml data.shards=demo-world/shards run.dir=demo-world/runs/soundnet5
     avc eval agreement demo-world/runs/soundnet5
 
@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 from avc.models.trunks import Trunk, global_max_pool
 from avc.models.trunks.vgg import VGG
-from avc.teachers.teacher import to_teacher
+from avc.teachers.teacher import precompute, to_teacher
 from launch.demo.world.labels import read_labels
 from launch.progress import Report, progress
 from launch.user_errors import user_errors
+from shards.format import TICKS_PER_SECOND
 from shards.read import Shards
 
 FAMILIES = {
@@ -64,11 +65,12 @@ class Teacher(nn.Module):
 
 def train_teachers(
     folder: Annotated[Path, typer.Argument(help="A folder that `avc demo` made: world and shards are in it.")],
-    out: Annotated[Path, typer.Option(help="Folder for objects.pt2 and scenes.pt2.")],
+    out: Annotated[Path, typer.Option(help="Folder for objects.npy and scenes.npy.")],
     seed: Annotated[int, typer.Option(min=0, help="Of the teachers.")] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Of their training.")] = 250,
+    every: Annotated[float, typer.Option(help="Seconds between labeled frames, as `avc teach --every`.")] = 1.0,
 ) -> None:
-    """Train two small teachers, which share a trunk, on the frames of a rendered world and export them."""
+    """Train two small teachers, which share a trunk, on the frames of a rendered world; write their probabilities."""
     shards, labels = Shards(folder / "shards"), read_labels(folder / "world")
     kinds = [labels[str(shards.info(clip)["name"])].kind for clip in range(len(shards))]
     classes, targets = {}, {}
@@ -79,8 +81,9 @@ def train_teachers(
         teachers = fit(shards, list(targets.values()), steps=steps, seed=seed, report=report)
     for (name, target), teacher in zip(targets.items(), teachers, strict=True):
         right, names = accuracy(teacher, shards, target), ", ".join(classes[name])
-        export(teacher, out / f"{name}.pt2")
-        print(f"{out / name}.pt2: {len(classes[name])} classes ({names}), {right:.1%} right on held-out frames")
+        spacing_ticks = round(every * TICKS_PER_SECOND)
+        precompute(teacher, shards, out / f"{name}.npy", spacing_ticks=spacing_ticks, size=IMAGE_SIZE)
+        print(f"{out / name}.npy: {len(classes[name])} classes ({names}), {right:.1%} right on held-out frames")
 
 
 def fit(
@@ -118,13 +121,6 @@ def accuracy(teacher: Teacher, shards: Shards, target: NDArray[np.int64]) -> flo
         logits = teacher(_images(shards, part, np.full(len(part), 0.5)))
         right += int((logits.argmax(dim=1).numpy() == target[part]).sum())
     return right / len(clips)
-
-
-def export(teacher: Teacher, path: Path) -> None:
-    """Write the teacher as a .pt2 program for any number of images."""
-    example = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)
-    shapes = {"images": {0: torch.export.Dim("images")}}
-    torch.export.save(torch.export.export(teacher, (example,), dynamic_shapes=shapes), path)
 
 
 def _images(shards: Shards, clips: NDArray[np.int64], position: NDArray[np.float64]) -> Tensor:
