@@ -19,21 +19,15 @@ JSON = Annotated[Path | None, typer.Option("--json", help="Write all figures, th
 def loader(
     shards: Annotated[Path, typer.Argument(help="A folder that `avc pack` made.")],
     workers: Annotated[int, typer.Option(help="Worker processes; the rate is for each.")] = 1,
-    seconds: Annotated[float, typer.Option(help="How long each of the two or three is measured.")] = 30.0,
+    seconds: Annotated[float, typer.Option(help="How long each of the two is measured.")] = 30.0,
     image_size: Annotated[int, typer.Option(help="Height and width of the network's picture.")] = 224,
-    originals: Annotated[
-        Path | None, typer.Option(help="The folder of the packed videos: measures decoding them for each pair, too.")
-    ] = None,
     json: JSON = None,
 ) -> None:
     """Pairs per second that a loader process reads, beside decoding the same bytes and nothing else.
 
-    With --originals also beside decoding frame and sound from the original video files for each pair, as one would
-    without packing.
-
     **Example**
 
-        avc bench loader ~/shards --originals ~/flickr
+        avc bench loader ~/shards
     """
     from launch.bench.loader import measure, report
     from launch.progress import progress
@@ -44,7 +38,6 @@ def loader(
             workers=workers,
             seconds=seconds,
             image_size=image_size,
-            originals=originals,
             progress=tell,
         )
     show(report(result))

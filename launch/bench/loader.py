@@ -1,8 +1,8 @@
-"""The loader's pairs per second, beside the bare decoding of the same bytes and beside decoding the original videos.
+"""The loader's pairs per second, beside the bare decoding of the same bytes.
 
-All three deliver the same rows of the same plan, in turns: a short round of the loader, one of the bare decoder, one
-of the originals, and again, so that what else runs on the machine falls on all alike. Beside the rates, which are by
-the clock, stands the processor's time per pair, which other programs cannot take away.
+Both deliver the same rows of the same plan, in turns: a short round of the loader, one of the bare decoder, and again,
+so that what else runs on the machine falls on both alike. Beside the rates, which are by the clock, stands the
+processor's time per pair, which other programs cannot take away.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ
 from shards.read import Shards
 
 ROUNDS = 15
-PAIRS = 2048  # their JPEG files are more than a processor's caches hold, so all three read from memory
+PAIRS = 2048  # their JPEG files are more than a processor's caches hold, so both read from memory
 PAIRS_PER_BATCH = Config().optim.micro_batch_pairs
 
 
@@ -51,23 +51,6 @@ class LoaderResult:
     bare: Rounds
     share_of_bare: Rounds
     cpu_share_of_bare: Rounds
-    original: OriginalResult | None
-
-
-@dataclass(frozen=True)
-class OriginalResult:
-    """Decoding from the video files, one process. Ratios are of the loader's median rate to these.
-
-    pairs_per_second: the mean. median_pair_per_second: as if every pair took as long as the median one, for a few
-    large videos can hold up the mean. failures: pairs that the files did not give.
-    """
-
-    pairs: int
-    failures: int
-    pairs_per_second: float
-    median_pair_per_second: float
-    times: float
-    times_median_pair: float
 
 
 def measure(
@@ -76,15 +59,14 @@ def measure(
     workers: int = 1,
     seconds: float = 30.0,
     image_size: int = 224,
-    originals: Path | None = None,
     rounds: int = ROUNDS,
     pairs: int = PAIRS,
     progress: Progress | None = None,
 ) -> LoaderResult:
     """Measure reading the training clips of a packed folder.
 
-    seconds: for each of what is measured, over all rounds. originals: a folder that holds the packed videos.
-    Raises ValueError for a folder that is not a packed one or has too few clips, and for originals that are missing.
+    seconds: for each of what is measured, over all rounds.
+    Raises ValueError for a folder that is not a packed one or has too few clips.
     """
     if workers < 1:
         raise ValueError(f"--workers is {workers} and must be at least 1: what is measured is a worker process")
@@ -95,11 +77,6 @@ def measure(
     reader = PairReader(shards, sampler, image_size=image_size, augment=True)
     rows = sampler.rows(0, pairs)
     bare = itertools.cycle(_bare(reader, rows))
-    original = None
-    if originals is not None:
-        from launch.bench.original import Originals  # PyAV is for this alone
-
-        original = Originals(shards, rows, originals)
     starts = range(0, pairs, PAIRS_PER_BATCH)
     row_ranges = itertools.cycle([(start, min(start + PAIRS_PER_BATCH, pairs)) for start in starts])
     loader = _Loader(load(reader, row_ranges, num_workers=workers, pin=False), workers)
@@ -109,8 +86,6 @@ def measure(
             progress(max(0, number), rounds, "warming up" if number < 0 else "")
         loaded.append(loader.run_for(seconds / rounds))
         decoded.append(_decode_for(seconds / rounds, bare))
-        if original is not None:
-            original.run_for(seconds / rounds, warm_up=number < 0)
     if progress is not None:
         progress(rounds, rounds, "")
     (loader_rate, loader_cpu), (bare_rate, bare_cpu) = (_pace(turns[1:]) for turns in (loaded, decoded))
@@ -125,7 +100,6 @@ def measure(
         bare=bare_rate,
         share_of_bare=ratio(loader_rate, bare_rate),
         cpu_share_of_bare=ratio(bare_cpu, loader_cpu),
-        original=None if original is None else original.result(loader_rate.median),
     )
 
 
@@ -141,13 +115,6 @@ def report(result: LoaderResult) -> Report:
         f"Median (lowest to highest) of {len(result.loader.rounds)} rounds in turns; the share is the median of the "
         "rounds' shares. One process and thread each, files in the page cache.",
     ]
-    if (original := result.original) is not None:
-        rows += [
-            ("decoding the original videos", figure(original.pairs_per_second), figure(original.times)),
-            ("its median pair", figure(original.median_pair_per_second), figure(original.times_median_pair)),
-        ]
-        if original.failures:
-            notes.append(f"The originals did not give {original.failures} of {original.pairs} pairs.")
     return Report(
         title=f"loader: {result.workers} worker{'s' * (result.workers > 1)}, {result.pairs} pairs of {result.clips} "
         f"clips in batches of {result.pairs_per_batch}, pictures of {result.image_size}, sound as {result.sound}",
@@ -159,7 +126,7 @@ def report(result: LoaderResult) -> Report:
 
 @dataclass(frozen=True)
 class _Turn:
-    """What one round of one of the three took."""
+    """What one round of one of the two took."""
 
     pairs_per_second: float
     cpu_seconds_per_pair: float

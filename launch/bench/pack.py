@@ -6,6 +6,7 @@ and says which of them can be packed. Processes are started anew for each turn, 
 
 from __future__ import annotations
 
+import io
 import itertools
 import multiprocessing
 import os
@@ -17,15 +18,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from launch.bench.original import decode_stretch
+import av
+from av.container import InputContainer
+
 from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
+from shards.file_slice import Descriptor, Window
 from shards.format import JOURNAL, TICKS_PER_SECOND, PackSettings
 from shards.journal import Packed, Rejection, read_events
+from shards.media.container import CONTAINERS, open_container
 from shards.pack import pack
 from shards.sources import Source
 
 ROUNDS = 3
+OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
 
 @dataclass(frozen=True)
@@ -152,3 +159,41 @@ def _decode_all(sources: Sequence[Source], seconds: float, *, workers: int, repo
         for done, (source, frames) in enumerate(zip(sources, decoded, strict=True), start=1):
             assert frames, source.name
             report(done, len(sources), source.name)
+
+
+def decode_stretch(source: Source, seconds: float) -> int:
+    """Decode the first `seconds` of a source's pictures and sound and drop them; the number of decoded frames."""
+    whole: Path | io.BufferedReader = Path(source.path)
+    if source.offset is not None:
+        whole = io.BufferedReader(Window(Descriptor(source.path), offset=source.offset, size=source.size))
+    frames = 0
+    with _open(whole) as container:
+        streams = {stream.index: stream for stream in (*container.streams.video[:1], *container.streams.audio[:1])}
+        begins = min(float((stream.start_time or 0) * (stream.time_base or 0)) for stream in streams.values())
+        pending = set(streams)
+        for packet in container.demux(*streams.values()):
+            if packet.stream.index not in pending:
+                continue
+            for frame in _decoded(packet):
+                frames += 1
+                if frame.time is not None and frame.time >= begins + seconds:
+                    pending.discard(packet.stream.index)
+            if not pending:
+                break
+    return frames
+
+
+def _open(file: Path | io.BufferedReader) -> InputContainer:
+    """A video file with its decoders on one thread each: what is compared is processes, one to a core."""
+    container = open_container(file, options=OPTIONS)
+    for stream in container.streams:
+        if stream.type in ("video", "audio") and stream.codec_context is not None:
+            stream.codec_context.thread_count = 1
+    return container
+
+
+def _decoded(packet: av.Packet[Any]) -> Sequence[Any]:
+    try:
+        return packet.decode()
+    except av.error.InvalidDataError:  # after a seek, for one, a decoder may lack what came before
+        return ()

@@ -16,13 +16,12 @@ import torch
 from typer.testing import CliRunner
 
 from avc.config import parse_config
-from launch.bench import loader, original, pack, step, synthetic
+from launch.bench import loader, pack, step, synthetic
 from launch.bench.machine import describe
 from launch.bench.report import Report, ratio, rounds_of, write_json
 from launch.cli import app
 from shards.format import PackSettings
 from shards.pack import pack as pack_videos
-from shards.read import Shards
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("model.width=0.0625", "data.image_size=32", "optim.micro_batch_pairs=4", "training.device=cpu")
@@ -49,20 +48,14 @@ def saved(path: Path, *, bench: str, result: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_loader_is_measured_beside_bare_decoding_and_the_original_videos(small_world, tmp_path, workers) -> None:
-    result = loader.measure(
-        small_world, workers=workers, seconds=0.2, image_size=56, originals=videos_of(small_world), rounds=2, pairs=64
-    )
+def test_the_loader_is_measured_beside_bare_decoding(small_world, tmp_path, workers) -> None:
+    result = loader.measure(small_world, workers=workers, seconds=0.2, image_size=56, rounds=2, pairs=64)
     content = saved(tmp_path / "loader.json", bench="loader", result=result)
     for name in ("loader", "bare", "share_of_bare", "cpu_share_of_bare"):
         assert positive(content[name]), name
     assert content["share_of_bare"]["rounds"][0] == pytest.approx(
         content["loader"]["rounds"][0] / content["bare"]["rounds"][0]
     )
-    videos = content["original"]
-    assert videos["failures"] == 0 < videos["pairs"]
-    assert videos["times"] == pytest.approx(content["loader"]["median"] / videos["pairs_per_second"])
-    assert videos["times_median_pair"] > 1
     assert "limit" in loader.report(result).plain()
 
 
@@ -72,23 +65,8 @@ def test_flac_is_measured_against_decoding_flac(small_world, tmp_path) -> None:
         loader.measure(folder, seconds=0.2, image_size=56, rounds=2, pairs=64)
         for folder in (small_world, tmp_path / "flac")
     )
-    assert (wav.sound, flac.sound, flac.original) == ("wav", "flac", None)
+    assert (wav.sound, flac.sound) == ("wav", "flac")
     assert flac.bare.high < wav.bare.high  # decoding FLAC is work, reading samples is none
-
-
-def test_an_original_is_found_by_its_content_where_names_repeat(small_world, tmp_path) -> None:
-    shards = Shards(small_world)
-    name = shards.info(0)["name"]
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / name).write_bytes(b"another video of the same name")
-    (tmp_path / "b").mkdir()
-    shutil.copy(videos_of(small_world) / name, tmp_path / "b" / name)
-    assert original._find_originals(shards, [0], tmp_path) == {0: tmp_path / "b" / name}
-
-
-def test_a_missing_original_is_named(small_world, tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"has no clip-\d{5}.*leave out --originals"):
-        loader.measure(small_world, image_size=56, originals=tmp_path, pairs=64)
 
 
 def test_the_packer_is_measured_beside_decoding_alone(small_world, tmp_path) -> None:
@@ -207,7 +185,7 @@ def test_the_command_prints_and_writes_what_it_measured(small_world, tmp_path) -
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     assert "limit: bare decoding" in done.stdout
-    assert json.loads(path.read_text())["result"]["original"] is None
+    assert json.loads(path.read_text())["result"]["pairs"] == loader.PAIRS
 
 
 def test_training_is_measured_beside_the_step_alone_and_the_loader_alone(small_world, tmp_path) -> None:
