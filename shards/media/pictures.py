@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from av.container import InputContainer
@@ -18,9 +18,7 @@ from shards.media import jpeg, timeline
 from shards.media.clip import STILL_GREY_LEVELS, Rejected
 from shards.media.container import SIZED, Declared, File, bound_picture
 from shards.media.decoding import Record, decoded_frames, frames_into
-
-if TYPE_CHECKING:
-    from shards.media.flow import Flow
+from shards.media.flow import Flow
 
 UNTURNED = (1, 0, 0, 0, 1)  # the first five of a display matrix that changes nothing
 
@@ -215,8 +213,4 @@ class Camera:
 
 
 def _motion(settings: PackSettings) -> Flow | None:
-    if not settings.flow:
-        return None
-    from shards.media.flow import Flow  # OpenCV, which takes a while to load and which few packings need
-
-    return Flow(quality=settings.jpeg_quality)
+    return Flow(quality=settings.jpeg_quality) if settings.flow else None
