@@ -75,11 +75,13 @@ def avc(
 
 
 for command in (
-    *(pack.pack, pack.merge, pack.submit_pack, verify.verify),
+    *(pack.pack, pack.merge, verify.verify),
     *(settings.settings, train.train, cluster.submit, cluster.sweep, cluster.status),
     *(teach.teach, embed.embed, export.export, explore.explore, visualize.visualize, localize.localize, demo.demo),
 ):
     app.command()(command)
+anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+app.command("submit-pack", hidden=True, context_settings=anything)(pack.submit_pack)
 app.command("import")(import_weights.import_weights)
 app.add_typer(measure, name="eval", help="Measure what a trained network knows.")
 app.add_typer(audit.audit, name="audit")

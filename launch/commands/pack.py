@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-# What `pack` and `submit-pack` have in common.
+    from shards.format import PackSettings
+
 Inputs = Annotated[
     list[Path],
     typer.Argument(help="Folders, video files, .txt lists of paths (one a line), .tar files that hold videos."),
@@ -59,6 +60,13 @@ def pack(
         str | None,
         typer.Option(metavar="N/TASKS", help="Pack the N-th share of TASKS only; `avc merge` makes one set of them."),
     ] = None,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Pack on a SLURM cluster: its file, as configs/cluster/slurm.yaml ..."),
+    ] = None,
+    tasks: Annotated[
+        int, typer.Option(help="... in so many tasks of a job array, each with the cores of a node in that file.")
+    ] = 1,
 ) -> None:
     """Turn videos into a folder of training data.
 
@@ -68,7 +76,9 @@ def pack(
 
     Stopped at any moment, the same command goes on where it was. With more inputs it adds them.
 
-    On several machines at once, give each the same command and a --task of its own, then run **avc merge FOLDER**.
+    On several machines at once, give each the same command and a --task of its own, then run **avc merge FOLDER**. On a
+    SLURM cluster --cluster submits such tasks, and the merge: inputs and FOLDER must lie where all nodes see them. The
+    records are the same, whatever the number of tasks.
 
     **Examples**
 
@@ -76,7 +86,9 @@ def pack(
         avc pack videos.txt more/*.tar --out ~/shards --every 5 --workers 32
         avc pack ~/vggsound --out ~/shards --split-list test=test.txt
         avc pack ~/flickr --out /lustre/shards --task 3/8
+        avc pack videos.txt --out /lustre/shards --cluster configs/cluster/slurm.yaml --tasks 200
     """
+    from avc.extras import require_package
     from launch.progress import progress
     from launch.report.packed import show_packed
     from shards.format import PackSettings
@@ -95,13 +107,29 @@ def pack(
         keep_still=keep_still,
         split=parse_shares(split),
     )
+    if flow:
+        require_package("cv2", extra="flow", purpose="--flow")
+    lists = parse_split_lists(split_list or [])
+    if cluster is not None:
+        if task is not None or workers is not None:
+            raise ValueError("--cluster shares the work out itself: leave out --task and --workers")
+        return _submit(
+            inputs,
+            out,
+            settings,
+            lists,
+            cluster=cluster,
+            tasks=tasks,
+            time_limit_seconds=time_limit,
+            shard_bytes=shard_mb * 1_000_000,
+        )
     chosen = None if task is None else parse_task(task)
     with progress("packing", unit="videos") as report:
         summary = pack_videos(
             inputs,
             out,
             settings,
-            split_lists=parse_split_lists(split_list or []),
+            split_lists=lists,
             task=chosen,
             workers=workers,
             time_limit_seconds=time_limit,
@@ -117,67 +145,43 @@ def pack(
         raise typer.Exit(1)
 
 
-def submit_pack(
-    inputs: Inputs,
-    out: Out,
-    cluster: Annotated[Path, typer.Option(metavar="FILE", help="The cluster file, as configs/cluster/slurm.yaml.")],
-    tasks: Annotated[int, typer.Option(help="Tasks of the job array; each takes the cores of a node in that file.")],
-    seconds: Seconds = 10.0,
-    start: Start = 0.0,
-    side: Side = 256,
-    jpeg_quality: JpegQuality = 90,
-    every: Every = 1,
-    sound: Sound = "wav",
-    split: Split = "0.8,0.1,0.1",
-    split_list: SplitList = None,
-    flow: Flow = False,
-    keep_silent: KeepSilent = False,
-    keep_still: KeepStill = False,
-    time_limit: TimeLimit = 120.0,
-    shard_mb: ShardMB = 256,
+def _submit(
+    inputs: Sequence[Path],
+    out: Path,
+    settings: PackSettings,
+    split_lists: Mapping[str, Path],
+    *,
+    cluster: Path,
+    tasks: int,
+    time_limit_seconds: float,
+    shard_bytes: int,
 ) -> None:
-    """Pack on a SLURM cluster: an array of tasks, and a job that merges what they have packed.
-
-    Inputs and FOLDER must lie on a file system that all nodes share. The records are those of **avc pack**, whatever
-    the number of tasks. Given again, the same command goes on where the tasks were; with more inputs it adds them.
-
-    **Example**
-
-        avc submit-pack videos.txt --out /lustre/shards --cluster configs/cluster/slurm.yaml --tasks 200
-    """
+    """Submit the packing as an array of tasks, and the merge of what they pack."""
     from launch.slurm.cluster_file import load_cluster
-    from launch.slurm.pack_array import submit_pack as submit
-    from shards.format import PackSettings
+    from launch.slurm.pack_array import submit_pack
     from shards.pack import list_inputs
 
-    settings = PackSettings(
-        start_seconds=start,
-        seconds=seconds,
-        side=side,
-        jpeg_quality=jpeg_quality,
-        every=every,
-        sound=sound,
-        flow=flow,
-        keep_silent=keep_silent,
-        keep_still=keep_still,
-        split=parse_shares(split),
-    )
     place = load_cluster(cluster)
-    sources, splitter = list_inputs(inputs, out, settings, split_lists=parse_split_lists(split_list or []))
-    submitted = submit(
+    sources, splitter = list_inputs(inputs, out, settings, split_lists=split_lists)
+    submitted = submit_pack(
         sources,
         out,
         settings,
         splitter,
         cluster=place,
         tasks=tasks,
-        time_limit_seconds=time_limit,
-        shard_bytes=shard_mb * 1_000_000,
+        time_limit_seconds=time_limit_seconds,
+        shard_bytes=shard_bytes,
     )
     fewest, most = min(submitted.shares), max(submitted.shares)
     print(f"job {submitted.array}: {len(sources):,} inputs in {tasks:,} tasks of {fewest:,} to {most:,}")
     print(f"job {submitted.merge}: the merge, when all of them have ended well")
     print(f"their logs are in {submitted.logs}. If a task fails, give the same command again: what is packed is kept")
+
+
+def submit_pack() -> None:
+    """Named `avc pack --cluster` now."""
+    raise ValueError("it is `avc pack INPUTS --out FOLDER --cluster FILE --tasks N` now, with the same other options")
 
 
 def merge(

@@ -2,8 +2,8 @@
 
 ::
 
-    avc submit-pack ──► lists the inputs once ──► job array: PackTask 1 ... N, a node's cores each
-                                                  └── afterok ──► Merge
+    avc pack --cluster ──► lists the inputs once ──► job array: PackTask 1 ... N, a node's cores each
+                                                     └── afterok ──► Merge
 
 A task that SLURM warns, kills or moves queues again and goes on where its journal ends; nothing depends on the warning.
 """

@@ -75,8 +75,8 @@ def test_a_run_whose_folders_break_lines_is_refused_before_anything_is_made(
 def test_a_packing_into_a_folder_whose_name_breaks_lines_is_refused(programs, tmp_path, name) -> None:
     (tmp_path / "a.mp4").write_bytes(b"x")
     out = os.fsdecode(os.path.join(os.fsencode(tmp_path), name))
-    done = avc("submit-pack", tmp_path / "a.mp4", "--out", out, "--cluster", cluster_file(tmp_path), "--tasks", 1)
-    assert done.returncode == 2 and done.stderr.startswith("avc submit-pack: --out is ")
+    done = avc("pack", tmp_path / "a.mp4", "--out", out, "--cluster", cluster_file(tmp_path), "--tasks", 1)
+    assert done.returncode == 2 and done.stderr.startswith("avc pack: --out is ")
     assert not (tmp_path / "ran").exists() and not os.path.exists(out)
 
 

@@ -1,4 +1,4 @@
-"""`avc submit-pack` on a real SLURM cluster, and what it refuses."""
+"""`avc pack --cluster` on a real SLURM cluster, and what it refuses."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def command(videos: Path, out: Path, tmp_path: Path, *, tasks: int = 3, side: in
     file = tmp_path / "cluster.yaml"
     file.write_text(CLUSTER)
     options = ["--out", str(out), "--cluster", str(file), "--tasks", str(tasks), "--side", str(side), "--seconds", "2"]
-    return [sys.executable, "-m", "launch.cli", "submit-pack", str(videos), *options]
+    return [sys.executable, "-m", "launch.cli", "pack", str(videos), *options]
 
 
 def submit(cluster: Cluster, words: list[str]) -> tuple[str, str]:
@@ -221,10 +221,13 @@ def test_what_cannot_be_submitted_is_refused_in_words(videos: Path, alone: Path,
         return done.stderr
 
     words = command(videos, tmp_path / "out", tmp_path)
-    assert refusal(*words, path="/nowhere").startswith("avc submit-pack: there is no sbatch on this machine")
+    assert refusal(*words, path="/nowhere").startswith("avc pack: there is no sbatch on this machine")
     assert "--tasks is 0 and must be at least 1" in refusal(
         *command(videos, tmp_path, tmp_path, tasks=0), path=str(commands)
     )
     taken = command(videos, alone, tmp_path)
     assert "was begun without tasks" in refusal(*taken, path=str(commands))
+    assert "leave out --task and --workers" in refusal(*words, "--workers", "2", path=str(commands))
+    old = [*words[:3], "submit-pack", *words[4:]]
+    assert "it is `avc pack INPUTS --out FOLDER --cluster FILE --tasks N` now" in refusal(*old, path=str(commands))
     assert "sbatch refuses the tasks" in refusal(*words, path=f"{commands}:/usr/bin:/bin")
