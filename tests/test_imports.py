@@ -134,3 +134,15 @@ def test_files_of_the_bottom_layer_form_no_circle() -> None:
         }
         assert modules <= before, part
         before.add(part)
+
+
+def test_a_rank_loads_no_reader_of_foreign_weights() -> None:
+    code = (
+        "import sys, avc.training.loop\nfrom avc.networks import network_of, resolve\n"
+        "network = network_of('ave'); resolve(network.model), resolve(network.task)\n"
+        "print(*(name for name in sys.modules if name.startswith(('avc.', 'shards.'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "avc.training.loop" in loaded and "avc.models.ave" in loaded
+    assert not loaded & {"avc.inference", "avc.models.keras_file", "avc.models.released", "avc.models.openl3"}

@@ -22,7 +22,6 @@ from avc.data.reader import PairReader
 from avc.data.sampler import Integers, PairSampler
 from avc.data.transforms import audio_to_input, images_to_input
 from avc.distributed.world import World
-from avc.inference import load as load_run
 from avc.intervals import clustered_interval
 from avc.models import build, model_class
 from avc.models.pair import Embeddings, PairNetwork
@@ -287,7 +286,9 @@ def _row_ranges(rows: int, size: int, world: World) -> Iterator[tuple[int, int]]
 
 
 def _take_trunks(model: PairNetwork, run: Path) -> None:
-    taken = load_run(run).model
+    from avc.inference import load  # readers of foreign weights among it, which few trainings need
+
+    taken = load(run).model
     for own, other in ((model.vision, taken.vision), (model.audio, taken.audio)):
         try:
             own.load_state_dict(other.state_dict())
