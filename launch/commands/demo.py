@@ -1,4 +1,4 @@
-"""`avc demo`: the whole line on a rendered world, and the study of the papers' findings."""
+"""`avc demo`: the whole line on a rendered world."""
 
 from __future__ import annotations
 
@@ -17,12 +17,6 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Of the world and of the training.")] = 1,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="the number of cores")] = None,
     json: Json = None,
-    study: Annotated[
-        bool, typer.Option("--study", help="Measure the paper's findings instead; takes many times as long.")
-    ] = False,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="With --study: trainings of each network.", show_default="3")
-    ] = None,
 ) -> None:
     """See the whole idea at work in minutes: render a small world, pack it, train on it, measure.
 
@@ -34,43 +28,25 @@ def demo(
     FOLDER/index.html shows the results, the curves, the world, frames and the sounds that AVE-Net finds for them, where
     AVOL-Net hears a sound, and what excites units; FOLDER/explorer all held-out clips. Beside them lie the videos, the
     shards and the runs.
-
-    **--study** puts the findings of Objects that Sound to the test on the same world: L3-Net, AVE-Net, AVE-Net under a
-    contrastive loss, AVOL-Net with two poolings, AVE+MF, and AVE-Net with and without the sampling fault that the paper
-    warns of; retrieval, localization and the audit, with intervals over seeds. FOLDER/study.html shows them beside the
-    paper's. Stopped, the same command goes on. With 8 kinds one negative in eight is false; --kinds 12 has fewer of
-    them.
     """
     import os
 
+    from launch.demo.demo import demo as run_demo
     from launch.report.results import write_json
     from launch.report.table import print_table
 
-    if seeds is not None and not study:
-        raise ValueError("--seeds belongs to --study; for another seed of the demo, take --seed")
     folder = folder.expanduser()
-    processes = workers or len(os.sched_getaffinity(0))
-    if study:
-        from launch.demo.study.study import study as run_study
-
-        results = run_study(folder, clips=clips, kinds=kinds, seed=seed, seeds=seeds or 3, workers=processes)
-        claims = [(finding["claim"], finding["measured"], finding["verdict"]) for finding in results["findings"]]
-        print_table(("claim", "measured here", ""), claims, show_lines=True)
-        print(f"{results['seconds']:.0f} s this time; {folder / 'study.html'} shows it beside the paper's figures")
-    else:
-        from launch.demo.demo import demo as run_demo
-
-        results = run_demo(folder, clips=clips, kinds=kinds, seed=seed, workers=processes)
-        rows = [
-            (
-                row["name"],
-                f"{row['accuracy']:.1%}",
-                f"{row['interval_95'][0]:.1%} to {row['interval_95'][1]:.1%}",
-                f"{row['share_of_ceiling']:.1%}",
-            )
-            for row in results["rows"]
-        ]
-        limits = [("ceiling (kinds that look and sound alike)", f"{results['ceiling']:.1%}"), ("chance", "50.0%")]
-        print_table(("held-out clips", "AVC accuracy", "95 % interval", "of the ceiling"), [*rows, (), *limits])
-        print(f"{results['seconds']:.0f} s in all. Look and listen: {(folder / 'index.html').resolve().as_uri()}")
+    results = run_demo(folder, clips=clips, kinds=kinds, seed=seed, workers=workers or len(os.sched_getaffinity(0)))
+    rows = [
+        (
+            row["name"],
+            f"{row['accuracy']:.1%}",
+            f"{row['interval_95'][0]:.1%} to {row['interval_95'][1]:.1%}",
+            f"{row['share_of_ceiling']:.1%}",
+        )
+        for row in results["rows"]
+    ]
+    limits = [("ceiling (kinds that look and sound alike)", f"{results['ceiling']:.1%}"), ("chance", "50.0%")]
+    print_table(("held-out clips", "AVC accuracy", "95 % interval", "of the ceiling"), [*rows, (), *limits])
+    print(f"{results['seconds']:.0f} s in all. Look and listen: {(folder / 'index.html').resolve().as_uri()}")
     write_json(json, results)

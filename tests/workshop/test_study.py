@@ -1,4 +1,4 @@
-"""`avc demo --study`: what its findings say, that nothing is computed twice, and its page."""
+"""The study: what its findings say, that nothing is computed twice, and its page."""
 
 import json
 import math
@@ -9,18 +9,18 @@ import pytest
 from pydantic import TypeAdapter
 
 import avc.evaluation.shortcut
-import launch.demo.study.runs
-import launch.demo.study.study
+import workshop.study.runs
+import workshop.study.study
 from avc.evaluation.interaction import Sanity
 from avc.evaluation.localization import Localization
 from avc.evaluation.map_metrics import OWN_RANGE, Hits, Overlap
 from avc.evaluation.retrieval import Row, Score
 from avc.evaluation.shortcut import Audit, Distribution, Probe
-from launch.demo.study.estimates import Estimate, over_seeds, worst
-from launch.demo.study.findings import Audits, _localization, findings
-from launch.demo.study.parts import once
-from launch.demo.study.runs import RUNS, Measured
-from launch.demo.study.study import AUDITS, FIGURES, PAGE, PARTS, RESULTS, study
+from workshop.study.estimates import Estimate, over_seeds, worst
+from workshop.study.findings import Audits, _localization, findings
+from workshop.study.parts import once
+from workshop.study.runs import RUNS, Measured
+from workshop.study.study import AUDITS, FIGURES, PAGE, PARTS, RESULTS, study
 
 L3 = {"L3-Net": (0.6, 0.16, 0.15, 0.7), "L3-Net + CCA (30 components, all there are)": (0.5, 0.3, 0.3, 0.6)}
 
@@ -127,8 +127,8 @@ def test_a_finished_part_is_read_and_not_made_again(tmp_path) -> None:
 def test_the_study_measures_every_row_once_and_writes_one_page_that_loads_nothing(tmp_path, monkeypatch) -> None:
     quick = ("training.steps=2", "model.width=0.0625", "data.image_size=28", "data.num_workers=0")
     runs = tuple(replace(run, settings=(*run.settings, *quick)) for run in RUNS)
-    monkeypatch.setattr(launch.demo.study.study, "RUNS", runs)
-    monkeypatch.setattr(launch.demo.study.runs, "FRAMES", 1)
+    monkeypatch.setattr(workshop.study.study, "RUNS", runs)
+    monkeypatch.setattr(workshop.study.runs, "FRAMES", 1)
     monkeypatch.setattr(avc.evaluation.shortcut, "PROBE_PAIRS", 64)
     results = study(tmp_path, clips=80, kinds=8, seed=1, seeds=1, workers=2)
     assert len(list((tmp_path / PARTS).iterdir())) == len(RUNS) + len(AUDITS)
@@ -142,6 +142,6 @@ def test_the_study_measures_every_row_once_and_writes_one_page_that_loads_nothin
     assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', html) == []
     assert "://" not in html
 
-    monkeypatch.setattr(launch.demo.study.study, "train_and_measure", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(workshop.study.study, "train_and_measure", lambda *_, **__: pytest.fail("trained again"))
     again = study(tmp_path, clips=80, kinds=8, seed=1, seeds=1, workers=2)
     assert again["findings"] == results["findings"]

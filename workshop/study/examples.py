@@ -18,13 +18,13 @@ from avc.data.labels import names_of
 from avc.embedding import embed_clips
 from avc.evaluation.clips import middles
 from avc.inference import load
-from launch.demo.study.runs import SPLIT
 from launch.demo.world.labels import Label
 from launch.demo.world.scene import Box
 from launch.report.activations import spectrogram
 from launch.report.overlay import blend
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK
 from shards.read import Shards
+from workshop.study.runs import SPLIT
 
 SCENES = 5
 QUERIES = 3  # sounds that look for frames, and frames that look for sounds

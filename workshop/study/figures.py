@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from launch.demo.demo import training_curve
-from launch.demo.study.estimates import Estimate, over_seeds
-from launch.demo.study.examples import Panel
-from launch.demo.study.findings import DIRECTIONS, Measurements
-from launch.demo.study.runs import RUNS
 from launch.report.figure import drawn
+from workshop.study.estimates import Estimate, over_seeds
+from workshop.study.examples import Panel
+from workshop.study.findings import DIRECTIONS, Measurements
+from workshop.study.runs import RUNS
 
 COLORS = {run.key: f"C{number}" for number, run in enumerate(RUNS)}
 

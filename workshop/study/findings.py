@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from avc.evaluation.map_metrics import OWN_RANGE
 from avc.evaluation.shortcut import Audit, Grid, Probe
-from launch.demo.study.estimates import Estimate, Verdict, over_seeds, worst
-from launch.demo.study.runs import RUNS, Measured
+from workshop.study.estimates import Estimate, Verdict, over_seeds, worst
+from workshop.study.runs import RUNS, Measured
 
 Direction = Literal["im_im", "im_aud", "aud_im", "aud_aud"]
 Measurements = Mapping[str, Sequence[Measured]]  # by the key of a run, in the order of the seeds

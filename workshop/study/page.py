@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from launch.demo.study.estimates import VERDICTS, Estimate
-from launch.demo.study.findings import DIRECTIONS, Finding
 from launch.report.html import data_url, write_html
+from workshop.study.estimates import VERDICTS, Estimate
+from workshop.study.findings import DIRECTIONS, Finding
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }

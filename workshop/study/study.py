@@ -2,8 +2,8 @@
 
 1. worlds    the demo's, and a smaller one with an artifact planted in its sound       launch.demo, launch.demo.world
 2. audits    of both worlds, by the paper's rule and by the faulty one                 avc.evaluation.shortcut
-3. runs      seed by seed, every row of the table: train, measure on held-out clips    launch.demo.study.runs
-4. page      after each seed anew: findings and figures                                launch.demo.study.page
+3. runs      seed by seed, every row of the table: train, measure on held-out clips    workshop.study.runs
+4. page      after each seed anew: findings and figures                                workshop.study.page
 
 What is done lies in files and is never computed again, so that the same command goes on after any interruption.
 """
@@ -21,18 +21,18 @@ from avc.config import load_config
 from avc.evaluation.shortcut import Audit, Grid, audit
 from avc.settings import PairConfig
 from launch.demo.demo import CONFIG, PACKING, SECONDS, SHARDS, WORLD, prepare
-from launch.demo.study import figures
-from launch.demo.study.examples import neighbors, scenes
-from launch.demo.study.findings import DIRECTIONS, Finding, findings, retrieval
-from launch.demo.study.page import Figure, write_page
-from launch.demo.study.parts import once
-from launch.demo.study.runs import RUNS, Material, Measured, train_and_measure
 from launch.demo.world.labels import read_labels
 from launch.demo.world.render import VIDEOS, World
 from launch.progress import progress
 from launch.report.results import write_json
 from shards.pack import pack
 from shards.read import Shards
+from workshop.study import figures
+from workshop.study.examples import neighbors, scenes
+from workshop.study.findings import DIRECTIONS, Finding, findings, retrieval
+from workshop.study.page import Figure, write_page
+from workshop.study.parts import once
+from workshop.study.runs import RUNS, Material, Measured, train_and_measure
 
 TICKING, EVERY_FRAME, LARGE = "ticking", "every-frame", "large"
 LARGE_SIDE = 184  # of frames that are cropped to 160 pixels
