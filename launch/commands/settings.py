@@ -11,12 +11,20 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 
+# In the order in which most trainings set them; the others keep their defaults as a rule.
+SET_FIRST = (
+    *("data.shards", "run.dir", "training.steps", "optim.batch_pairs", "optim.micro_batch_pairs", "optim.lr"),
+    *("model.width", "data.image_size", "data.num_workers", "training.precision", "validation.every_steps"),
+    *("checkpoint.every_steps", "log.wandb"),
+)
+
+
 def settings(
     network: Annotated[
         str | None, typer.Argument(help="Its name, as in model.name.", show_default="all, a line each")
     ] = None,
 ) -> None:
-    """List the networks, or every setting of one of them.
+    """List the networks, or every setting of one of them, those that people set first on top.
 
     A setting is given in a YAML file, or on the command line as SECTION.NAME=VALUE.
 
@@ -34,7 +42,10 @@ def settings(
         print_table(("", "", ""), rows, box=None, show_header=False)
         print("avc settings NAME lists the settings of one of them")
         return
-    for name, field in settings_of(network).items():
+    known = settings_of(network)
+    first = [name for name in SET_FIRST if name in known]
+    print(f"Set first: {', '.join(first)}\n")
+    for name, field in {name: known[name] for name in [*first, *known]}.items():
         default = network if name == "model.name" else shown(field.default)
         limits = f"  ({allowed(field)})" if allowed(field) else ""
         print(f"{name}={default}{limits}")

@@ -1,10 +1,14 @@
 """`avc settings` teaches every setting, and a configuration is found by its name."""
 
+import re
+
 import pytest
 from typer.testing import CliRunner
 
+from avc.config import settings_of
 from avc.networks import NETWORKS
 from launch.cli import app
+from launch.commands.settings import SET_FIRST
 from launch.config_file import CONFIGS, find_config
 
 
@@ -23,3 +27,10 @@ def test_a_configuration_is_found_by_its_name_and_by_its_path(tmp_path, monkeypa
     assert find_config("ave").name == "ave" and find_config("own/ave.yaml").name == "ave.yaml"
     with pytest.raises(ValueError, match=r"no configuration nothing: give the path of a YAML file, or one of .*ave,"):
         find_config("nothing")
+
+
+def test_what_people_set_first_stands_first_and_each_setting_once() -> None:
+    shown = CliRunner().invoke(app, ["settings", "ave"], catch_exceptions=False).stdout
+    names = re.findall(r"^([a-z_]+\.[a-z_]+)=", shown, re.MULTILINE)
+    assert tuple(names[: len(SET_FIRST)]) == SET_FIRST
+    assert sorted(names) == sorted(settings_of("ave"))
