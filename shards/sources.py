@@ -38,7 +38,12 @@ class Source:
     @property
     def basename(self) -> str:
         """The last part of the file's or member's name."""
-        return self.name.rpartition("::")[2].rpartition("/")[2]
+        return self.inside.rpartition("/")[2]
+
+    @property
+    def inside(self) -> str:
+        """The member's name in its tar file, or the file's own; either may hold `::`."""
+        return self.name if self.offset is None else self.name.removeprefix(f"{self.path}::")
 
 
 def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | None = None) -> list[Source]:

@@ -112,3 +112,11 @@ def test_names_that_are_not_text_survive(tmp_path: Path) -> None:
 def test_an_input_that_the_user_named_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.mp4 does not exist"):
         list_sources([tmp_path / "nowhere.mp4"])
+
+
+def test_two_colons_in_a_plain_name_or_a_members_are_part_of_it(tmp_path: Path) -> None:
+    _touch(tmp_path / "a::b.mp4")
+    path = _tar(tmp_path / "t::u.tar", {"d/x::y.mp4": b"x"})
+    plain, member = list_sources([tmp_path])
+    assert (plain.name, plain.basename) == (str(tmp_path / "a::b.mp4"), "a::b.mp4")
+    assert (member.name, member.inside, member.basename) == (f"{path}::d/x::y.mp4", "d/x::y.mp4", "x::y.mp4")
