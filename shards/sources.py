@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,15 @@ VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"}
     | {".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
 )
+
+# What a browser, a downloader or an editor leaves beside the file that it was to become.
+UNFINISHED = re.compile(
+    r"(\.(part|crdownload|ytdl|tmp|temp|partial|download|opdownload|filepart|aria2|!ut|!qb|bc!)|\.part-frag\d+|~)\Z"
+    r"|\.(part|temp)\.[a-z0-9]+\Z",  # yt-dlp and this project name a film that they are at work on `x.temp.mp4`
+    re.IGNORECASE,
+)
+
+INTERRUPTED = "its name is that of an interrupted download or of a copy: rename it, or give the file itself, to use it"
 
 Text = Annotated[str, pydantic.InstanceOf()]  # pydantic's own str refuses surrogates
 Identity = tuple[int, int]  # of a folder: device and number
@@ -49,10 +59,11 @@ class Source:
 def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | None = None) -> list[Source]:
     """Every input once, sorted by name, whatever order and overlap the inputs were given in.
 
-    A folder gives all of its files and those of its sub-folders but for hidden ones (`.name`); a `.tar` file its
-    members that end as videos do; a `.txt` file that is given itself (not one found in a folder) the paths in it, one
-    a line, relative to that file. The folder `without` (the one being packed into) is left out. What cannot be read is
-    in the list too, with its `problem`. Raises ValueError when an input that the user named does not exist.
+    A folder gives all of its files and those of its sub-folders but for hidden ones (`.name`), with a `problem` where
+    their names are those of interrupted downloads; a `.tar` file its members that end as videos do; a `.txt` file that
+    is given itself (not one found in a folder) the paths in it, one a line, relative to that file. The folder `without`
+    (the one being packed into) is left out. What cannot be read is in the list too, with its `problem`. Raises
+    ValueError when an input that the user named does not exist.
     """
     found: dict[tuple[str, int | None], Source] = {}
     left_out = _identity(without) if without is not None else None
@@ -91,9 +102,10 @@ def _from_list(path: str, left_out: Identity | None) -> Iterator[Source]:
 
 def _from_path(path: str, left_out: Identity | None) -> Iterator[Source]:
     # Not by recursion: folders may lie in each other a thousand deep.
-    waiting: list[tuple[str, frozenset[Identity]]] = [(path, frozenset())]  # with the folders above
+    # With the folders above, and whether its name is that of an interrupted download.
+    waiting: list[tuple[str, frozenset[Identity], bool]] = [(path, frozenset(), False)]
     while waiting:
-        path, above = waiting.pop()
+        path, above, unfinished = waiting.pop()
         try:
             facts = os.stat(path)
         except ValueError:
@@ -102,7 +114,9 @@ def _from_path(path: str, left_out: Identity | None) -> Iterator[Source]:
         except OSError as error:
             yield _unreadable(path, error.strerror or str(error))
             continue
-        if stat.S_ISDIR(facts.st_mode):
+        if unfinished and (stat.S_ISREG(facts.st_mode) or path.lower().endswith(".download")):  # Safari's is a folder
+            yield _unreadable(path, INTERRUPTED)
+        elif stat.S_ISDIR(facts.st_mode):
             folder = facts.st_dev, facts.st_ino
             if folder == left_out or folder in above:  # a link may lead back to a folder that it lies in
                 continue
@@ -111,8 +125,11 @@ def _from_path(path: str, left_out: Identity | None) -> Iterator[Source]:
             except OSError as error:
                 yield _unreadable(path, f"the folder cannot be listed: {error.strerror}")
                 continue
+            shown = {name for name in names if not name.startswith(".")}
             below = above | {folder}
-            waiting += [(os.path.join(path, name), below) for name in names if not name.startswith(".")]
+            for name in shown:
+                unfinished = bool(UNFINISHED.search(name)) or f"{name}.aria2" in shown
+                waiting.append((os.path.join(path, name), below, unfinished))
         elif not stat.S_ISREG(facts.st_mode):
             yield _unreadable(path, "not a regular file")
         elif path.lower().endswith(".tar"):

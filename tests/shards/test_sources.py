@@ -114,6 +114,33 @@ def test_an_input_that_the_user_named_must_exist(tmp_path: Path) -> None:
         list_sources([tmp_path / "nowhere.mp4"])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a.mp4.part", "a.mp4.part-Frag7", "a.MP4.crdownload", "a.mp4.ytdl", "a.mp4.tmp", "a.mp4~", "a.temp.mp4"),
+        *("a.part.mkv", "a.mp4.aria2", "a.webm.download/a.webm"),
+    ],
+)
+def test_what_an_interrupted_download_left_is_named_unless_it_is_given_itself(tmp_path: Path, name: str) -> None:
+    _touch(tmp_path / "a.part1.mp4")
+    _touch(tmp_path / "films.tmp" / "b.mp4")
+    _touch(tmp_path / "template.mp4")
+    left = _touch(tmp_path / name)
+    problems = {os.path.relpath(source.name, tmp_path): source.problem for source in list_sources([tmp_path])}
+    assert "interrupted download" in problems.pop(name.partition("/")[0])
+    assert problems == {"a.part1.mp4": "", "films.tmp/b.mp4": "", "template.mp4": ""}
+    [given] = list_sources([left])
+    assert not given.problem
+    [listed] = list_sources([_touch(tmp_path / "list.txt", name.encode())])
+    assert not listed.problem
+
+
+def test_a_film_that_aria2_has_not_ended_is_none_yet(tmp_path: Path) -> None:
+    _touch(tmp_path / "a.mp4")
+    _touch(tmp_path / "a.mp4.aria2")
+    assert all("interrupted download" in source.problem for source in list_sources([tmp_path]))
+
+
 def test_two_colons_in_a_plain_name_or_a_members_are_part_of_it(tmp_path: Path) -> None:
     _touch(tmp_path / "a::b.mp4")
     path = _tar(tmp_path / "t::u.tar", {"d/x::y.mp4": b"x"})
