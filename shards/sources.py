@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated
 import pydantic
 
 from shards.tar import BadTar, read_members
+from shards.text import lines_of, unquoted
 
 # Members of a tar file are inputs by these endings: beside its video a WebDataset record holds captions, labels, ...
 VIDEO_SUFFIXES = frozenset(
@@ -63,16 +65,17 @@ def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | No
     their names are those of interrupted downloads; a `.tar` file its members that end as videos do; a `.txt` file that
     is given itself (not one found in a folder) the paths in it, one a line, relative to that file. The folder `without`
     (the one being packed into) is left out. What cannot be read is in the list too, with its `problem`. Raises
-    ValueError when an input that the user named does not exist.
+    ValueError when an input that the user named does not exist, and for a list in UTF-16.
     """
     found: dict[tuple[str, int | None], Source] = {}
     left_out = _identity(without) if without is not None else None
+    stored = _StoredNames()
     for given in inputs:
-        path = os.path.abspath(os.path.expanduser(given))
+        path = stored.find(os.fspath(given), beside=os.getcwd())
         if not os.path.lexists(path):
             raise ValueError(f"{os.fspath(given)} does not exist: give folders, video files, .txt lists or .tar files")
         if path.lower().endswith(".txt") and os.path.isfile(path):
-            sources = _from_list(path, left_out)
+            sources = _from_list(path, stored, left_out)
         else:
             sources = _from_path(path, left_out)
         for source in sources:
@@ -80,24 +83,51 @@ def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | No
     return sorted(found.values(), key=lambda source: (os.fsencode(source.name), source.offset or 0))
 
 
-def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
-    """The lines of a list of names, without line breaks and empty ones.
+def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
+    """The lines of a list of names, without line breaks and empty ones; bytes that are not UTF-8 as surrogates.
 
-    Raises OSError where the file cannot be read, ValueError for a line that is longer than any name, before all of it
-    is read.
+    Raises OSError where the file cannot be read, ValueError for UTF-16 and for a line that is longer than any name,
+    before all of it is read.
     """
-    with open(path, "rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
-            if len(line) > LONGEST_LINE:
-                raise ValueError(f"line {number} of {path} is longer than {LONGEST_LINE:,} bytes: it holds no names")
-            if line.strip():
-                yield line.rstrip(b"\r\n")
+    lines = lines_of(path, errors="surrogateescape", longest=LONGEST_LINE)
+    return (line.rstrip("\r\n") for line in lines if line.strip())
 
 
-def _from_list(path: str, left_out: Identity | None) -> Iterator[Source]:
+def _from_list(path: str, stored: _StoredNames, left_out: Identity | None) -> Iterator[Source]:
     for line in read_lines(path):
-        full = os.path.abspath(os.path.join(os.path.dirname(path), os.path.expanduser(os.fsdecode(line))))
-        yield from _from_path(full, left_out)
+        yield from _from_path(stored.find(line, beside=os.path.dirname(path)), left_out)
+
+
+class _StoredNames:
+    """Paths as others write them, found on the disk: with blanks or quotes around, backslashes, or accents in NFC."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, dict[str, str]] = {}  # names by their NFC
+
+    def find(self, path: str, *, beside: str) -> str:
+        """The absolute path of what is there by this name, or would be; relative paths are in the folder `beside`."""
+        for written in dict.fromkeys((path, path.strip(), unquoted(path), unquoted(path).replace("\\", "/"))):
+            found = os.path.abspath(os.path.join(beside, os.path.expanduser(written)))
+            if os.path.lexists(found):
+                return found
+        return found if found.isascii() else self._in_nfc(found)
+
+    def _in_nfc(self, path: str) -> str:
+        found = "/"
+        for part in path.split("/")[1:]:
+            if not os.path.lexists(os.path.join(found, part)):
+                if found not in self._folders:
+                    self._folders[found] = {unicodedata.normalize("NFC", name): name for name in _listed(found)}
+                part = self._folders[found].get(unicodedata.normalize("NFC", part), part)
+            found = os.path.join(found, part)
+        return found
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _from_path(path: str, left_out: Identity | None) -> Iterator[Source]:

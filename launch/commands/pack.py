@@ -78,9 +78,9 @@ def pack(
         avc pack ~/flickr --out /lustre/shards --task 3/8
     """
     from launch.progress import progress
-    from launch.report.packed import show_packed
+    from launch.report.packed import say_lists, show_packed
     from shards.format import PackSettings
-    from shards.pack import pack as pack_videos
+    from shards.pack import list_inputs, pack_sources
     from shards.tasks import parse_task
 
     settings = PackSettings(
@@ -96,12 +96,15 @@ def pack(
         split=parse_shares(split),
     )
     chosen = None if task is None else parse_task(task)
+    lists = parse_split_lists(split_list or [])
+    sources, splitter = list_inputs(inputs, out, settings, split_lists=lists, task=chosen)
+    say_lists(splitter.met)
     with progress("packing", unit="videos") as report:
-        summary = pack_videos(
-            inputs,
+        summary = pack_sources(
+            sources,
             out,
             settings,
-            split_lists=parse_split_lists(split_list or []),
+            splitter,
             task=chosen,
             workers=workers,
             time_limit_seconds=time_limit,
@@ -145,6 +148,7 @@ def submit_pack(
 
         avc submit-pack videos.txt --out /lustre/shards --cluster configs/cluster/slurm.yaml --tasks 200
     """
+    from launch.report.packed import say_lists
     from launch.slurm.cluster_file import load_cluster
     from launch.slurm.pack_array import submit_pack as submit
     from shards.format import PackSettings
@@ -164,6 +168,7 @@ def submit_pack(
     )
     place = load_cluster(cluster)
     sources, splitter = list_inputs(inputs, out, settings, split_lists=parse_split_lists(split_list or []))
+    say_lists(splitter.met)
     submitted = submit(
         sources,
         out,
