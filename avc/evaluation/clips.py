@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avc.data.labels import Ontology, labeled, read_labels
+from avc.data.labels import labeled, read_labels
+from avc.data.ontology import Ontology
 from avc.data.preprocessing import CROP, crop_origin
 from avc.data.segments import sound_ticks, student_sound
 from avc.data.transforms import audio_to_input, images_to_input

@@ -64,7 +64,7 @@ def kinds(
 
     import numpy as np
 
-    from avc.data.labels import Ontology
+    from avc.data.ontology import Ontology
     from avc.evaluation.classifiers import svm
     from avc.evaluation.clips import FOLDS, labeled_clips
     from avc.evaluation.clusters import structure

@@ -88,7 +88,8 @@ def retrieval(
     """
     from dataclasses import asdict
 
-    from avc.data.labels import INSTRUMENTS, Ontology, flat_relevance, labeled, read_labels
+    from avc.data.labels import labeled, read_labels
+    from avc.data.ontology import INSTRUMENTS, Ontology, flat_relevance
     from avc.evaluation.given import GivenFeatures, write_drawn
     from avc.evaluation.retrieval import GAINS, RECALL_DEPTHS, drawn_frames, evaluate_retrieval
     from avc.inference import load

@@ -2,7 +2,8 @@
 
 import pytest
 
-from avc.data.labels import INSTRUMENTS, Labels, Ontology, labeled, read_labels
+from avc.data.labels import Labels, labeled, read_labels
+from avc.data.ontology import INSTRUMENTS, Ontology
 from shards.read import Shards
 
 
