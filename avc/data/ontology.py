@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avc.data.labels import Integers, Labels
+from shards.text import lines_of
 
 Relevance = NDArray[np.float64]
 
@@ -34,12 +35,14 @@ class Ontology:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            nodes = json.loads(path.expanduser().read_text(encoding="utf-8"))
+            lines = lines_of(path.expanduser())
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        try:
+            nodes = json.loads("".join(lines))
             self._name = {node["id"]: str(node["name"]) for node in nodes}
             self._id = {name: number for number, name in self._name.items()} | {number: number for number in self._name}
             children = {node["id"]: list(node["child_ids"]) for node in nodes}
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is not the AudioSet ontology: {error!r}") from None
         unknown = sorted({child for own in children.values() for child in own} - children.keys())

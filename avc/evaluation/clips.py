@@ -43,7 +43,8 @@ FOLDS = 5  # of the training clips, to choose the classifier's C on
 class LabeledClips:
     """Clips of one label each, int64 (N,). fold: 0 is tested on, the others are trained on. label: of `classes`.
 
-    left_out: clips without a label, or with several. unread: rows of the file of labels that could not be read.
+    left_out: clips without a label, or with several. counts: a line for people on each thing that labels and clips do
+    not have in common.
     """
 
     clips: Integers
@@ -51,7 +52,7 @@ class LabeledClips:
     fold: Integers
     classes: tuple[str, ...]
     left_out: int
-    unread: int
+    counts: tuple[str, ...]
 
 
 def labeled_clips(
@@ -83,8 +84,10 @@ def labeled_clips(
                 f"{least}"
             )
         fold[members] = 1 + np.arange(len(members)) % FOLDS  # in the order of keys, which are hashes
-    left_out = with_labels.unlabeled + int((~single).sum())
-    return LabeledClips(clips, label, fold, classes, left_out, with_labels.unread)
+    counts, several = with_labels.counts(labels, f"the train and {split} splits"), int((~single).sum())
+    if several:
+        counts.append(f"{several:,} clips have several labels and are left out")
+    return LabeledClips(clips, label, fold, classes, with_labels.unlabeled + several, tuple(counts))
 
 
 def middles(row: np.void) -> range:
