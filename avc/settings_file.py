@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from shards.text import decoded
+
 LARGEST_BYTES = 1_000_000  # of a file
 PROBLEMS_SHOWN = 8
 
@@ -25,7 +27,7 @@ def read_settings(path: Path, *, missing: str, example: str) -> dict[str, Any]:
             data = file.read(LARGEST_BYTES + 1)
         if len(data) > LARGEST_BYTES:
             raise ValueError(f"{path} is larger than {LARGEST_BYTES:,} bytes and no file of settings")
-        tree = parse_yaml(data.decode("utf-8"), origin=str(path))
+        tree = parse_yaml(decoded(data, path), origin=str(path))
     except FileNotFoundError:
         raise ValueError(missing) from None
     except (OSError, UnicodeDecodeError) as error:

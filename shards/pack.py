@@ -26,7 +26,7 @@ from shards.index import Manifest, ShardFile
 from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, lines_lost, read_events, shards_in
 from shards.record import Record, make_records
 from shards.sources import Source, list_sources
-from shards.split import Splitter
+from shards.split import ListMet, Splitter
 from shards.tasks import Task, make_folder
 from shards.writer import ShardWriter, render_record
 
@@ -42,6 +42,7 @@ class Summary:
     manifest: Manifest
     done: int  # inputs that this run packed or rejected
     skipped: int  # inputs that an earlier run had done
+    lists: tuple[ListMet, ...] = ()  # how many of the names in the lists of splits are those of inputs
 
 
 def pack(
@@ -141,14 +142,16 @@ def pack_sources(
             remove_manifest(folder)
             if task:  # the index of all tasks will no longer be one
                 remove_manifest(folder.parent)
-        results = make_records(pending, settings, workers=workers or _cores(), time_limit_seconds=time_limit_seconds)
+        cores = len(os.sched_getaffinity(0))
+        results = make_records(pending, settings, workers=workers or cores, time_limit_seconds=time_limit_seconds)
         with contextlib.closing(results):  # whatever happens, its processes are gone afterwards
             for done, result in enumerate(results, start=1):
                 packing.commit(result)
                 if progress is not None:
                     progress(done, len(pending), result.source.name)
         packing.finish()
-        return Summary(write_index(folder, settings, journal.events()), done=len(pending), skipped=skipped)
+        manifest = write_index(folder, settings, journal.events())
+        return Summary(manifest, done=len(pending), skipped=skipped, lists=splitter.met)
 
 
 class _Packing:
@@ -230,7 +233,7 @@ class _Packing:
     def commit(self, result: Record | Rejection) -> None:
         """Put one result on record, and its bytes into a shard."""
         if isinstance(result, Record) and result.key in self._names:
-            detail = f"same content as {self._names[result.key]}"
+            detail = self._splitter.same_content(result.key, self._names[result.key], result.source.name)
             result = Rejection(result.source, Reason.DUPLICATE, detail)
         self._journal.append(result if isinstance(result, Rejection) else self._write(result))
         if time.monotonic() - self._synced_at > SECONDS_BETWEEN_SYNCS:
@@ -293,7 +296,3 @@ def _full_disk_explained(folder: Path) -> Iterator[None]:
             raise
         way_out = "What was packed is kept: make room there and run the same command again, it goes on where it was"
         raise OSError(error.errno, f"{error.strerror}. {way_out}", str(folder)) from None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

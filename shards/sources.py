@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +14,22 @@ from typing import Annotated
 import pydantic
 
 from shards.tar import BadTar, read_members
+from shards.text import lines_of, unquoted
 
 # Members of a tar file are inputs by these endings: beside its video a WebDataset record holds captions, labels, ...
 VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"}
     | {".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
 )
+
+# What a browser, a downloader or an editor leaves beside the file that it was to become.
+UNFINISHED = re.compile(
+    r"(\.(part|crdownload|ytdl|tmp|temp|partial|download|opdownload|filepart|aria2|!ut|!qb|bc!)|\.part-frag\d+|~)\Z"
+    r"|\.(part|temp)\.[a-z0-9]+\Z",  # yt-dlp and this project name a film that they are at work on `x.temp.mp4`
+    re.IGNORECASE,
+)
+
+INTERRUPTED = "its name is that of an interrupted download or of a copy: rename it, or give the file itself, to use it"
 
 Text = Annotated[str, pydantic.InstanceOf()]  # pydantic's own str refuses surrogates
 Identity = tuple[int, int]  # of a folder: device and number
@@ -38,25 +50,32 @@ class Source:
     @property
     def basename(self) -> str:
         """The last part of the file's or member's name."""
-        return self.name.rpartition("::")[2].rpartition("/")[2]
+        return self.inside.rpartition("/")[2]
+
+    @property
+    def inside(self) -> str:
+        """The member's name in its tar file, or the file's own; either may hold `::`."""
+        return self.name if self.offset is None else self.name.removeprefix(f"{self.path}::")
 
 
 def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | None = None) -> list[Source]:
     """Every input once, sorted by name, whatever order and overlap the inputs were given in.
 
-    A folder gives all of its files and those of its sub-folders but for hidden ones (`.name`); a `.tar` file its
-    members that end as videos do; a `.txt` file that is given itself (not one found in a folder) the paths in it, one
-    a line, relative to that file. The folder `without` (the one being packed into) is left out. What cannot be read is
-    in the list too, with its `problem`. Raises ValueError when an input that the user named does not exist.
+    A folder gives all of its files and those of its sub-folders but for hidden ones (`.name`), with a `problem` where
+    their names are those of interrupted downloads; a `.tar` file its members that end as videos do; a `.txt` file that
+    is given itself (not one found in a folder) the paths in it, one a line, relative to that file. The folder `without`
+    (the one being packed into) is left out. What cannot be read is in the list too, with its `problem`. Raises
+    ValueError when an input that the user named does not exist, and for a list in UTF-16.
     """
     found: dict[tuple[str, int | None], Source] = {}
     left_out = _identity(without) if without is not None else None
+    stored = _StoredNames()
     for given in inputs:
-        path = os.path.abspath(os.path.expanduser(given))
+        path = stored.find(os.fspath(given), beside=os.getcwd())
         if not os.path.lexists(path):
             raise ValueError(f"{os.fspath(given)} does not exist: give folders, video files, .txt lists or .tar files")
         if path.lower().endswith(".txt") and os.path.isfile(path):
-            sources = _from_list(path, left_out)
+            sources = _from_list(path, stored, left_out)
         else:
             sources = _from_path(path, left_out)
         for source in sources:
@@ -64,31 +83,59 @@ def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | No
     return sorted(found.values(), key=lambda source: (os.fsencode(source.name), source.offset or 0))
 
 
-def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
-    """The lines of a list of names, without line breaks and empty ones.
+def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
+    """The lines of a list of names, without line breaks and empty ones; bytes that are not UTF-8 as surrogates.
 
-    Raises OSError where the file cannot be read, ValueError for a line that is longer than any name, before all of it
-    is read.
+    Raises OSError where the file cannot be read, ValueError for UTF-16 and for a line that is longer than any name,
+    before all of it is read.
     """
-    with open(path, "rb") as file:
-        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
-            if len(line) > LONGEST_LINE:
-                raise ValueError(f"line {number} of {path} is longer than {LONGEST_LINE:,} bytes: it holds no names")
-            if line.strip():
-                yield line.rstrip(b"\r\n")
+    lines = lines_of(path, errors="surrogateescape", longest=LONGEST_LINE)
+    return (line.rstrip("\r\n") for line in lines if line.strip())
 
 
-def _from_list(path: str, left_out: Identity | None) -> Iterator[Source]:
+def _from_list(path: str, stored: _StoredNames, left_out: Identity | None) -> Iterator[Source]:
     for line in read_lines(path):
-        full = os.path.abspath(os.path.join(os.path.dirname(path), os.path.expanduser(os.fsdecode(line))))
-        yield from _from_path(full, left_out)
+        yield from _from_path(stored.find(line, beside=os.path.dirname(path)), left_out)
+
+
+class _StoredNames:
+    """Paths as others write them, found on the disk: with blanks or quotes around, backslashes, or accents in NFC."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, dict[str, str]] = {}  # names by their NFC
+
+    def find(self, path: str, *, beside: str) -> str:
+        """The absolute path of what is there by this name, or would be; relative paths are in the folder `beside`."""
+        for written in dict.fromkeys((path, path.strip(), unquoted(path), unquoted(path).replace("\\", "/"))):
+            found = os.path.abspath(os.path.join(beside, os.path.expanduser(written)))
+            if os.path.lexists(found):
+                return found
+        return found if found.isascii() else self._in_nfc(found)
+
+    def _in_nfc(self, path: str) -> str:
+        found = "/"
+        for part in path.split("/")[1:]:
+            if not os.path.lexists(os.path.join(found, part)):
+                if found not in self._folders:
+                    self._folders[found] = {unicodedata.normalize("NFC", name): name for name in _listed(found)}
+                part = self._folders[found].get(unicodedata.normalize("NFC", part), part)
+            found = os.path.join(found, part)
+        return found
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _from_path(path: str, left_out: Identity | None) -> Iterator[Source]:
     # Not by recursion: folders may lie in each other a thousand deep.
-    waiting: list[tuple[str, frozenset[Identity]]] = [(path, frozenset())]  # with the folders above
+    # With the folders above, and whether its name is that of an interrupted download.
+    waiting: list[tuple[str, frozenset[Identity], bool]] = [(path, frozenset(), False)]
     while waiting:
-        path, above = waiting.pop()
+        path, above, unfinished = waiting.pop()
         try:
             facts = os.stat(path)
         except ValueError:
@@ -97,7 +144,9 @@ def _from_path(path: str, left_out: Identity | None) -> Iterator[Source]:
         except OSError as error:
             yield _unreadable(path, error.strerror or str(error))
             continue
-        if stat.S_ISDIR(facts.st_mode):
+        if unfinished and (stat.S_ISREG(facts.st_mode) or path.lower().endswith(".download")):  # Safari's is a folder
+            yield _unreadable(path, INTERRUPTED)
+        elif stat.S_ISDIR(facts.st_mode):
             folder = facts.st_dev, facts.st_ino
             if folder == left_out or folder in above:  # a link may lead back to a folder that it lies in
                 continue
@@ -106,8 +155,11 @@ def _from_path(path: str, left_out: Identity | None) -> Iterator[Source]:
             except OSError as error:
                 yield _unreadable(path, f"the folder cannot be listed: {error.strerror}")
                 continue
+            shown = {name for name in names if not name.startswith(".")}
             below = above | {folder}
-            waiting += [(os.path.join(path, name), below) for name in names if not name.startswith(".")]
+            for name in shown:
+                unfinished = bool(UNFINISHED.search(name)) or f"{name}.aria2" in shown
+                waiting.append((os.path.join(path, name), below, unfinished))
         elif not stat.S_ISREG(facts.st_mode):
             yield _unreadable(path, "not a regular file")
         elif path.lower().endswith(".tar"):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from avc.data.tables import read_table
+from shards.text import lines_of
 
 SOUNDS = (".wav", ".ogg", ".flac", ".mp3", ".aif", ".aiff")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -144,7 +145,7 @@ def _esc(root: Path, name: str, *, classes: int) -> LabeledSet:
 def _read_rows(table: Path, what: str, columns: tuple[str, ...], row: Callable[..., Row]) -> list[Row]:
     """`row` of the named columns of each line. Raises ValueError where the table is not `what`."""
     try:
-        (_, names), *lines = read_table(table)
+        (_, names), *lines = read_table(lines_of(table))
         places = [names.index(column) for column in columns]
         return [row(*(cells[place] for place in places)) for _, cells in lines if cells]
     except (OSError, IndexError, ValueError) as error:

@@ -1,14 +1,12 @@
-"""Which labels a clip has, and how relevant one class is to another. Only evaluation ever sees labels."""
+"""Which labels a clip has. Only evaluation ever sees labels."""
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,13 +14,9 @@ from numpy.typing import NDArray
 
 from avc.data.tables import read_table, refuse_nul
 from shards.read import Shards
+from shards.text import comparable, forms_of, lines_of
 
 Integers = NDArray[np.int64]
-Relevance = NDArray[np.float64]
-
-ONTOLOGY_TOP = 20  # relevance of a class to itself, Objects that Sound A.2
-INSTRUMENTS = ("Musical instrument", "Singing", "Tools")
-"""AudioSet-Instruments (Objects that Sound, section 2) is these classes and all below them: 110."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +24,8 @@ class Labeled:
     """The clips of a split that have labels.
 
     clips: int64 (N,), rows of the index, ascending. classes: the C names that occur, sorted. sets: int64 (N, M), the
-    classes of each clip; a clip with fewer than M repeats one. unlabeled: how many clips were left out. unread: how
-    many rows of the file of labels could not be read.
+    classes of each clip; a clip with fewer than M repeats one. unlabeled: how many clips were left out, such as
+    `example`. unread: how many rows of the file of labels could not be read. met: how many of its `names` are of clips.
     """
 
     clips: Integers
@@ -39,17 +33,38 @@ class Labeled:
     sets: Integers
     unlabeled: int
     unread: int = 0
+    names: int = 0
+    met: int = 0
+    example: str = ""
+
+    def counts(self, file: Path, clips: str) -> list[str]:
+        """A line for people on each thing that labels and clips do not have in common. clips: which, in words."""
+        lines = [f"{file}: {self.met:,} of {self.names:,} names are of clips of {clips}"]
+        if self.unlabeled:
+            lines.append(f"{self.unlabeled:,} clips of {clips} have no label and are left out, such as {self.example}")
+        if self.unread:
+            lines.append(f"{self.unread:,} rows of {file} cannot be read")
+        return lines
 
 
 class Labels(dict[str, tuple[str, ...]]):
-    """The labels of each video by its file name. unread: how many rows of the file could not be read."""
+    """The labels of each video by its file name, as `shards.text.forms_of` has it.
+
+    unread: how many rows of the file could not be read. others: names that stand for one of the other names.
+    """
 
     unread = 0
+    others: Mapping[str, str] = {}
+
+    @property
+    def own_names(self) -> set[str]:
+        """The names that have labels, one for each video or segment."""
+        return {self.others.get(name, name) for name, labels in self.items() if labels}
 
     def changed(self, change: Callable[[Sequence[str]], Iterable[str]]) -> Labels:
         """What `change` makes of each video's labels."""
         labels = Labels({name: tuple(change(own)) for name, own in self.items()})
-        labels.unread = self.unread
+        labels.unread, labels.others = self.unread, self.others
         return labels
 
 
@@ -76,8 +91,8 @@ def _segments(first: list[str]) -> _Segments | None:
     return None
 
 
-def _segment(cells: list[str], form: _Segments) -> tuple[str, int, list[str], list[str]] | None:
-    """A row's video, its start in seconds, the names that a file of it may have, and its labels; None if unreadable."""
+def _segment(cells: list[str], form: _Segments) -> tuple[str, list[str], list[str]] | None:
+    """A row's video, the names that a file of its segment may have, and its labels; None if unreadable."""
     try:
         video, start = cells[form.video], int(float(cells[form.start]))
         names = [f"{video}_{start:06}"]
@@ -86,7 +101,7 @@ def _segment(cells: list[str], form: _Segments) -> tuple[str, int, list[str], li
         own = cells[form.label].split(",") if form.several else [cells[form.label]]
     except (IndexError, ValueError, OverflowError):
         return None
-    return (video, start, names, own) if video and all(own) else None
+    return (video, names, own) if video and all(own) else None
 
 
 def read_labels(path: Path) -> Labels:
@@ -102,26 +117,34 @@ def read_labels(path: Path) -> Labels:
     """
     labels: dict[str, list[str]] = {}
     paths: dict[str, str] = {}
-    segments: dict[str, set[int]] = {}
+    segments: dict[str, set[str]] = {}
+    others: dict[str, str] = {}
     unread = 0
 
-    def add(file: str, own: Sequence[str]) -> None:
-        name = PurePosixPath(file.strip()).name
-        if paths.setdefault(name, file) != file:
-            raise ValueError(f"labels go by file names without their folders, and {paths[name]} and {file} share one")
+    def add(file: str, own: Sequence[str]) -> str:
+        whole, name = comparable(file), forms_of(file)[0]
+        if paths.setdefault(name, whole) != whole:
+            raise ValueError(f"labels go by file names without their folders, and {paths[name]} and {whole} share one")
         labels.setdefault(name, []).extend(own)
+        return name
 
     try:
-        if path.suffix == ".jsonl":
-            with path.expanduser().open(encoding="utf-8", newline="") as file:
-                for number, row in enumerate(map(json.loads, file), start=1):
-                    own = row["labels"] if "labels" in row else [row["kind"]]
-                    if not isinstance(own, list) or not all(isinstance(label, str) for label in own):
-                        raise ValueError(f"{own!r} is no list of labels")
-                    refuse_nul("".join([row["file"], *own]), number)
-                    add(row["file"], own)
+        lines = lines_of(path.expanduser())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        if path.suffix.lower() == ".jsonl":
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                row = json.loads(line)
+                own = row["labels"] if "labels" in row else [row["kind"]]
+                if not isinstance(own, list) or not all(isinstance(label, str) for label in own):
+                    raise ValueError(f"{own!r} is no list of labels")
+                refuse_nul("".join([row["file"], *own]), number)
+                add(row["file"], own)
         else:
-            table = read_table(path.expanduser(), delimiter="\t" if path.suffix == ".tsv" else ",")
+            table = read_table(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
             rows = (row for row in table if row[1] and not row[1][0].startswith("# "))  # AudioSet's comments
             begin = next(rows, (0, []))
             form = _segments(begin[1])
@@ -130,16 +153,14 @@ def read_labels(path: Path) -> Labels:
                     if not (segment := _segment(cells, form)):
                         unread += number > begin[0] or not form.named
                         continue
-                    video, start, names, own = segment
-                    segments.setdefault(video, set()).add(start)
-                    for name in names:
-                        add(name, own)
+                    video, names, own = segment
+                    first, *more = (add(name, own) for name in names)
+                    segments.setdefault(forms_of(video)[0], set()).add(first)
+                    others |= dict.fromkeys(more, first)
                 elif len(cells) > 2:
                     raise ValueError(f"line {number} has {len(cells)} columns")
                 elif len(cells) == 2 and cells[1].strip():
                     add(cells[0], [cells[1].strip()])
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         said = str(error) if type(error) is ValueError else repr(error)
         raise ValueError(
@@ -147,11 +168,12 @@ def read_labels(path: Path) -> Labels:
             "VGGSound's table (video, start, label, split), AudioSet's (video, start, end, labels) or Kinetics' "
             "(label, youtube_id, time_start, time_end, split)"
         ) from None
-    for video, starts in segments.items():
-        if len(starts) == 1:
-            labels[video] = labels[f"{video}_{starts.pop():06}"]
+    for video, own_segments in segments.items():
+        if len(own_segments) == 1:
+            others[video] = own_segments.pop()
+            labels[video] = labels[others[video]]
     found = Labels({name: tuple(dict.fromkeys(own)) for name, own in labels.items()})
-    found.unread = unread
+    found.unread, found.others = unread, others
     return found
 
 
@@ -166,98 +188,30 @@ def labeled(shards: Shards, clips: Integers, labels: Mapping[str, Sequence[str]]
     Raises ValueError where fewer than two clips have a label.
     """
     names = names_of(shards, clips)
+    called = [next((form for form in forms_of(name) if labels.get(form)), "") for name in names]
     # Sorted, so that equal sets are equal rows.
-    found = [sorted(labels.get(name) or labels.get(PurePosixPath(name).stem) or ()) for name in names]
+    found = [sorted(labels.get(name, ())) for name in called]
     classes = tuple(sorted({label for own in found for label in own}))
     number = {label: i for i, label in enumerate(classes)}
     known = [i for i, own in enumerate(found) if own]
+    if not isinstance(labels, Labels):
+        labels = Labels({name: tuple(own) for name, own in labels.items()})
     if len(known) < 2:
         example = f"such as {names[0]}" if names else "of which there are none"
+        theirs = f"{len(labels.own_names):,} names{f', such as {min(labels.own_names)}' if labels.own_names else ''}"
         raise ValueError(
             f"{len(known)} of the {len(names)} clips have a label, and at least 2 are needed; labels go by the video's "
-            f"file name, {example}"
+            f"file name, {example}, and there are labels for {theirs}"
         )
     longest = max(len(found[i]) for i in known)
     sets = np.array([[number[found[i][m % len(found[i])]] for m in range(longest)] for i in known], dtype=np.int64)
-    unread = labels.unread if isinstance(labels, Labels) else 0
-    return Labeled(np.asarray(clips)[known], classes, sets, unlabeled=len(names) - len(known), unread=unread)
-
-
-def flat_relevance(classes: int) -> Relevance:
-    """1 for the same class, 0 for another: float64 (C, C)."""
-    return np.eye(classes)
-
-
-class Ontology:
-    """The AudioSet ontology as published: a file of classes with identifiers, names and children.
-
-    Raises ValueError where the file is missing or of another form.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            nodes = json.loads(path.expanduser().read_text(encoding="utf-8"))
-            self._name = {node["id"]: str(node["name"]) for node in nodes}
-            self._id = {name: number for number, name in self._name.items()} | {number: number for number in self._name}
-            children = {node["id"]: list(node["child_ids"]) for node in nodes}
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{path} is not the AudioSet ontology: {error!r}") from None
-        unknown = sorted({child for own in children.values() for child in own} - children.keys())
-        if unknown:
-            raise ValueError(f"{path} is not the AudioSet ontology: {unknown[0]} is a child and no class of it")
-        self._children = dict(children)
-        # The file has several trees; one root above them makes every two classes some distance apart.
-        children["root"] = sorted(children.keys() - {child for own in children.values() for child in own})
-        self._neighbours: dict[str, list[str]] = {name: [] for name in children}
-        for parent, own in children.items():
-            for child in own:
-                self._neighbours[parent].append(child)
-                self._neighbours[child].append(parent)
-
-    def distances(self, classes: Sequence[str]) -> Integers:
-        """Edges between every two classes, named or by identifier: int64 (C, C). Raises ValueError for unknown ones."""
-        ids = [self._identifier(name) for name in classes]
-        return np.array([[steps[other] for other in ids] for steps in map(self._steps_from, ids)], dtype=np.int64)
-
-    def relevance(self, classes: Sequence[str]) -> Relevance:
-        """20 − tree distance, at least 0 (Objects that Sound A.2): float64 (C, C)."""
-        return np.maximum(ONTOLOGY_TOP - self.distances(classes), 0).astype(np.float64)
-
-    def below(self, tops: Sequence[str]) -> frozenset[str]:
-        """Identifiers of classes and of all below them. Raises ValueError for unknown ones."""
-        found: set[str] = set()
-        left = [self._identifier(name) for name in tops]
-        while left:
-            if (here := left.pop()) not in found:
-                found.add(here)
-                left += self._children[here]
-        return frozenset(found)
-
-    def restrict(self, labels: Labels, tops: Sequence[str]) -> Labels:
-        """`labels` without those that are not of `below`. Raises ValueError for a label that is no class."""
-        kept = self.below(tops)
-        return labels.changed(lambda own: (label for label in own if self._identifier(label) in kept))
-
-    def named(self, labels: Labels) -> Labels:
-        """`labels` by their names, where they are identifiers. Raises ValueError for a label that is no class."""
-        return labels.changed(lambda own: (self._name[self._identifier(label)] for label in own))
-
-    def _identifier(self, name: str) -> str:
-        if name in self._id:
-            return str(self._id[name])
-        nearest = difflib.get_close_matches(name, self._id, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(f"the label {name!r} is no class of the ontology {self.path}{hint}")
-
-    def _steps_from(self, start: str) -> dict[str, int]:
-        steps, queue = {start: 0}, deque([start])
-        while queue:
-            here = queue.popleft()
-            for there in self._neighbours[here]:
-                if there not in steps:
-                    steps[there] = steps[here] + 1
-                    queue.append(there)
-        return steps
+    return Labeled(
+        np.asarray(clips)[known],
+        classes,
+        sets,
+        unlabeled=len(names) - len(known),
+        unread=labels.unread,
+        names=len(labels.own_names),
+        met=len({labels.others.get(name, name) for name in called if name}),
+        example=next((name for name, own in zip(names, found, strict=True) if not own), ""),
+    )

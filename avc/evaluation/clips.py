@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avc.data.labels import Ontology, labeled, read_labels
+from avc.data.labels import labeled, read_labels
+from avc.data.ontology import Ontology
 from avc.data.preprocessing import CROP, crop_origin
 from avc.data.segments import sound_ticks, student_sound
 from avc.data.transforms import audio_to_input, images_to_input
@@ -42,7 +43,8 @@ FOLDS = 5  # of the training clips, to choose the classifier's C on
 class LabeledClips:
     """Clips of one label each, int64 (N,). fold: 0 is tested on, the others are trained on. label: of `classes`.
 
-    left_out: clips without a label, or with several. unread: rows of the file of labels that could not be read.
+    left_out: clips without a label, or with several. counts: a line for people on each thing that labels and clips do
+    not have in common.
     """
 
     clips: Integers
@@ -50,7 +52,7 @@ class LabeledClips:
     fold: Integers
     classes: tuple[str, ...]
     left_out: int
-    unread: int
+    counts: tuple[str, ...]
 
 
 def labeled_clips(
@@ -82,8 +84,10 @@ def labeled_clips(
                 f"{least}"
             )
         fold[members] = 1 + np.arange(len(members)) % FOLDS  # in the order of keys, which are hashes
-    left_out = with_labels.unlabeled + int((~single).sum())
-    return LabeledClips(clips, label, fold, classes, left_out, with_labels.unread)
+    counts, several = with_labels.counts(labels, f"the train and {split} splits"), int((~single).sum())
+    if several:
+        counts.append(f"{several:,} clips have several labels and are left out")
+    return LabeledClips(clips, label, fold, classes, with_labels.unlabeled + several, tuple(counts))
 
 
 def middles(row: np.void) -> range:

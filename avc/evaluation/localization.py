@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 import torch
@@ -31,6 +30,7 @@ from avc.evaluation.map_metrics import RULES, Hits, Map, Overlap, displacement, 
 from avc.inference import Network
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, centers_of, second_start
 from shards.read import Shards
+from shards.text import forms_of
 
 NOISE_RMS = 3277  # of white noise: -20 dBFS
 _BATCH = 64
@@ -39,6 +39,8 @@ _BATCH = 64
 @dataclass(frozen=True)
 class Localization:
     """All that is measured. unknown: clips of the split without boxes; mean: of the maxima under the right sounds.
+
+    names: of videos that have boxes; met: those that are of clips of the split.
 
     interaction: None where the silent object has no boxes, or nothing else sounds like it.
     """
@@ -49,6 +51,8 @@ class Localization:
     mean: float
     sanity: tuple[Sanity, ...]
     unknown: int
+    names: int = 0
+    met: int = 0
     thresholds: tuple[UniversalThreshold, ...] = ()
     interaction: Interaction | None = None
 
@@ -113,6 +117,8 @@ def evaluate_localization(
         mean=float(maxima[""].mean()),
         sanity=tuple(sanity(name, maxima[""], maxima[name]) for name in names),
         unknown=unknown,
+        names=len(truths),
+        met=len(truths.keys() & {form for name in names_of(shards, clips) for form in forms_of(name)}),
         thresholds=tuple(
             universal_threshold(rule, threshold, right, regions, wrong)
             for rule, threshold in universal_thresholds(wrong).items()
@@ -129,12 +135,13 @@ def evaluate_localization(
 def _frames(
     network: Network, shards: Shards, clips: Integers, truths: Mapping[str, Truth], passes: int
 ) -> tuple[list[_Frame], int]:
-    names = [PurePosixPath(name).stem for name in names_of(shards, clips)]
+    names = [forms_of(name)[-1] for name in names_of(shards, clips)]
     known = [i for i, name in enumerate(names) if name in truths and any(truths[name].boxes)]
     if len(known) < 2:
         raise ValueError(
             f"{len(known)} of the {len(names)} clips have boxes, and at least 2 are needed: one clip's sound meets the "
-            f"other's image. Boxes go by the video's file name{f', such as {names[0]}' if names else ''}"
+            f"other's image. Boxes go by the video's file name{f', such as {names[0]}' if names else ''}; "
+            f"there are boxes for {len(truths):,} names{f', such as {next(iter(truths))}' if truths else ''}"
         )
     truth_of = {int(clips[i]): truths[names[i]] for i in known}
     sampler = PairSampler(

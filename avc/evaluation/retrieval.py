@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from avc.data.labels import Labeled, Relevance
+from avc.data.labels import Labeled
+from avc.data.ontology import Relevance
 from avc.embedding import ClipEmbeddings, Features, Integers, Report, drawn_views, embed_clips
 from avc.evaluation.cca import CCA, COMPONENTS, fit_cca
 from avc.evaluation.given import GivenFeatures

@@ -22,9 +22,11 @@ def targets_in(folder: Path, inputs: Sequence[str | os.PathLike[str]]) -> list[t
         root = path if os.path.isdir(path) else os.path.dirname(path)
         for source in list_sources([given], without=folder):
             inside = source.name.startswith(root.rstrip("/") + "/")
-            name = os.path.relpath(source.name, root) if inside else source.basename
+            name = os.path.relpath(source.path, root) if inside else os.path.basename(source.path)
+            if source.offset is not None:
+                name = f"{name}/{source.inside}" if inside else source.basename
             # A member of a tar may bear any name; what is written stays in the folder.
-            parts = [part for part in name.replace("::", "/").split("/") if part not in ("", ".", "..")]
+            parts = [part for part in name.split("/") if part not in ("", ".", "..")]
             found.setdefault((source.name, source.offset), (source, folder.joinpath(*parts[:-1], parts[-1] + ".npz")))
     rows = sorted(found.values(), key=lambda row: (os.fsencode(row[0].name), row[0].offset or 0))
     taken: dict[Path, Source] = {}

@@ -38,11 +38,10 @@ class Classification(Correspondence):
         class_of = np.full(len(shards), -1, dtype=np.int64)
         class_of[known.clips] = known.sets[:, 0]
         self._class_of = torch.from_numpy(class_of)
-        left_out = known.unlabeled + int((~single).sum())
-        if left_out:
-            self.warnings += (f"{left_out:,} training clips have no label, or several, and are left out",)
-        if known.unread:
-            self.warnings += (f"{known.unread:,} rows of {config.data.labels} cannot be read",)
+        if known.unlabeled or known.unread:
+            self.warnings += tuple(known.counts(config.data.labels, "the train split"))
+        if several := int((~single).sum()):
+            self.warnings += (f"{several:,} clips of the train split have several labels and are left out",)
 
     def loss(self, network: PairNetwork, batch: Batch, *, hard: bool = False) -> Losses:
         """The three losses, and how many pairs, images and seconds of audio were judged rightly."""

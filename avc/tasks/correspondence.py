@@ -26,7 +26,7 @@ from avc.intervals import clustered_interval
 from avc.models import build, model_class
 from avc.models.pair import Embeddings, PairNetwork
 from avc.settings import PairConfig
-from avc.tasks.evaluators import Views, evaluate_embeddings
+from avc.tasks.evaluators import Views, evaluate_embeddings, label_warnings
 from avc.tasks.examples import Curve, HeldOutPairs
 from avc.tasks.hard_negatives import hard_negatives
 from avc.tasks.task import Losses, Validation, autocast
@@ -58,7 +58,7 @@ class Correspondence:
         )
         self.summary = f"negatives {self.sampler.source}"
         self._held_out = HeldOutPairs(config, shards)
-        warnings: list[str] = []
+        warnings = label_warnings(shards, config.validation)
         if self.sampler.grid == "free":
             warnings.append("negatives.grid is free: audio off the 0.04 s grid gives negatives away; an ablation")
         if self.sampler.shuffle_sound:

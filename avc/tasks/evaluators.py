@@ -86,6 +86,18 @@ def evaluate_embeddings(
     return found
 
 
+def label_warnings(shards: Shards, settings: PairValidation) -> list[str]:
+    """What the labels of the probe and the clips that it judges do not have in common, a line for each thing.
+
+    Raises ValueError where fewer than two of the clips have a label.
+    """
+    if settings.labels is None:
+        return []
+    known = labeled(shards, shards.clips(settings.split), read_labels(settings.labels))
+    counts = known.counts(settings.labels, f"the {settings.split} split")
+    return counts if known.unlabeled or known.unread else []
+
+
 def rank_me(x: Tensor) -> float:
     """RankMe: the effective rank of embeddings (N, D), 1 to D (Garrido et al. 2023, arXiv 2210.02885, equation 1)."""
     singular = torch.linalg.svdvals(x.double())

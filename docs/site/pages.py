@@ -22,7 +22,12 @@ TOP_LEVEL = ("BENCHMARKS.md", "CONTRIBUTING.md")
 MODULES = {
     "A trained network": ("avc.inference", "avc.pretrained"),
     "Packed videos": ("shards.read", "shards.soft_labels", "shards.format"),
-    "Labels and labelled data sets": ("avc.data.labels", "avc.data.labeled_sets", "avc.evaluation.boxes"),
+    "Labels and labelled data sets": (
+        "avc.data.labels",
+        "avc.data.ontology",
+        "avc.data.labeled_sets",
+        "avc.evaluation.boxes",
+    ),
     "Settings": ("avc.config", "avc.networks"),
     "What a new network or trunk implements": ("avc.tasks.task", "avc.models.pair", "avc.models.trunks"),
 }

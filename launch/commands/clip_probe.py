@@ -64,11 +64,12 @@ def kinds(
 
     import numpy as np
 
-    from avc.data.labels import Ontology
+    from avc.data.ontology import Ontology
     from avc.evaluation.classifiers import svm
     from avc.evaluation.clips import FOLDS, labeled_clips
     from avc.evaluation.clusters import structure
     from avc.inference import load_any, shards_of
+    from launch.progress import printable
     from launch.report.clip_rows import clip_features, senses
     from launch.report.linear_table import show
     from launch.report.probe_rows import networks, probe, titles
@@ -129,9 +130,6 @@ def kinds(
             for each in structures
         ],
     )
-    if known.left_out:
-        print(f"{known.left_out:,} clips have no label in {labels}, or several, and were left out")
-    if known.unread:
-        print(f"{known.unread:,} rows of {labels} cannot be read")
+    print(*map(printable, known.counts), sep="\n")
     if tsne is not None:
         draw_tsne(by_network[0], known, tsne.expanduser())

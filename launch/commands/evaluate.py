@@ -88,11 +88,12 @@ def retrieval(
     """
     from dataclasses import asdict
 
-    from avc.data.labels import INSTRUMENTS, Ontology, flat_relevance, labeled, read_labels
+    from avc.data.labels import labeled, read_labels
+    from avc.data.ontology import INSTRUMENTS, Ontology, flat_relevance
     from avc.evaluation.given import GivenFeatures, write_drawn
     from avc.evaluation.retrieval import GAINS, RECALL_DEPTHS, drawn_frames, evaluate_retrieval
     from avc.inference import load
-    from launch.progress import progress
+    from launch.progress import printable, progress
     from launch.report.results import write_json, write_wandb
     from launch.report.splits import judging_split, say_splits
     from launch.report.table import print_table
@@ -120,10 +121,7 @@ def retrieval(
         )
     kind = f"{gain} gain, relevance from {'the ontology' if ontology else 'shared labels'}"
     print(f"nDCG@30 on {len(known.clips):,} clips of the {split} split, {len(known.classes)} classes; {kind}")
-    if known.unlabeled:
-        print(f"{known.unlabeled:,} clips of the split have no label in {labels} and were left out")
-    if known.unread:
-        print(f"{known.unread:,} rows of {labels} cannot be read")
+    print(*map(printable, known.counts(labels, f"the {split} split")), sep="\n")
     scores = [(row.name, row.im_im, row.im_aud, row.aud_im, row.aud_aud) for row in rows]
     print_table(
         ("", "im-im", "im-aud", "aud-im", "aud-aud"),
@@ -144,7 +142,7 @@ def retrieval(
     about = {"run": str(run), "split": split, "gain": gain, "instruments": instruments}
     about |= say_splits([run], f"the {split} split")
     about["ontology"] = str(ontology) if ontology else None
-    counts = {"clips": len(known.clips), "unlabeled": known.unlabeled}
+    counts = {"clips": len(known.clips), "unlabeled": known.unlabeled, "names": known.names, "names_met": known.met}
     content = about | counts | {"rows": [asdict(row) for row in rows]}
     write_json(json, content)
     if wandb:

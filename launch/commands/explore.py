@@ -48,10 +48,11 @@ def explore(
     """
     import numpy as np
 
-    from avc.data.labels import read_labels
+    from avc.data.labels import labeled, read_labels
     from avc.inference import load
     from launch.explore.moments import embedder
     from launch.explore.write import write_explorer
+    from launch.progress import printable
     from shards.read import Shards
 
     out = out.expanduser()
@@ -66,6 +67,8 @@ def explore(
             f"{data.folder} has {len(rows)} clips in its {split} split, and at least 2 are needed: try --split all"
         )
     known = read_labels(labels) if labels is not None else None
+    if labels is not None and known is not None:
+        print(*map(printable, labeled(data, rows, known).counts(labels, f"split: {split}")), sep="\n")
     embedders = [embedder(network, path, data) for network, path in zip(networks, paths, strict=True)]
     title = " and ".join(f"{each.title} ({each.run})" for each in embedders)
     about = f"{len(rows):,} clips of {data.folder.name}, split: {split}"

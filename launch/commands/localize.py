@@ -69,6 +69,7 @@ def localization(
     without_area = [name for name, truth in truths.items() for _ in range(truth.without_area)]
     if without_area:
         print(f"{boxes}: {len(without_area):,} boxes have no area and are left out ({', '.join(without_area[:3])} ...)")
+    print(f"{boxes}: {result.met:,} of {result.names:,} names are of clips of the {split} split")
     _show_localization(result)
     about = {"run": str(run), "split": split, "boxes_without_area": without_area}
     splits = say_splits([run], f"the {split} split")

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from shards.format import PackSettings
+    from collections.abc import Sequence
 
 Inputs = Annotated[
     list[Path],
@@ -90,9 +88,11 @@ def pack(
     """
     from avc.extras import require_package
     from launch.progress import progress
-    from launch.report.packed import show_packed
+    from launch.report.packed import say_lists, show_packed
+    from launch.slurm.cluster_file import load_cluster
+    from launch.slurm.pack_array import submit_pack
     from shards.format import PackSettings
-    from shards.pack import pack as pack_videos
+    from shards.pack import list_inputs, pack_sources
     from shards.tasks import parse_task
 
     settings = PackSettings(
@@ -109,27 +109,37 @@ def pack(
     )
     if flow:
         require_package("cv2", extra="flow", purpose="--flow")
+    chosen = None if task is None else parse_task(task)
+    if cluster is not None and (chosen is not None or workers is not None):
+        raise ValueError("--cluster shares the work out itself: leave out --task and --workers")
     lists = parse_split_lists(split_list or [])
-    if cluster is not None:
-        if task is not None or workers is not None:
-            raise ValueError("--cluster shares the work out itself: leave out --task and --workers")
-        return _submit(
-            inputs,
+    place = None if cluster is None else load_cluster(cluster)
+    sources, splitter = list_inputs(inputs, out, settings, split_lists=lists, task=chosen)
+    say_lists(splitter.met)
+    if place is not None:
+        submitted = submit_pack(
+            sources,
             out,
             settings,
-            lists,
-            cluster=cluster,
+            splitter,
+            cluster=place,
             tasks=tasks,
             time_limit_seconds=time_limit,
             shard_bytes=shard_mb * 1_000_000,
         )
-    chosen = None if task is None else parse_task(task)
+        fewest, most = min(submitted.shares), max(submitted.shares)
+        print(f"job {submitted.array}: {len(sources):,} inputs in {tasks:,} tasks of {fewest:,} to {most:,}")
+        print(f"job {submitted.merge}: the merge, when all of them have ended well")
+        print(
+            f"their logs are in {submitted.logs}. If a task fails, give the same command again: what is packed is kept"
+        )
+        return
     with progress("packing", unit="videos") as report:
-        summary = pack_videos(
-            inputs,
+        summary = pack_sources(
+            sources,
             out,
             settings,
-            split_lists=lists,
+            splitter,
             task=chosen,
             workers=workers,
             time_limit_seconds=time_limit,
@@ -143,40 +153,6 @@ def pack(
         print(f"when all {chosen.tasks} tasks have ended: avc merge {out}")
     elif not sum(summary.manifest.packed.values()):
         raise typer.Exit(1)
-
-
-def _submit(
-    inputs: Sequence[Path],
-    out: Path,
-    settings: PackSettings,
-    split_lists: Mapping[str, Path],
-    *,
-    cluster: Path,
-    tasks: int,
-    time_limit_seconds: float,
-    shard_bytes: int,
-) -> None:
-    """Submit the packing as an array of tasks, and the merge of what they pack."""
-    from launch.slurm.cluster_file import load_cluster
-    from launch.slurm.pack_array import submit_pack
-    from shards.pack import list_inputs
-
-    place = load_cluster(cluster)
-    sources, splitter = list_inputs(inputs, out, settings, split_lists=split_lists)
-    submitted = submit_pack(
-        sources,
-        out,
-        settings,
-        splitter,
-        cluster=place,
-        tasks=tasks,
-        time_limit_seconds=time_limit_seconds,
-        shard_bytes=shard_bytes,
-    )
-    fewest, most = min(submitted.shares), max(submitted.shares)
-    print(f"job {submitted.array}: {len(sources):,} inputs in {tasks:,} tasks of {fewest:,} to {most:,}")
-    print(f"job {submitted.merge}: the merge, when all of them have ended well")
-    print(f"their logs are in {submitted.logs}. If a task fails, give the same command again: what is packed is kept")
 
 
 def submit_pack() -> None:

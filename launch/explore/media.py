@@ -65,7 +65,8 @@ def write_sounds(path: Path, sounds: list[NDArray[np.int16]]) -> None:
     """Write seconds of mono sound at 48 kHz one after another, each in a slot of 1.5 s, as Opus in WebM."""
     samples = np.zeros((len(sounds), SLOT_SAMPLES), dtype=np.int16)
     samples[:, :SAMPLE_RATE_HZ] = sounds
-    with av.open(path, "w", format="webm", options={"fflags": "+bitexact"}) as container:
+    # Absolute, or what stands before a colon would be taken for a protocol.
+    with av.open(path.absolute(), "w", format="webm", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libopus", rate=SAMPLE_RATE_HZ, layout="mono")
         stream.bit_rate = BIT_RATE
         for start, slot in enumerate(samples):

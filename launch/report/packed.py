@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Column
 
+from launch.progress import printable
 from launch.report.table import print_table
 from shards.index import Manifest
+from shards.split import ListMet
+
+
+def say_lists(lists: Sequence[ListMet]) -> None:
+    """Print how many names of each split's list are those of inputs, before anything is packed."""
+    for each in lists:
+        print(printable(str(each)), flush=True)
 
 
 def show_packed(folder: Path, manifest: Manifest) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from avc.data.labels import INSTRUMENTS, Labels, Ontology, labeled, read_labels
+from avc.data.labels import Labels, labeled, read_labels
+from avc.data.ontology import INSTRUMENTS, Ontology
 from shards.read import Shards
 
 
@@ -65,6 +66,21 @@ def test_labels_of_another_form_are_refused_and_not_misread(tmp_path, name, text
         read_labels(tmp_path / name)
     assert words in str(refusal.value)
     assert all(form in str(refusal.value) for form in ("VGGSound", "AudioSet", "Kinetics"))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a.mp4,dog\na.mp4,loud\nb.mp4,cat\nc.mp4,\n", {"a.mp4", "b.mp4"}),
+        ("twice,1,cat,train\ntwice,9,dog,test\nonce,3,dog,test\n", {"twice_000001", "twice_000009", "once_000003"}),
+        ("label,youtube_id,time_start,time_end\nflute,0wR5,417,427\n", {"0wR5_000417"}),
+        ("videos\\a.MP4,dog\nvideos/a.mp4,loud\n", {"a.mp4"}),
+    ],
+    ids=["rows", "VGGSound", "Kinetics", "Windows"],
+)
+def test_each_video_or_segment_of_a_table_is_counted_once(tmp_path, text, names) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    assert read_labels(tmp_path / "a.csv").own_names == names
 
 
 @pytest.mark.parametrize(

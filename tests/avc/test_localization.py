@@ -131,7 +131,22 @@ def test_a_world_whose_boxes_are_in_vgg_ss_form_is_measured_in_the_middle_of_its
     assert sum(truth.without_area for truth in truths.values()) == len(rows)
     result = evaluate_localization(network_of("avol"), shards, shards.clips("validation"), truths)
     assert (result.all.frames, result.unknown) == (15, 1)
+    assert (result.names, result.met) == (len(rows), 16)
     assert result.with_silent_object is None and result.interaction is None
+
+
+def test_boxes_meet_clips_however_another_system_wrote_their_names(shards, small_world, tmp_path) -> None:
+    world = small_world.parent / "world" / "labels.jsonl"
+    lines = [line.replace('.mp4"', '.MP4"', 1).replace('"clip-', '"videos\\\\clip-', 1) for line in world.open()]
+    (tmp_path / "labels.JSONL").write_text("\ufeff" + "\r\n".join(lines) + "\r\n", encoding="utf-8", newline="")
+    truths = read_boxes(tmp_path / "labels.JSONL")
+    assert truths == read_boxes(world)
+    rows = [
+        {"file": "abcdefghijk_5000_15000", "class": "a", "bbox": []},
+        {"file": "Cafe\u0301", "class": "a", "bbox": []},
+    ]
+    (tmp_path / "vggss.json").write_text(json.dumps(rows))
+    assert list(read_boxes(tmp_path / "vggss.json")) == ["abcdefghijk_000005", "Caf\u00e9"]
 
 
 def test_flickr_soundnets_boxes_are_fractions_of_256_pixels(tmp_path) -> None:

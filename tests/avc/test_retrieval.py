@@ -11,7 +11,8 @@ import torch
 from sklearn.metrics import ndcg_score
 
 from avc.config import parse_config
-from avc.data.labels import flat_relevance, labeled, read_labels
+from avc.data.labels import labeled, read_labels
+from avc.data.ontology import flat_relevance
 from avc.embedding import drawn_views, embed_clips
 from avc.evaluation.cca import fit_cca
 from avc.evaluation.given import GivenFeatures, write_drawn
@@ -264,7 +265,7 @@ def test_a_hundred_thousand_items_fit_in_3_gb() -> None:
     # 600 of the queries: memory does not depend on how many there are, only time does.
     code = """
 import numpy as np
-from avc.data.labels import flat_relevance
+from avc.data.ontology import flat_relevance
 from avc.evaluation.retrieval import ndcg
 rng = np.random.default_rng(0)
 items = rng.standard_normal((100_000, 128), dtype=np.float32)

@@ -242,3 +242,14 @@ def test_two_files_of_one_name_are_refused(network, tmp_path) -> None:
         soundfile.write(tmp_path / folder / "a.wav", noise(1, 48_000), 48_000)
     done = avc("embed", tmp_path / "one", tmp_path / "two", "--run", network, "--out", tmp_path / "out")
     assert done.returncode == 2 and "would both be written to" in done.stderr
+
+
+def test_two_colons_in_a_plain_name_are_part_of_it_and_make_no_folder(network, tmp_path) -> None:
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    for name in ("a::b.wav", "a/b.wav"):
+        soundfile.write(tmp_path / "in" / name, noise(1, 48_000), 48_000)
+    embed(tmp_path / "in", "--run", network, "--out", tmp_path / "out")
+    written = sorted(path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.npz"))
+    assert written == [Path("a/b.wav.npz"), Path("a::b.wav.npz")]
+    embed(tmp_path / "in" / "a::b.wav", "--run", network, "--out", tmp_path / "alone")
+    assert [path.name for path in (tmp_path / "alone").glob("*.npz")] == ["a::b.wav.npz"]

@@ -81,7 +81,9 @@ def test_retrieval_prints_every_row_and_writes_it_for_machines(runs, small_world
     done = avc("eval", "retrieval", runs["l3"], "--labels", labels, "--gain", "linear", "--json", tmp_path / "out.json")
     assert done.returncode == 0, done.stderr
     assert "linear gain, relevance from shared labels" in done.stdout
+    assert f"{labels}: 16 of 40 names are of clips of the validation split" in done.stdout
     result = json.loads((tmp_path / "out.json").read_text())
+    assert (result["names"], result["names_met"]) == (40, 16)
     assert [row["name"][:6] for row in result["rows"]] == ["L3-Net", "L3-Net", "random"]
     assert all(f"{row['im_aud']['mean']:.3f}" in done.stdout for row in result["rows"])
 
@@ -90,8 +92,9 @@ def test_localization_prints_hits_overlaps_and_sanity(runs, small_world, tmp_pat
     boxes = small_world.parent / "world" / "labels.jsonl"
     done = avc("eval", "localization", runs["avol"], "--boxes", boxes, "--json", tmp_path / "out.json")
     assert done.returncode == 0, done.stderr
+    assert f"{boxes}: 16 of 40 names are of clips of the validation split" in done.stdout
     result = json.loads((tmp_path / "out.json").read_text())
-    assert result["all"]["frames"] == 16
+    assert result["all"]["frames"] == 16 and (result["names"], result["met"]) == (40, 16)
     right, down = result["all"]["displacement_pixels"]
     assert f"{right:+.1f} ± " in done.stdout and f"{down:+.1f} ± " in done.stdout
     for words in ("map's maximum", "nearest box", "consensus IoU", "white noise", "IIoU", "at one threshold"):

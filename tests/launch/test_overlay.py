@@ -1,5 +1,7 @@
 """`avc localize`: a frame for every tick, the sound as it was, and heat only where the map is high."""
 
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from avc.config import parse_config
 from avc.data.media import loudest_second
 from avc.inference import Network
 from avc.models import build
+from launch.explore.media import write_sounds
 from launch.report.overlay import READING, blend, overlay_image, overlay_video
 from shards.media import read
 from tests.small_videos import render_video
@@ -92,3 +95,11 @@ def test_what_cannot_be_used_is_refused_in_words(network, tmp_path) -> None:
         overlay_image(network, tmp_path / "in.png", tmp_path / "short.wav", tmp_path / "out.png")
     with pytest.raises(ValueError, match="cannot be read as an image"):
         overlay_image(network, tmp_path / "short.wav", tmp_path / "short.wav", tmp_path / "out.png")
+
+
+def test_a_colon_in_the_names_of_files_here_is_no_protocol(network, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    render_video(Path("plain.mp4"), seed=3, seconds=1.2).rename("a::b.mp4")
+    overlay_video(network, Path("a::b.mp4"), Path("c::d.mp4"), report=lambda done, total, note: None)
+    write_sounds(Path("e:f.webm"), [np.zeros(48_000, np.int16)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a::b.mp4", "c::d.mp4", "e:f.webm"]

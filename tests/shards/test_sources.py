@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,59 @@ def test_names_that_are_not_text_survive(tmp_path: Path) -> None:
 def test_an_input_that_the_user_named_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.mp4 does not exist"):
         list_sources([tmp_path / "nowhere.mp4"])
+
+
+def test_a_list_finds_its_files_however_another_system_wrote_their_names(tmp_path: Path) -> None:
+    stored = unicodedata.normalize("NFD", "Caf\u00e9")
+    for name in (f"{stored}/{stored}.mp4", "b/one.mp4", "c.mp4", "blank .mp4 "):
+        _touch(tmp_path / name)
+    lines = ["\ufeffc.mp4 \t", '"b\\one.mp4"', "Caf\u00e9/Caf\u00e9.mp4", "blank .mp4 ", "Caf\u00e9/gone.mp4"]
+    sources = list_sources([_touch(tmp_path / "all.txt", "\r\n".join(lines).encode())])
+    found = [source for source in sources if not source.problem]
+    assert _names(found, tmp_path) == [f"{stored}/{stored}.mp4", "b/one.mp4", "blank .mp4 ", "c.mp4"]
+    assert [os.path.basename(source.name) for source in sources if source.problem] == ["gone.mp4"]
+    assert _names(list_sources([tmp_path / "Caf\u00e9" / "Caf\u00e9.mp4"]), tmp_path) == [f"{stored}/{stored}.mp4"]
+
+
+def test_two_files_whose_names_differ_by_their_normal_form_alone_are_two_inputs(tmp_path: Path) -> None:
+    names = ["Caf\u00e9.mp4", unicodedata.normalize("NFD", "Caf\u00e9.mp4")]
+    for name in names:
+        _touch(tmp_path / name)
+    assert sorted(_names(list_sources([tmp_path]), tmp_path)) == sorted(names)
+    both = _touch(tmp_path / "all.txt", "\n".join(names).encode())
+    assert sorted(_names(list_sources([both]), tmp_path)) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a.mp4.part", "a.mp4.part-Frag7", "a.MP4.crdownload", "a.mp4.ytdl", "a.mp4.tmp", "a.mp4~", "a.temp.mp4"),
+        *("a.part.mkv", "a.mp4.aria2", "a.webm.download/a.webm"),
+    ],
+)
+def test_what_an_interrupted_download_left_is_named_unless_it_is_given_itself(tmp_path: Path, name: str) -> None:
+    _touch(tmp_path / "a.part1.mp4")
+    _touch(tmp_path / "films.tmp" / "b.mp4")
+    _touch(tmp_path / "template.mp4")
+    left = _touch(tmp_path / name)
+    problems = {os.path.relpath(source.name, tmp_path): source.problem for source in list_sources([tmp_path])}
+    assert "interrupted download" in problems.pop(name.partition("/")[0])
+    assert problems == {"a.part1.mp4": "", "films.tmp/b.mp4": "", "template.mp4": ""}
+    [given] = list_sources([left])
+    assert not given.problem
+    [listed] = list_sources([_touch(tmp_path / "list.txt", name.encode())])
+    assert not listed.problem
+
+
+def test_a_film_that_aria2_has_not_ended_is_none_yet(tmp_path: Path) -> None:
+    _touch(tmp_path / "a.mp4")
+    _touch(tmp_path / "a.mp4.aria2")
+    assert all("interrupted download" in source.problem for source in list_sources([tmp_path]))
+
+
+def test_two_colons_in_a_plain_name_or_a_members_are_part_of_it(tmp_path: Path) -> None:
+    _touch(tmp_path / "a::b.mp4")
+    path = _tar(tmp_path / "t::u.tar", {"d/x::y.mp4": b"x"})
+    plain, member = list_sources([tmp_path])
+    assert (plain.name, plain.basename) == (str(tmp_path / "a::b.mp4"), "a::b.mp4")
+    assert (member.name, member.inside, member.basename) == (f"{path}::d/x::y.mp4", "d/x::y.mp4", "x::y.mp4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -84,3 +85,66 @@ def test_a_missing_list_and_an_unknown_split_are_refused(tmp_path: Path) -> None
         Splitter((0.8, 0.1, 0.1), {"test": tmp_path / "no.txt"})
     with pytest.raises(ValueError, match="no split 'val'"):
         Splitter((0.8, 0.1, 0.1), {"val": tmp_path / "no.txt"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffcaf\u00e9\r\n",
+        "videos\\caf\u00e9.MP4\r\n",
+        '"videos\\caf\u00e9.mp4"\n',
+        "./videos/caf\u00e9.mp4  \n",
+        "../videos/caf\u00e9\n",
+        "/data/videos/caf\u00e9.mp4",
+    ],
+    ids=["mark", "backslash", "quotes", "here", "above", "path"],
+)
+def test_a_list_meets_a_name_however_another_system_wrote_it(tmp_path: Path, text: str) -> None:
+    for stored in ("NFC", "NFD"):
+        (tmp_path / "test.txt").write_text(text, encoding="utf-8", newline="")
+        splitter = Splitter((0.8, 0.1, 0.1), {"test": tmp_path / "test.txt"})
+        name = unicodedata.normalize(stored, "/data/videos/caf\u00e9.mp4")
+        splitter.check([name, "/data/videos/y.mp4"])
+        assert splitter.split("0" * 32, name) == "test"
+        assert [str(met) for met in splitter.met] == ["test: 1 of 1 names"]
+
+
+def test_names_in_milliseconds_meet_a_list_in_seconds_and_the_other_way_round(tmp_path: Path) -> None:
+    for listed, name in (("abc_000005", "/d/abc_5000_15000.mp4"), ("abc_5000_15000.mp4", "/d/abc_000005.mkv.mp4")):
+        splitter = Splitter((0.8, 0.1, 0.1), {"test": _list(tmp_path / "test.txt", listed)})
+        assert splitter.split("0" * 32, name.replace(".mkv", "")) == "test"
+
+
+def test_how_many_names_meet_an_input_is_counted_and_those_that_do_not_are_named(tmp_path: Path) -> None:
+    lists = {
+        "test": _list(tmp_path / "test.txt", *(f"gone-{number}" for number in range(999)), "x.mp4", "x.mp4"),
+        "train": _list(tmp_path / "train.txt", "y"),
+    }
+    splitter = Splitter((0.8, 0.1, 0.1), lists)
+    splitter.check(["/data/x.mp4", "/data/y.mp4", "/other/x.mp4"])
+    test, train = map(str, splitter.met)
+    assert train == "train: 1 of 1 names"
+    assert test == (
+        f"test: 1 of 1,000 names; 999 in {tmp_path / 'test.txt'} are of no input, such as 'gone-0', 'gone-1', 'gone-2'"
+    )
+
+
+@pytest.mark.parametrize("other", ["clips/x.mp4", "x.mp4", "x.MP4", "\ufeffx"])
+def test_one_clip_in_two_lists_is_refused_however_each_names_it(tmp_path: Path, other: str) -> None:
+    lists = {"train": _list(tmp_path / "a.txt", "x", "y"), "test": _list(tmp_path / "b.txt", other, "z")}
+    with pytest.raises(ValueError, match=r"a\.txt") as refusal:
+        Splitter((0.8, 0.1, 0.1), lists).check([f"/data/clips/{name}.mp4" for name in "xyz"])
+    assert "b.txt" in str(refusal.value) and "belongs to one split" in str(refusal.value)
+
+
+def test_two_colons_in_a_plain_name_are_part_of_it_in_a_list(tmp_path: Path) -> None:
+    splitter = Splitter((1.0, 0.0, 0.0), {"test": _list(tmp_path / "test.txt", "a::x.mp4", "/d/t.tar::y.mp4")})
+    assert splitter.split("0" * 32, "/data/a::x.mp4") == "test"
+    assert splitter.split("0" * 32, "/d/t.tar::y.mp4") == "test"
+    assert splitter.split("0" * 32, "/data/b::x.mp4") == "train"
+
+
+def test_a_list_without_names_is_refused(tmp_path: Path) -> None:
+    splitter = Splitter((0.8, 0.1, 0.1), {"test": _list(tmp_path / "test.txt")})
+    with pytest.raises(ValueError, match=r"it has 0, and an input is '/data/x\.mp4'"):
+        splitter.check(["/data/x.mp4"])

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from avc.data.labels import flat_relevance, labeled
+from avc.data.labels import labeled
 from avc.data.labels import read_labels as read_classes
+from avc.data.ontology import flat_relevance
 from avc.evaluation.boxes import read_boxes
 from avc.evaluation.localization import Localization, evaluate_localization
 from avc.evaluation.retrieval import Row, evaluate_retrieval

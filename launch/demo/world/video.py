@@ -21,7 +21,8 @@ def write_video(
     sample_rate_hz: int,
 ) -> None:
     """Encode images, uint8 [height, width, 3], and mono audio, float32 [samples]; equal inputs give equal bytes."""
-    with av.open(path, "w", options={"fflags": "+bitexact"}) as container:
+    # Absolute, or what stands before a colon would be taken for a protocol.
+    with av.open(path.absolute(), "w", options={"fflags": "+bitexact"}) as container:
         video = container.add_stream("libx264", rate=frame_rate, options={"preset": "ultrafast", "crf": "20"})
         video.width, video.height = size
         video.pix_fmt = "yuv420p"

@@ -1,0 +1,103 @@
+"""How relevant one class is to another: by the AudioSet ontology, or only to itself."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avc.data.labels import Integers, Labels
+from shards.text import lines_of
+
+Relevance = NDArray[np.float64]
+
+ONTOLOGY_TOP = 20  # relevance of a class to itself, Objects that Sound A.2
+INSTRUMENTS = ("Musical instrument", "Singing", "Tools")
+"""AudioSet-Instruments (Objects that Sound, section 2) is these classes and all below them: 110."""
+
+
+def flat_relevance(classes: int) -> Relevance:
+    """1 for the same class, 0 for another: float64 (C, C)."""
+    return np.eye(classes)
+
+
+class Ontology:
+    """The AudioSet ontology as published: a file of classes with identifiers, names and children.
+
+    Raises ValueError where the file is missing or of another form.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            lines = lines_of(path.expanduser())
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        try:
+            nodes = json.loads("".join(lines))
+            self._name = {node["id"]: str(node["name"]) for node in nodes}
+            self._id = {name: number for number, name in self._name.items()} | {number: number for number in self._name}
+            children = {node["id"]: list(node["child_ids"]) for node in nodes}
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path} is not the AudioSet ontology: {error!r}") from None
+        unknown = sorted({child for own in children.values() for child in own} - children.keys())
+        if unknown:
+            raise ValueError(f"{path} is not the AudioSet ontology: {unknown[0]} is a child and no class of it")
+        self._children = dict(children)
+        # The file has several trees; one root above them makes every two classes some distance apart.
+        children["root"] = sorted(children.keys() - {child for own in children.values() for child in own})
+        self._neighbours: dict[str, list[str]] = {name: [] for name in children}
+        for parent, own in children.items():
+            for child in own:
+                self._neighbours[parent].append(child)
+                self._neighbours[child].append(parent)
+
+    def distances(self, classes: Sequence[str]) -> Integers:
+        """Edges between every two classes, named or by identifier: int64 (C, C). Raises ValueError for unknown ones."""
+        ids = [self._identifier(name) for name in classes]
+        return np.array([[steps[other] for other in ids] for steps in map(self._steps_from, ids)], dtype=np.int64)
+
+    def relevance(self, classes: Sequence[str]) -> Relevance:
+        """20 − tree distance, at least 0 (Objects that Sound A.2): float64 (C, C)."""
+        return np.maximum(ONTOLOGY_TOP - self.distances(classes), 0).astype(np.float64)
+
+    def below(self, tops: Sequence[str]) -> frozenset[str]:
+        """Identifiers of classes and of all below them. Raises ValueError for unknown ones."""
+        found: set[str] = set()
+        left = [self._identifier(name) for name in tops]
+        while left:
+            if (here := left.pop()) not in found:
+                found.add(here)
+                left += self._children[here]
+        return frozenset(found)
+
+    def restrict(self, labels: Labels, tops: Sequence[str]) -> Labels:
+        """`labels` without those that are not of `below`. Raises ValueError for a label that is no class."""
+        kept = self.below(tops)
+        return labels.changed(lambda own: (label for label in own if self._identifier(label) in kept))
+
+    def named(self, labels: Labels) -> Labels:
+        """`labels` by their names, where they are identifiers. Raises ValueError for a label that is no class."""
+        return labels.changed(lambda own: (self._name[self._identifier(label)] for label in own))
+
+    def _identifier(self, name: str) -> str:
+        if name in self._id:
+            return str(self._id[name])
+        nearest = difflib.get_close_matches(name, self._id, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(f"the label {name!r} is no class of the ontology {self.path}{hint}")
+
+    def _steps_from(self, start: str) -> dict[str, int]:
+        steps, queue = {start: 0}, deque([start])
+        while queue:
+            here = queue.popleft()
+            for there in self._neighbours[here]:
+                if there not in steps:
+                    steps[there] = steps[here] + 1
+                    queue.append(there)
+        return steps
