@@ -14,7 +14,7 @@ from typing import TypeVar
 from avc.data.tables import read_table
 
 SOUNDS = (".wav", ".ogg", ".flac", ".mp3", ".aif", ".aiff")
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".avif", ".heic", ".heif")
 Row = TypeVar("Row")
 FOLDS = 5  # of a folder of classes, which brings none of its own
 
