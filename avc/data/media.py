@@ -6,7 +6,6 @@ The bounds of images and of sample rates are those of packing (shards/media/cont
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,14 +13,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import soundfile
-import soxr
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from avc.data.windows import Resampler
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK
 from shards.media import Rejected
-from shards.media.container import bound_picture, bound_sound
+from shards.media.container import bound_picture
+from shards.media.streams import stream_sound
 
 FORMS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "AVIF")  # Pillow would start Ghostscript for others
 TURNS = {  # the EXIF tag Orientation: how the stored picture becomes the one that is shown
@@ -38,8 +37,6 @@ SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of color profiles, and P
 SHORTEST_MS, USUAL_MS = 10, 100  # browsers, and FFmpeg for GIF, show a picture this long that is stamped shorter
 LONGEST_MS = 3_600_000  # as of a video's picture
 MAX_SECONDS = 600  # of a recording: 10 minutes at 48 kHz are 115 MB of float32
-MAX_SAMPLES = 2**26  # of a recording's channels together
-_UNKNOWN = 2**62  # libsndfile's number of samples is above this where a stream does not tell
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of sizes, which `bound_picture` decides on, and of damaged tags
 
@@ -138,30 +135,38 @@ def _seconds(image: Image.Image) -> Fraction:
     return Fraction(lasts if lasts > SHORTEST_MS else USUAL_MS).limit_denominator(10_000) / 1000
 
 
-def read_mono(path: Path) -> tuple[NDArray[np.float32], int]:
-    """A recording as float32 (samples,), the mean of its channels, usually in [-1, 1]; and its sample rate in Hz.
+def stream_mono(source: Path | BinaryIO, rate: int) -> Iterator[NDArray[np.float32]]:
+    """The sound of a file, or of a film, at `rate` Hz in pieces: float32 (samples,), usually in [-1, 1].
 
-    Raises ValueError, without the path, for what libsndfile cannot decode, for no samples, for samples that are not
-    finite, and for more than MAX_SECONDS or MAX_SAMPLES of them.
+    `shards.media.streams.stream_sound` says how channels are mixed. Raises shards.media.Rejected, perhaps after some.
+    """
+    resampler, its_rate = Resampler(rate, rate), 0
+    nothing = np.zeros(0, np.float32)
+    for sound, new_rate in stream_sound(source):
+        if new_rate != its_rate:
+            if its_rate:
+                yield resampler.push(nothing, last=True)
+            resampler, its_rate = Resampler(new_rate, rate), new_rate
+        yield resampler.push(sound)
+    yield resampler.push(nothing, last=True)
+
+
+def read_mono(path: Path, rate: int) -> NDArray[np.float32]:
+    """A recording at `rate` Hz as `stream_mono` gives it, whole: float32 (samples,).
+
+    Raises ValueError, without the path, for what holds no sound, is damaged, or lasts longer than MAX_SECONDS.
     """
     _refuse_other_than_files(path)
+    pieces, held = [], 0
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:
-            bound_sound(file.samplerate, file.channels)
-            _bound_length(file)  # before memory is taken for as many samples as it claims
-            mono: NDArray[np.float32] = file.read(dtype="float32", always_2d=True).mean(axis=1)
-            rate = int(file.samplerate)
+        for piece in stream_mono(path, rate):
+            pieces.append(piece)
+            held += len(piece)
+            if held > MAX_SECONDS * rate:
+                raise ValueError(f"too large: it lasts longer than {MAX_SECONDS} s")
     except Rejected as error:
         raise ValueError(str(error)) from None
-    except soundfile.LibsndfileError as error:
-        raise ValueError(error.error_string) from None  # str() has the path before it
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
-        raise ValueError(str(error)) from None
-    if not len(mono):
-        raise ValueError("it holds no samples")
-    if not np.isfinite(mono).all():
-        raise ValueError("it holds samples that are not finite")
-    return mono, rate
+    return np.concatenate(pieces)
 
 
 def read_loudest_second(path: Path) -> NDArray[np.int16]:
@@ -169,8 +174,7 @@ def read_loudest_second(path: Path) -> NDArray[np.int16]:
 
     Also where the recording is shorter than that.
     """
-    mono, rate = read_mono(path)
-    audio: NDArray[np.float32] = soxr.resample(mono, rate, SAMPLE_RATE_HZ)
+    audio = read_mono(path, SAMPLE_RATE_HZ)
     if len(audio) < SAMPLE_RATE_HZ:
         raise ValueError(f"it lasts {len(audio) / SAMPLE_RATE_HZ:.2f} s, and the network takes a second at a time")
     return loudest_second(audio)
@@ -183,16 +187,6 @@ def loudest_second(audio: NDArray[np.float32]) -> NDArray[np.int16]:
     start = int(starts[np.argmax(energy[starts + SAMPLE_RATE_HZ] - energy[starts])])
     second = audio[start : start + SAMPLE_RATE_HZ] * 32768
     return second.round().clip(-32768, 32767).astype(np.int16)
-
-
-def _bound_length(file: soundfile.SoundFile) -> None:
-    if file.frames >= _UNKNOWN:
-        raise ValueError("it does not tell how many samples it holds; encode it to a file, not to a pipe")
-    if file.frames > min(MAX_SECONDS * file.samplerate, MAX_SAMPLES // file.channels):
-        raise ValueError(
-            f"too large: {file.frames:,} samples in {file.channels} channels at {file.samplerate:,} Hz; at most "
-            f"{MAX_SECONDS} s and {MAX_SAMPLES:,} samples of all channels are read"
-        )
 
 
 def _refuse_other_than_files(path: Path) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from avc.data.windows import Resampler
+from avc.data.media import begins_like_picture, read_pictures, stream_mono
 from shards.format import Reason
 from shards.media.clip import Rejected
-from shards.media.streams import stream_pictures, stream_sound
+from shards.media.streams import stream_pictures
 from shards.parent import follow_parent
 from shards.sources import Source
 from shards.workers import opened
@@ -43,29 +43,16 @@ class Wanted:
 def pieces_of(source: Source, wanted: Wanted) -> Iterator[Piece]:
     """A file in pieces. Raises shards.media.Rejected and OSError, perhaps after some."""
     if wanted.content == "audio":
-        for sound in _sound(source, wanted.sample_rate_hz):
-            yield 0, sound
+        with opened(source) as file:
+            for sound in stream_mono(file, wanted.sample_rate_hz):
+                yield 0, sound
     else:
         yield from _pictures(source, wanted)
-
-
-def _sound(source: Source, target: int) -> Iterator[NDArray[np.float32]]:
-    resampler, rate = Resampler(target, target), 0
-    nothing = np.zeros(0, np.float32)
-    with opened(source) as file:
-        for sound, its_rate in stream_sound(file):
-            if its_rate != rate:
-                if rate:
-                    yield resampler.push(nothing, last=True)
-                resampler, rate = Resampler(its_rate, target), its_rate
-            yield resampler.push(sound)
-    yield resampler.push(nothing, last=True)
 
 
 def _pictures(source: Source, wanted: Wanted) -> Iterator[Piece]:
     import torch
 
-    from avc.data.media import begins_like_picture, read_pictures
     from avc.data.preprocessing import CROP, center_crop
 
     def cropped(rgb: Crop) -> Crop:
