@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avc.data.preprocessing import scaled_center
+from avc.data.preprocessing import center_crop
 from avc.teachers.exported import USUAL_SIZE, Program, ProgramError, noise, open_program
 from avc.teachers.trial import try_programs
 from shards.atomic import refuse_special
@@ -131,8 +131,8 @@ AnyTeacher = ExportedTeacher | PrecomputedTeacher
 
 
 def to_teacher(frames: Tensor, size: int) -> Tensor:
-    """uint8 (N, H, W, 3) → float32 (N, 3, size, size): smallest side to 8/7 of size, the middle, ImageNet's means."""
-    x = scaled_center(frames.permute(0, 3, 1, 2).float() / 255, size)
+    """uint8 (N, H, W, 3) → float32 (N, 3, size, size): the middle, scaled to `size`, by ImageNet's means."""
+    x = center_crop(frames, size).permute(0, 3, 1, 2).float() / 255
     mean, deviation = (x.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
     return ((x - mean) / deviation).contiguous()
 
