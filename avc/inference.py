@@ -119,8 +119,8 @@ class Network:
         """uint8 (N, H, W, 3) RGB images of any size → float32 (N, D) on the CPU; (N, D, H', W') with AVOL-Net.
 
         AVE+MF takes (N, 25, H, W, 3), frames 0.04 s apart; AVE+OF (N, H, W, 23), a frame and 10 steps of flow as
-        `shards.read.Shards.flow` gives them. As in validation: the smallest side is scaled to 8/7 of the network's
-        size, the middle is cropped.
+        `shards.read.Shards.flow` gives them. As in validation, by `avc.data.preprocessing.center_crop`: the middle 7/8
+        of the smallest side, scaled to the network's size.
         """
         return self.embed_crops(self.crop(images))
 

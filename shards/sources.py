@@ -16,7 +16,7 @@ import pydantic
 from shards.tar import BadTar, read_members
 from shards.text import lines_of, unquoted
 
-# Members of a tar file are inputs by these endings: beside its video a WebDataset record holds captions, labels, ...
+# Members of a tar file are packed by these endings: beside its video a WebDataset record holds captions, labels, ...
 VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4"}
     | {".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
@@ -58,14 +58,19 @@ class Source:
         return self.name if self.offset is None else self.name.removeprefix(f"{self.path}::")
 
 
-def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | None = None) -> list[Source]:
+def list_sources(
+    inputs: Sequence[str | os.PathLike[str]],
+    *,
+    without: Path | None = None,
+    members: frozenset[str] = VIDEO_SUFFIXES,
+) -> list[Source]:
     """Every input once, sorted by name, whatever order and overlap the inputs were given in.
 
     A folder gives all of its files and those of its sub-folders but for hidden ones (`.name`), with a `problem` where
-    their names are those of interrupted downloads; a `.tar` file its members that end as videos do; a `.txt` file that
-    is given itself (not one found in a folder) the paths in it, one a line, relative to that file. The folder `without`
-    (the one being packed into) is left out. What cannot be read is in the list too, with its `problem`. Raises
-    ValueError when an input that the user named does not exist, and for a list in UTF-16.
+    their names are those of interrupted downloads; a `.tar` file its members that end in one of `members`; a `.txt`
+    file that is given itself (not one found in a folder) the paths in it, one a line, relative to that file. The folder
+    `without` (the one being packed into) is left out. What cannot be read is in the list too, with its `problem`.
+    Raises ValueError when an input that the user named does not exist, and for a list in UTF-16.
     """
     found: dict[tuple[str, int | None], Source] = {}
     left_out = _identity(without) if without is not None else None
@@ -75,9 +80,9 @@ def list_sources(inputs: Sequence[str | os.PathLike[str]], *, without: Path | No
         if not os.path.lexists(path):
             raise ValueError(f"{os.fspath(given)} does not exist: give folders, video files, .txt lists or .tar files")
         if path.lower().endswith(".txt") and os.path.isfile(path):
-            sources = _from_list(path, stored, left_out)
+            sources = _from_list(path, stored, left_out, members)
         else:
-            sources = _from_path(path, left_out)
+            sources = _from_path(path, left_out, members)
         for source in sources:
             found.setdefault((source.name, source.offset), source)
     return sorted(found.values(), key=lambda source: (os.fsencode(source.name), source.offset or 0))
@@ -93,9 +98,9 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
     return (line.rstrip("\r\n") for line in lines if line.strip())
 
 
-def _from_list(path: str, stored: _StoredNames, left_out: Identity | None) -> Iterator[Source]:
+def _from_list(path: str, stored: _StoredNames, left_out: Identity | None, members: frozenset[str]) -> Iterator[Source]:
     for line in read_lines(path):
-        yield from _from_path(stored.find(line, beside=os.path.dirname(path)), left_out)
+        yield from _from_path(stored.find(line, beside=os.path.dirname(path)), left_out, members)
 
 
 class _StoredNames:
@@ -130,7 +135,7 @@ def _listed(folder: str) -> list[str]:
         return []
 
 
-def _from_path(path: str, left_out: Identity | None) -> Iterator[Source]:
+def _from_path(path: str, left_out: Identity | None, members: frozenset[str]) -> Iterator[Source]:
     # Not by recursion: folders may lie in each other a thousand deep.
     # With the folders above, and whether its name is that of an interrupted download.
     waiting: list[tuple[str, frozenset[Identity], bool]] = [(path, frozenset(), False)]
@@ -163,18 +168,18 @@ def _from_path(path: str, left_out: Identity | None) -> Iterator[Source]:
         elif not stat.S_ISREG(facts.st_mode):
             yield _unreadable(path, "not a regular file")
         elif path.lower().endswith(".tar"):
-            yield from _from_tar(path, facts)
+            yield from _from_tar(path, facts, members)
         else:
             yield Source(path, path, None, facts.st_size, facts.st_mtime_ns)
 
 
-def _from_tar(path: str, facts: os.stat_result) -> Iterator[Source]:
-    videos = 0
+def _from_tar(path: str, facts: os.stat_result, members: frozenset[str]) -> Iterator[Source]:
+    found = 0
     problem = ""
     try:
         for member in read_members(path):
-            if os.path.splitext(member.name)[1].lower() in VIDEO_SUFFIXES and not member.folder:
-                videos += 1
+            if os.path.splitext(member.name)[1].lower() in members and not member.folder:
+                found += 1
                 yield Source(
                     f"{path}::{member.name}",
                     path,
@@ -185,8 +190,8 @@ def _from_tar(path: str, facts: os.stat_result) -> Iterator[Source]:
                 )
     except (BadTar, OSError) as error:
         problem = f"the tar file cannot be read to its end: {error}"
-    if not videos and not problem:
-        problem = "the tar file holds no member whose name ends as a video's does"
+    if not found and not problem:
+        problem = "the tar file holds no member whose ending is that of a file that is read here"
     if problem:
         yield Source(path, path, None, facts.st_size, facts.st_mtime_ns, problem=problem)
 

@@ -14,8 +14,11 @@ from typing import TypeVar
 from avc.data.tables import read_table
 from shards.text import lines_of
 
-SOUNDS = (".wav", ".ogg", ".flac", ".mp3", ".aif", ".aiff")
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+SOUNDS = (
+    *(".wav", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".caf", ".au", ".snd", ".sph", ".flac"),
+    *(".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".wma", ".mka", ".weba"),
+)
+PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".avif", ".heic", ".heif")
 Row = TypeVar("Row")
 FOLDS = 5  # of a folder of classes, which brings none of its own
 

@@ -1,4 +1,4 @@
-"""Where an image is cropped, and how large it is before: one rule for training, evaluation and teachers."""
+"""Where an image is cropped, and how it is scaled: one rule for training, evaluation and teachers."""
 
 from __future__ import annotations
 
@@ -17,25 +17,20 @@ def crop_origin(side: int, crop: int, fraction: float = 0.5) -> int:
     return int(fraction * (side - crop + 1))
 
 
-def scaled_sides(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width, in pixels, of an image whose smallest side is scaled to 8/7 of `size`."""
-    scale = size / CROP / min(height, width)
-    return max(size, round(height * scale)), max(size, round(width * scale))
-
-
-def scaled_center(x: Tensor, size: int) -> Tensor:
-    """float32 (N, C, H, W) → (N, C, size, size): smallest side to 8/7 of size, bilinear with antialiasing; the middle.
-
-    An image that has that size already is cropped as it is.
-    """
-    sides = scaled_sides(x.shape[2], x.shape[3], size)
-    if sides != tuple(x.shape[2:]):
-        x = F.interpolate(x, sides, mode="bilinear", antialias=True, align_corners=False)
-    top, left = (crop_origin(side, size) for side in sides)
-    return x[:, :, top : top + size, left : left + size]
+def middle(images: Tensor) -> Tensor:
+    """(N, H, W, C) → (N, side, side, C), a view: the middle, 7/8 of the smallest side high and wide."""
+    side = round(min(images.shape[1:3]) * CROP)
+    top, left = (crop_origin(whole, side) for whole in images.shape[1:3])
+    return images[:, top : top + side, left : left + side]
 
 
 def center_crop(images: Tensor, size: int) -> Tensor:
-    """uint8 (N, H, W, C) → uint8 (N, size, size, C): smallest side to 8/7 of size, the middle, as in validation."""
-    x = scaled_center(images.permute(0, 3, 1, 2).float(), size).round().clamp(0, 255).to(torch.uint8)
-    return x.permute(0, 2, 3, 1)
+    """uint8 (N, H, W, C) → uint8 (N, size, size, C): what a network sees of a picture in validation and ever after.
+
+    The middle, scaled where it has another size: bilinear with antialiasing, rounded.
+    """
+    x = middle(images)
+    if x.shape[1] == size:
+        return x
+    x = F.interpolate(x.permute(0, 3, 1, 2).float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

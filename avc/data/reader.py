@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avc.data.batch import Batch
-from avc.data.preprocessing import CROP, crop_origin
+from avc.data.preprocessing import CROP, center_crop, crop_origin
 from avc.data.sampler import PairSampler, Rows
 from avc.models.inputs import VisualInput
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ
@@ -24,8 +24,9 @@ from shards.read import Shards
 class PairReader:
     """Reads ranges of rows: `reader[start, stop]` is the batch of rows [start, stop).
 
-    image_size: images are decoded at the smallest of JPEG's scales (1, 1/2, 1/4, 1/8) whose crop is as large.
-    augment: crop where the plan says, else in the middle. visual_input: what the network sees, all under one crop.
+    augment: images are decoded at the smallest of JPEG's scales (1, 1/2, 1/4, 1/8) whose crop is as large as
+    `image_size`, and cropped where the plan says. Else they are decoded whole and brought to `image_size` by
+    `center_crop`, as any other picture is. visual_input: what the network sees, all under one crop.
     Raises ValueError where the stored images are too small for `image_size`, or too few for `visual_input`.
     """
 
@@ -58,8 +59,8 @@ class PairReader:
                 f"data.image_size: {image_size} is more than {round(side * CROP)}, 7/8 of the smallest side of the "
                 f"pictures in {shards.folder}; lower it, or pack with a larger --side"
             )
-        self.reduce = scales[0]
-        self.crop = round(side * CROP) // self.reduce
+        self.reduce = scales[0] if augment else 1
+        self.crop = round(side * CROP) // self.reduce if augment else image_size
 
     def __getitem__(self, row_range: tuple[int, int]) -> Batch:
         return self.read(self.sampler.rows(*row_range))
@@ -80,8 +81,7 @@ class PairReader:
         """Read what the rows name into a slot of `buffers`. Raises as `read` does."""
         # numpy's views: what torch spends on a slice and a copy is a tenth of decoding the image.
         images, audio = buffers.images[slot].numpy(), buffers.audio[slot].numpy()
-        parts = rows.image_draws[:, :2].tolist() if self.augment else [(0.5, 0.5)] * len(rows.frame_clip)
-        frames = zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), parts, strict=True)
+        frames = zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), rows.image_draws[:, :2].tolist(), strict=True)
         for i, (clip, tick, (down, right)) in enumerate(frames):
             self._see(images[i], clip, tick, down=down, right=right)
         for i, (clip, center) in enumerate(zip(rows.audio_clip.tolist(), rows.audio_center.tolist(), strict=True)):
@@ -93,13 +93,18 @@ class PairReader:
         film = self.shards.film(clip, view.first_frame(tick), count=view.frames, reduce=self.reduce)
         height, width = film[0].shape[:2]
         top, left = crop_origin(height, side, down), crop_origin(width, side, right)
-        crop = slice(top, top + side), slice(left, left + side)
+
+        def cropped(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            if self.augment:
+                return image[top : top + side, left : left + side]
+            return center_crop(torch.from_numpy(image)[None], side)[0].numpy()
+
         for frame, image in zip(seen.reshape(-1, side, side, view.channels), film, strict=True):
-            frame[..., :3] = image[crop]
+            frame[..., :3] = cropped(image)
         if view.flow_frames:
             flow = self.shards.flow(clip, view.first_flow(tick), count=view.flow_frames, reduce=self.reduce)
             for channel, step in zip(range(3, view.channels, 2), flow, strict=True):
-                seen[..., channel : channel + 2] = step[crop]
+                seen[..., channel : channel + 2] = cropped(step)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from avc.data.preprocessing import crop_origin
+from avc.data.preprocessing import center_crop
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from avc.data.segments import SegmentSampler, student_sound
@@ -116,8 +116,8 @@ def trunk_units(
             report(start + len(rows.frame_clip), len(clips), "")
 
     def heat_of_frame(clip: int, tick: int) -> Tensor:
-        frame = middle(shards.picture(clip, tick, reduce=reader.reduce), reader.crop)
-        return image_maps(torch.from_numpy(frame)[None])
+        frame = torch.from_numpy(shards.picture(clip, tick))[None]
+        return image_maps(center_crop(frame, settings.image_size))
 
     def heat_of_second(clip: int, tick: int) -> Tensor:
         return audio_maps(torch.from_numpy(shards.sound(clip, second_start(tick)))[None])
@@ -172,12 +172,6 @@ def waveform_units(
             report(done, len(rows.clip), "")
     maxima = Maxima(rows.clip, rows.first_tick, np.stack(values))
     return _units(maxima, heat_of, units=units, count=count, top=top), ticks_of
-
-
-def middle(frame: NDArray[np.uint8], crop: int) -> NDArray[np.uint8]:
-    """The middle of a frame, as the network is shown it in evaluation: uint8 (crop, crop, 3)."""
-    top, left = crop_origin(frame.shape[0], crop), crop_origin(frame.shape[1], crop)
-    return np.ascontiguousarray(frame[top : top + crop, left : left + crop])
 
 
 def first_filters(model: PairNetwork | WaveformNetwork) -> dict[str, NDArray[np.float32]]:

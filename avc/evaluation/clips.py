@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from avc.data.labels import labeled, read_labels
 from avc.data.ontology import Ontology
-from avc.data.preprocessing import CROP, crop_origin
+from avc.data.preprocessing import center_crop
 from avc.data.segments import sound_ticks, student_sound
 from avc.data.transforms import audio_to_input, images_to_input
 from avc.evaluation.classifiers import Integers
@@ -158,10 +157,8 @@ def image_features(
     size = data.image_size
 
     def load(clip: int) -> list[Tensor]:
-        side = int(min(shards.index[clip]["width"], shards.index[clip]["height"]))
-        reduce = next((reduce for reduce in (8, 4, 2) if round(side * CROP) // reduce >= size), 1)
-        frames = [shards.picture(clip, tick, reduce=reduce) for tick in middles(shards.index[clip])]
-        return [_middle(torch.from_numpy(frame), size) for frame in frames]
+        frames = [torch.from_numpy(shards.picture(clip, tick)) for tick in middles(shards.index[clip])]
+        return [center_crop(frame[None], size)[0] for frame in frames]
 
     def inputs(images: Tensor) -> Tensor:
         return images_to_input(images, None, data)
@@ -194,13 +191,3 @@ def _rows(load: Callable[[int], list[Tensor]]) -> Callable[[int], tuple[Tensor, 
             raise Unreadable(str(error)) from None
 
     return rows
-
-
-def _middle(frame: Tensor, size: int) -> Tensor:
-    """The middle 7/8 of a frame's smallest side, uint8 (size, size, 3), as the loader crops it in validation."""
-    height, width = frame.shape[:2]
-    crop = round(min(height, width) * CROP)
-    top, left = crop_origin(height, crop), crop_origin(width, crop)
-    x = frame[top : top + crop, left : left + crop].permute(2, 0, 1)[None].float()
-    x = F.interpolate(x, (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return x[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from avc.evaluation.linear import Features
 from shards.atomic import written_aside
 
-VERSION = "4"  # of what this code makes of an item; another number leaves old caches unread
+VERSION = "5"  # of what this code makes of an item; another number leaves old caches unread
 ITEMS_AT_ONCE = 8
 ROWS_AT_ONCE = 32
 ROWS = ".npy"  # beside the .safetensors that tells what they are

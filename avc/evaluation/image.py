@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from avc.data.media import read_rgb
-from avc.data.preprocessing import crop_origin, scaled_sides
+from avc.data.preprocessing import center_crop
 from avc.data.transforms import images_to_input
 from avc.evaluation.extraction import Extractor, Unreadable
 from avc.models.inputs import VisualInput
@@ -24,7 +23,7 @@ from avc.settings import PairData
 
 
 def read_image(path: Path, size: int) -> Tensor:
-    """The middle of an image file as uint8 (1, size, size, 3) RGB; its smallest side is scaled to 8/7 of size first.
+    """The middle of an image file as uint8 (1, size, size, 3) RGB, by `center_crop`.
 
     Raises Unreadable for what cannot be decoded or is too large.
     """
@@ -32,10 +31,7 @@ def read_image(path: Path, size: int) -> Tensor:
         rgb = read_rgb(path)
     except ValueError as error:
         raise Unreadable(str(error)) from None
-    height, width = scaled_sides(rgb.height, rgb.width, size)
-    rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-    top, left = crop_origin(height, size), crop_origin(width, size)
-    return torch.from_numpy(np.array(rgb.crop((left, top, left + size, top + size))))[None]
+    return center_crop(torch.from_numpy(np.array(rgb))[None], size)
 
 
 def pool_image(trunk: Trunk, images: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soxr
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,15 +30,14 @@ SLIGHT = 0.001
 
 
 def read_sound(path: Path, sample_rate: int) -> Tensor:
-    """A recording as float32 (samples,) in [-1, 1]: channels averaged, brought to `sample_rate`.
+    """A recording of one channel at `sample_rate`, float32 (samples,) in [-1, 1].
 
     Raises Unreadable for what `avc.data.media.read_mono` refuses.
     """
     try:
-        mono, rate = read_mono(path)
+        return torch.from_numpy(read_mono(path, sample_rate))
     except ValueError as error:
         raise Unreadable(str(error)) from None
-    return torch.from_numpy(soxr.resample(mono, rate, sample_rate))
 
 
 def windows(sound: Tensor, length: int) -> tuple[Tensor, bool]:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from avc.data.windows import Resampler
+from avc.data.media import begins_like_picture, read_pictures, stream_mono
 from shards.format import Reason
 from shards.media.clip import Rejected
-from shards.media.streams import stream_pictures, stream_sound
+from shards.media.streams import stream_pictures
 from shards.parent import follow_parent
 from shards.sources import Source
 from shards.workers import opened
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 Content = Literal["audio", "image"]
-PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8")  # how files of avc.data.media.FORMS begin, but for WebP
+Crop = NDArray[np.uint8]
 Piece = tuple[int, NDArray[np.generic]]
 """Sound: 0 and float32 (samples,). Pictures: number of the hop and uint8 (size, size, 3)."""
 
@@ -40,40 +43,26 @@ class Wanted:
 def pieces_of(source: Source, wanted: Wanted) -> Iterator[Piece]:
     """A file in pieces. Raises shards.media.Rejected and OSError, perhaps after some."""
     if wanted.content == "audio":
-        for sound in _sound(source, wanted.sample_rate_hz):
-            yield 0, sound
+        with opened(source) as file:
+            for sound in stream_mono(file, wanted.sample_rate_hz):
+                yield 0, sound
     else:
         yield from _pictures(source, wanted)
-
-
-def _sound(source: Source, target: int) -> Iterator[NDArray[np.float32]]:
-    resampler, rate = Resampler(target, target), 0
-    nothing = np.zeros(0, np.float32)
-    with opened(source) as file:
-        for sound, its_rate in stream_sound(file):
-            if its_rate != rate:
-                if rate:
-                    yield resampler.push(nothing, last=True)
-                resampler, rate = Resampler(its_rate, target), its_rate
-            yield resampler.push(sound)
-    yield resampler.push(nothing, last=True)
 
 
 def _pictures(source: Source, wanted: Wanted) -> Iterator[Piece]:
     import torch
 
-    from avc.data.media import read_rgb
     from avc.data.preprocessing import CROP, center_crop
 
-    def cropped(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def cropped(rgb: Crop) -> Crop:
         return center_crop(torch.from_numpy(rgb)[None], wanted.image_size)[0].numpy()
 
     torch.set_num_threads(1)  # there are as many processes as cores
     with opened(source) as file:
-        head = file.read(12)
-        if head.startswith(PICTURES) or head[8:] == b"WEBP":
+        if begins_like_picture(file.peek(12)[:12]):
             try:
-                yield 0, cropped(np.array(read_rgb(Path(source.path))))
+                yield from _timed(read_pictures(file), wanted.hop, cropped)
             except ValueError as error:
                 raise Rejected(Reason.UNDECODABLE, str(error)) from None
             return
@@ -82,6 +71,20 @@ def _pictures(source: Source, wanted: Wanted) -> Iterator[Piece]:
             if picture is not latest:
                 latest, crop = picture, cropped(simplejpeg.decode_jpeg(picture))
             yield number, crop
+
+
+def _timed(
+    pictures: Iterator[tuple[Image.Image, Fraction | None]], hop: Fraction, cropped: Callable[[Crop], Crop]
+) -> Iterator[Piece]:
+    """The picture that is shown at each multiple of `hop`, seconds; a still one at 0."""
+    end = Fraction(0)
+    for picture, lasts in pictures:
+        start, end = end, end + (hop if lasts is None else lasts)
+        shown = range(math.ceil(start / hop), math.ceil(end / hop))
+        if shown:
+            crop = cropped(np.array(picture))
+            for number in shown:
+                yield number, crop
 
 
 def serve(pipe: Connection, wanted: Wanted) -> None:

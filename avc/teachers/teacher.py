@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from avc.data.preprocessing import scaled_center
+from avc.data.preprocessing import center_crop
 from shards.atomic import refuse_special, written_aside
 from shards.read import Shards
 from shards.sidecars import Distribution, frame_ticks
@@ -140,8 +140,8 @@ AnyTeacher = NetworkTeacher | PrecomputedTeacher
 
 
 def to_teacher(frames: Tensor, size: int) -> Tensor:
-    """uint8 (N, H, W, 3) → float32 (N, 3, size, size): smallest side to 8/7 of size, the middle, ImageNet's means."""
-    x = scaled_center(frames.permute(0, 3, 1, 2).float() / 255, size)
+    """uint8 (N, H, W, 3) → float32 (N, 3, size, size): the middle, scaled to `size`, by ImageNet's means."""
+    x = center_crop(frames, size).permute(0, 3, 1, 2).float() / 255
     mean, deviation = (x.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
     return ((x - mean) / deviation).contiguous()
 

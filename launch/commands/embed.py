@@ -59,10 +59,10 @@ def embed(
     if parquet:
         require_parquet()
     networks = [load(run, device=str(device)) for device in named_devices(devices)]
-    listed = targets_in(folder, files)
+    settings = Settings("audio" if content == "audio" else "image", hop, center, batch)
+    listed = targets_in(folder, files, content=settings.content)
     if not listed:
         raise ValueError(f"there are no files in {', '.join(map(str, files))}")
-    settings = Settings("audio" if content == "audio" else "image", hop, center, batch)
     with progress("embedding", unit="files") as report:
         result = embed_files(
             networks,

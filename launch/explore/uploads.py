@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessPool
 
-from avc.data.media import read_loudest_second, read_rgb
+from avc.data.media import begins_like_picture, read_loudest_second, read_rgb
 from shards.parent import follow_parent
 
 MAX_BYTES = 64 * 2**20  # ten minutes of WAV, mono at 48 kHz, are 58 MB
 MAX_SECONDS = 20
 MAX_MEMORY_BYTES = 4 * 2**30
 SIDE = 512  # pixels of the smallest side from which a picture is reduced: far more than a network takes
-WANTED = "wanted is a picture (JPEG, PNG, WebP, BMP, GIF) or a recording (WAV, FLAC, Ogg, MP3) of a second or more"
-# How pictures begin. What begins otherwise is tried as sound alone.
-PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8")
+WANTED = (
+    "wanted is a picture (JPEG, PNG, WebP, AVIF, BMP, GIF) or a recording (WAV, FLAC, Ogg, MP3) of a second or more"
+)
 
 Kind = Literal["image", "audio"]
 
@@ -69,7 +69,7 @@ def _start() -> None:
 def _decode(path: Path) -> tuple[Kind, NDArray[np.uint8] | NDArray[np.int16]]:
     with path.open("rb") as file:
         head = file.read(12)
-    if head.startswith(PICTURES) or (head[:4] == b"RIFF" and head[8:] == b"WEBP"):
+    if begins_like_picture(head):
         picture = read_rgb(path)
         return "image", np.asarray(picture.reduce(max(1, min(picture.size) // SIDE)))
     try:

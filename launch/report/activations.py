@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from avc.data.preprocessing import CROP
+from avc.data.preprocessing import middle
 from avc.data.transforms import log_spectrogram
-from avc.evaluation.activations import Activation, Heat, Unit, middle
+from avc.evaluation.activations import Activation, Heat, Unit
 from launch.report.overlay import blend
 from launch.report.page import ImageArray, Moment, Section
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, second_start
@@ -29,7 +29,7 @@ def vision_section(shards: Shards, units: Sequence[Unit]) -> Section:
 
     def moment(activation: Activation) -> Moment:
         frame = _frame(shards, activation)
-        frame = middle(frame, round(min(frame.shape[:2]) * CROP))
+        frame = middle(torch.from_numpy(frame)[None])[0].contiguous().numpy()
         image = beside(frame, heated(frame, activation.heat))
         return Moment(image, _caption(shards, activation), _second(shards, activation))
 

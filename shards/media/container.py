@@ -19,7 +19,8 @@ from shards.media.clip import Rejected
 # Containers that hold their streams themselves. Playlists, manifests, scripts and session descriptions (hls, dash,
 # concat, sdp, imf ...) are left out, and so are single images and devices.
 CONTAINERS = (
-    "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ogg,asf,flv,mxf,nut,rm,dv,nsv,wtv,ivf,wav,mp3,aac,flac"
+    "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ogg,asf,flv,mxf,nut,rm,dv,nsv,wtv,ivf,"
+    "wav,w64,aiff,caf,au,nistsphere,mp3,aac,flac"
 )
 
 # Those that declare the size of their pictures: where it is missing, libav found it impossible and dropped it.
@@ -27,7 +28,10 @@ SIZED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "asf")
 
 # How files of the kinds above begin: what tells a broken one from one of another kind.
 MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"wide", b"free", b"skip")
-SIGNATURES = (b"\x1aE\xdf\xa3", b"OggS", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\0\0\x01\xba", b"\0\0\x01\xb3")
+SIGNATURES = (
+    *(b"\x1aE\xdf\xa3", b"OggS", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\0\0\x01\xba", b"\0\0\x01\xb3"),
+    *(b"riff.\x91\xcf\x11", b"caff", b".snd"),
+)
 
 MAX_SIDE = 16_384  # pixels
 MAX_PIXELS = 8_192 * 4_352  # 8K in full; a decoder that keeps 16 reference pictures of it needs about 1 GB

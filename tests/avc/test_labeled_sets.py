@@ -90,10 +90,10 @@ def test_other_layouts_are_refused_in_words(tmp_path) -> None:
         labeled_folder(tmp_path / "absent", SOUNDS)
     with pytest.raises(ValueError, match=r"has 0 folders with files that end in \.jpg"):
         labeled_folder(tmp_path, PICTURES)
-    touch(tmp_path, "c/1.m4a")
-    with pytest.raises(ValueError, match=r"the files of .*c end in none of \.wav.*, such as 1\.m4a"):
+    touch(tmp_path, "c/1.mid")
+    with pytest.raises(ValueError, match=r"the files of .*c end in none of \.wav.*, such as 1\.mid"):
         labeled_folder(tmp_path, SOUNDS)
-    (tmp_path / "c" / "1.m4a").unlink()
+    (tmp_path / "c" / "1.mid").unlink()
     touch(tmp_path, "meta/esc50.csv").joinpath("meta", "esc50.csv").write_text("file,fold\nx.wav,1\n")
     with pytest.raises(ValueError, match=r"esc50\.csv is not ESC-50's table"):
         esc50(tmp_path)

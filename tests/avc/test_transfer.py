@@ -44,7 +44,9 @@ def recordings(tmp_path: Path) -> list[Path]:
 def test_a_recording_arrives_at_the_rate_that_was_asked_for(recordings, rate) -> None:
     for number, path in enumerate(recordings):
         sound = read_sound(path, rate)
-        assert sound.dtype == torch.float32 and abs(len(sound) - 1.5 * rate) <= 2
+        # libav gives the last block of a short Ogg whole.
+        more = 0.03 * rate if path.suffix == ".ogg" else 0
+        assert sound.dtype == torch.float32 and -2 <= len(sound) - 1.5 * rate <= more + 2
         loudest = torch.fft.rfft(sound).abs().argmax().item() * rate / len(sound)
         assert loudest == pytest.approx(220 * (1 + number), abs=1)
 
@@ -199,7 +201,7 @@ def test_a_corrupt_recording_is_named_and_counted_and_takes_no_part(recordings, 
 def test_empty_and_endless_samples_and_a_missing_file_are_unreadable(tmp_path) -> None:
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 22_050)
     soundfile.write(tmp_path / "nan.wav", np.full(9, np.nan), 22_050, subtype="FLOAT")
-    for name, words in (("empty.wav", "no samples"), ("nan.wav", "not finite"), ("absent.wav", "no such file")):
+    for name, words in (("empty.wav", "no audio samples"), ("nan.wav", "not finite"), ("absent.wav", "no such file")):
         with pytest.raises(Unreadable, match=words):
             read_sound(tmp_path / name, 22_050)
 
