@@ -22,6 +22,8 @@ from shards.media.decoding import Record, frames_into
 
 # Sound is decoded this far around the clip, so that neither resampling nor the smoothing of stamps ends at its edges.
 MARGIN_SECONDS = 1
+# Of fewer than this libswresample gives back less than there was, down to nothing.
+FEW_SAMPLES = 512
 
 
 @dataclass(frozen=True)
@@ -145,10 +147,15 @@ def _graph(form: timeline.Form, *filters: tuple[str, str]) -> Graph:
 
 def _at_48_khz(sound: np.ndarray, rate_hz: int) -> np.ndarray:
     """Sound of one channel, float32 (samples,), as int16 at 48 kHz; its first sample keeps its place."""
+    if short := len(sound) < FEW_SAMPLES:
+        length = -(-len(sound) * SAMPLE_RATE_HZ // rate_hz)
+        sound = np.pad(sound, (0, FEW_SAMPLES), mode="symmetric")
     frame = AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
     frame.sample_rate = rate_hz
     resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
     out = [*resampler.resample(frame), *resampler.resample(None)]
     resampled = np.concatenate([piece.to_ndarray()[0] for piece in out if piece is not None])
+    if short:
+        resampled = resampled[:length]
     samples: np.ndarray = np.clip(np.rint(np.nan_to_num(resampled) * 32768), -32768, 32767).astype(np.int16)
     return samples
