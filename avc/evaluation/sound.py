@@ -31,15 +31,18 @@ SLIGHT = 0.001
 
 
 def read_sound(path: Path, sample_rate: int) -> Tensor:
-    """A recording as float32 (samples,) in [-1, 1]: channels averaged, brought to `sample_rate`.
+    """A recording as float32 (samples,), 1 or more, in [-1, 1]: channels averaged, brought to `sample_rate`.
 
-    Raises Unreadable for what `avc.data.media.read_mono` refuses.
+    Raises Unreadable for what `avc.data.media.read_mono` refuses, and for what is too short for a sample at that rate.
     """
     try:
         mono, rate = read_mono(path)
     except ValueError as error:
         raise Unreadable(str(error)) from None
-    return torch.from_numpy(soxr.resample(mono, rate, sample_rate))
+    sound = torch.from_numpy(soxr.resample(mono, rate, sample_rate))
+    if not len(sound):
+        raise Unreadable(f"it is too short: {len(mono)} of {rate:,} samples a second are none at {sample_rate:,} Hz")
+    return sound
 
 
 def windows(sound: Tensor, length: int) -> tuple[Tensor, bool]:
