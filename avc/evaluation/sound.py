@@ -30,14 +30,17 @@ SLIGHT = 0.001
 
 
 def read_sound(path: Path, sample_rate: int) -> Tensor:
-    """A recording of one channel at `sample_rate`, float32 (samples,) in [-1, 1].
+    """A recording of one channel at `sample_rate`, float32 (samples,), 1 or more, in [-1, 1].
 
-    Raises Unreadable for what `avc.data.media.read_mono` refuses.
+    Raises Unreadable for what `avc.data.media.read_mono` refuses, and for what is too short for a sample at that rate.
     """
     try:
-        return torch.from_numpy(read_mono(path, sample_rate))
+        sound = torch.from_numpy(read_mono(path, sample_rate))
     except ValueError as error:
         raise Unreadable(str(error)) from None
+    if not len(sound):
+        raise Unreadable(f"it is too short: no sample of it is left at {sample_rate:,} Hz")
+    return sound
 
 
 def windows(sound: Tensor, length: int) -> tuple[Tensor, bool]:

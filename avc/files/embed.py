@@ -177,7 +177,9 @@ class _Embedder:
         file = self._open.pop(row)
         file.ended = True
         if file.refused is None and not file.asked:
-            file.refused = (Reason.TOO_SHORT, f"nothing of it is shown at a multiple of {self._settings.hop_size:g} s")
+            sampled, shown = f"at {self._wanted.sample_rate_hz:,} Hz", f"at a multiple of {self._settings.hop_size:g} s"
+            nothing = f"no sample of it is left {sampled}" if self._audio else f"nothing of it is shown {shown}"
+            file.refused = (Reason.TOO_SHORT, nothing)
         yield from self._finished(file)
 
     def _add(self, file: _File, rows: NDArray[Any], numbers: Sequence[int]) -> Iterator[_File]:

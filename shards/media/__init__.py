@@ -23,7 +23,7 @@ from shards.format import PackSettings, Reason
 from shards.media.clip import Clip, Rejected, refuse_useless
 from shards.media.container import File, examine
 from shards.media.pictures import Hidden, read_pictures
-from shards.media.sound import read_sound
+from shards.media.sound import channel_levels, read_sound
 from shards.media.sync import measure_sync
 from shards.sync import Sync
 
@@ -97,5 +97,6 @@ def _read(file: File, settings: PackSettings) -> Clip:
         source=declared.container | {"video": declared.video | frames.facts, "audio": declared.audio | sound.facts},
         flow=frames.flow,
     )
-    refuse_useless(clip, settings, difference=frames.difference)
+    levels = partial(channel_levels, file, start=frames.start, ticks=frames.ticks, seek=seek)
+    refuse_useless(clip, settings, difference=frames.difference, channel_levels=levels)
     return clip

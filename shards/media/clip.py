@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,9 @@ from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings, Reason
 # Recordings of nothing (the noise of an open input, a click when it is switched) were seen at -74 dBFS, quiet but real
 # rooms from -59 dBFS up. Two seconds of the latter in ten of digital silence are still heard.
 SILENT_DBFS = -66.0
+
+# Channels cancel each other where their mean is further than this below that of unrelated ones.
+CANCELLED_DB = 10.0
 
 # Pictures none of which differs from the first by this many gray levels, in the mean of any block of 8x8 pixels of the
 # stored size, are one picture. Coding noise and a covered lens were seen up to 3.8, a man who only talks at 24.
@@ -47,10 +51,13 @@ class Clip:
     flow: list[bytes] = field(default_factory=list)  # where wanted, for each step to the next tick (shards/flow.py)
 
 
-def refuse_useless(clip: Clip, settings: PackSettings, *, difference: float) -> None:
+def refuse_useless(
+    clip: Clip, settings: PackSettings, *, difference: float, channel_levels: Callable[[], list[float]]
+) -> None:
     """Raises Rejected for a clip that is too short, silent or still.
 
-    `difference` is the furthest that a picture is from the first, as STILL_GREY_LEVELS measures it.
+    `difference` is the furthest that a picture is from the first, as STILL_GREY_LEVELS measures it. `channel_levels`
+    gives the levels of the sound's channels before they were mixed, dBFS; it is asked where the clip is silent.
     """
     usable = centers(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)
     if not any(tick % settings.every == 0 for tick in usable):
@@ -58,9 +65,29 @@ def refuse_useless(clip: Clip, settings: PackSettings, *, difference: float) -> 
         raise Rejected(
             Reason.TOO_SHORT, f"{frames:.2f} s of pictures, {sound:.2f} s of sound: no whole second around a picture"
         )
-    deviation = float(clip.sound[clip.sound_from : clip.sound_to].std()) / 32768
-    loudness = 20 * math.log10(deviation) if deviation else -math.inf
+    loudness = dbfs(float(clip.sound[clip.sound_from : clip.sound_to].std()) / 32768)
     if loudness < SILENT_DBFS and not settings.keep_silent:
-        raise Rejected(Reason.SILENT, f"its sound is at {loudness:.0f} dBFS on average")
+        raise Rejected(Reason.SILENT, _silence(loudness, channel_levels()))
     if difference < STILL_GREY_LEVELS and not settings.keep_still:
         raise Rejected(Reason.STILL, f"no picture is further than {difference:.1f} gray levels from the first")
+
+
+def dbfs(amplitude: float) -> float:
+    """An amplitude, of which 1 is full scale, in dBFS."""
+    return 20 * math.log10(amplitude) if amplitude else -math.inf
+
+
+def _silence(loudness: float, channels: list[float]) -> str:
+    """What a silent clip is like, all in dBFS: channels that are not silent have cancelled each other, or are few."""
+    heard = sorted(level for level in channels if level >= SILENT_DBFS)
+    if not heard:
+        return f"its sound is at {loudness:.0f} dBFS on average"
+    unrelated = dbfs(math.sqrt(sum(10 ** (level / 10) for level in channels)) / len(channels))
+    if len(heard) == 1 or loudness > unrelated - CANCELLED_DB:
+        return (
+            f"its sound is at {loudness:.0f} dBFS on average; the loudest of its {len(channels)} channels is at "
+            f"{heard[-1]:.0f}"
+        )
+    quietest, loudest = f"{heard[0]:.0f}", f"{heard[-1]:.0f}"
+    each = f"each at {loudest}" if quietest == loudest else f"at {quietest} to {loudest}"
+    return f"its channels cancel each other: {each} dBFS, their mean at {loudness:.0f}"

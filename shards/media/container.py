@@ -113,11 +113,53 @@ class File:
             yield container
 
 
+# A track that goes with another one, or is meant for some of those who watch: descriptions, comments, a layer.
+BESIDE = (
+    Disposition.comment
+    | Disposition.hearing_impaired
+    | Disposition.visual_impaired
+    | Disposition.descriptions
+    | Disposition.dependent
+)
+
+
 def stream_of(container: InputContainer, kind: Kind) -> Any:
-    """The stream that a player would choose, or None; cover art is no video."""
-    streams = [s for s in container.streams if s.type == kind and not s.disposition & Disposition.attached_pic]
-    best = container.streams.best(kind)
-    return best if best in streams else next(iter(streams), None)
+    """The stream that a player would choose, or None; of sound one of the pictures' own program.
+
+    One that can be decoded; of these the one that is flagged as the default, of several the first. Not the one of the
+    highest bit rate, as libav does by itself: a recording of several channels, or of a film in two sizes, has pictures
+    and sounds in the same order, so that only the first of each are sure to belong together.
+    """
+    streams = _tracks(container, kind)
+    if kind == "audio" and (picture := stream_of(container, "video")) is not None:
+        best = container.streams.best  # within the program of a stream, which PyAV does not name
+        seen, heard = best("video", related=picture), best("audio", related=picture)  # one may be of several programs
+        streams = [s for s in streams if s is heard or best("video", related=s) is seen]
+    return max(streams, key=_rank, default=None)  # of equals the first
+
+
+def _tracks(container: InputContainer, kind: Kind) -> list[Any]:
+    """The streams of a kind; cover art is no video."""
+    return [s for s in container.streams if s.type == kind and not s.disposition & Disposition.attached_pic]
+
+
+def required_stream(container: InputContainer, kind: Kind) -> Any:
+    """The stream that a player would choose; raises Rejected where there is none."""
+    stream = stream_of(container, kind)
+    if stream is None:
+        streams = f"{container.format.name} with {', '.join(s.type for s in container.streams) or 'no streams'}"
+        elsewhere = ", none of them of the pictures' program" if _tracks(container, kind) else ""
+        raise Rejected(Reason.NO_AUDIO_STREAM if kind == "audio" else Reason.NO_VIDEO_STREAM, streams + elsewhere)
+    return stream
+
+
+def _rank(stream: Any) -> tuple[bool, bool, int, bool, bool]:
+    """How likely a player is to choose this stream: by what is known of its form, its frames and its flags."""
+    context, flags = stream.codec_context, stream.disposition
+    decodable = context is not None
+    known = decodable and bool(context.width if stream.type == "video" else context.sample_rate)
+    frames = min(stream.frames, 2)  # a lone picture is no film; 0 where they are not counted
+    return decodable, known, frames, bool(flags & Disposition.default), not flags & BESIDE
 
 
 @dataclass(frozen=True)
@@ -132,12 +174,7 @@ class Declared:
 
 def examine(container: InputContainer) -> Declared:
     """Reads the declarations; raises Rejected for a missing stream and for sizes beyond the bounds."""
-    video, audio = stream_of(container, "video"), stream_of(container, "audio")
-    streams = f"{container.format.name} with {', '.join(s.type for s in container.streams) or 'no streams'}"
-    if video is None:
-        raise Rejected(Reason.NO_VIDEO_STREAM, streams)
-    if audio is None:
-        raise Rejected(Reason.NO_AUDIO_STREAM, streams)
+    video, audio = required_stream(container, "video"), required_stream(container, "audio")
     for stream in (video, audio):
         if stream.codec_context is None:
             raise Rejected(Reason.UNDECODABLE, f"no decoder for its {stream.type} stream")
@@ -157,9 +194,21 @@ def examine(container: InputContainer) -> Declared:
             "height": eye.height,
             "pixel_aspect": str(aspect),
             "declared_fps": float(video.average_rate) if video.average_rate else None,
+            **_place(container, video),
         },
-        audio={"codec": ear.name, "sample_rate_hz": ear.sample_rate, "channels": ear.channels},
+        audio={
+            "codec": ear.name,
+            "sample_rate_hz": ear.sample_rate,
+            "channels": ear.channels,
+            **_place(container, audio),
+        },
     )
+
+
+def _place(container: InputContainer, stream: Any) -> dict[str, int]:
+    """Which track of its kind a stream is, from 1, and of how many."""
+    tracks = _tracks(container, stream.type)
+    return {"track": tracks.index(stream) + 1, "tracks": len(tracks)}
 
 
 def bound_picture(width: int, height: int, pixel_aspect: Fraction) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,12 +16,14 @@ from av.filter import Graph
 
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, Reason
 from shards.media import timeline
-from shards.media.clip import Rejected
+from shards.media.clip import Rejected, dbfs
 from shards.media.container import File, bound_sound
 from shards.media.decoding import Record, frames_into
 
 # Sound is decoded this far around the clip, so that neither resampling nor the smoothing of stamps ends at its edges.
 MARGIN_SECONDS = 1
+# Of fewer than this libswresample gives back less than there was, down to nothing.
+FEW_SAMPLES = 512
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,31 @@ def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> Decode
     return DecodedSound(samples=samples, begins=begins, ends=ends, facts=facts)
 
 
+def channel_levels(file: File, *, start: Fraction, ticks: int, seek: bool) -> list[float]:
+    """The level of each channel of the clip's sound before they are mixed, dBFS: root mean square without the mean."""
+    end = start + Fraction(ticks, TICKS_PER_SECOND)
+    splitter: Graph | None = None
+    form: timeline.Form | None = None
+    sums: list[np.ndarray] = []  # of each piece: number of samples, sum and sum of squares of each channel
+    for frame in frames_into(file, "audio", Record(), time=start, seek=seek):
+        units = frame.pts if frame.pts is not None else frame.dts
+        if units is not None and units * frame.time_base >= end:
+            break
+        channels = frame.layout.nb_channels
+        if not frame.samples or (sums and sums[0].shape[1] != channels):
+            continue
+        piece_form = timeline.Form(frame.format.name, frame.layout.name, frame.sample_rate)
+        if splitter is None or piece_form != form:
+            splitter, form = _graph(piece_form, ("aformat", "sample_fmts=flt")), piece_form
+        splitter.push(frame)
+        piece = np.nan_to_num(splitter.pull().to_ndarray().reshape(-1, channels).astype(np.float64))
+        sums.append(np.stack([np.full(channels, len(piece)), piece.sum(axis=0), (piece**2).sum(axis=0)]))
+    if not sums:
+        return []
+    count, total, squares = np.sum(sums, axis=0)
+    return [dbfs(float(deviation)) for deviation in np.sqrt(np.maximum(0, squares / count - (total / count) ** 2))]
+
+
 def refuse_broken(record: Record, *, decoded: int) -> None:
     """Raises Rejected where `decoded` pieces of sound are too few."""
     if record.errors > decoded:
@@ -95,32 +123,39 @@ def mixer_of(form: timeline.Form, *, channels: int) -> Graph:
     """Mixes sound of this form down to one channel, as float32 at the same rate.
 
     By libswresample's matrix, scaled so that its weights sum to one: the mean of two channels; of surround sound
-    center, left and right, and the surrounds with falling weights, without the low-frequency channel. Where it has no
-    matrix, for channels without names for example, the mean of all.
+    center, left and right, and the surrounds with falling weights, without the low-frequency channels and those above
+    or behind that the matrix has no weight for. Where the file does not name its channels, and where there is no
+    matrix, the mean of all: libswresample would guess names by their number, and leave one out as low-frequency.
 
     libav does it and not numpy: PyAV reads past the end of its pointers where sound is in eight planes or more.
     """
-    try:
-        return _graph(form, "aresample", "rematrix_maxval=1.0")
-    except FFmpegError:
-        return _graph(form, "pan", "mono|c0<" + "+".join(f"c{channel}" for channel in range(channels)))
+    mono = ("aformat", f"sample_fmts=flt:channel_layouts=mono:sample_rates={form.rate_hz}")
+    if form.layout != f"{channels} channels":  # libav's name for a number of channels without names
+        with contextlib.suppress(FFmpegError):
+            return _graph(form, ("aresample", "rematrix_maxval=1.0"), mono)
+    mean = "mono|c0<" + "+".join(f"c{channel}" for channel in range(channels))
+    return _graph(form, ("aformat", "sample_fmts=flt"), ("pan", mean), mono)  # of 16 bits pan would make 16 bits
 
 
-def _graph(form: timeline.Form, name: str, arguments: str) -> Graph:
+def _graph(form: timeline.Form, *filters: tuple[str, str]) -> Graph:
     graph = Graph()
-    rate = str(form.rate_hz)
-    source = graph.add("abuffer", sample_fmt=form.samples, channel_layout=form.layout, sample_rate=rate)
-    mixed = graph.add("aformat", sample_fmts="flt", channel_layouts="mono", sample_rates=rate)
-    graph.link_nodes(source, graph.add(name, arguments), mixed, graph.add("abuffersink")).configure()
+    source = graph.add("abuffer", sample_fmt=form.samples, channel_layout=form.layout, sample_rate=str(form.rate_hz))
+    chain = [graph.add(name, arguments) for name, arguments in filters]
+    graph.link_nodes(source, *chain, graph.add("abuffersink")).configure()
     return graph
 
 
 def _at_48_khz(sound: np.ndarray, rate_hz: int) -> np.ndarray:
     """Sound of one channel, float32 (samples,), as int16 at 48 kHz; its first sample keeps its place."""
+    if short := len(sound) < FEW_SAMPLES:
+        length = -(-len(sound) * SAMPLE_RATE_HZ // rate_hz)
+        sound = np.pad(sound, (0, FEW_SAMPLES), mode="symmetric")
     frame = AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
     frame.sample_rate = rate_hz
     resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
     out = [*resampler.resample(frame), *resampler.resample(None)]
     resampled = np.concatenate([piece.to_ndarray()[0] for piece in out if piece is not None])
+    if short:
+        resampled = resampled[:length]
     samples: np.ndarray = np.clip(np.rint(np.nan_to_num(resampled) * 32768), -32768, 32767).astype(np.int16)
     return samples

@@ -21,7 +21,7 @@ from av.container import InputContainer
 from shards.format import PackSettings, Reason
 from shards.media import bytes_of, timeline
 from shards.media.clip import Rejected
-from shards.media.container import File, Kind, bound_picture, bound_sound, stream_of
+from shards.media.container import File, Kind, bound_picture, bound_sound, required_stream, stream_of
 from shards.media.decoding import Record, decoded_frames
 from shards.media.pictures import Camera, timed_pictures
 from shards.media.sound import mixer_of
@@ -155,10 +155,7 @@ def _container(source: Path | BinaryIO, kind: Kind) -> Iterator[tuple[InputConta
     """The file, opened, with a stream of this kind; and the time at which it begins, seconds."""
     try:
         with bytes_of(source) as content, File(content).opened() as container:
-            stream = stream_of(container, kind)
-            if stream is None:
-                streams = f"{container.format.name} with {', '.join(s.type for s in container.streams) or 'no streams'}"
-                raise Rejected(Reason.NO_AUDIO_STREAM if kind == "audio" else Reason.NO_VIDEO_STREAM, streams)
+            stream = required_stream(container, kind)
             if stream.codec_context is None:
                 raise Rejected(Reason.UNDECODABLE, f"no decoder for its {kind} stream")
             if kind == "audio":

@@ -198,10 +198,17 @@ def test_a_corrupt_recording_is_named_and_counted_and_takes_no_part(recordings, 
         extract_files(counting([]), [*recordings, broken], devices=CPU, cache=tmp_path / "cache")
 
 
-def test_empty_and_endless_samples_and_a_missing_file_are_unreadable(tmp_path) -> None:
+def test_empty_endless_and_too_short_samples_and_a_missing_file_are_unreadable(tmp_path) -> None:
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 22_050)
     soundfile.write(tmp_path / "nan.wav", np.full(9, np.nan), 22_050, subtype="FLOAT")
-    for name, words in (("empty.wav", "no audio samples"), ("nan.wav", "not finite"), ("absent.wav", "no such file")):
+    soundfile.write(tmp_path / "short.wav", np.full(2, 0.1), 192_000)  # a quarter of a sample at 22,050 Hz
+    refusals = {
+        "empty.wav": "no audio samples",
+        "nan.wav": "not finite",
+        "absent.wav": "no such file",
+        "short.wav": "too short: no sample of it is left at 22,050 Hz",
+    }
+    for name, words in refusals.items():
         with pytest.raises(Unreadable, match=words):
             read_sound(tmp_path / name, 22_050)
 

@@ -126,6 +126,7 @@ def test_each_odd_file_is_embedded_or_listed_with_its_reason(network, tmp_path) 
     soundfile.write(files / "three.wav", np.array([0.1, -0.1, 0.2]), 48_000)
     soundfile.write(files / "seven.wav", noise(2, 8_000, channels=7), 8_000)
     soundfile.write(files / "nothing.wav", np.zeros(0), 48_000)
+    soundfile.write(files / "one.wav", np.array([0.1]), 192_000)  # a quarter of a sample at 48 kHz
     broken = noise(1, 48_000)
     broken[100] = np.nan
     soundfile.write(files / "nan.wav", broken, 48_000, subtype="FLOAT")
@@ -137,10 +138,11 @@ def test_each_odd_file_is_embedded_or_listed_with_its_reason(network, tmp_path) 
         "head.mkv": "undecodable",
         "nan.wav": "undecodable",
         "nothing.wav": "no audio samples",
+        "one.wav": "too short",
         "pipe.wav": "unreadable file",
         "text.wav": "not a media file",
     }
-    assert "7 files are rejected" in printed
+    assert "8 files are rejected" in printed
     rows = {path.name.removesuffix(".npz"): len(read(path)[1]) for path in (tmp_path / "out").glob("*.npz")}
     assert rows == {"three.wav": 1, "seven.wav": 4, "cut.wav": 4, "silent.wav": 2, "whole.mkv": 4}
     silent, _ = read(tmp_path / "out" / "silent.wav.npz")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -75,11 +76,36 @@ def _filler(content_bytes: int) -> list[bytes]:
     return [struct.pack(">BHB", 0x47, 0x4000 | FILLER, 0x10 | n % 16) + pes for n in range(count)]
 
 
-def _table(packet: bytes, streams: dict[int, int], *, version: int) -> bytes:
-    """A transport stream's table of its streams, number to type, in place of the one in `packet`."""
-    body = struct.pack(">HBBBHH", 1, 0xC1 | version << 1, 0, 0, 0xE000 | PICTURES, 0xF000)
-    body += b"".join(struct.pack(">BHH", kind, 0xE000 | stream, 0xF000) for stream, kind in streams.items())
-    section = b"\x02" + struct.pack(">H", 0xB000 | len(body) + 4) + body
+def with_programs(ts: bytes, programs: Sequence[dict[int, int]]) -> bytes:
+    """The same transport stream, its streams (number to type) dealt to programs 1, 2, ..."""
+    packets = [ts[at : at + TS_BYTES] for at in range(0, len(ts), TS_BYTES)]
+    tables = range(TABLE, TABLE + len(programs))
+    out: list[bytes] = []
+    for packet in packets:
+        stream = (packet[1] & 31) << 8 | packet[2]
+        if stream == 0:
+            listed = b"".join(struct.pack(">HH", n, 0xE000 | table) for n, table in enumerate(tables, start=1))
+            packet = _section(packet, 0, struct.pack(">HBBB", 1, 0xC1, 0, 0) + listed)
+        if stream != TABLE:
+            out.append(packet)
+            continue
+        for n, (table, streams) in enumerate(zip(tables, programs, strict=True), start=1):
+            mine = struct.pack(">BH", packet[0], (packet[1] & 0xE0) << 8 | table) + packet[3:]
+            out.append(_table(mine, streams, version=0, program=n))
+    return b"".join(out)
+
+
+def _table(packet: bytes, streams: dict[int, int], *, version: int, program: int = 1) -> bytes:
+    """A transport stream's table of a program's streams, number to type, in place of the one in `packet`."""
+    head = struct.pack(">HBBBHH", program, 0xC1 | version << 1, 0, 0, 0xE000 | min(streams), 0xF000)
+    return _section(
+        packet, 2, head + b"".join(struct.pack(">BHH", kind, 0xE000 | n, 0xF000) for n, kind in streams.items())
+    )
+
+
+def _section(packet: bytes, table: int, body: bytes) -> bytes:
+    """A table of a transport stream, in place of the one in `packet`."""
+    section = struct.pack(">BH", table, 0xB000 | len(body) + 4) + body
     check = 0xFFFFFFFF
     for byte in section:
         check ^= byte << 24

@@ -14,7 +14,8 @@ from PIL import Image
 
 from launch.bench.flash_and_beep import film, render, seen_in
 from shards.format import SAMPLE_RATE_HZ, PackSettings, Reason
-from shards.media import Clip, Rejected, read
+from shards.media import Clip, Rejected, read, read_sync
+from shards.media.streams import stream_sound
 from tests.shards.awkward import FILLER, PICTURES, SOUND, late_stream, samples_nowhere, tables_nowhere
 from tests.shards.rendering import frame_of, luma_of, moving, write
 
@@ -93,6 +94,14 @@ def test_a_clip_without_a_whole_second_is_too_short(tmp_path: Path) -> None:
     assert reason_of(long_enough, PackSettings(side=48, every=11)) is Reason.TOO_SHORT
     assert reason_of(long_enough, PackSettings(side=48, start_seconds=5)) is Reason.TOO_SHORT
     assert reason_of(long_enough, PackSettings(side=48, start_seconds=500)) is Reason.TOO_SHORT
+
+
+@pytest.mark.parametrize(("rate", "count"), [(8_000, 1), (44_100, 10), (44_100, 21), (48_000, 1), (192_000, 88)])
+def test_a_sound_of_a_few_samples_is_too_short(rate: int, count: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "few.mkv", moving(), sound=np.full((1, count), 0.25), sound_rate=rate)
+    assert reason_of(path) is Reason.TOO_SHORT
+    assert read_sync(path).packing.too_short
+    assert sum(len(piece) for piece, _ in stream_sound(path)) == count
 
 
 def test_other_files_are_no_media_and_broken_ones_cannot_be_decoded(tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ import av
 import numpy as np
 import pytest
 
+from avc.data.media import read_mono
 from launch.bench.flash_and_beep import delay_of_chirp, film, render, sound_with
-from shards.format import SAMPLE_RATE_HZ, PackSettings
-from shards.media import read
+from shards.format import SAMPLE_RATE_HZ, PackSettings, Reason
+from shards.media import Rejected, read
+from shards.media.sound import _at_48_khz
+from shards.media.streams import stream_sound
 from tests.shards.rendering import moving, write
 
 SMALL = PackSettings(side=48)
@@ -55,6 +58,14 @@ def test_resampling_does_not_move_the_sound(rate: int, tmp_path: Path) -> None:
         assert abs(delay_of_chirp(clip.sound / 32768, event=event, rate=SAMPLE_RATE_HZ)) < 0.0001
 
 
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000, 96_000, 192_000])
+def test_a_run_of_few_samples_is_resampled_whole(rate: int) -> None:
+    for count in (1, 2, 10, 21, 22, 45, 100, 511, 512, 600):
+        sound = _at_48_khz(np.full(count, 0.25, np.float32), rate)
+        assert len(sound) - count * SAMPLE_RATE_HZ / rate == pytest.approx(0.5, abs=0.5)
+        assert set(sound) == {8_192}
+
+
 @pytest.mark.parametrize(
     "codec", ["pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le", "pcm_s16be"]
 )
@@ -91,10 +102,11 @@ SEVEN_ONE = {"FL": 0.160, "FR": 0.160, "FC": 0.227, "LFE": 0.0, "BL": 0.113, "BR
         ("libopus", "7.1", SEVEN_ONE),
         ("wavpack", "7.1", SEVEN_ONE),
         ("flac", "7.1", SEVEN_ONE),
-        ("pcm_s16le", "8 channels", SEVEN_ONE),  # in the usual order where the file does not say
-        ("wavpack", "9 channels", dict.fromkeys(range(9), 1 / 9)),  # no order is usual: all weigh the same
+        # Where the file does not say what they are, all weigh the same.
+        *(("pcm_s16le", f"{n} channels", dict.fromkeys(range(n), 1 / n)) for n in (2, 3, 4, 6, 8, 64)),
+        ("wavpack", "9 channels", dict.fromkeys(range(9), 1 / 9)),
+        # Its decoder gives names to as many as libav has an order for.
         ("wavpack", "24 channels", {n: 0.133 if n < 2 else 0.188 if n == 2 else None for n in range(24)}),
-        ("pcm_s16le", "64 channels", dict.fromkeys(range(64), 1 / 64)),
     ],
 )
 def test_each_of_many_channels_is_heard_with_its_weight(
@@ -109,6 +121,51 @@ def test_each_of_many_channels_is_heard_with_its_weight(
     for amplitude, (channel, weight) in zip(found, weights.items(), strict=True):
         if weight is not None:
             assert amplitude == pytest.approx(weight, abs=0.012), channel
+
+
+@pytest.mark.parametrize("channels", [3, 5, 6, 8])
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le", "pcm_f32le"])
+def test_sound_of_channels_without_names_is_the_same_in_packing_embedding_and_evaluation(
+    codec: str, channels: int, tmp_path: Path
+) -> None:
+    tones = 0.7 * np.sin(2 * np.pi * 300 * np.arange(1, channels + 1)[:, None] * np.arange(60_000) / 48_000)
+    path = write(tmp_path / "many.mkv", moving(), sound=tones, layout=f"{channels} channels", audio=codec)
+    with av.open(str(path)) as film, av.open(str(tmp_path / "many.wav"), "w") as wave:
+        copy = wave.add_stream_from_template(film.streams.audio[0])
+        for packet in film.demux(film.streams.audio[0]):
+            if packet.size:
+                packet.stream = copy
+                wave.mux(packet)
+    evaluated, rate = read_mono(tmp_path / "many.wav")
+    assert rate == 48_000
+    assert np.abs(evaluated - tones.mean(axis=0)).max() < 1e-4
+    for file in (path, tmp_path / "many.wav"):
+        embedded = np.concatenate([piece for piece, _ in stream_sound(file)])
+        assert np.abs(embedded - evaluated).max() < 1e-6
+    assert np.abs(read(path, SMALL).sound[:57_600] / 32768 - evaluated[:57_600]).max() <= 0.51 / 32768
+
+
+@pytest.mark.parametrize(
+    ("layout", "gains", "detail"),
+    [
+        ("stereo", (1, -1), "its channels cancel each other: each at -12 dBFS, their mean at -inf"),
+        ("stereo", (1, -0.999), "its channels cancel each other: each at -12 dBFS, their mean at -78"),
+        ("quad", (1, -1, 0.5, -0.5), "its channels cancel each other: at -18 to -12 dBFS, their mean at -inf"),
+        ("5.1", (0, 0, 0, 1, 0, 0), "its sound is at -inf dBFS on average; the loudest of its 6 channels is at -12"),
+        ("stereo", (0.003, 0), "its sound is at -68 dBFS on average; the loudest of its 2 channels is at -62"),
+        ("stereo", (0.001, 0.001), "its sound is at -72 dBFS on average"),
+        ("mono", (0.001,), "its sound is at -72 dBFS on average"),
+    ],
+)
+def test_silence_that_channels_make_of_each_other_is_named_so(
+    layout: str, gains: tuple[float, ...], detail: str, tmp_path: Path
+) -> None:
+    tone = 10 ** (-12 / 20) * 2**0.5 * np.sin(2 * np.pi * 440 * np.arange(60_000) / 48_000)
+    sound = np.array(gains)[:, None] * tone
+    path = write(tmp_path / "film.mkv", moving(), sound=sound, layout=layout, audio="flac")
+    with pytest.raises(Rejected) as rejected:
+        read(path, SMALL)
+    assert (rejected.value.reason, rejected.value.detail) == (Reason.SILENT, detail)
 
 
 def test_sound_that_is_too_loud_is_clipped_not_wrapped(tmp_path: Path) -> None:
