@@ -16,9 +16,11 @@ import soxr
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from shards.file_slice import Descriptor, Window
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK
 from shards.media import Rejected
 from shards.media.container import bound_picture, bound_sound
+from shards.media.heads import heads_in
 
 FORMS = ("JPEG", "PNG", "BMP", "WEBP", "GIF")  # Pillow would start Ghostscript for others
 MAX_SECONDS = 600  # of a recording: 10 minutes at 48 kHz are 115 MB of float32
@@ -46,27 +48,43 @@ def read_rgb(path: Path) -> Image.Image:
 def read_mono(path: Path) -> tuple[NDArray[np.float32], int]:
     """A recording as float32 (samples,), the mean of its channels, usually in [-1, 1]; and its sample rate in Hz.
 
-    Raises ValueError, without the path, for what libsndfile cannot decode, for no samples, for samples that are not
-    finite, and for more than MAX_SECONDS or MAX_SAMPLES of them.
+    Of recordings that were joined by their bytes, as chained Ogg is, all of them one after the other, at the rate of
+    the first. Raises ValueError, without the path, for what libsndfile cannot decode, for no samples, for samples that
+    are not finite, and for more than MAX_SECONDS or MAX_SAMPLES of them.
     """
     _refuse_other_than_files(path)
+    rate, seconds = 0, 0.0
+    joined: list[NDArray[np.float32]] = []
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:
-            bound_sound(file.samplerate, file.channels)
-            _bound_length(file)  # before memory is taken for as many samples as it claims
-            mono: NDArray[np.float32] = file.read(dtype="float32", always_2d=True).mean(axis=1)
-            rate = int(file.samplerate)
+        for recording in _recordings(path):  # libsndfile reads the first alone
+            with soundfile.SoundFile(recording) as file:
+                bound_sound(file.samplerate, file.channels)
+                rate = rate or int(file.samplerate)
+                _bound_length(file, rate=rate, before=seconds)  # before memory is taken for as many as it claims
+                mono: NDArray[np.float32] = file.read(dtype="float32", always_2d=True).mean(axis=1)
+                seconds += file.frames / file.samplerate
+                joined.append(mono if file.samplerate == rate else soxr.resample(mono, file.samplerate, rate))
     except Rejected as error:
         raise ValueError(str(error)) from None
     except soundfile.LibsndfileError as error:
         raise ValueError(error.error_string) from None  # str() has the path before it
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
         raise ValueError(str(error)) from None
+    mono = joined[0] if len(joined) == 1 else np.concatenate(joined)
     if not len(mono):
         raise ValueError("it holds no samples")
     if not np.isfinite(mono).all():
         raise ValueError("it holds samples that are not finite")
     return mono, rate
+
+
+def _recordings(path: Path) -> list[bytes | Window]:
+    with path.open("rb") as file:
+        heads = heads_in(file)
+    if len(heads) == 1:
+        return [os.fsencode(path)]
+    content, ends = Descriptor(path), [*heads[1:], path.stat().st_size]
+    return [Window(content, offset=begin, size=end - begin) for begin, end in zip(heads, ends, strict=True)]
 
 
 def read_loudest_second(path: Path) -> NDArray[np.int16]:
@@ -90,12 +108,15 @@ def loudest_second(audio: NDArray[np.float32]) -> NDArray[np.int16]:
     return second.round().clip(-32768, 32767).astype(np.int16)
 
 
-def _bound_length(file: soundfile.SoundFile) -> None:
+def _bound_length(file: soundfile.SoundFile, *, rate: int, before: float) -> None:
+    """Of a recording that will be resampled to `rate` and follows `before` seconds of others."""
     if file.frames >= _UNKNOWN:
         raise ValueError("it does not tell how many samples it holds; encode it to a file, not to a pipe")
-    if file.frames > min(MAX_SECONDS * file.samplerate, MAX_SAMPLES // file.channels):
+    seconds = before + file.frames / file.samplerate
+    if seconds > MAX_SECONDS or max(file.frames * file.channels, seconds * rate) > MAX_SAMPLES:
         raise ValueError(
-            f"too large: {file.frames:,} samples in {file.channels} channels at {file.samplerate:,} Hz; at most "
+            f"too large: {file.frames:,} samples in {file.channels} channels at {file.samplerate:,} Hz"
+            f"{f' after {before:.0f} s of others' if before else ''}; at most "
             f"{MAX_SECONDS} s and {MAX_SAMPLES:,} samples of all channels are read"
         )
 
