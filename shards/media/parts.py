@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import av
@@ -87,7 +88,12 @@ class Stream:
 
     def between(self, first: float, last: float) -> float:
         """How much of it lies between two places of the file, seconds."""
-        return float(self.lasts[(self.places > first) & (self.places < last)].sum())
+        low, high = np.searchsorted(self.places, [first + 1, last])
+        return float(self._counted[max(low, high)] - self._counted[low])
+
+    @cached_property
+    def _counted(self) -> np.ndarray:
+        return np.concatenate([[0.0], np.cumsum(self.lasts)])
 
     def span(self, packets: slice) -> tuple[float, float] | None:
         """When the first of these packets begins and the last one ends."""
@@ -158,22 +164,25 @@ def joins(streams: dict[Kind, Stream], leap: float) -> list[dict[Kind, int]]:
     if len(streams) < 2:
         return [{kind: n} for kind, numbers in falls.items() for n in numbers]
     pictures, sound = streams["video"], streams["audio"]
-    shown = {n: float(pictures.places[n]) for n in falls["video"]}
-    heard = {n: float(sound.places[n]) for n in falls["audio"]}
-    ends = sorted([-1.0, *shown.values(), *heard.values(), np.inf])
+    shown, heard = pictures.places[falls["video"]], sound.places[falls["audio"]]
+    alone = {*falls["video"]}
     found: list[tuple[int, int]] = []
-    for n, place in heard.items():
-        near = [m for m, at in shown.items() if sound.between(*sorted((at, place))) < APART_SECONDS]
-        if near:
-            m = min(near, key=lambda m: abs(shown[m] - place))
-            del shown[m]
+    for n, place in zip(falls["audio"], heard, strict=True):
+        right = int(np.searchsorted(shown, place))
+        near = [m for m in falls["video"][max(0, right - 1) : right + 1] if m in alone]
+        m = min(near, key=lambda m: abs(pictures.places[m] - place), default=None)
+        if m is not None and sound.between(*sorted((pictures.places[m], place))) < APART_SECONDS:
+            alone.remove(m)
             found.append((m, n))
         elif sound.stamps[n] < sound.stamps[n - 1]:
             found.append((int(np.searchsorted(pictures.places, place)), n))
-    for m, at in shown.items():
-        before, after = ends[ends.index(at) - 1], ends[ends.index(at) + 1]
+    ends = np.sort(np.concatenate([[-1.0], shown, heard, [np.inf]]))
+    for m in sorted(alone):
         if pictures.stamps[m] > pictures.stamps[m - 1]:
             continue
+        at = pictures.places[m]
+        number = int(np.searchsorted(ends, at))
+        before, after = ends[number - 1], ends[number + 1]
         for low, high, sounds in ((at, after, after), (before, at, before)):
             if pictures.between(low, high) > max(FALL_SECONDS, 2 * sound.between(low, high)):
                 found.append((m, int(np.searchsorted(sound.places, sounds))))
