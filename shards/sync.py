@@ -88,9 +88,13 @@ class Error:
 
 @dataclass(frozen=True)
 class Sync:
-    """offset: `sound.start` less `pictures.start`, seconds. errors: by PIPELINES, where there is one."""
+    """offset: `sound.start` less `pictures.start`, seconds. errors: by PIPELINES, where there is one.
+
+    parts: stretches with stamps of their own, which packing puts one after the other.
+    """
 
     container: str
+    parts: int
     offset: float
     pictures: Pictures
     sound: Sound

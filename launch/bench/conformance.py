@@ -15,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from itertools import product
+from itertools import accumulate, product
 from pathlib import Path
 
 from launch.bench.decoders import DECODERS, Decoder, Heard
-from launch.bench.flash_and_beep import MILLISECOND, Film, film, render
+from launch.bench.flash_and_beep import MILLISECOND, OTHER_EVENTS, Film, film, render
 from launch.bench.report import Progress, Report
 from shards.format import TICKS_PER_SECOND, Reason
 from shards.journal import Rejection
@@ -27,12 +27,16 @@ from shards.sources import Source, list_sources
 from shards.workers import in_workers
 
 HALF_A_FRAME_SECONDS = 0.5 / TICKS_PER_SECOND
+FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 LAME_PRIMING = 1105  # samples; avi has no way to say that they are not sound
 
 
 @dataclass(frozen=True)
 class Case:
-    """One file of the suite. rate: frames per second, None for a variable one. starts: of the sound, seconds."""
+    """One file of the suite. rate: frames per second, None for a variable one. starts: of the sound, seconds.
+
+    joined: another film was put behind it, byte by byte, so that its stamps start over.
+    """
 
     container: str
     video: str
@@ -42,33 +46,44 @@ class Case:
     starts: Fraction = Fraction(0)
     gap: tuple[float, float] = (0, 0)
     drift: Fraction = Fraction(0)
+    joined: bool = False
 
     @property
-    def film(self) -> Film:
-        """What is shown."""
-        return film(self.rate, sound_starts=self.starts)
+    def films(self) -> list[Film]:
+        """What is shown, one after the other."""
+        films = [film(self.rate, sound_starts=self.starts)]
+        return [*films, film(self.rate, about=OTHER_EVENTS)] if self.joined else films
 
     @property
     def truth(self) -> Heard:
         """When flashes and beeps truly begin, seconds after the first frame."""
-        flashes = self.film.event_times
+        films = self.films
+        begins = accumulate((float(each.ends) for each in films), initial=0.0)
+        flashes = [begin + time for begin, each in zip(begins, films, strict=False) for time in each.event_times]
         return Heard(flashes, [time * float(1 + self.drift) for time in flashes])
 
     def render(self, path: Path) -> Path:
         """The file."""
-        priming = LAME_PRIMING if (self.container, self.audio) == ("avi", "libmp3lame") else 0
-        stamps = self.film.stamps
-        mean = ((len(stamps) - 1) / stamps[-1]).limit_denominator(1001)
+        path = path.with_suffix(f".{self.container}")
+        parts = [self._render(path.with_stem(f"{path.stem}-{n}"), part) for n, part in enumerate(self.films)]
+        path.write_bytes(b"".join(part.read_bytes() for part in parts))
+        for part in parts:
+            part.unlink()
+        return path
+
+    def _render(self, path: Path, film: Film) -> Path:
+        mean = ((len(film.stamps) - 1) / film.stamps[-1]).limit_denominator(1001)
         return render(
-            path.with_suffix(f".{self.container}"),
-            self.film,
+            path,
+            film,
             video=self.video,
             audio=self.audio,
             sound_rate=self.sound_rate,
-            priming=priming,
+            priming=LAME_PRIMING if (self.container, self.audio) == ("avi", "libmp3lame") else 0,
             gap=self.gap,
             drift=self.drift,
             declared=None if self.rate else mean,  # as cameras do
+            options=FRAGMENTS if self.joined and self.container == "mp4" else None,
         )
 
 
@@ -80,12 +95,20 @@ FORMS = (
     ("mkv", "libx264", "libopus", 48_000),
     ("webm", "libvpx", "libopus", 48_000),
 )
+JOINED = (
+    ("ts", "libx264", "aac", 48_000),
+    ("mpg", "mpeg2video", "mp2", 48_000),
+    ("webm", "libvpx", "libopus", 48_000),
+    ("mkv", "libx264", "aac", 48_000),
+    ("mp4", "libx264", "aac", 44_100),
+)
 CASES = (
     *(Case(*form, rate, start) for form, rate, start in product(FORMS, RATES, STARTS)),
     *(Case("avi", "mpeg4", "libmp3lame", 44_100, rate) for rate in RATES if rate),
     *(Case("ts", "mpeg2video", "mp2", 48_000, rate) for rate in RATES if rate),
     *(Case(*form, Fraction(25), gap=(1.25, 1.55)) for form in FORMS if form[2] != "pcm_s16le"),
     Case("mkv", "libx264", "libopus", 48_000, Fraction(25), drift=Fraction(1, 100)),
+    *(Case(*form, Fraction(25), joined=True) for form in JOINED),
 )
 
 

@@ -17,6 +17,7 @@ CELLS = 8
 CHIRP_SECONDS = 0.08
 FLASH = Fraction(12, 100)
 EVENTS = (0.52, 1.17, 1.63, 2.31, 24.4, 25.1)  # about when it flashes and chirps, seconds
+OTHER_EVENTS = (0.79, 1.42, 2.02)  # of a film that is joined to it: none lies where one of the first does
 MILLISECOND = Fraction(1, 1000)
 
 
@@ -92,8 +93,14 @@ class Film:
         return max(number for number, stamp in enumerate(self.stamps) if stamp <= time)
 
 
-def film(rate: Fraction | None, *, seconds: float = 2.6, sound_starts: Fraction = Fraction(0)) -> Film:
-    """A film at a constant rate, or at a variable one (None) of 7 to 120 pictures a second."""
+def film(
+    rate: Fraction | None,
+    *,
+    seconds: float = 2.6,
+    sound_starts: Fraction = Fraction(0),
+    about: Sequence[float] = EVENTS,
+) -> Film:
+    """A film at a constant rate, or at a variable one (None) of 7 to 120 pictures a second; `about` when it flashes."""
     if rate is not None:
         stamps = [number / rate for number in range(round(seconds * rate))]
     else:
@@ -101,7 +108,7 @@ def film(rate: Fraction | None, *, seconds: float = 2.6, sound_starts: Fraction 
         stamps = [Fraction(0)]
         while stamps[-1] < seconds - 1 / 7:
             stamps.append(stamps[-1] + Fraction(round(steps[len(stamps)] * 90_000), 90_000))
-    times = [time for time in EVENTS if time < seconds - 0.2]
+    times = [time for time in about if time < seconds - 0.2]
     events = [min(range(len(stamps)), key=lambda i: abs(stamps[i] - time)) for time in times]
     return Film(tuple(stamps), 1 / rate if rate else Fraction(1, 25), tuple(events), sound_starts)
 

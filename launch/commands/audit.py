@@ -128,8 +128,9 @@ def decoders(
     """Which of the decoders on this machine keep sound and picture together?
 
     A conformance suite: flashes and beeps in mp4, mov, mkv, webm, avi and ts, at constant and variable frame rates,
-    with sound that begins before, with and after the picture, with a gap, and with drift. Each decoder reads them as
-    its users would; decoders that are not installed are listed as absent.
+    with sound that begins before, with and after the picture, with a gap, and with drift; and files that were joined by
+    their bytes, whose stamps start over. Each decoder reads them as its users would; decoders that are not installed
+    are listed as absent.
 
     **Example**
 

@@ -107,6 +107,8 @@ def _packing(sync: Sync) -> list[str]:
         done.append(f"{_ms(packing.silence)} ms of silence first")
     if round(packing.cut * 1000):
         done.append(f"cuts {_ms(packing.cut)} ms of sound before the picture")
+    if sync.parts > 1:
+        done.append(f"puts {sync.parts} parts, whose stamps start over, one after the other")
     if sync.sound.runs > 1:
         done.append(f"places {sync.sound.runs} pieces of sound")
     return [f"packing {', '.join(done)}"] if done else []

@@ -85,7 +85,11 @@ def _read(file: File, settings: PackSettings) -> Clip:
         frames = read_pictures(file, container, settings=settings, seek=seek, declared=declared)
     if not frames.ticks:
         raise Rejected(Reason.TOO_SHORT, f"its pictures end before {settings.start_seconds} s")
+    known = len(file.parts)
     sound = read_sound(file, start=frames.start, ticks=frames.ticks, seek=seek)
+    if len(file.parts) > max(1, known):  # told by the sound alone: the pictures were read by their own stamps
+        return _read(file, settings)
+    parts = {"parts": len(file.parts)} if len(file.parts) > 1 else {}
     clip = Clip(
         pictures=frames.pictures,
         width=frames.width,
@@ -94,7 +98,9 @@ def _read(file: File, settings: PackSettings) -> Clip:
         sound=sound.samples,
         sound_from=sound.begins,
         sound_to=sound.ends,
-        source=declared.container | {"video": declared.video | frames.facts, "audio": declared.audio | sound.facts},
+        source=declared.container
+        | {"video": declared.video | frames.facts, "audio": declared.audio | sound.facts}
+        | parts,
         flow=frames.flow,
     )
     levels = partial(channel_levels, file, start=frames.start, ticks=frames.ticks, seek=seek)

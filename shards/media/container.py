@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, BinaryIO, Literal
 
 import av
@@ -15,6 +17,7 @@ from av.stream import Disposition
 
 from shards.format import Reason
 from shards.media.clip import Rejected
+from shards.media.heads import MP4_BOXES, heads_in
 
 # Containers that hold their streams themselves. Playlists, manifests, scripts and session descriptions (hls, dash,
 # concat, sdp, imf ...) are left out, and so are single images and devices.
@@ -27,7 +30,6 @@ CONTAINERS = (
 SIZED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "asf")
 
 # How files of the kinds above begin: what tells a broken one from one of another kind.
-MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"wide", b"free", b"skip")
 SIGNATURES = (
     *(b"\x1aE\xdf\xa3", b"OggS", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\0\0\x01\xba", b"\0\0\x01\xb3"),
     *(b"riff.\x91\xcf\x11", b"caff", b".snd"),
@@ -44,17 +46,26 @@ Kind = Literal["video", "audio"]
 
 
 class _Bytes:
-    """The one file that libav may read. It has no name, and closing a container does not close it."""
+    """The one file that libav may read, or a section of it.
 
-    def __init__(self, content: BinaryIO) -> None:
+    It has no name, and closing a container does not close it.
+    """
+
+    def __init__(self, content: BinaryIO, *, begin: int, end: int | None) -> None:
         self._content = content
+        self._begin, self._end = begin, end
         self._failed = False
-        self.tell = content.tell
+        content.seek(begin)
+
+    def tell(self) -> int:
+        return self._content.tell() - self._begin
 
     def read(self, size: int) -> bytes:
         """As the file does. An error is raised once: PyAV keeps one for its caller and prints it when another comes."""
         if self._failed:
             return b""
+        if self._end is not None:
+            size = max(0, min(size, self._end - self._content.tell()))
         try:
             return self._content.read(size)
         except OSError:
@@ -63,8 +74,12 @@ class _Bytes:
 
     def seek(self, offset: int, whence: int) -> int:
         """The new position, or libav's error number for one that no file has: broken tables name such places."""
+        if whence == os.SEEK_SET:
+            offset += self._begin
+        elif whence == os.SEEK_END and self._end is not None:
+            offset, whence = self._end + offset, os.SEEK_SET
         try:
-            return self._content.seek(offset, whence)
+            return self._content.seek(offset, whence) - self._begin
         except (OSError, ValueError):
             return -errno.EINVAL
 
@@ -88,21 +103,42 @@ def open_container(file: Any, **arguments: Any) -> InputContainer:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What begins with packet number `first` of each stream, of the section of the file that has one of its heads.
+
+    Its stamps plus `moved` seconds are on the file's one time line, on which it ends at `ends`. In all the section
+    has `packets` of each.
+    """
+
+    section: int
+    first: dict[Kind, int]
+    packets: dict[Kind, int]
+    moved: float
+    ends: float
+
+
+@dataclass(frozen=True)
 class File:
     """A file of unknown content, to be opened as often as needed."""
 
     content: BinaryIO
     edit_lists: bool = True  # obey mp4's edit lists
+    parts: list[Part] = field(default_factory=list, init=False)  # where they had to be looked for (parts.py)
+
+    @cached_property
+    def heads(self) -> list[int]:
+        """Where in it files begin, bytes: several where such were joined."""
+        return heads_in(self.content)
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[InputContainer]:
-        """The file from its beginning, as a container; raises Rejected if it is none that is known."""
-        self.content.seek(0)
+    def opened(self, section: int = 0) -> Iterator[InputContainer]:
+        """The file from one of its heads to the next, as a container; raises Rejected if it is none that is known."""
+        begin, end = self.heads[section], next(iter(self.heads[section + 1 :]), None)
         options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)}
         if not self.edit_lists:
             options["ignore_editlist"] = "1"
         try:
-            container = open_container(_Bytes(self.content), options=options, io_open=_refuse)
+            container = open_container(_Bytes(self.content, begin=begin, end=end), options=options, io_open=_refuse)
         except av.error.MemoryError as error:
             raise Rejected(Reason.TOO_LARGE, "its tables do not fit into memory") from error
         except av.error.FFmpegError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,7 +14,10 @@ import av
 from av.container import InputContainer
 from av.stream import Discard
 
-from shards.media.container import MAX_PIXELS, File, Kind, stream_of
+from shards.format import Reason
+from shards.media.clip import Rejected
+from shards.media.container import MAX_PIXELS, File, Kind, Part, stream_of
+from shards.media.parts import HEADLESS, Watch, goes_on_as_others, parts_of
 
 # Seeking aims this much early: decoders of sound need a running start (mp3's bit reservoir, opus's 80 ms).
 RUN_UP_SECONDS = 2
@@ -50,19 +54,55 @@ def packets_of(container: InputContainer, kind: Kind, record: Record) -> Iterato
         pass
 
 
-def decoded_frames(container: InputContainer, kind: Kind, record: Record) -> Iterator[Any]:
-    """The frames of one stream from where the container stands; packets that do not decode are noted and skipped."""
+def decoded_frames(
+    file: File, container: InputContainer, kind: Kind, record: Record, *, after: float = -math.inf
+) -> Iterator[Any]:
+    """The frames of one stream from the beginning of the container, which is the file's first, on one time line.
+
+    Packets that do not decode are noted and skipped. Parts that end before `after` (seconds) are passed over.
+    """
     stream = stream_of(container, kind)
+    unit = stream.time_base
+    if len(file.heads) > 1:  # others may count in other units
+        unit /= math.ceil(unit * 1000)
+    yield from _frames(file, container, kind, record, section=0, unit=unit, after=after)
+    if len(file.heads) == 1:  # as most have
+        return
+    ends = {part.section: part.ends for part in parts_of(file)}
+    for section in range(1, len(file.heads)):
+        if ends[section] < after:
+            continue
+        try:
+            with file.opened(section) as later:
+                yield from _frames(file, later, kind, record, section=section, unit=unit, after=after)
+        except Rejected as error:
+            record.note(error)
+
+
+def _frames(
+    file: File, container: InputContainer, kind: Kind, record: Record, *, section: int, unit: Fraction, after: float
+) -> Iterator[Any]:
+    """The frames of one stream of a section, stamped in `unit` (seconds) on the file's time line."""
+    stream = stream_of(container, kind)
+    if stream is None:
+        return
     context = stream.codec_context
+    if context is None:
+        raise Rejected(Reason.UNDECODABLE, f"no decoder for its {kind} stream")
     if not context.is_open:
         context.thread_count = 1  # the packer runs a process for each core
         context.options = {"max_pixels": str(MAX_PIXELS)}
-    frames = 0
-    for packet in itertools.chain(packets_of(container, kind, record), [None]):
+    frames = moved = 0
+    rate_hz = None
+    packets = packets_of(container, kind, record)
+    for item in itertools.chain(_with_parts(file, container, kind, packets, section=section, after=after), [None]):
+        part, packet = (item, None) if isinstance(item, Part) else (None, item)
         if packet is not None:
             record.hidden += packet.is_discard
+        decoded = []
         try:
-            decoded = context.decode(packet)
+            if part is None or context.is_open:
+                decoded = context.decode(packet)
         except av.error.EOFError:
             return
         except av.error.MemoryError:
@@ -71,24 +111,87 @@ def decoded_frames(container: InputContainer, kind: Kind, record: Record) -> Ite
             record.note(error)
             if record.errors > max(PATIENCE, frames):
                 return
-            continue
         frames += len(decoded)
         for frame in decoded:
             frame.time_base = frame.time_base or stream.time_base
+            if container.format.name == "aac":  # it has no stamps: libav counts all of it at the first rate
+                rate_hz = rate_hz or frame.sample_rate
+                if frame.sample_rate != rate_hz:
+                    frame.pts = frame.dts = None
+            if moved or frame.time_base != unit:
+                _place(frame, unit, moved)
             yield frame
+        if part is not None:
+            if context.is_open:
+                context.flush_buffers()  # or pictures that refer to others are decoded by those of the part before
+            moved = round(part.moved / unit)
+
+
+def _with_parts(
+    file: File, container: InputContainer, kind: Kind, packets: Iterator[Any], *, section: int, after: float
+) -> Iterator[Any]:
+    """The packets of a stream, and each Part before those that belong to it, but for a file's first."""
+    watch = Watch(container, stream_of(container, kind))
+    parts: dict[int, Part] | None = None
+    number = 0
+    last: int | None = None
+    passed_over = False
+    for packet in packets:
+        if packet.size:
+            if parts is None and (file.parts or section or watch.steps(packet)):
+                its = [part for part in parts_of(file) if part.section == section]
+                parts = {part.first[kind]: part for part in its if kind in part.first}
+                last = its[-1].packets.get(kind)
+            if number == last:  # what follows has another head
+                return
+            if parts is not None and (part := parts.get(number)):
+                passed_over = part.ends < after
+                if part.moved:
+                    yield part
+            number += 1
+        if not passed_over:
+            yield packet
+    if parts is None and goes_on_as_others(file, container):
+        parts_of(file)
+
+
+def _place(frame: Any, unit: Fraction, moved: int) -> None:
+    scale = frame.time_base / unit
+    stamps = [None if stamp is None else round(stamp * scale) + moved for stamp in (frame.pts, frame.dts)]
+    frame.duration = round((frame.duration or 0) * scale)
+    frame.pts, frame.dts = stamps
+    frame.time_base = unit
 
 
 def frames_into(file: File, kind: Kind, record: Record, *, time: Fraction, seek: bool) -> Iterator[Any]:
     """Decoded frames of one stream, from before `time` (seconds) on: sought if wanted, and if that gets there."""
-    if seek:
+    if seek and not _starts_over(file, kind, time):
         with file.opened() as container, contextlib.suppress(av.error.FFmpegError):
             stream = stream_of(container, kind)
             container.seek(int((time - RUN_UP_SECONDS) / stream.time_base), stream=stream)
-            frames = decoded_frames(container, kind, record)
+            frames = decoded_frames(file, container, kind, record)
             first = next(frames, None)
             if first is not None and first.pts is not None and first.pts * first.time_base <= time:
                 yield first
                 yield from frames
                 return
     with file.opened() as container:
-        yield from decoded_frames(container, kind, record)
+        after = float(time - RUN_UP_SECONDS) if seek else -math.inf
+        yield from decoded_frames(file, container, kind, record, after=after)
+
+
+def _starts_over(file: File, kind: Kind, time: Fraction) -> bool:
+    """Whether the stamps of a file start over before `time`, seconds: seeking would lead to any of its parts."""
+    if file.parts or len(file.heads) > 1:
+        return len(parts_of(file)) > 1
+    with file.opened() as container:
+        stream = stream_of(container, kind)
+        if container.format.name not in HEADLESS:
+            return False  # they have an index, or heads
+        watch = Watch(container, stream)
+        for packet in packets_of(container, kind, Record()):
+            if watch.steps(packet):
+                return len(parts_of(file)) > 1
+            if packet.dts is not None and packet.dts * stream.time_base > time:
+                return False
+        return goes_on_as_others(file, container) and len(parts_of(file)) > 1

@@ -45,7 +45,7 @@ def read_pictures(
     file: File, container: InputContainer, *, settings: PackSettings, seek: bool, declared: Declared
 ) -> Shown:
     record = Record()
-    timed = timed_pictures(decoded_frames(container, "video", record))
+    timed = timed_pictures(decoded_frames(file, container, "video", record))
     opening = first_of(timed, record, declared)
     asked = Fraction(str(settings.start_seconds))
     start = opening.stamp * opening.unit + asked

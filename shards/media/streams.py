@@ -38,7 +38,7 @@ def stream_sound(source: Path | BinaryIO) -> Iterator[Sound]:
 
     Channels are mixed as in packing. Raises Rejected, perhaps after some pieces, for what is no sound.
     """
-    with _container(source, "audio") as (container, zero):
+    with _container(source, "audio") as (file, container, zero):
         record, line = Record(), _Line()
         stamps: list[float] = []
         pieces: list[np.ndarray] = []
@@ -46,7 +46,7 @@ def stream_sound(source: Path | BinaryIO) -> Iterator[Sound]:
         mixer: Any = None
         mixed: timeline.Form | None = None
         held, decoded = 0.0, 0
-        for frame in decoded_frames(container, "audio", record):
+        for frame in decoded_frames(file, container, "audio", record):
             decoded += 1
             if not frame.samples:
                 continue
@@ -112,7 +112,7 @@ def stream_pictures(source: Path | BinaryIO, *, hop: Fraction, side: int) -> Ite
     A picture is turned, scaled to `side` pixels of its smallest side and encoded as packing does. Raises Rejected,
     perhaps after some pictures, for what is no video.
     """
-    with _container(source, "video") as (container, zero):
+    with _container(source, "video") as (file, container, zero):
         stream = stream_of(container, "video")
         aspect = stream.sample_aspect_ratio or Fraction(1)
         bound_picture(stream.codec_context.width, stream.codec_context.height, aspect)
@@ -121,7 +121,7 @@ def stream_pictures(source: Path | BinaryIO, *, hop: Fraction, side: int) -> Ite
         clock: timeline.Ticks | None = None
         held: Any = None
         shown_from = decoded = corrupt = 0
-        for newest in timed_pictures(decoded_frames(container, "video", record)):
+        for newest in timed_pictures(decoded_frames(file, container, "video", record)):
             decoded += 1
             corrupt += newest.frame.is_corrupt
             if clock is None or camera is None:
@@ -151,16 +151,16 @@ def _shown(camera: Camera, frame: Any, first: int, stop: int, hop: Fraction) -> 
 
 
 @contextlib.contextmanager
-def _container(source: Path | BinaryIO, kind: Kind) -> Iterator[tuple[InputContainer, Fraction]]:
+def _container(source: Path | BinaryIO, kind: Kind) -> Iterator[tuple[File, InputContainer, Fraction]]:
     """The file, opened, with a stream of this kind; and the time at which it begins, seconds."""
     try:
-        with bytes_of(source) as content, File(content).opened() as container:
+        with bytes_of(source) as content, (file := File(content)).opened() as container:
             stream = required_stream(container, kind)
             if stream.codec_context is None:
                 raise Rejected(Reason.UNDECODABLE, f"no decoder for its {kind} stream")
             if kind == "audio":
                 bound_sound(stream.codec_context.sample_rate, stream.codec_context.channels)
-            yield container, Fraction(container.start_time or 0, av.time_base)
+            yield file, container, Fraction(container.start_time or 0, av.time_base)
     except av.error.MemoryError as error:
         raise Rejected(Reason.TOO_LARGE, "decoding it takes more memory than there is") from error
     except av.error.FFmpegError as error:

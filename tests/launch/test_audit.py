@@ -28,14 +28,18 @@ def test_audit_sync_measures_what_can_be_read_and_names_the_rest(tmp_path: Path)
     render(videos / "late.mkv", film(Fraction(25), sound_starts=Fraction(3, 10)), audio="libopus")
     render_video(videos / "mute.mp4", seed=1, sound=False)
     (videos / "text.mp4").write_text("no video at all")
+    (videos / "twice.mkv").write_bytes((videos / "late.mkv").read_bytes() * 2)
     (videos / "short.mp4").write_bytes(render_video(tmp_path / "whole.mp4", seed=2).read_bytes()[:3000])
     done = avc("audit", "sync", videos, "--workers", 1, "--json", tmp_path / "sync.json")
     assert done.returncode == 0, done.stderr
-    assert "300 ms of silence first" in " ".join(done.stdout.replace("│", " ").split())
+    words = " ".join(done.stdout.replace("│", " ").split())
+    assert "300 ms of silence first" in words
     assert "rejected: 3" in done.stdout
     assert "mute.mp4: no audio stream" in done.stdout
     found = json.loads((tmp_path / "sync.json").read_text())
-    [late] = found["files"]
+    late, twice = sorted(found["files"], key=lambda each: each["file"])
+    assert (late["parts"], twice["parts"]) == (1, 2)
+    assert "puts 2 parts, whose stamps start over, one after the other" in words
     assert late["file"] == str(videos / "late.mkv")
     assert abs(late["offset"] - 0.3) < 0.005
     assert abs(late["errors"]["all_three"]["worst"] - 0.3) < 0.005
@@ -61,7 +65,8 @@ def test_a_users_mistake_is_a_paragraph_and_status_2(arguments: list[str], words
 
 
 def test_packing_keeps_every_beep_at_its_flash_and_numbers_of_frames_and_samples_do_not() -> None:
-    cases = [case for case in CASES if case.container == "mkv" and case.rate != Fraction(25)] + [*CASES[-2:]]
+    whole = [case for case in CASES if not case.joined]
+    cases = [case for case in whole if case.container == "mkv" and case.rate != Fraction(25)] + [*whole[-2:]]
     chosen = [DECODERS["avc pack"], DECODERS["PyAV, frame and sample numbers"]]
     packing, numbers = measure(chosen, cases).scores
     assert packing.failures == {}
@@ -69,6 +74,15 @@ def test_packing_keeps_every_beep_at_its_flash_and_numbers_of_frames_and_samples
     assert max(map(abs, packing.pairs)) < 0.005
     assert numbers.within < 0.5
     assert max(map(abs, numbers.pairs)) > 0.29  # sound that begins 0.3 s after the picture
+
+
+def test_packing_keeps_every_beep_at_its_flash_in_files_that_were_joined_by_their_bytes() -> None:
+    cases = [case for case in CASES if case.joined]
+    packing, stamps = measure([DECODERS["avc pack"], DECODERS["PyAV, stamps"]], cases).scores
+    assert {case.container for case in cases} == {"ts", "mpg", "webm", "mkv", "mp4"}
+    assert packing.failures == {}
+    assert (packing.within, packing.events) == (1.0, 7 * len(cases))
+    assert stamps.within < 0.5  # its stamps put one part over the other
 
 
 def decode_badly(source: Source, *, decoder: str) -> Rejection:

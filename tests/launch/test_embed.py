@@ -67,6 +67,28 @@ def test_recordings_of_any_rate_embed_as_the_api_embeds_them(network, tmp_path) 
             np.testing.assert_allclose(embedding, ours, atol=2e-4)  # resampled whole, and piece by piece
 
 
+def test_what_was_joined_by_its_bytes_embeds_to_its_end(network, tmp_path) -> None:
+    for name, rates in (("same.ogg", (48_000, 48_000)), ("other.ogg", (48_000, 44_100))):
+        content = b""
+        for number, rate in enumerate(rates):
+            soundfile.write(tmp_path / "song.ogg", noise(4, rate, seed=number), rate)
+            content += (tmp_path / "song.ogg").read_bytes()
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "song.ogg").unlink()
+    for number in range(2):
+        write(tmp_path / f"{number}.webm", moving(75), video="libvpx", audio="libopus", sound=noise(3, 48_000).T)
+    (tmp_path / "film.webm").write_bytes(b"".join((tmp_path / f"{number}.webm").read_bytes() for number in range(2)))
+    for content, files in (("audio", ("same.ogg", "other.ogg", "film.webm")), ("image", ("film.webm",))):
+        out = tmp_path / content
+        paths = [tmp_path / name for name in files]
+        embed(*paths, "--run", network, "--out", out, "--hop", 0.5, "--content", content)
+        for name in files:
+            embedding, seconds = read(out / f"{name}.npz")
+            lasts = 8 if name.endswith(".ogg") else 6
+            assert len(embedding) == len(seconds) and lasts - 0.5 <= seconds[-1] <= lasts
+            assert np.array_equal(seconds, np.arange(len(seconds)) / 2)
+
+
 def test_a_video_embeds_as_evaluation_embeds_it_once_packed(network, tmp_path) -> None:
     for number in range(2):
         sound = noise(3, 48_000, seed=number).T

@@ -1,0 +1,56 @@
+"""Recordings for evaluation: all of one that was joined from several by their bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from avc.data.media import MAX_SECONDS, read_mono
+from avc.files.decoding import Wanted, pieces_of
+from launch.bench.decoders import beeps_in
+from launch.bench.flash_and_beep import sound_with
+from shards.sources import list_sources
+
+FORMS = {"ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"), "flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16")} | {
+    "mp3": ("MP3", "MPEG_LAYER_III")
+}
+EVENTS = ([0.5, 2.0], [1.1, 2.9])
+JOINED = [0.5, 2.0, 5.1, 6.9]
+
+
+def songs(path: Path, rates: tuple[int, ...]) -> Path:
+    """Songs of 4 s of which each beeps at other times, joined by their bytes."""
+    form, subtype = FORMS[path.suffix[1:]]
+    content = b""
+    for events, rate in zip(EVENTS, rates, strict=True):
+        song = sound_with(events, begins=0, ends=4, rate=rate)
+        soundfile.write(path, song, rate, format=form, subtype=subtype)
+        content += path.read_bytes()
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("rates", [(48_000, 48_000), (48_000, 24_000), (24_000, 48_000)])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_recording_that_was_joined_is_heard_whole_in_evaluation_and_embedding(
+    form: str, rates: tuple[int, int], tmp_path: Path
+) -> None:
+    path = songs(tmp_path / f"songs.{form}", rates)
+    mono = read_mono(path, 48_000)
+    assert len(mono) == pytest.approx(8 * 48_000, abs=0.1 * 48_000)
+    assert beeps_in(mono, rate_hz=48_000) == pytest.approx(JOINED, abs=0.06)  # mp3 begins with its codec's delay
+    [source] = list_sources([path])
+    embedded = np.concatenate([piece for _, piece in pieces_of(source, Wanted("audio", 1, 48_000, 64))])
+    assert np.array_equal(embedded, mono)
+
+
+def test_the_bound_on_a_recording_is_on_all_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "long.flac"
+    soundfile.write(path, np.zeros(8_000 * (MAX_SECONDS // 2 + 1), np.int16), 8_000)
+    read_mono(path, 8_000)
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(ValueError, match="too large"):
+        read_mono(path, 8_000)
