@@ -29,6 +29,8 @@ SIZED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "asf")
 MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"wide", b"free", b"skip")
 SIGNATURES = (b"\x1aE\xdf\xa3", b"OggS", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\0\0\x01\xba", b"\0\0\x01\xb3")
 
+GENERATES_STAMPS = 1  # libav's AVFMT_FLAG_GENPTS
+
 MAX_SIDE = 16_384  # pixels
 MAX_PIXELS = 8_192 * 4_352  # 8K in full; a decoder that keeps 16 reference pictures of it needs about 1 GB
 MAX_ASPECT = 16  # long side to short side of the shown picture
@@ -76,10 +78,15 @@ def _begins_like_a_container(content: BinaryIO) -> bool:
 
 
 def open_container(file: Any, **arguments: Any) -> InputContainer:
-    """`av.open` for reading, whatever bytes the file's tags are: from 19 on PyAV takes any."""
+    """`av.open` for reading, whatever bytes the file's tags are: from 19 on PyAV takes any.
+
+    Without libav's invention of presentation stamps where a file has none, which PyAV asks for: it takes pictures of
+    H.264 and HEVC for reordered that are not.
+    """
     if int(av.__version__.split(".")[0]) < 19:
         arguments["metadata_errors"] = "replace"
     container: InputContainer = av.open(file, mode="r", **arguments)
+    container.flags &= ~GENERATES_STAMPS
     return container
 
 

@@ -17,6 +17,9 @@ from shards.media.container import MAX_PIXELS, File, Kind, stream_of
 
 # Seeking aims this much early: decoders of sound need a running start (mp3's bit reservoir, opus's 80 ms).
 RUN_UP_SECONDS = 2
+# Containers whose packets are numbered in the order of decoding and have no other stamps.
+WITHOUT_STAMPS = ("avi",)
+MOST_PICTURES_LATE = 16  # that any codec allows
 # A stream is given up when this many packets failed, and more than decoded.
 PATIENCE = 200
 
@@ -53,6 +56,7 @@ def packets_of(container: InputContainer, kind: Kind, record: Record) -> Iterato
 def decoded_frames(container: InputContainer, kind: Kind, record: Record) -> Iterator[Any]:
     """The frames of one stream from where the container stands; packets that do not decode are noted and skipped."""
     stream = stream_of(container, kind)
+    lag = Lag() if kind == "video" and container.format.name in WITHOUT_STAMPS else None
     context = stream.codec_context
     if not context.is_open:
         context.thread_count = 1  # the packer runs a process for each core
@@ -61,6 +65,8 @@ def decoded_frames(container: InputContainer, kind: Kind, record: Record) -> Ite
     for packet in itertools.chain(packets_of(container, kind, record), [None]):
         if packet is not None:
             record.hidden += packet.is_discard
+            if lag is not None:
+                lag.witness(packet)
         try:
             decoded = context.decode(packet)
         except av.error.EOFError:
@@ -75,7 +81,33 @@ def decoded_frames(container: InputContainer, kind: Kind, record: Record) -> Ite
         frames += len(decoded)
         for frame in decoded:
             frame.time_base = frame.time_base or stream.time_base
+            if lag is not None:
+                lag.stamp(frame)
             yield frame
+
+
+class Lag:
+    """Stamps of pictures in containers that have none of presentation: each is shown at the place of its number.
+
+    The only stamps are then those of packets, in the order of decoding. A decoder that has to bring pictures into the
+    order of presentation gives each of them some packets late, with the stamp of the packet that brought it out.
+    """
+
+    def __init__(self) -> None:
+        self._begins: int | None = None  # decoding stamp of the first picture's packet
+        self._late: int | None = None
+
+    def witness(self, packet: Any) -> None:
+        """Takes note of the next packet."""
+        if self._begins is None and packet.is_keyframe:
+            self._begins = packet.dts
+
+    def stamp(self, frame: Any) -> None:
+        """Gives a decoded picture its stamp of presentation; None to those that come out at the very end."""
+        if self._late is None and frame.dts is not None:
+            late = 0 if self._begins is None else frame.dts - self._begins
+            self._late = late if 0 <= late <= MOST_PICTURES_LATE else 0
+        frame.pts = None if frame.dts is None else frame.dts - (self._late or 0)
 
 
 def frames_into(file: File, kind: Kind, record: Record, *, time: Fraction, seek: bool) -> Iterator[Any]:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch.bench.flash_and_beep import Film, film, render, seen_in
+from launch.bench.flash_and_beep import Film, delay_of_chirp, film, render, seen_in
 from shards.format import PackSettings
-from shards.media import Clip, read
+from shards.media import Clip, read, read_sync
+from shards.media.streams import stream_pictures
 from tests.shards.rendering import frame_of, luma_of, moving, write
 
 SMALL = PackSettings(side=48)
@@ -93,6 +94,29 @@ def test_pictures_without_presentation_stamps_keep_their_order(tmp_path: Path) -
     seen = numbers(clip)
     assert seen == sorted(seen)
     assert set(range(55)) <= set(seen)
+
+
+@pytest.mark.parametrize(
+    ("video", "reordered"), [("libx264", 0), ("libx264", 1), ("libx264", 2), ("libx264", 3), ("mpeg4", 2)]
+)
+def test_pictures_without_presentation_stamps_are_shown_at_the_place_of_their_number(
+    video: str, reordered: int, tmp_path: Path
+) -> None:
+    path = render(tmp_path / "film.avi", film(Fraction(25)), video=video, audio="pcm_s16le", reordered=reordered)
+    clip = read(path, SMALL)
+    assert numbers(clip) == list(range(65))
+    assert clip.sound_from == 0
+    assert read_sync(path).offset == 0
+    assert abs(delay_of_chirp(clip.sound / 32768, event=film(Fraction(25)).event_times[0], rate=48_000)) < 0.001
+    assert [seen_in(luma_of(jpeg))[0] for _, jpeg in stream_pictures(path, hop=Fraction(1, 25), side=48)] == numbers(
+        clip
+    )
+
+
+def test_pictures_without_presentation_stamps_keep_their_places_where_a_start_is_sought(tmp_path: Path) -> None:
+    path = render(tmp_path / "film.avi", film(Fraction(25), seconds=27), audio="pcm_s16le", reordered=3)
+    clip = read(path, PackSettings(side=48, start_seconds=24, seconds=2))
+    assert numbers(clip) == [number % 256 for number in range(600, 650)]
 
 
 def test_a_file_object_gives_what_the_path_gives(tmp_path: Path) -> None:
