@@ -42,29 +42,40 @@ Kind = Literal["video", "audio"]
 
 
 class _Bytes:
-    """The one file that libav may read. It has no name, and closing a container does not close it."""
+    """The one file that libav may read. It has no name, and closing a container does not close it.
+
+    Each has its own place in the file, so that two containers can be open.
+    """
 
     def __init__(self, content: BinaryIO) -> None:
         self._content = content
+        self._at = 0
         self._failed = False
-        self.tell = content.tell
+
+    def tell(self) -> int:
+        return self._at
 
     def read(self, size: int) -> bytes:
         """As the file does. An error is raised once: PyAV keeps one for its caller and prints it when another comes."""
         if self._failed:
             return b""
         try:
-            return self._content.read(size)
+            self._content.seek(self._at)
+            found = self._content.read(size)
         except OSError:
             self._failed = True
             raise
+        self._at += len(found)
+        return found
 
     def seek(self, offset: int, whence: int) -> int:
         """The new position, or libav's error number for one that no file has: broken tables name such places."""
         try:
-            return self._content.seek(offset, whence)
+            self._content.seek(self._at)
+            self._at = self._content.seek(offset, whence)
         except (OSError, ValueError):
             return -errno.EINVAL
+        return self._at
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> Any:
@@ -100,7 +111,6 @@ class File:
     @contextlib.contextmanager
     def opened(self) -> Iterator[InputContainer]:
         """The file from its beginning, as a container; raises Rejected if it is none that is known."""
-        self.content.seek(0)
         options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)}
         if not self.edit_lists:
             options["ignore_editlist"] = "1"
