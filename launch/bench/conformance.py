@@ -19,7 +19,7 @@ from itertools import product
 from pathlib import Path
 
 from launch.bench.decoders import DECODERS, Decoder, Heard
-from launch.bench.flash_and_beep import MILLISECOND, Film, film, render
+from launch.bench.flash_and_beep import MILLISECOND, Film, cut_by_copy, film, render
 from launch.bench.report import Progress, Report
 from shards.format import TICKS_PER_SECOND, Reason
 from shards.journal import Rejection
@@ -32,7 +32,11 @@ LAME_PRIMING = 1105  # samples; avi has no way to say that they are not sound
 
 @dataclass(frozen=True)
 class Case:
-    """One file of the suite. rate: frames per second, None for a variable one. starts: of the sound, seconds."""
+    """One file of the suite.
+
+    rate: frames per second, None for a variable one. starts: of the sound, seconds. reordered: B-frames between others.
+    cut: seconds that are cut off its beginning, by stream copy.
+    """
 
     container: str
     video: str
@@ -42,6 +46,8 @@ class Case:
     starts: Fraction = Fraction(0)
     gap: tuple[float, float] = (0, 0)
     drift: Fraction = Fraction(0)
+    reordered: int | None = None
+    cut: Fraction = Fraction(0)
 
     @property
     def film(self) -> Film:
@@ -50,8 +56,8 @@ class Case:
 
     @property
     def truth(self) -> Heard:
-        """When flashes and beeps truly begin, seconds after the first frame."""
-        flashes = self.film.event_times
+        """When flashes and beeps truly begin, seconds after the file's beginning."""
+        flashes = [time - float(self.cut) for time in self.film.event_times if time > self.cut]
         return Heard(flashes, [time * float(1 + self.drift) for time in flashes])
 
     def render(self, path: Path) -> Path:
@@ -59,8 +65,10 @@ class Case:
         priming = LAME_PRIMING if (self.container, self.audio) == ("avi", "libmp3lame") else 0
         stamps = self.film.stamps
         mean = ((len(stamps) - 1) / stamps[-1]).limit_denominator(1001)
-        return render(
-            path.with_suffix(f".{self.container}"),
+        path = path.with_suffix(f".{self.container}")
+        whole = path.with_suffix(f".whole.{self.container}") if self.cut else path
+        render(
+            whole,
             self.film,
             video=self.video,
             audio=self.audio,
@@ -69,7 +77,12 @@ class Case:
             gap=self.gap,
             drift=self.drift,
             declared=None if self.rate else mean,  # as cameras do
+            reordered=self.reordered,
         )
+        if self.cut:
+            cut_by_copy(whole, path, at=self.cut)
+            whole.unlink()
+        return path
 
 
 RATES = (Fraction(25), Fraction(30000, 1001), None)
@@ -80,10 +93,20 @@ FORMS = (
     ("mkv", "libx264", "libopus", 48_000),
     ("webm", "libvpx", "libopus", 48_000),
 )
+CUTS = tuple(Fraction(at, 1000) for at in (660, 700, 730, 777, 850))  # most of them inside a frame
+CUT_RATES = (Fraction(10), Fraction(25), Fraction(30000, 1001))
 CASES = (
     *(Case(*form, rate, start) for form, rate, start in product(FORMS, RATES, STARTS)),
     *(Case("avi", "mpeg4", "libmp3lame", 44_100, rate) for rate in RATES if rate),
     *(Case("ts", "mpeg2video", "mp2", 48_000, rate) for rate in RATES if rate),
+    *(
+        Case("mp4", "libx264", "aac", 44_100, rate, reordered=reordered, cut=cut)
+        for rate, reordered, cut in product(CUT_RATES, (0, 2), CUTS)
+    ),
+    *(
+        Case("avi", "libx264", "pcm_s16le", 48_000, rate, reordered=reordered)
+        for rate, reordered in product(RATES[:2], range(4))
+    ),
     *(Case(*form, Fraction(25), gap=(1.25, 1.55)) for form in FORMS if form[2] != "pcm_s16le"),
     Case("mkv", "libx264", "libopus", 48_000, Fraction(25), drift=Fraction(1, 100)),
 )
