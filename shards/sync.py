@@ -71,7 +71,8 @@ class Packing:
 
     ticks: int
     frames_left_out: int  # no tick shows them
-    frames_repeated: int  # ticks that show the frame of the tick before
+    frames_repeated: int  # ticks that show the frame of the tick before, `held` left out
+    held: float  # seconds that the last frame is shown beyond its own end, as sound goes on
     silence: float  # seconds in front of a sound that begins after the first picture
     cut: float  # seconds of sound before the first picture
     edit_list_ignored: bool  # as it takes out nearly all pictures

@@ -19,7 +19,7 @@ from itertools import accumulate, product
 from pathlib import Path
 
 from launch.bench.decoders import DECODERS, Decoder, Heard
-from launch.bench.flash_and_beep import MILLISECOND, OTHER_EVENTS, Film, film, render
+from launch.bench.flash_and_beep import MILLISECOND, OTHER_EVENTS, Film, cut_by_copy, film, render
 from launch.bench.report import Progress, Report
 from shards.format import TICKS_PER_SECOND, Reason
 from shards.journal import Rejection
@@ -33,9 +33,11 @@ LAME_PRIMING = 1105  # samples; avi has no way to say that they are not sound
 
 @dataclass(frozen=True)
 class Case:
-    """One file of the suite. rate: frames per second, None for a variable one. starts: of the sound, seconds.
+    """One file of the suite.
 
-    joined: another film was put behind it, byte by byte, so that its stamps start over.
+    rate: frames per second, None for a variable one. starts: of the sound, seconds. reordered: B-frames between others.
+    cut: seconds that are cut off its beginning, by stream copy. joined: another film was put behind it, byte by byte,
+    so that its stamps start over.
     """
 
     container: str
@@ -46,6 +48,8 @@ class Case:
     starts: Fraction = Fraction(0)
     gap: tuple[float, float] = (0, 0)
     drift: Fraction = Fraction(0)
+    reordered: int | None = None
+    cut: Fraction = Fraction(0)
     joined: bool = False
 
     @property
@@ -56,17 +60,21 @@ class Case:
 
     @property
     def truth(self) -> Heard:
-        """When flashes and beeps truly begin, seconds after the first frame."""
+        """When flashes and beeps truly begin, seconds after the file's beginning."""
         films = self.films
-        begins = accumulate((float(each.ends) for each in films), initial=0.0)
+        begins = accumulate((float(each.ends) for each in films), initial=-float(self.cut))
         flashes = [begin + time for begin, each in zip(begins, films, strict=False) for time in each.event_times]
+        flashes = [time for time in flashes if time > 0]
         return Heard(flashes, [time * float(1 + self.drift) for time in flashes])
 
     def render(self, path: Path) -> Path:
         """The file."""
         path = path.with_suffix(f".{self.container}")
         parts = [self._render(path.with_stem(f"{path.stem}-{n}"), part) for n, part in enumerate(self.films)]
-        path.write_bytes(b"".join(part.read_bytes() for part in parts))
+        if self.cut:
+            cut_by_copy(parts[0], path, at=self.cut)
+        else:
+            path.write_bytes(b"".join(part.read_bytes() for part in parts))
         for part in parts:
             part.unlink()
         return path
@@ -84,6 +92,7 @@ class Case:
             drift=self.drift,
             declared=None if self.rate else mean,  # as cameras do
             options=FRAGMENTS if self.joined and self.container == "mp4" else None,
+            reordered=self.reordered,
         )
 
 
@@ -102,10 +111,20 @@ JOINED = (
     ("mkv", "libx264", "aac", 48_000),
     ("mp4", "libx264", "aac", 44_100),
 )
+CUTS = tuple(Fraction(at, 1000) for at in (660, 700, 730, 777, 850))  # most of them inside a frame
+CUT_RATES = (Fraction(10), Fraction(25), Fraction(30000, 1001))
 CASES = (
     *(Case(*form, rate, start) for form, rate, start in product(FORMS, RATES, STARTS)),
     *(Case("avi", "mpeg4", "libmp3lame", 44_100, rate) for rate in RATES if rate),
     *(Case("ts", "mpeg2video", "mp2", 48_000, rate) for rate in RATES if rate),
+    *(
+        Case("mp4", "libx264", "aac", 44_100, rate, reordered=reordered, cut=cut)
+        for rate, reordered, cut in product(CUT_RATES, (0, 2), CUTS)
+    ),
+    *(
+        Case("avi", "libx264", "pcm_s16le", 48_000, rate, reordered=reordered)
+        for rate, reordered in product(RATES[:2], range(4))
+    ),
     *(Case(*form, Fraction(25), gap=(1.25, 1.55)) for form in FORMS if form[2] != "pcm_s16le"),
     Case("mkv", "libx264", "libopus", 48_000, Fraction(25), drift=Fraction(1, 100)),
     *(Case(*form, Fraction(25), joined=True) for form in JOINED),

@@ -125,6 +125,7 @@ def render(
     gap: tuple[float, float] = (0, 0),
     drift: Fraction = Fraction(0),
     declared: Fraction | None = None,
+    reordered: int | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
     """Writes a film as a file.
@@ -132,7 +133,8 @@ def render(
     A container that cannot tell of the samples that a codec puts before the sound plays them, and all that follows
     late: `priming` of them are taken off the sound's head instead. `gap` is a span of seconds whose sound packets are
     left out. `drift` is the share by which the stamps of the sound's packets run ahead of their samples. `declared`
-    is the rate that the file declares; by default that of its shortest picture.
+    is the rate that the file declares; by default that of its shortest picture. `reordered` is the number of B-frames
+    between two others; by default 2 in H.264, and the encoder's own in others.
     """
     shift = max(Fraction(0), -film.sound_starts)  # containers begin at zero: whatever comes first
     step = min((b - a for a, b in pairwise(film.stamps)), default=film.lasts)
@@ -143,8 +145,8 @@ def render(
         pictures.width, pictures.height, pictures.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         pictures.codec_context.time_base = unit
         pictures.codec_context.thread_count = 1
-        if video == "libx264":
-            pictures.codec_context.max_b_frames = 2
+        if video == "libx264" or reordered is not None:
+            pictures.codec_context.max_b_frames = 2 if reordered is None else reordered
         packets: list[Any] = []
         sounds: Any = output.add_stream(audio, rate=sound_rate, layout="mono") if audio else None
         for number, stamp in enumerate(film.stamps):
@@ -165,6 +167,27 @@ def render(
         packets.sort(key=lambda packet: packet.dts * packet.time_base)
         output.mux(packets)
     return path
+
+
+def cut_by_copy(source: Path, target: Path, *, at: Fraction, options: dict[str, str] | None = None) -> Path:
+    """Cuts off a file's first seconds without encoding anew, as `ffmpeg -ss AT -i SOURCE -c copy TARGET` does.
+
+    Packets before the cut that decoders need are kept; an edit list says from where on they are to be shown and heard.
+    """
+    with av.open(str(source)) as whole, av.open(str(target), "w", options=options) as part:
+        streams = {stream.index: part.add_stream_from_template(stream) for stream in whole.streams}
+        whole.seek(int(at * av.time_base))
+        for packet in whole.demux():
+            if packet.dts is None or packet.pts is None:
+                continue
+            ends = packet.pts + (packet.duration or 0)
+            if packet.stream.type == "audio" and ends * packet.time_base <= at:
+                continue
+            early = round(at / packet.time_base)
+            packet.pts, packet.dts = packet.pts - early, packet.dts - early
+            packet.stream = streams[packet.stream.index]
+            part.mux(packet)
+    return target
 
 
 OPTIONS = {

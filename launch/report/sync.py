@@ -103,6 +103,8 @@ def _packing(sync: Sync) -> list[str]:
         *(["ignores the edit lists"] if packing.edit_list_ignored else []),
         *(words for count, words in counts if count),
     ]
+    if packing.held:
+        done.append(f"holds its last frame for {packing.held:.2f} s")
     if round(packing.silence * 1000):
         done.append(f"{_ms(packing.silence)} ms of silence first")
     if round(packing.cut * 1000):

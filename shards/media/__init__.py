@@ -19,10 +19,12 @@ from typing import BinaryIO, TypeVar
 
 import av
 
-from shards.format import PackSettings, Reason
+from shards.format import SAMPLES_PER_TICK, PackSettings, Reason
+from shards.media import timeline
 from shards.media.clip import Clip, Rejected, refuse_useless
 from shards.media.container import File, examine
-from shards.media.pictures import Hidden, read_pictures
+from shards.media.decoding import SEEK_FROM_SECONDS
+from shards.media.pictures import Hidden, edits_in, read_pictures
 from shards.media.sound import channel_levels, read_sound
 from shards.media.sync import measure_sync
 from shards.sync import Sync
@@ -32,9 +34,6 @@ __all__ = ["Clip", "Rejected", "read", "read_sync"]
 T = TypeVar("T")
 
 av.logging.set_level(None)  # many decoders' lines on one stderr help nobody: Rejected and Clip.source say what matters
-
-# A start this far in is sought; an earlier one is reached by decoding from the beginning, which cannot go wrong.
-SEEK_FROM_SECONDS = 20
 
 
 def read(source: Path | BinaryIO, settings: PackSettings) -> Clip:
@@ -83,26 +82,28 @@ def _read(file: File, settings: PackSettings) -> Clip:
     with file.opened() as container:
         declared = examine(container)
         frames = read_pictures(file, container, settings=settings, seek=seek, declared=declared)
-    if not frames.ticks:
+        unread = container if edits_in(file, container) else None
+        known = len(file.parts)
+        sound = read_sound(file, unread, start=frames.start, ticks=frames.limit, seek=seek)
+    ticks = timeline.held_ticks(frames.ticks, -(-sound.ends // SAMPLES_PER_TICK), limit=frames.limit)
+    if not ticks:
         raise Rejected(Reason.TOO_SHORT, f"its pictures end before {settings.start_seconds} s")
-    known = len(file.parts)
-    sound = read_sound(file, start=frames.start, ticks=frames.ticks, seek=seek)
     if len(file.parts) > max(1, known):  # told by the sound alone: the pictures were read by their own stamps
         return _read(file, settings)
     parts = {"parts": len(file.parts)} if len(file.parts) > 1 else {}
+    sound = sound.first(ticks)
+    facts = frames.finish(ticks)
     clip = Clip(
-        pictures=frames.pictures,
-        width=frames.width,
-        height=frames.height,
-        ticks=frames.ticks,
+        pictures=frames.camera.pictures,
+        width=frames.camera.width,
+        height=frames.camera.height,
+        ticks=ticks,
         sound=sound.samples,
         sound_from=sound.begins,
         sound_to=sound.ends,
-        source=declared.container
-        | {"video": declared.video | frames.facts, "audio": declared.audio | sound.facts}
-        | parts,
-        flow=frames.flow,
+        source=declared.container | {"video": declared.video | facts, "audio": declared.audio | sound.facts} | parts,
+        flow=frames.camera.flow,
     )
-    levels = partial(channel_levels, file, start=frames.start, ticks=frames.ticks, seek=seek)
-    refuse_useless(clip, settings, difference=frames.difference, channel_levels=levels)
+    levels = partial(channel_levels, file, start=frames.start, ticks=ticks, seek=seek)
+    refuse_useless(clip, settings, difference=frames.camera.difference, channel_levels=levels)
     return clip

@@ -35,6 +35,8 @@ SIGNATURES = (
     *(b"riff.\x91\xcf\x11", b"caff", b".snd"),
 )
 
+GENERATES_STAMPS = 1  # libav's AVFMT_FLAG_GENPTS
+
 MAX_SIDE = 16_384  # pixels
 MAX_PIXELS = 8_192 * 4_352  # 8K in full; a decoder that keeps 16 reference pictures of it needs about 1 GB
 MAX_ASPECT = 16  # long side to short side of the shown picture
@@ -48,29 +50,33 @@ Kind = Literal["video", "audio"]
 class _Bytes:
     """The one file that libav may read, or a section of it.
 
-    It has no name, and closing a container does not close it.
+    It has no name, and closing a container does not close it. Each has its own place in the file, so that two
+    containers can be open.
     """
 
     def __init__(self, content: BinaryIO, *, begin: int, end: int | None) -> None:
         self._content = content
         self._begin, self._end = begin, end
+        self._at = begin
         self._failed = False
-        content.seek(begin)
 
     def tell(self) -> int:
-        return self._content.tell() - self._begin
+        return self._at - self._begin
 
     def read(self, size: int) -> bytes:
         """As the file does. An error is raised once: PyAV keeps one for its caller and prints it when another comes."""
         if self._failed:
             return b""
         if self._end is not None:
-            size = max(0, min(size, self._end - self._content.tell()))
+            size = max(0, min(size, self._end - self._at))
         try:
-            return self._content.read(size)
+            self._content.seek(self._at)
+            found = self._content.read(size)
         except OSError:
             self._failed = True
             raise
+        self._at += len(found)
+        return found
 
     def seek(self, offset: int, whence: int) -> int:
         """The new position, or libav's error number for one that no file has: broken tables name such places."""
@@ -79,9 +85,11 @@ class _Bytes:
         elif whence == os.SEEK_END and self._end is not None:
             offset, whence = self._end + offset, os.SEEK_SET
         try:
-            return self._content.seek(offset, whence) - self._begin
+            self._content.seek(self._at)
+            self._at = self._content.seek(offset, whence)
         except (OSError, ValueError):
             return -errno.EINVAL
+        return self._at - self._begin
 
 
 def _refuse(url: str, flags: int, options: dict[str, str]) -> Any:
@@ -95,10 +103,15 @@ def _begins_like_a_container(content: BinaryIO) -> bool:
 
 
 def open_container(file: Any, **arguments: Any) -> InputContainer:
-    """`av.open` for reading, whatever bytes the file's tags are: from 19 on PyAV takes any."""
+    """`av.open` for reading, whatever bytes the file's tags are: from 19 on PyAV takes any.
+
+    Without libav's invention of presentation stamps where a file has none, which PyAV asks for: it takes pictures of
+    H.264 and HEVC for reordered that are not.
+    """
     if int(av.__version__.split(".")[0]) < 19:
         arguments["metadata_errors"] = "replace"
     container: InputContainer = av.open(file, mode="r", **arguments)
+    container.flags &= ~GENERATES_STAMPS
     return container
 
 

@@ -21,6 +21,11 @@ from shards.media.parts import HEADLESS, Watch, goes_on_as_others, parts_of
 
 # Seeking aims this much early: decoders of sound need a running start (mp3's bit reservoir, opus's 80 ms).
 RUN_UP_SECONDS = 2
+# A time this far in is sought; an earlier one is reached by decoding from the beginning, which cannot go wrong.
+SEEK_FROM_SECONDS = 20
+# Containers whose packets are numbered in the order of decoding and have no other stamps.
+WITHOUT_STAMPS = ("avi",)
+MOST_PICTURES_LATE = 16  # that any codec allows
 # A stream is given up when this many packets failed, and more than decoded.
 PATIENCE = 200
 
@@ -92,6 +97,7 @@ def _frames(
     if not context.is_open:
         context.thread_count = 1  # the packer runs a process for each core
         context.options = {"max_pixels": str(MAX_PIXELS)}
+    lag = Lag() if kind == "video" and container.format.name in WITHOUT_STAMPS else None
     frames = moved = 0
     rate_hz = None
     packets = packets_of(container, kind, record)
@@ -99,6 +105,8 @@ def _frames(
         part, packet = (item, None) if isinstance(item, Part) else (None, item)
         if packet is not None:
             record.hidden += packet.is_discard
+            if lag is not None:
+                lag.witness(packet)
         decoded = []
         try:
             if part is None or context.is_open:
@@ -114,6 +122,8 @@ def _frames(
         frames += len(decoded)
         for frame in decoded:
             frame.time_base = frame.time_base or stream.time_base
+            if lag is not None:
+                lag.stamp(frame)
             if container.format.name == "aac":  # it has no stamps: libav counts all of it at the first rate
                 rate_hz = rate_hz or frame.sample_rate
                 if frame.sample_rate != rate_hz:
@@ -161,6 +171,30 @@ def _place(frame: Any, unit: Fraction, moved: int) -> None:
     frame.duration = round((frame.duration or 0) * scale)
     frame.pts, frame.dts = stamps
     frame.time_base = unit
+
+
+class Lag:
+    """Stamps of pictures in containers that have none of presentation: each is shown at the place of its number.
+
+    The only stamps are then those of packets, in the order of decoding. A decoder that has to bring pictures into the
+    order of presentation gives each of them some packets late, with the stamp of the packet that brought it out.
+    """
+
+    def __init__(self) -> None:
+        self._begins: int | None = None  # decoding stamp of the first picture's packet
+        self._late: int | None = None
+
+    def witness(self, packet: Any) -> None:
+        """Takes note of the next packet."""
+        if self._begins is None and packet.is_keyframe:
+            self._begins = packet.dts
+
+    def stamp(self, frame: Any) -> None:
+        """Gives a decoded picture its stamp of presentation; None to those that come out at the very end."""
+        if self._late is None and frame.dts is not None:
+            late = 0 if self._begins is None else frame.dts - self._begins
+            self._late = late if 0 <= late <= MOST_PICTURES_LATE else 0
+        frame.pts = None if frame.dts is None else frame.dts - (self._late or 0)
 
 
 def frames_into(file: File, kind: Kind, record: Record, *, time: Fraction, seek: bool) -> Iterator[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,8 +16,9 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from shards.format import TICKS_PER_SECOND, PackSettings, Reason
 from shards.media import jpeg, timeline
 from shards.media.clip import STILL_GREY_LEVELS, Rejected
-from shards.media.container import SIZED, Declared, File, bound_picture
-from shards.media.decoding import Record, decoded_frames, frames_into
+from shards.media.container import SIZED, Declared, File, bound_picture, stream_of
+from shards.media.decoding import SEEK_FROM_SECONDS, Record, decoded_frames, frames_into
+from shards.media.edits import Edit, edited, edits_of, stored_at
 from shards.media.flow import Flow
 
 UNTURNED = (1, 0, 0, 0, 1)  # the first five of a display matrix that changes nothing
@@ -29,63 +30,63 @@ class Hidden(Exception):
 
 @dataclass(frozen=True)
 class Shown:
-    """The clip's pictures, and what decoding them found."""
+    """The clip's pictures but for the last one, and what decoding them found."""
 
     start: Fraction  # tick 0 in the file's own time, seconds
-    ticks: int
-    pictures: list[bytes]
-    width: int
-    height: int
-    difference: float  # the furthest that a picture is from the first, gray levels
-    flow: list[bytes]
+    ticks: int  # by the last picture's own end
+    limit: int  # ticks: those that there may be if the last picture is held
+    camera: Camera
+    last: VideoFrame
+    last_from: int  # tick from which on it is shown
     facts: dict[str, Any]
+
+    def finish(self, ticks: int) -> dict[str, Any]:
+        """Shows the last picture up to `ticks`; returns facts about the pictures."""
+        self.camera.shoot(self.last, range(self.last_from, ticks))
+        held = (ticks - self.last_from) / TICKS_PER_SECOND
+        still = {"held_seconds": held} if held > timeline.HELD_SECONDS else {}
+        return self.camera.facts | self.facts | still
 
 
 def read_pictures(
     file: File, container: InputContainer, *, settings: PackSettings, seek: bool, declared: Declared
 ) -> Shown:
     record = Record()
-    timed = timed_pictures(decoded_frames(file, container, "video", record))
+    timed = shown_pictures(file, container, record)
     opening = first_of(timed, record, declared)
     asked = Fraction(str(settings.start_seconds))
     start = opening.stamp * opening.unit + asked
     clock = timeline.Ticks(start=start, unit=opening.unit)
     limit = int(Fraction(str(settings.seconds)) * TICKS_PER_SECOND)
     camera = Camera(settings, opening.frame, declared.pixel_aspect)
-    if seek:
-        timed = timed_pictures(frames_into(file, "video", record, time=start, seek=True))
-    else:
-        timed = itertools.chain([opening], timed)
+    timed = shown_pictures(file, container, record, since=start) if seek else itertools.chain([opening], timed)
 
     held = opening
     end = opening.stamp
     decoded = corrupt = 0
-    shown_from = ticks = 0  # the held picture is shown from this tick until the next one's
+    shown_from = 0  # the held picture is shown from this tick until the next one's
     for newest in timed:
         tick = clock.first_showing(newest.stamp)
-        if decoded:
-            camera.shoot(held.frame, range(shown_from, min(tick, limit)))
         if tick >= limit:
             ticks = limit
             break
+        if decoded:
+            camera.shoot(held.frame, range(shown_from, tick))
         decoded += 1
         corrupt += newest.frame.is_corrupt
         held, shown_from = newest, max(0, tick)
         end = held.stamp + held.lasts
     else:
         ticks = max(0, min(limit, clock.first_showing(end)))
-        camera.shoot(held.frame, range(shown_from, ticks))
     refuse_broken(file, record, decoded=decoded, corrupt=corrupt, ticks=ticks)
     return Shown(
         start=start,
         ticks=ticks,
-        pictures=camera.pictures,
-        width=camera.width,
-        height=camera.height,
-        difference=camera.difference,
-        flow=camera.flow,
-        facts=camera.facts
-        | {
+        limit=limit,
+        camera=camera,
+        last=held.frame,
+        last_from=shown_from,
+        facts={
             "decoded": decoded,
             "corrupt": corrupt,
             "errors": record.errors,
@@ -95,8 +96,10 @@ def read_pictures(
 
 
 def first_of(timed: Iterator[TimedPicture], record: Record, declared: Declared) -> TimedPicture:
-    """The first picture; raises Rejected where there is none."""
+    """The first picture; raises Rejected where there is none, and Hidden where edit lists take out all."""
     opening = next(timed, None)
+    if opening is None and record.hidden:
+        raise Hidden
     if opening is None and not declared.video["width"] and declared.container["container"] in SIZED:
         raise Rejected(Reason.TOO_LARGE, "its pictures are declared in a size that libav refuses")
     if opening is None:
@@ -142,6 +145,35 @@ def timed_pictures(frames: Iterable[Any]) -> Iterator[TimedPicture]:
                 latest = TimedPicture(waiting, waiting.time_base, stamp, waiting.duration or step)
                 yield latest
         waiting = frame
+
+
+def edits_in(file: File, container: InputContainer) -> list[Edit]:
+    """The edits of the pictures, where there are some that are to be obeyed otherwise than libav does."""
+    if not file.edit_lists or "mp4" not in container.format.name or len(file.heads) > 1:  # joined: each has its own
+        return []
+    stream = stream_of(container, "video")
+    return edits_of(file.content, track=stream.id, unit=stream.time_base)
+
+
+def shown_pictures(
+    file: File, container: InputContainer, record: Record, *, since: Fraction | None = None
+) -> Iterator[TimedPicture]:
+    """The pictures of a file that has been opened, when its edit lists show them; from before `since` (seconds) on."""
+    stream = stream_of(container, "video")
+    unit, edits = stream.time_base, edits_in(file, container)
+    if not edits:
+        sought = None if since is None else frames_into(file, "video", record, time=since, seek=True)
+        yield from timed_pictures(sought or decoded_frames(file, container, "video", record))
+        return
+    as_stored = replace(file, edit_lists=False)
+    begins = edits[0].begins if since is None else stored_at(edits, int(since / unit))
+    far = since is not None or begins * unit >= SEEK_FROM_SECONDS
+    if far and since is None:
+        with as_stored.opened() as whole:
+            entries = stream_of(whole, "video").index_entries
+            record.hidden += max(0, entries.search_timestamp(begins))
+    frames = frames_into(as_stored, "video", record, time=begins * unit, seek=far)
+    yield from edited(timed_pictures(frames), edits, record)
 
 
 class Camera:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.filter import Graph
 
@@ -18,7 +19,7 @@ from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, Re
 from shards.media import timeline
 from shards.media.clip import Rejected, dbfs
 from shards.media.container import File, bound_sound
-from shards.media.decoding import Record, frames_into
+from shards.media.decoding import Record, decoded_frames, frames_into
 
 # Sound is decoded this far around the clip, so that neither resampling nor the smoothing of stamps ends at its edges.
 MARGIN_SECONDS = 1
@@ -30,14 +31,29 @@ FEW_SAMPLES = 512
 class DecodedSound:
     """The clip's sound, and facts about its decoding."""
 
-    samples: np.ndarray  # int16 (ticks * 1920,)
+    samples: np.ndarray  # int16, up to where it ends
     begins: int
     ends: int
     facts: dict[str, Any]
 
+    def first(self, ticks: int) -> DecodedSound:
+        """As many ticks of it, int16 (ticks * 1920,); raises Rejected where it has not begun by then."""
+        samples = np.zeros(ticks * SAMPLES_PER_TICK, np.int16)
+        ends = min(self.ends, len(samples))
+        if self.begins >= ends:
+            seconds = ticks / TICKS_PER_SECOND
+            raise Rejected(Reason.NO_AUDIO_SAMPLES, f"none of its sound falls into the clip's {seconds:.2f} s")
+        samples[:ends] = self.samples[:ends]
+        return replace(self, samples=samples, ends=ends)
 
-def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> DecodedSound:
+
+def read_sound(file: File, unread: InputContainer | None, *, start: Fraction, ticks: int, seek: bool) -> DecodedSound:
+    """The sound from `start` on, `ticks` of it at most; `unread`: the file, opened, if nothing has been read of it."""
     record = Record()
+    if unread is not None and not seek:
+        frames = decoded_frames(file, unread, "audio", record)
+    else:
+        frames = frames_into(file, "audio", record, time=start - MARGIN_SECONDS, seek=seek)
     seconds = ticks / TICKS_PER_SECOND
     zero = float(start)
     stamps: list[float] = []  # of the pieces, seconds after `start`; NaN where the file has none
@@ -47,7 +63,7 @@ def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> Decode
     mixer: Graph | None = None
     position = collected = 0.0
     decoded = beyond = 0
-    for frame in frames_into(file, "audio", record, time=start - MARGIN_SECONDS, seek=seek):
+    for frame in frames:
         decoded += 1
         units = frame.pts if frame.pts is not None else frame.dts
         position = position if units is None else units * float(frame.time_base) - zero
@@ -70,9 +86,11 @@ def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> Decode
             collected += lasts
         position += lasts
     refuse_broken(record, decoded=decoded)
-    samples = np.zeros(ticks * SAMPLES_PER_TICK, np.int16)
-    begins, ends = len(samples), 0
     runs = timeline.runs_of_sound(stamps, lengths, forms)
+    ends_at = (run.start_seconds + sum(lengths[run.first : run.last]) / forms[run.first].rate_hz for run in runs)
+    reach = math.ceil((max(ends_at, default=0) + MARGIN_SECONDS) * SAMPLE_RATE_HZ)
+    samples = np.zeros(max(0, min(ticks * SAMPLES_PER_TICK, reach)), np.int16)
+    begins, ends = len(samples), 0
     for run in runs:
         sound = _at_48_khz(np.concatenate(pieces[run.first : run.last]), forms[run.first].rate_hz)
         at = round(run.start_seconds * SAMPLE_RATE_HZ)
@@ -80,8 +98,6 @@ def read_sound(file: File, *, start: Fraction, ticks: int, seek: bool) -> Decode
         if low < high:
             samples[low:high] = sound[low - at : high - at]
             begins, ends = min(begins, low), max(ends, high)
-    if begins >= ends:
-        raise Rejected(Reason.NO_AUDIO_SAMPLES, f"none of its sound falls into the clip's {seconds:.2f} s")
     facts = {"decoded": decoded, "runs": len(runs), "errors": record.errors}
     return DecodedSound(samples=samples, begins=begins, ends=ends, facts=facts)
 

@@ -22,8 +22,8 @@ from shards.format import PackSettings, Reason
 from shards.media import bytes_of, timeline
 from shards.media.clip import Rejected
 from shards.media.container import File, Kind, bound_picture, bound_sound, required_stream, stream_of
-from shards.media.decoding import Record, decoded_frames
-from shards.media.pictures import Camera, timed_pictures
+from shards.media.decoding import Record, decoded_frames, packets_of
+from shards.media.pictures import Camera, shown_pictures
 from shards.media.sound import mixer_of
 
 BLOCK_SECONDS = 20.0
@@ -121,7 +121,7 @@ def stream_pictures(source: Path | BinaryIO, *, hop: Fraction, side: int) -> Ite
         clock: timeline.Ticks | None = None
         held: Any = None
         shown_from = decoded = corrupt = 0
-        for newest in timed_pictures(decoded_frames(file, container, "video", record)):
+        for newest in shown_pictures(file, container, record):
             decoded += 1
             corrupt += newest.frame.is_corrupt
             if clock is None or camera is None:
@@ -133,9 +133,13 @@ def stream_pictures(source: Path | BinaryIO, *, hop: Fraction, side: int) -> Ite
             held, shown_from = newest, number
         if held is None or clock is None or camera is None:
             raise Rejected(Reason.UNDECODABLE, f"no picture decodes ({record})")
-        # The last one is shown at least once: a still video has one that lasts for no time.
-        end = max(clock.first_showing(held.stamp + held.lasts), shown_from + (shown_from == 0))
-        yield from _shown(camera, held.frame, shown_from, end, hop)
+        # The last one is shown at least once: a still video has one that lasts for no time. And while sound goes on.
+        end = held.stamp + held.lasts
+        goes_on = _sound_after(file, end * held.unit)
+        if timeline.HELD_SECONDS < goes_on <= LONGEST_GAP_SECONDS:
+            end += int(goes_on / held.unit)
+        last = max(clock.first_showing(end), shown_from + (shown_from == 0))
+        yield from _shown(camera, held.frame, shown_from, last, hop)
         if record.errors + corrupt > decoded:
             raise Rejected(Reason.UNDECODABLE, f"{decoded} pictures decode, {corrupt} of them corrupt ({record})")
 
@@ -148,6 +152,23 @@ def _shown(camera: Camera, frame: Any, first: int, stop: int, hop: Fraction) -> 
         picture = camera.pictures.pop()
         for number in range(first, stop):
             yield number, picture
+
+
+def _sound_after(file: File, time: Fraction) -> Fraction:
+    """How long a file's sound goes on after a time, seconds: by its packets, none of which is decoded."""
+    if len(file.parts) > 1:
+        return Fraction(file.parts[-1].ends) - time
+    goes_on = Fraction(0)
+    with file.opened() as container:
+        stream = stream_of(container, "audio")
+        if stream is not None:
+            with contextlib.suppress(av.error.FFmpegError):
+                container.seek(int(time / stream.time_base), stream=stream)
+            for packet in packets_of(container, "audio", Record()):
+                if packet.pts is not None and packet.duration:
+                    lasts = packet.duration * stream.time_base
+                    goes_on += max(Fraction(0), min(lasts, packet.pts * stream.time_base + lasts - time))
+    return goes_on
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, centers
 from shards.media import timeline
 from shards.media.container import Declared, File, Kind, examine
 from shards.media.decoding import Record, decoded_frames, packets_of
-from shards.media.pictures import first_of, timed_pictures
+from shards.media.pictures import edits_in, first_of, shown_pictures
 from shards.media.pictures import refuse_broken as refuse_broken_pictures
 from shards.media.sound import MARGIN_SECONDS
 from shards.media.sound import refuse_broken as refuse_broken_sound
@@ -36,7 +36,8 @@ def measure_sync(file: File, *, seconds: float) -> Sync:
     """Sync of the first `seconds` of a file; raises Rejected and Hidden as reading a clip does."""
     with file.opened() as container:
         declared = examine(container)
-        stamps, ends, unit, hidden = _stamps(file, container, declared, seconds=seconds)
+        seen = _Seen.read(file, container, declared, seconds=seconds)
+    stamps, unit = seen.stamps, seen.unit
     times = np.array([float(stamp * unit) for stamp in stamps])
     known = len(file.parts)
     sound = _Heard.read(file, until=times[0] + seconds)
@@ -44,8 +45,8 @@ def measure_sync(file: File, *, seconds: float) -> Sync:
         return measure_sync(file, seconds=seconds)
     clock = timeline.Ticks(start=stamps[0] * unit, unit=unit)
     fps = declared.video["declared_fps"]
-    edits = _edits(file, declared.container["container"], hidden=hidden)
-    errors = naive_errors(times, fps=fps, sound=sound)
+    edits = _edits(file, declared.container["container"], seen)
+    errors = naive_errors(times[seen.cut :], fps=fps, sound=sound)
     if edits:
         moved = edits.sound - edits.pictures
         errors["edit_lists_ignored"] = Error(abs(moved), moved)
@@ -53,12 +54,15 @@ def measure_sync(file: File, *, seconds: float) -> Sync:
         container=declared.container["container"],
         parts=max(1, len(file.parts)),
         offset=sound.starts[0] - times[0],
-        pictures=_pictures(times, end=float(ends * unit), codec=declared.video["codec"], declared_fps=fps),
+        pictures=_pictures(
+            times, cut=seen.cut, end=float(seen.end * unit), codec=declared.video["codec"], declared_fps=fps
+        ),
         sound=sound.described(declared.audio, zero=times[0], left_out=_left_out(file, start=sound.starts[0])),
         edits=edits,
         packing=_packing(
             [clock.first_showing(stamp) for stamp in stamps],
-            ticks=max(0, clock.first_showing(ends)),
+            pictures_end=max(0, clock.first_showing(seen.end)),
+            limit=seconds * TICKS_PER_SECOND,
             sound=sound,
             zero=times[0],
             edit_list_ignored=not file.edit_lists,
@@ -67,36 +71,57 @@ def measure_sync(file: File, *, seconds: float) -> Sync:
     )
 
 
-def _stamps(file: File, container: Any, declared: Declared, *, seconds: float) -> tuple[list[int], int, Fraction, int]:
-    """The pictures' stamps, the end of the last one, their unit in seconds, and the number of hidden packets."""
-    record = Record()
-    timed = timed_pictures(decoded_frames(file, container, "video", record))
-    latest = first_of(timed, record, declared)
-    unit, stamps, corrupt = latest.unit, [latest.stamp], int(latest.frame.is_corrupt)
-    for latest in timed:
-        if (latest.stamp - stamps[0]) * unit >= seconds:
-            break
-        stamps.append(latest.stamp)
-        corrupt += latest.frame.is_corrupt
-    end = max(latest.stamp + latest.lasts, stamps[-1]) if latest.stamp == stamps[-1] else latest.stamp
-    ticks = int((end - stamps[0]) * unit * TICKS_PER_SECOND)
-    refuse_broken_pictures(file, record, decoded=len(stamps), corrupt=corrupt, ticks=ticks)
-    return stamps, end, unit, record.hidden
+@dataclass(frozen=True)
+class _Seen:
+    """The pictures' stamps and the end of the last one, in `unit` seconds.
+
+    shift: what the first edit adds to the stored stamps, None where libav alone obeys the edit lists, if there are any.
+    cut: whether the first picture begins before its edit, and only the rest of its time is shown.
+    hidden: packets and pictures that edit lists take out.
+    """
+
+    stamps: list[int]
+    end: int
+    unit: Fraction
+    shift: int | None
+    cut: bool
+    hidden: int
+
+    @classmethod
+    def read(cls, file: File, container: Any, declared: Declared, *, seconds: float) -> _Seen:
+        record = Record()
+        timed = shown_pictures(file, container, record)
+        latest = first_of(timed, record, declared)
+        unit, stamps, corrupt = latest.unit, [latest.stamp], int(latest.frame.is_corrupt)
+        edits = edits_in(file, container)
+        shift = edits[0].shift if edits else None
+        stored = latest.frame.pts
+        cut = shift is not None and stored is not None and stored + shift < latest.stamp
+        for latest in timed:
+            if (latest.stamp - stamps[0]) * unit >= seconds:
+                break
+            stamps.append(latest.stamp)
+            corrupt += latest.frame.is_corrupt
+        end = max(latest.stamp + latest.lasts, stamps[-1]) if latest.stamp == stamps[-1] else latest.stamp
+        ticks = int((end - stamps[0]) * unit * TICKS_PER_SECOND)
+        refuse_broken_pictures(file, record, decoded=len(stamps), corrupt=corrupt, ticks=ticks)
+        return cls(stamps, end, unit, shift, cut, record.hidden)
 
 
-def _pictures(times: np.ndarray, *, end: float, codec: str, declared_fps: float | None) -> Pictures:
+def _pictures(times: np.ndarray, *, cut: bool, end: float, codec: str, declared_fps: float | None) -> Pictures:
     intervals = np.diff(times) if len(times) > 1 else np.zeros(1)
-    spread, span = np.ptp(intervals), times[-1] - times[0]
+    whole = intervals[cut:] if len(intervals) > 1 else intervals
+    spread, span = np.ptp(whole), whole.sum()
     return Pictures(
         codec=codec,
         count=len(times),
         start=float(times[0]),
         end=end,
         declared_fps=declared_fps,
-        fps=float((len(times) - 1) / span) if span > 0 else None,
-        shortest_interval=float(intervals.min()),
-        longest_interval=float(intervals.max()),
-        variable_rate=bool(spread > VARIABLE_SHARE * np.median(intervals)),
+        fps=float(len(whole) / span) if span > 0 else None,
+        shortest_interval=float(whole.min()),
+        longest_interval=float(whole.max()),
+        variable_rate=bool(spread > VARIABLE_SHARE * np.median(whole)),
     )
 
 
@@ -190,8 +215,12 @@ def naive_errors(times: np.ndarray, *, fps: float | None, sound: _Heard) -> dict
     return errors
 
 
-def _packing(shows: Sequence[int], *, ticks: int, sound: _Heard, zero: float, edit_list_ignored: bool) -> Packing:
+def _packing(
+    shows: Sequence[int], *, pictures_end: int, limit: float, sound: _Heard, zero: float, edit_list_ignored: bool
+) -> Packing:
     """`shows`: for each picture the first tick at or after its stamp."""
+    sound_end = math.ceil((sound.end - zero) * TICKS_PER_SECOND)
+    ticks = timeline.held_ticks(pictures_end, sound_end, limit=max(pictures_end, limit))
     shown = len({tick for tick in shows if tick < ticks})
     offset = sound.starts[0] - zero
     usable = centers(
@@ -202,7 +231,8 @@ def _packing(shows: Sequence[int], *, ticks: int, sound: _Heard, zero: float, ed
     return Packing(
         ticks=ticks,
         frames_left_out=len(shows) - shown,
-        frames_repeated=ticks - shown,
+        frames_repeated=pictures_end - shown,
+        held=(ticks - pictures_end) / TICKS_PER_SECOND,
         silence=max(0.0, offset),
         cut=max(0.0, -offset),
         edit_list_ignored=edit_list_ignored,
@@ -210,11 +240,12 @@ def _packing(shows: Sequence[int], *, ticks: int, sound: _Heard, zero: float, ed
     )
 
 
-def _edits(file: File, container: str, *, hidden: int) -> Edits | None:
+def _edits(file: File, container: str, seen: _Seen) -> Edits | None:
     if not file.edit_lists or "mp4" not in container:
         return None
-    edits = Edits(pictures=_shift(file, "video"), sound=_shift(file, "audio"), hidden_pictures=hidden)
-    return edits if edits.pictures or edits.sound or hidden else None
+    pictures = _shift(file, "video") if seen.shift is None else float(seen.shift * seen.unit)
+    edits = Edits(pictures=pictures, sound=_shift(file, "audio"), hidden_pictures=seen.hidden)
+    return edits if edits.pictures or edits.sound or seen.hidden else None
 
 
 def _shift(file: File, kind: Kind) -> float:

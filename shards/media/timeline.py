@@ -28,6 +28,17 @@ SMOOTHING_SECONDS = 0.5
 GRID_SECONDS = 0.005
 
 
+# A player goes on to show the last picture while sound goes on. Where that is for longer than this, so does packing; in
+# nearly every file the two merely end some frames apart.
+HELD_SECONDS = 1
+
+
+def held_ticks(pictures_end: int, sound_ends: int, *, limit: float) -> int:
+    """How many ticks a clip has: `pictures_end` by its pictures, `sound_ends` by its sound, `limit` at most."""
+    held = sound_ends - pictures_end > HELD_SECONDS * TICKS_PER_SECOND
+    return int(max(0, min(limit, sound_ends if held else pictures_end)))
+
+
 class Ticks:
     """The ticks of a clip on the time line of one stream of pictures, in exact integers."""
 

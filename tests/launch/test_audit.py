@@ -7,12 +7,13 @@ import os
 import signal
 import time
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from launch.bench import conformance
-from launch.bench.conformance import CASES, Case, measure
+from launch.bench.conformance import CASES, CUT_RATES, Case, measure
 from launch.bench.decoders import DECODERS, Decoder
 from launch.bench.flash_and_beep import film, render
 from shards.format import Reason
@@ -67,6 +68,7 @@ def test_a_users_mistake_is_a_paragraph_and_status_2(arguments: list[str], words
 def test_packing_keeps_every_beep_at_its_flash_and_numbers_of_frames_and_samples_do_not() -> None:
     whole = [case for case in CASES if not case.joined]
     cases = [case for case in whole if case.container == "mkv" and case.rate != Fraction(25)] + [*whole[-2:]]
+    assert [case for case in cases if case.gap != (0, 0)] and [case for case in cases if case.drift]
     chosen = [DECODERS["avc pack"], DECODERS["PyAV, frame and sample numbers"]]
     packing, numbers = measure(chosen, cases).scores
     assert packing.failures == {}
@@ -83,6 +85,19 @@ def test_packing_keeps_every_beep_at_its_flash_in_files_that_were_joined_by_thei
     assert packing.failures == {}
     assert (packing.within, packing.events) == (1.0, 7 * len(cases))
     assert stamps.within < 0.5  # its stamps put one part over the other
+
+
+def test_packing_keeps_every_beep_at_its_flash_in_cuts_by_stream_copy_and_in_files_without_stamps() -> None:
+    cases = [
+        case for case in CASES if case.cut == Fraction(73, 100) or (case.container, case.video) == ("avi", "libx264")
+    ]
+    assert {(case.rate, case.reordered) for case in cases if case.cut} == set(product(CUT_RATES, (0, 2)))
+    assert {case.reordered for case in cases if not case.cut} == {0, 1, 2, 3}
+    packing, stamps = measure([DECODERS["avc pack"], DECODERS["PyAV, stamps"]], cases).scores
+    assert packing.failures == {}
+    assert packing.within == 1.0
+    assert max(map(abs, packing.pairs)) < 0.005
+    assert stamps.within < 0.5
 
 
 def decode_badly(source: Source, *, decoder: str) -> Rejection:

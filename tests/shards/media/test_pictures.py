@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch.bench.flash_and_beep import Film, film, render, seen_in
+from launch.bench.flash_and_beep import Film, delay_of_chirp, film, render, seen_in
 from shards.format import PackSettings
-from shards.media import Clip, read
+from shards.media import Clip, read, read_sync
+from shards.media.streams import stream_pictures
 from tests.shards.rendering import frame_of, luma_of, moving, write
 
 SMALL = PackSettings(side=48)
@@ -93,6 +94,95 @@ def test_pictures_without_presentation_stamps_keep_their_order(tmp_path: Path) -
     seen = numbers(clip)
     assert seen == sorted(seen)
     assert set(range(55)) <= set(seen)
+
+
+@pytest.mark.parametrize(
+    ("video", "reordered"), [("libx264", 0), ("libx264", 1), ("libx264", 2), ("libx264", 3), ("mpeg4", 2)]
+)
+def test_pictures_without_presentation_stamps_are_shown_at_the_place_of_their_number(
+    video: str, reordered: int, tmp_path: Path
+) -> None:
+    path = render(tmp_path / "film.avi", film(Fraction(25)), video=video, audio="pcm_s16le", reordered=reordered)
+    clip = read(path, SMALL)
+    assert numbers(clip) == list(range(65))
+    assert clip.sound_from == 0
+    assert read_sync(path).offset == 0
+    assert abs(delay_of_chirp(clip.sound / 32768, event=film(Fraction(25)).event_times[0], rate=48_000)) < 0.001
+    assert [seen_in(luma_of(jpeg))[0] for _, jpeg in stream_pictures(path, hop=Fraction(1, 25), side=48)] == numbers(
+        clip
+    )
+
+
+def test_pictures_without_presentation_stamps_keep_their_places_where_a_start_is_sought(tmp_path: Path) -> None:
+    path = render(tmp_path / "film.avi", film(Fraction(25), seconds=27), audio="pcm_s16le", reordered=3)
+    clip = read(path, PackSettings(side=48, start_seconds=24, seconds=2))
+    assert numbers(clip) == [number % 256 for number in range(600, 650)]
+
+
+def held_at_its_end(path: Path, *, reordered: int, pictures: int, lasts: float, sound_seconds: float) -> Path:
+    """Pictures at 25 a second, the last of which is to last longer; by default where the last is not decoded last."""
+    with av.open(str(path), "w") as output:
+        options = {"bf": str(reordered), "b-adapt": "0", "sc_threshold": "0"}
+        shown = output.add_stream("libvpx" if path.suffix == ".webm" else "libx264", rate=25, options=options)
+        shown.width, shown.height, shown.pix_fmt = 64, 48, "yuv420p"
+        heard = output.add_stream("libopus" if path.suffix in (".webm", ".mkv") else "aac", rate=48_000, layout="mono")
+        packets = []
+        for number, frame in enumerate(moving(pictures)):
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            packets += shown.encode(frame)
+        packets += shown.encode(None)
+        last = max(packets, key=lambda packet: packet.pts)
+        assert (packets[-1] is last) == (not reordered)
+        last.duration = round(lasts / last.time_base)
+        sound = np.random.default_rng(0).normal(0, 0.1, (1, round(48_000 * sound_seconds))).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(sound, format="flt", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
+        packets += [*heard.encode(frame), *heard.encode(None)]
+        output.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
+    return path
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("reordered", [0, 2])
+def test_a_picture_that_is_held_at_the_end_lasts_as_long_as_the_file_says(
+    container: str, reordered: int, tmp_path: Path
+) -> None:
+    path = tmp_path / f"film.{container}"
+    held_at_its_end(path, reordered=reordered, pictures=9, lasts=2, sound_seconds=2.5)
+    clip = read(path, SMALL)
+    assert clip.ticks == 58
+    assert clip.source["video"]["held_seconds"] == 2
+    assert len(set(clip.pictures[8:])) == 1
+    assert read_sync(path).packing.ticks == 58
+    assert len(list(stream_pictures(path, hop=Fraction(1, 25), side=48))) == 58
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "webm"])
+def test_the_last_picture_is_held_while_sound_goes_on(container: str, tmp_path: Path) -> None:
+    path = tmp_path / f"film.{container}"
+    held_at_its_end(path, reordered=0, pictures=30, lasts=0.04, sound_seconds=5)
+    clip = read(path, SMALL)
+    assert clip.ticks in (125, 126)  # the last packet of sound is filled up
+    assert clip.sound_to == pytest.approx(5 * 48_000, abs=1024)
+    assert len(set(clip.pictures[29:])) == 1
+    assert clip.source["video"]["held_seconds"] == (clip.ticks - 29) / 25
+    packing = read_sync(path).packing
+    assert (packing.ticks, packing.held) == (clip.ticks, (clip.ticks - 30) / 25)
+    assert abs(len(list(stream_pictures(path, hop=Fraction(1, 25), side=48))) - clip.ticks) <= 1
+    later = read(path, PackSettings(side=48, start_seconds=2, keep_still=True))
+    assert later.ticks == clip.ticks - 50
+    assert set(later.pictures) == {clip.pictures[-1]}
+    shorter = read(path, PackSettings(side=48, seconds=3))
+    assert shorter.ticks == 75
+
+
+def test_sound_that_merely_ends_some_frames_later_holds_nothing(tmp_path: Path) -> None:
+    path = held_at_its_end(tmp_path / "film.mp4", reordered=0, pictures=30, lasts=0.04, sound_seconds=2.1)
+    clip = read(path, SMALL)
+    assert clip.ticks == 30
+    assert "held_seconds" not in clip.source["video"]
+    assert read_sync(path).packing.held == 0
+    assert len(list(stream_pictures(path, hop=Fraction(1, 25), side=48))) == 30
 
 
 def test_a_file_object_gives_what_the_path_gives(tmp_path: Path) -> None:

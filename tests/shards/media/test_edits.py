@@ -1,0 +1,212 @@
+"""Edit lists of mp4 and QuickTime files: pictures and sound of each part are shown and heard when the list says so."""
+
+from __future__ import annotations
+
+import io
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from launch.bench.flash_and_beep import Film, cut_by_copy, delay_of_chirp, film, render, seen_in
+from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings
+from shards.media import Clip, read, read_sync
+from shards.media.container import File
+from shards.media.edits import MAX_BOXES, Edit, edits_of
+from shards.media.streams import stream_pictures, stream_sound
+from tests.shards.rendering import luma_of, moving, write
+
+SMALL = PackSettings(side=48, keep_still=True)
+Part = tuple[Fraction, Fraction | None]  # seconds, and from where in the track on; None for nothing
+NTSC = Fraction(30000, 1001)
+INSIDE = Fraction(731, 1000)  # in the midst of a picture at each of the rates
+
+
+def with_edits(mp4: bytes, parts: list[Part], *, kinds: tuple[bytes, ...] = (b"vide", b"soun")) -> bytes:
+    """The same movie, its tracks of some kinds shown in parts. Its index has to be behind its media."""
+    out, at = b"", 0
+    while at < len(mp4):
+        size, name = struct.unpack_from(">I4s", mp4, at)
+        inner = mp4[at + 8 : at + size]
+        at += size
+        if name == b"moov":
+            inner = with_edits(inner, parts, kinds=kinds)
+        elif name == b"trak" and inner[inner.index(b"hdlr") + 12 :][:4] in kinds:
+            [scale] = struct.unpack_from(">I", inner, inner.index(b"mdhd") + 16)
+            [zero] = struct.unpack_from(">i", inner, inner.index(b"elst") + 16)
+            begins = [-1 if media is None else zero + round(media * scale) for _, media in parts]
+            entries = (
+                struct.pack(">IiI", round(1000 * seconds), begin, 1 << 16)
+                for (seconds, _), begin in zip(parts, begins, strict=True)
+            )
+            content = struct.pack(">II", 0, len(parts)) + b"".join(entries)
+            content = struct.pack(">I4sI4s", 16 + len(content), b"edts", 8 + len(content), b"elst") + content
+            old = inner.index(b"edts") - 4
+            inner = inner[:old] + content + inner[old + struct.unpack_from(">I", inner, old)[0] :]
+        out += struct.pack(">I4s", 8 + len(inner), name) + inner
+    return out
+
+
+def check(clip: Clip, shown: Film, parts: list[Part]) -> None:
+    """At each tick the picture, and each chirp in its place, of the part that is due then."""
+    begins = parts[0][0] if parts[0][1] is None else Fraction(0)  # the first picture is time zero
+    at, ticks, chirps = -begins, 0, 0
+    for seconds, media in parts:
+        if media is not None:
+            for tick in range(clip.ticks):
+                into = Fraction(tick, TICKS_PER_SECOND) - at
+                if 0 <= into < seconds - Fraction(1, 500):
+                    assert seen_in(luma_of(clip.pictures[tick]))[0] == shown.number_at(media + into) % 256, tick
+                    ticks += 1
+            for event in shown.event_times:
+                if media < event < media + seconds - Fraction(1, 10):
+                    due = float(event - media + at)
+                    assert abs(delay_of_chirp(clip.sound / 32768, event=due, rate=SAMPLE_RATE_HZ)) < 0.005
+                    chirps += 1
+        at += seconds
+    assert ticks >= clip.ticks - 10
+    assert chirps >= 2
+
+
+@pytest.mark.parametrize("rate", [Fraction(10), Fraction(25), NTSC])
+@pytest.mark.parametrize("reordered", [0, 2])
+@pytest.mark.parametrize("at", [Fraction(7, 10), INSIDE, Fraction(85, 100)])
+def test_a_cut_by_stream_copy_keeps_sound_and_pictures_together(
+    rate: Fraction, reordered: int, at: Fraction, tmp_path: Path
+) -> None:
+    shown = film(rate)
+    whole = render(tmp_path / "whole.mp4", shown, reordered=reordered)
+    clip = read(cut_by_copy(whole, tmp_path / "cut.mp4", at=at), SMALL)
+    check(clip, shown, [(shown.ends - at, at)])
+    assert clip.sound_from == 0
+
+
+@pytest.mark.parametrize(
+    ("container", "audio"), [("mp4", "aac"), ("mov", "pcm_s16le"), ("mp4", "libopus"), ("3gp", "aac")]
+)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(Fraction(2), INSIDE - Fraction(4, 10))],
+        [(Fraction(2, 5), None), (Fraction(18, 10), INSIDE - Fraction(4, 10))],
+        [(Fraction(91, 100), Fraction(31, 100)), (Fraction(1), Fraction(145, 100))],
+        [(Fraction(91, 100), Fraction(31, 100)), (Fraction(1, 5), None), (Fraction(1), Fraction(145, 100))],
+    ],
+    ids=["one", "late", "two", "two apart"],
+)
+def test_parts_are_shown_and_heard_from_the_moments_on_that_the_list_says(
+    container: str, audio: str, parts: list[Part], tmp_path: Path
+) -> None:
+    shown = film(Fraction(25))
+    path = render(tmp_path / f"film.{container}", shown, audio=audio)
+    clip = read(io.BytesIO(with_edits(path.read_bytes(), parts)), SMALL)
+    check(clip, shown, parts)
+
+
+def test_pictures_end_where_the_list_ends_them(tmp_path: Path) -> None:
+    path = render(tmp_path / "film.mp4", film(Fraction(5)))
+    parts: list[Part] = [(Fraction(197, 100), Fraction(3, 10))]
+    clip = read(io.BytesIO(with_edits(path.read_bytes(), parts, kinds=(b"vide",))), SMALL)
+    assert clip.ticks == 50  # the picture of 2.2 s is on show from 1.9 s up to 1.97 s, sound goes on to 2.6 s
+
+
+def test_a_later_start_and_a_far_edit_are_reached(tmp_path: Path) -> None:
+    shown = film(Fraction(25), seconds=27)
+    path = render(tmp_path / "film.mp4", shown)
+    path.write_bytes(with_edits(path.read_bytes(), [(Fraction(3), Fraction(2331, 100))]))
+    check(read(path, SMALL), shown, [(Fraction(3), Fraction(2331, 100))])
+    later = read(path, PackSettings(side=48, keep_still=True, start_seconds=0.5))
+    check(later, shown, [(Fraction(5, 2), Fraction(2381, 100))])
+
+
+def test_a_start_beyond_an_edit_s_beginning_is_sought_on_the_list_s_time_line(tmp_path: Path) -> None:
+    shown = film(Fraction(25), seconds=27)
+    path = render(tmp_path / "film.mp4", shown)
+    path.write_bytes(with_edits(path.read_bytes(), [(Fraction(25), Fraction(131, 100))]))
+    clip = read(path, PackSettings(side=48, keep_still=True, start_seconds=22.5, seconds=2))
+    check(clip, shown, [(Fraction(2), Fraction(2381, 100))])
+
+
+def test_the_audit_says_by_how_much_pipelines_err_that_begin_with_the_first_whole_picture(tmp_path: Path) -> None:
+    whole = render(tmp_path / "whole.mp4", film(Fraction(25)))
+    sync = read_sync(cut_by_copy(whole, tmp_path / "cut.mp4", at=Fraction(73, 100)))
+    assert sync.offset == pytest.approx(0, abs=0.001)
+    assert sync.errors["start_ignored"].worst == pytest.approx(-0.03, abs=0.001)  # picture 19 is due at 0.76 s
+    assert sync.edits is not None
+    assert sync.edits.pictures == pytest.approx(-0.81, abs=0.001)  # two frames wait for those that show before them
+    assert not sync.pictures.variable_rate
+    assert sync.pictures.fps == pytest.approx(25)
+    assert sync.packing.ticks == 47
+
+
+def test_a_file_read_piece_by_piece_lies_on_the_same_time_line(tmp_path: Path) -> None:
+    shown, at = film(Fraction(25)), INSIDE
+    cut = cut_by_copy(render(tmp_path / "whole.mp4", shown), tmp_path / "cut.mp4", at=at)
+    pictures = dict(stream_pictures(cut, hop=Fraction(1, 25), side=48))
+    for number, picture in pictures.items():
+        assert seen_in(luma_of(picture))[0] == shown.number_at(at + Fraction(number, 25)) % 256
+    [(sound, rate)] = stream_sound(cut)
+    due = [time - float(at) for time in shown.event_times if time > at]
+    assert max(abs(delay_of_chirp(sound, event=time, rate=rate)) for time in due) < 0.002
+
+
+def test_lists_that_go_back_or_change_the_speed_are_left_to_libav(tmp_path: Path) -> None:
+    mp4 = render(tmp_path / "film.mp4", film(Fraction(25))).read_bytes()
+    ahead = with_edits(mp4, [(Fraction(1), Fraction(0)), (Fraction(1), Fraction(3, 2))])
+    back = with_edits(mp4, [(Fraction(1), Fraction(3, 2)), (Fraction(1), Fraction(0))])
+    slow = bytearray(with_edits(mp4, [(Fraction(1), Fraction(0))]))
+    slow[slow.index(b"elst") + 20 : slow.index(b"elst") + 24] = (1 << 15).to_bytes(4, "big")
+    unit = Fraction(1, 12800)
+    assert edits_of(io.BytesIO(ahead), track=1, unit=unit) == [
+        Edit(begins=1024, ends=1024 + 12800, shown_at=0, rounding=13),
+        Edit(begins=1024 + 19200, ends=1024 + 19200 + 12800, shown_at=12800, rounding=13),
+    ]
+    assert edits_of(io.BytesIO(back), track=1, unit=unit) == []
+    assert edits_of(io.BytesIO(bytes(slow)), track=1, unit=unit) == []
+    assert 45 <= read(io.BytesIO(back), SMALL).ticks <= 50
+
+
+@pytest.mark.parametrize("flaw", ["cut short", "a box larger than the file", "boxes without end", "no film"])
+def test_broken_boxes_are_no_edits(flaw: str, tmp_path: Path) -> None:
+    mp4 = render(tmp_path / "film.mp4", film(Fraction(25))).read_bytes()
+    at = mp4.index(b"moov") - 4
+    content = {
+        "cut short": mp4[: mp4.index(b"elst") + 10],
+        "a box larger than the file": mp4[:at] + b"\x7f\xff\xff\xff" + mp4[at + 4 :],
+        "boxes without end": struct.pack(">I4s", 8, b"free") * (MAX_BOXES + 1) + mp4,
+        "no film": b"no film",
+    }[flaw]
+    assert edits_of(io.BytesIO(mp4), track=1, unit=Fraction(1, 12800))
+    assert edits_of(io.BytesIO(content), track=1, unit=Fraction(1, 12800)) == []
+
+
+def test_a_fragmented_movie_obeys_its_list(tmp_path: Path) -> None:
+    shown = film(Fraction(25))
+    whole = render(tmp_path / "whole.mp4", shown)
+    options = {"movflags": "frag_keyframe+delay_moov"}
+    cut = cut_by_copy(whole, tmp_path / "cut.mp4", at=INSIDE, options=options)
+    assert {b"moof", b"elst"} <= {cut.read_bytes()[at : at + 4] for at in range(cut.stat().st_size)}
+    check(read(cut, SMALL), shown, [(shown.ends - INSIDE, INSIDE)])
+
+
+def test_edits_that_begin_inside_a_picture_of_real_files_move_its_sound(shared_data: Path) -> None:
+    for name, late in (("013_4.mp4", 0.0365), ("014_5.mp4", 0.0341)):
+        sync = read_sync(shared_data / "videos" / name)
+        assert sync.errors["start_ignored"].worst == pytest.approx(-late, abs=0.0001)
+        assert sync.offset == pytest.approx(0, abs=0.0001)
+        assert read(shared_data / "videos" / name, PackSettings()).ticks == sync.packing.ticks
+
+
+def test_two_containers_of_one_file_are_read_side_by_side(tmp_path: Path) -> None:
+    with render(tmp_path / "film.mp4", film(Fraction(25), seconds=20)).open("rb") as content:
+        file = File(content)
+        with file.opened() as pictures, file.opened() as sound:
+            pairs = zip(pictures.decode(video=0), sound.decode(audio=0), strict=False)
+            stamps = [(picture.pts, heard.pts) for picture, heard in pairs]
+    assert stamps == [(512 * number, 1024 * number) for number in range(500)]
+
+
+def test_tracks_without_a_list_have_no_edits(tmp_path: Path) -> None:
+    path = write(tmp_path / "film.mkv", moving())
+    assert edits_of(io.BytesIO(path.read_bytes()), track=1, unit=Fraction(1, 1000)) == []
