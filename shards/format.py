@@ -32,6 +32,11 @@ import numpy as np
 
 FORMAT_VERSION = 1
 
+# How records are made of videos, by the same settings: a packing ends as the version that it was begun with.
+# 2: chroma of limited range and of RGB is no longer half a level low, interlaced frames give the lines of one field
+# instead of both, and a record says that its video is interlaced or HDR.
+PACKING_VERSION = 2
+
 TICKS_PER_SECOND = 25
 SAMPLE_RATE_HZ = 48_000
 SAMPLES_PER_TICK = SAMPLE_RATE_HZ // TICKS_PER_SECOND  # 1,920, exactly
@@ -116,12 +121,15 @@ class PackSettings:
     keep_still: bool = False
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # train, validation, test: Flickr-SoundNet's 400k/50k/50k
     flow: bool = False  # store the optical flow from each picture to the next as well
+    version: int = PACKING_VERSION
 
     def written(self) -> dict[str, Any]:
-        """The settings for a file, without `flow` where it is off, as they were before there was any."""
+        """The settings for a file, without what is as it was before there was a choice."""
         values = asdict(self)
         if not self.flow:
             del values["flow"]
+        if self.version == 1:
+            del values["version"]
         return values
 
     @property

@@ -131,6 +131,8 @@ def read_manifest(folder: Path) -> Manifest:
             "pack the videos again, or use the release of avc that packed them"
         )
     try:
+        if isinstance(content.get("settings"), dict):
+            content["settings"].setdefault("version", 1)
         manifest = pydantic.TypeAdapter(Manifest).validate_python(content)
         check_settings(manifest.settings)
     except pydantic.ValidationError as error:

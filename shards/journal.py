@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Annotated, Any
@@ -18,9 +18,10 @@ from typing import IO, Annotated, Any
 import pydantic
 
 from shards.atomic import PART
-from shards.format import FORMAT_VERSION, JOURNAL, SPLITS, PackSettings, Reason
+from shards.format import FORMAT_VERSION, JOURNAL, PACKING_VERSION, SPLITS, PackSettings, Reason
 from shards.index import Bytes, Count, ShardFile, ShardName, Split
 from shards.sources import Source, Text
+from shards.tasks import Task, find_tasks
 from shards.writer import BLOCK
 
 
@@ -157,6 +158,26 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def as_begun(settings: PackSettings, folder: Path, task: Task | None) -> PackSettings:
+    """The settings with the version that a packing into `folder` was begun as, or other tasks beside it.
+
+    Raises ValueError for a version that only a later program knows.
+    """
+    beside = [folder.parent / other.name for other in find_tasks(folder.parent)] if task else []
+    for begun in (folder, *beside):
+        try:
+            version = json.loads(next(_lines(begun / JOURNAL)))["settings"].get("version", 1)
+        except (FileNotFoundError, StopIteration, ValueError, TypeError, KeyError, AttributeError):
+            continue  # nothing is on record there, or Journal will say that it is damaged
+        if version not in range(1, PACKING_VERSION + 1):
+            raise ValueError(
+                f"{begun} was begun as version {version} of packing, and this program knows {PACKING_VERSION} at most: "
+                "go on with the release that began it, or pack into a new folder"
+            )
+        return replace(settings, version=version)
+    return settings
 
 
 def shards_in(folder: Path) -> set[str]:

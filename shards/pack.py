@@ -23,7 +23,7 @@ from shards.atomic import PART
 from shards.build_index import remove_manifest, write_index
 from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
-from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, lines_lost, read_events, shards_in
+from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, as_begun, lines_lost, read_events, shards_in
 from shards.record import Record, make_records
 from shards.sources import Source, list_sources
 from shards.split import ListMet, Splitter
@@ -130,6 +130,7 @@ def pack_sources(
     if shard_bytes < 1:
         raise ValueError(f"the size of a shard must be positive, not {shard_bytes} bytes")
     folder = make_folder(Path(out).expanduser(), task)
+    settings = as_begun(settings, folder, task)
     sources = task.share(sources) if task else sources
     with (
         _full_disk_explained(folder),

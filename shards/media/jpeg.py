@@ -1,15 +1,17 @@
 """From the planes of a scaled picture to a JPEG: the right way up, in JPEG's own colors.
 
-Pure numpy and libjpeg-turbo: no media library, no files. JPEG (JFIF) means full-range BT.601; a video's matrix is
-usually BT.709 in high definition.
+Pure numpy, OpenCV and libjpeg-turbo: no media library, no files. JPEG (JFIF) means full-range BT.601; a video's matrix
+is usually BT.709 in high definition.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import simplejpeg
 
@@ -21,16 +23,16 @@ class Matrix:
     """One of the ways to make luma and chroma of red, green and blue, and how to get from it to BT.601.
 
     Luma never leaks into chroma, so gray stays gray: two weights, of old blue and red chroma, make what is added to
-    luma, two the new blue chroma and two the new red. They are in units of 1/128, so that int16 holds every sum.
+    luma, two the new blue chroma and two the new red.
     """
 
     name: str
-    weights: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    weights: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
 
 def _matrix(name: str, red: float, blue: float) -> Matrix:
     change = _from_rgb(0.299, 0.114) @ np.linalg.inv(_from_rgb(red, blue))
-    luma, new_blue, new_red = ((round(128 * row[1]), round(128 * row[2])) for row in change)
+    luma, new_blue, new_red = ((float(row[1]), float(row[2])) for row in change)
     return Matrix(name, (luma, new_blue, new_red))
 
 
@@ -38,6 +40,8 @@ def _from_rgb(red: float, blue: float) -> np.ndarray:
     luma = np.array([red, 1 - red - blue, blue])
     return np.stack([luma, ([0, 0, 1] - luma) / (2 - 2 * blue), ([1, 0, 0] - luma) / (2 - 2 * red)])
 
+
+BT601 = _matrix("bt601", 0.299, 0.114)
 
 # By the code that streams and libav use (ITU-T H.273, table 4), with the weights of red and blue in luma. Everything
 # else, and most of all "unspecified", is taken for BT.601, as libav's own scaler does.
@@ -50,47 +54,87 @@ MATRICES = {
 }
 
 
-class Recolouring:
-    """Takes pictures of one size from a matrix to BT.601, always in the same memory.
+@dataclass(frozen=True)
+class Levels:
+    """What the numbers of a scaled picture mean: black, white and the neutral of chroma, and JPEG's levels in a step.
 
-    New arrays for each picture would be mapped and unmapped by the system each time, which costs more than the sums.
+    Numbers are of 10 bits (uint16) where anything is left to round: what is rounded to 8 bits before it is expanded or
+    recolored is rounded twice, and averages of few pixels are always rounded upwards.
     """
 
-    def __init__(self, matrix: Matrix, *, width: int, height: int) -> None:
+    black: int
+    white: int
+    neutral: int
+    chroma_step: float
+
+
+LIMITED = Levels(64, 940, 512, 255 / 896)
+FULL = Levels(0, 1020, 512, 1 / 4)  # swscale makes 10 bits of 8 by shifting them
+FULL_OF_MORE_BITS = Levels(0, 1023, 512, 255 / 1023)
+COPIED = Levels(0, 255, 128, 1)  # uint8
+
+
+class Recolouring:
+    """Takes scaled pictures of one size to full-range BT.601 of 8 bits, always in the same memory.
+
+    swscale can expand limited range, too, but puts chroma half a level low. New arrays for each picture would be mapped
+    and unmapped by the system each time, which costs more than the sums.
+    """
+
+    def __init__(self, matrix: Matrix, levels: Levels, *, width: int, height: int) -> None:
         half = (height + 1) // 2, (width + 1) // 2
-        self._weights = np.array(matrix.weights, np.int16)
-        self._old = np.empty((2, *half), np.int16)
-        self._sum = np.empty(half, np.int16)
-        self._term = np.empty(half, np.int16)
-        self._twice = np.empty((*half, 2), np.int16)
+        self._levels = levels
+        self._weights = [[round(weight * levels.chroma_step * 2**20) for weight in row] for row in matrix.weights]
+        self._old = np.empty((2, *half), np.int32)
+        self._sum, self._term = np.empty(half, np.int32), np.empty(half, np.int32)
         self._row = np.empty((half[0], width), np.int16)
         self._luma = np.empty((height, width), np.uint8)
         self._chroma = np.empty((2, *half), np.uint8)
 
     def __call__(self, planes: Planes) -> Planes:
-        """The same picture in BT.601; what the call before gave is overwritten."""
+        """The picture; what the call before gave is overwritten."""
         luma, *chroma = planes
+        levels = self._levels
+        _expand(luma, 255 / (levels.white - levels.black), fixed=levels.black, to=0, out=self._luma)
+        if not any(self._weights[0]):
+            for new, plane in zip(self._chroma, chroma, strict=True):
+                _expand(plane, levels.chroma_step, fixed=levels.neutral, to=128, out=new)
+            return self._luma, self._chroma[0], self._chroma[1]
         for old, plane in zip(self._old, chroma, strict=True):
-            np.subtract(plane, np.int16(128), out=old)
-        self._twice[:, :, 0] = self._twice[:, :, 1] = self._weighted(0)
-        added = self._twice.reshape(len(self._twice), -1)[:, : luma.shape[1]]
-        for half in (0, 1):
-            rows = luma[half::2]
-            total = np.add(added[: len(rows)], rows, out=self._row[: len(rows)])
-            np.clip(total, 0, 255, out=self._luma[half::2], casting="unsafe")
-        for new, which in zip(self._chroma, (1, 2), strict=True):
-            total = self._weighted(which)
+            old[:] = plane
+            old -= levels.neutral
+        self._add_to_luma()
+        for new, row in zip(self._chroma, self._weights[1:], strict=True):
+            total = self._weighted(row)
             total += 128
-            np.clip(total, 0, 255, out=new, casting="unsafe")
+            np.clip(total, 0, 255, out=total)
+            new[:] = total
         return self._luma, self._chroma[0], self._chroma[1]
 
-    def _weighted(self, which: int) -> np.ndarray:
-        blue, red = self._weights[which]
-        np.multiply(self._old[0], blue, out=self._sum)
-        self._sum += np.multiply(self._old[1], red, out=self._term)
-        self._sum += 64
-        self._sum >>= 7
+    def _add_to_luma(self) -> None:
+        added = self._weighted(self._weights[0])
+        added &= 0xFFFF
+        added *= 0x10001  # the same int16 twice, side by side
+        twice = added.view(np.int16)[:, : self._luma.shape[1]]
+        for half in (0, 1):
+            rows = self._luma[half::2]
+            total = np.add(twice[: len(rows)], rows, out=self._row[: len(rows)])
+            np.clip(total, 0, 255, out=rows, casting="unsafe")
+
+    def _weighted(self, row: list[int]) -> np.ndarray:
+        np.multiply(self._old[0], row[0], out=self._sum)
+        self._sum += np.multiply(self._old[1], row[1], out=self._term)
+        self._sum += 2**19
+        self._sum >>= 20
         return self._sum
+
+
+def _expand(plane: np.ndarray, step: float, *, fixed: int, to: int, out: np.ndarray) -> None:
+    """Rounds to levels from 0 to 255: `to` where the plane is `fixed`, and `step` more for each number above it."""
+    zero = fixed - to / step
+    if zero > 0:  # OpenCV gives how far a level is from 0, also where it is below
+        plane = cv2.max(plane, math.ceil(zero))  # type: ignore[call-overload]
+    cv2.convertScaleAbs(plane, out, step, -zero * step)
 
 
 @dataclass(frozen=True)
@@ -135,14 +179,14 @@ def stored_size(width: int, height: int, *, pixel_aspect: Fraction, side: int) -
 def coarse(luma: np.ndarray) -> np.ndarray:
     """Mean gray level of each 8x8 block (float32): where coding noise averages out and a moving thing does not."""
     rows, columns = luma.shape[0] // 8, luma.shape[1] // 8
-    blocks = luma[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8)
-    means: np.ndarray = blocks.sum(axis=(1, 3), dtype=np.uint16).astype(np.float32) / 64
+    heaps = luma[: rows * 8, : columns * 8].reshape(rows, 8, columns * 8).sum(axis=1, dtype=np.uint16)
+    means: np.ndarray = heaps.reshape(rows, columns, 8).sum(axis=2, dtype=np.uint16).astype(np.float32) / 64
     return means
 
 
 def encode(planes: Planes, *, quality: int) -> bytes:
     """One JPEG with 4:2:0 chroma from full-range BT.601 planes."""
-    luma, blue, red = (np.ascontiguousarray(plane) for plane in planes)
+    luma, blue, red = (plane if plane.strides[1] == 1 else np.ascontiguousarray(plane) for plane in planes)
     height, width = luma.shape
     if height % 2 or width % 2:
         # libjpeg-turbo reads the luma of whole 2x2 blocks: beyond an odd edge it would take whatever memory follows.

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from shards.format import TICKS_PER_SECOND, PackSettings, Reason
-from shards.media import jpeg, timeline
+from shards.media import jpeg, timeline, version_1
 from shards.media.clip import STILL_GREY_LEVELS, Rejected
 from shards.media.container import SIZED, Declared, File, bound_picture, stream_of
 from shards.media.decoding import SEEK_FROM_SECONDS, Record, decoded_frames, frames_into
 from shards.media.edits import Edit, edited, edits_of, stored_at
 from shards.media.flow import Flow
+from shards.media.scaling import Scaler
 
+HDR = {16: "smpte2084", 18: "arib-std-b67"}  # PQ and HLG by H.273's numbers: stored as they are, which looks pale
 UNTURNED = (1, 0, 0, 0, 1)  # the first five of a display matrix that changes nothing
 
 
@@ -182,11 +183,9 @@ class Camera:
     def __init__(self, settings: PackSettings, opening: VideoFrame, pixel_aspect: Fraction) -> None:
         self.pictures: list[bytes] = []
         self.flow: list[bytes] = []
-        self._motion = _motion(settings)
+        self._motion = Flow(quality=settings.jpeg_quality) if settings.flow else None
         self.difference = 0.0
         self._settings = settings
-        self._scaler = VideoReformatter()
-        self._recolourings: dict[jpeg.Matrix, jpeg.Recolouring] = {}
         self._first: np.ndarray | None = None
         bound_picture(opening.width, opening.height, pixel_aspect)
         turn: Any = opening.side_data.get("DISPLAYMATRIX")
@@ -194,12 +193,16 @@ class Camera:
         self._scaled = jpeg.stored_size(opening.width, opening.height, pixel_aspect=pixel_aspect, side=settings.side)
         self.width, self.height = self._scaled[::-1] if self._orientation.transposed else self._scaled
         reduces = min(opening.width, opening.height) >= settings.side
-        self._filter = Interpolation.AREA if reduces else Interpolation.BICUBIC
+        self._scaler = (
+            version_1.Scaler(*self._scaled, reduces=reduces) if settings.version == 1 else Scaler(*self._scaled)
+        )
         self.facts = {
             "pixel_format": opening.format.name,
             "matrix": jpeg.MATRICES[opening.colorspace].name if opening.colorspace in jpeg.MATRICES else "bt601",
             "rotation": opening.rotation,
         }
+        if settings.version > 1 and opening.color_trc in HDR:
+            self.facts["transfer"] = HDR[opening.color_trc]
 
     def shoot(self, frame: VideoFrame, ticks: range) -> None:
         """Stores `frame` as the picture of the kept ones among `ticks`."""
@@ -207,7 +210,9 @@ class Camera:
         copies = len(range(-(-ticks.start // every) * every, ticks.stop, every))
         if not copies:
             return
-        planes = self._planes(frame)
+        if frame.interlaced_frame and self._settings.version > 1:
+            self.facts["interlaced"] = True
+        planes = self._scaler(frame)
         if self.difference < STILL_GREY_LEVELS:
             gray = jpeg.coarse(planes[0])
             self._first = gray if self._first is None else self._first
@@ -216,33 +221,3 @@ class Camera:
         self.pictures += [jpeg.encode(upright, quality=self._settings.jpeg_quality)] * copies
         if self._motion is not None:
             self.flow += self._motion.show(upright[0], ticks=copies)
-
-    def _planes(self, frame: VideoFrame) -> jpeg.Planes:
-        width, height = self._scaled
-        scaled = self._scaler.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="yuv420p",
-            interpolation=self._filter,
-            # Naming one matrix for both keeps swscale from a detour over RGB: Recolouring makes the change
-            # afterwards, on planes that are small by then.
-            src_colorspace=None if frame.format.is_rgb else Colorspace.ITU601,
-            dst_colorspace=Colorspace.ITU601,
-            dst_color_range=ColorRange.JPEG,
-            threads=1,
-        )
-        buffers: Any = scaled.planes
-        luma, blue, red = (
-            np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width] for plane in buffers
-        )
-        matrix = jpeg.MATRICES.get(frame.colorspace)
-        if matrix is None:
-            return luma, blue, red
-        if matrix not in self._recolourings:
-            self._recolourings[matrix] = jpeg.Recolouring(matrix, width=width, height=height)
-        return self._recolourings[matrix]((luma, blue, red))
-
-
-def _motion(settings: PackSettings) -> Flow | None:
-    return Flow(quality=settings.jpeg_quality) if settings.flow else None

@@ -44,21 +44,24 @@ def write(
     pixel_aspect: Fraction | None = None,
     turn: tuple[int, bool] | None = None,
     begins: int = 0,
+    fields: bool = False,
 ) -> Path:
     """Writes given pictures at a constant rate, and float sound (channels, samples), noise where none is given.
 
     `turn` is how the pictures are to be shown: degrees counterclockwise, then mirrored or not. The stamps begin at
-    `begins` seconds.
+    `begins` seconds. With `fields`, mpeg2video says that the lines of each picture are of two instants.
     """
     if sound is None:
         sound = np.random.default_rng(0).normal(0, 0.1, (1, len(pictures) * sound_rate // rate))
     with av.open(str(path), "w") as output:
-        shown = output.add_stream(video, rate=rate, options=OPTIONS.get(video, {}))
+        options = OPTIONS.get(video, {}) | ({"flags": "+ildct+ilme", "b": "8M"} if fields else {})
+        shown = output.add_stream(video, rate=rate, options=options)
         first = pictures[0]
         shown.width, shown.height, shown.pix_fmt = first.width, first.height, first.format.name
         context = shown.codec_context
         context.thread_count = 1
         context.colorspace, context.color_range = first.colorspace, first.color_range
+        context.color_trc, context.color_primaries = first.color_trc, first.color_primaries
         if pixel_aspect:
             context.sample_aspect_ratio = pixel_aspect
         if turn:

@@ -12,6 +12,13 @@ from PIL import Image
 
 from shards.media import jpeg
 
+# Type of the numbers, black, steps to a level of JPEG, neutral chroma, steps to a level of JPEG's chroma.
+LEVELS = {
+    "LIMITED": (np.uint16, 64, 876 / 255, 512, 896 / 255),
+    "FULL": (np.uint16, 0, 4, 512, 4),
+    "FULL_OF_MORE_BITS": (np.uint16, 0, 1023 / 255, 512, 1023 / 255),
+    "COPIED": (np.uint8, 0, 1, 128, 1),
+}
 WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}  # of red and blue, by H.273
 
 
@@ -21,28 +28,45 @@ def full_range(rgb: np.ndarray, red: float, blue: float) -> np.ndarray:
     return np.stack([luma, (rgb[:, 2] - luma) / (2 - 2 * blue) + 128, (rgb[:, 0] - luma) / (2 - 2 * red) + 128])
 
 
+@pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("code", WEIGHTS)
-@pytest.mark.parametrize("size", [(6, 10), (5, 9), (1, 1)])
-def test_a_colour_stays_the_same_colour_in_another_matrix(code: int, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(6, 10), (5, 9), (17, 16)])
+def test_a_colour_stays_the_same_colour_in_another_matrix(code: int, size: tuple[int, int], levels: str) -> None:
     colors = np.random.default_rng(code).integers(0, 256, (50, 3)).astype(float)
-    recolour = jpeg.Recolouring(jpeg.MATRICES[code], width=size[1], height=size[0])
+    kind, black, steps, neutral, chroma_steps = LEVELS[levels]
+    recolour = jpeg.Recolouring(jpeg.MATRICES[code], getattr(jpeg, levels), width=size[1], height=size[0])
     half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     for old, true in zip(full_range(colors, *WEIGHTS[code]).T, full_range(colors, 0.299, 0.114).T, strict=True):
-        values = np.rint(np.clip(old, 0, 255)).astype(np.uint8)
+        coded = black + old[0] * steps, *(neutral + (old[1:] - 128) * chroma_steps)
+        values = np.rint(np.clip(coded, 0, np.iinfo(np.uint8).max if kind is np.uint8 else 1023)).astype(kind)
         planes = recolour((np.full(size, values[0]), np.full(half, values[1]), np.full(half, values[2])))
         assert [plane.shape for plane in planes] == [size, half, half]
         assert max(np.ptp(plane) for plane in planes) == 0
         assert [int(plane[0, 0]) for plane in planes] == pytest.approx(np.clip(true, 0, 255), abs=2.1)
 
 
-def test_grey_is_the_same_in_every_matrix() -> None:
+@pytest.mark.parametrize("levels", LEVELS)
+def test_grey_is_the_same_in_every_matrix(levels: str) -> None:
+    kind, black, steps, neutral, _ = LEVELS[levels]
     gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    neutral = np.full((8, 8), 128, np.uint8)
-    for matrix in jpeg.MATRICES.values():
-        luma, blue, red = jpeg.Recolouring(matrix, width=16, height=16)((gray, neutral, neutral))
+    coded = np.rint(black + gray * float(steps)).astype(kind)
+    for matrix in (jpeg.BT601, *jpeg.MATRICES.values()):
+        recolour = jpeg.Recolouring(matrix, getattr(jpeg, levels), width=16, height=16)
+        luma, blue, red = recolour((coded, np.full((8, 8), neutral, kind), np.full((8, 8), neutral, kind)))
         assert (luma == gray).all()
         assert (blue == 128).all()
         assert (red == 128).all()
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_numbers_beyond_black_and_white_are_black_and_white(levels: str) -> None:
+    kind, black, steps, neutral, chroma_steps = LEVELS[levels]
+    every = np.arange(256 if kind is np.uint8 else 1024, dtype=kind)[None].repeat(2, axis=0)
+    recolour = jpeg.Recolouring(jpeg.BT601, getattr(jpeg, levels), width=every.shape[1], height=2)
+    luma, blue, red = recolour((every, every[:1, ::2], every[:1, 1::2]))
+    chroma = np.stack([blue, red], axis=2).reshape(1, -1)
+    assert np.abs(luma - np.clip((every - float(black)) / steps, 0, 255)).max() <= 0.5
+    assert np.abs(chroma - np.clip((every[:1] - float(neutral)) / chroma_steps + 128, 0, 255)).max() <= 0.5
 
 
 @pytest.mark.parametrize("quarter_turns", range(4))
