@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TREE = ("avc", "launch", "shards", "configs")
 # What the extras bring; torchvision, torchcodec and decord are for whoever has them.
 OPTIONAL = (
-    *("wandb", "submitit", "librosa", "h5py", "huggingface_hub", "pyarrow", "onnx", "onnxruntime", "onnxscript", "cv2"),
+    *("wandb", "submitit", "librosa", "h5py", "huggingface_hub", "pyarrow", "onnx", "onnxruntime", "onnxscript"),
     *("torchvision", "torchcodec", "decord"),
 )
 
@@ -99,7 +99,7 @@ def test_each_optional_package_is_in_the_extra_that_its_message_names() -> None:
     for package, extra in named:
         brought = {requirement.name for requirement in extras[extra]}
         brought |= {inner.name for own in extras[extra] for name in own.extras for inner in extras.get(name, [])}
-        assert {"cv2": "opencv-python-headless"}.get(package, package) in brought, (package, extra)
+        assert package in brought, (package, extra)
 
 
 def test_a_machine_that_trains_gets_dashboards_slurm_and_librosa_by_one_extra() -> None:
@@ -114,7 +114,6 @@ def test_a_machine_that_trains_gets_dashboards_slurm_and_librosa_by_one_extra() 
         (["import", "openl3", "weights.h5", "--out", "{tmp}/out.safetensors"], ("h5py", "openl3")),
         (["embed", "{tmp}/a.wav", "--run", "us/network", "--out", "{tmp}/e"], ("huggingface_hub", "hub")),
         (["embed", "{tmp}/a.wav", "--run", "r", "--out", "{tmp}/e.parquet"], ("pyarrow", "parquet")),
-        (["pack", "{tmp}", "--out", "{tmp}/shards", "--flow"], ("cv2", "flow")),
     ],
 )
 def test_a_missing_package_is_one_paragraph_that_names_its_extra(

@@ -86,7 +86,6 @@ def pack(
         avc pack ~/flickr --out /lustre/shards --task 3/8
         avc pack videos.txt --out /lustre/shards --cluster configs/cluster/slurm.yaml --tasks 200
     """
-    from avc.extras import require_package
     from launch.progress import progress
     from launch.report.packed import say_lists, show_packed
     from launch.slurm.cluster_file import load_cluster
@@ -107,8 +106,6 @@ def pack(
         keep_still=keep_still,
         split=parse_shares(split),
     )
-    if flow:
-        require_package("cv2", extra="flow", purpose="--flow")
     chosen = None if task is None else parse_task(task)
     if cluster is not None and (chosen is not None or workers is not None):
         raise ValueError("--cluster shares the work out itself: leave out --task and --workers")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 
 from shards.flow import encode_flow
@@ -19,8 +20,6 @@ class Flow:
     """Follows a clip picture by picture."""
 
     def __init__(self, *, quality: int) -> None:
-        import cv2  # of the extra `flow`: few packings need it
-
         cv2.setNumThreads(1)  # the packer runs a process for each core, and what DIS finds depends on the threads
         self._search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._quality = quality
