@@ -27,6 +27,9 @@ RUN pip install --no-cache-dir -c constraints.txt -e ".[train]"
 RUN useradd --create-home avc
 USER avc
 
+# How long torchrun lets a stop take (docs/torchrun.md).
+ENV TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600
+
 # For several processes on a node:  docker run --entrypoint torchrun ... avc --nproc-per-node 8 -m launch.train ...
 ENTRYPOINT ["avc"]
 CMD ["--help"]

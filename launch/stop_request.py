@@ -11,7 +11,7 @@ class StopRequest:
     """Stop flag: true once one of the given signals has been received.
 
     The handlers only set it. Nothing may be sent between ranks in a handler, as each rank is interrupted at another
-    place; the loop polls the flag once per step, and the ranks agree in the sum of the loss. A second SIGINT is a
+    place; the flag is polled, and the ranks agree on where to stop (avc.distributed.stopping). A second SIGINT is a
     KeyboardInterrupt at once. As a context manager it restores the handlers and the mask.
     """
 

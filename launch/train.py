@@ -1,6 +1,7 @@
 """What `avc train` and torchrun start: a configuration becomes a trained network.
 
-torchrun --nproc-per-node 4 -m launch.train configs/ave.yaml data.shards=~/shards run.dir=runs/ave
+TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600 torchrun --nproc-per-node 4 \\
+    -m launch.train configs/ave.yaml data.shards=~/shards run.dir=runs/ave
 
 The framework is imported in functions: a rank begins to follow torchrun's agent before.
 """
@@ -23,7 +24,7 @@ from launch.user_errors import user_errors
 def run_here(path: str, overrides: Sequence[str]) -> None:
     """`run` under a terminal or torchrun: on SIGINT (Ctrl-C) or SIGTERM all ranks checkpoint at one step and exit.
 
-    The exit status is then 128 plus the signal's number. A second Ctrl-C interrupts at once.
+    The exit status is then 128 plus the signal's number, and torchrun's is 1. A second Ctrl-C interrupts at once.
     """
     follow_agent()
     import_module("avc.training.loop")  # takes seconds in which a signal may end this process: there is nothing to save

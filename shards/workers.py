@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
 import stat
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import Future
 from typing import BinaryIO, TypeVar
-
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from shards.file_slice import Descriptor, Window
 from shards.format import Reason
 from shards.journal import Rejection
 from shards.media.clip import Rejected
-from shards.parent import follow_parent
+from shards.processes import Ended, NeverBegan, Processes
 from shards.sources import Source
 
 T = TypeVar("T")
@@ -34,39 +31,30 @@ def in_workers(
 
     Close the generator, and the processes are gone. Raises RuntimeError when no processes can be kept running.
     """
-    # Spawned, not forked: the caller may have threads, and a fork would copy their locks as they happen to be.
-    pool = ProcessPool(
-        max_workers=min(workers, max(1, len(sources))),
-        initializer=follow_parent,
-        context=multiprocessing.get_context("spawn"),
-    )
-    waiting: deque[tuple[Source, ProcessFuture]] = deque()
-    try:
+    waiting: deque[tuple[Source, Future[T | Rejection]]] = deque()
+    count = min(workers, max(1, len(sources)))
+    with Processes(work, count=count, time_limit_seconds=time_limit_seconds) as processes:
         for source in sources:
-            waiting.append((source, pool.schedule(work, (source,), timeout=time_limit_seconds)))
+            waiting.append((source, processes.submit(source)))
             if len(waiting) >= RESULTS_PER_WORKER * workers:
                 yield _result(*waiting.popleft(), time_limit_seconds)
         while waiting:
             yield _result(*waiting.popleft(), time_limit_seconds)
-    finally:
-        pool.stop()
-        pool.join()
 
 
-def _result(source: Source, future: ProcessFuture, time_limit_seconds: float) -> T | Rejection:
+def _result(source: Source, future: Future[T | Rejection], time_limit_seconds: float) -> T | Rejection:
     try:
-        result: T | Rejection = future.result()
+        return future.result()
     except TimeoutError:
         return Rejection(source, Reason.TIMED_OUT, f"no result within {time_limit_seconds:g} s")
-    except ProcessExpired as error:
-        how = f"signal {-error.exitcode}" if error.exitcode < 0 else f"exit status {error.exitcode}"
-        return Rejection(source, Reason.DECODER_CRASHED, f"its process ended with {how}")
-    except BrokenExecutor as error:
+    except Ended as error:
+        return Rejection(source, Reason.DECODER_CRASHED, str(error))
+    except NeverBegan as error:
         raise RuntimeError(
-            "the worker processes cannot be kept running (out of memory, or killed from outside?). What was packed "
-            "is kept: run the same command again, with fewer workers, and it goes on where it was"
+            f"the worker processes cannot be kept running: {error}. Out of memory, or killed from outside? What was "
+            "packed is kept: run the same command again, with fewer workers, and it goes on where it was. From a "
+            'script of your own? What it does must stand under `if __name__ == "__main__":`, or each worker does it too'
         ) from error
-    return result
 
 
 def attempt(work: Callable[[BinaryIO], T], source: Source) -> T | Rejection:

@@ -10,11 +10,15 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
 
 from avc.distributed.leaving import leave
 
 LOOKED_SECONDS = 0.5  # between two looks at whether it lives
 REFUSED_SECONDS = 3.0  # that nobody may listen where its store is; it is open before there are ranks
+SHUTDOWN_SECONDS = 30.0  # that it waits, where nothing else is said, between a signal and the end of its ranks
 
 
 def follow_agent() -> None:
@@ -36,6 +40,19 @@ def follow_agent() -> None:
         leave("torchrun's agent is gone; the same command goes on from the newest checkpoint")
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+def shutdown_seconds() -> float | None:
+    """How long the agent lets its ranks live once it has passed a signal on to them; None where there is no agent."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    said = [os.environ.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT"), os.environ.get("PET_SHUTDOWN_TIMEOUT")]
+    with suppress(OSError):
+        words = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        options = [*pairwise(words), *(tuple(word.split("=", 1)) for word in words if "=" in word)]
+        said += [value for name, value in options if name.replace("_", "-") == "--shutdown-timeout"]
+    given = [float(text) for text in said if text is not None and text.isdecimal()]
+    return given[-1] if given else SHUTDOWN_SECONDS
 
 
 def _refuse_absent(host: str, port: int) -> None:

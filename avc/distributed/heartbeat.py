@@ -5,7 +5,7 @@ connections to some, and one that is stopped, or behind a cut link, closes none;
 So each rank runs two threads.
 
     beat    twice a second: "I am alive, in step 17, reading" into the store that the ranks met at; does the next rank
-            still beat? Is there a verdict?
+            still beat? Is there a verdict? Has any rank been asked to stop?
     clock   ends this process once there is a verdict, or once the training waits longer than the limit
 
 A rank whose next one is silent for long (`training.heartbeat_timeout_seconds`) says so: that is the verdict. Whoever
@@ -28,6 +28,7 @@ from datetime import timedelta
 from torch.distributed.distributed_c10d import Store
 
 from avc.distributed.leaving import leave
+from avc.distributed.stopping import StopPoints
 
 BEAT_SECONDS = 0.5
 COMPARED_AFTER_SECONDS = 2.0  # four beats: a rank on a busy machine may miss some
@@ -68,6 +69,7 @@ class Heartbeat:
         self._since: float | None = None
         self._asked, self._found, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._verdict, self._beats_made = "", 0
+        self._points = StopPoints(store, rank=rank, world_size=world_size, stop=stop)
         self._store.set(self._key(rank), self._beat_text(0))
         self._store.wait([self._key(peer) for peer in range(world_size)])
         self._beating = threading.Thread(target=self._beat, daemon=True)
@@ -92,6 +94,11 @@ class Heartbeat:
             raise
         finally:
             self._doing, self._since = before, None
+
+    def stops_here(self) -> bool:
+        """Whether all ranks stop at this point (`avc.distributed.stopping`); every rank must ask, as often."""
+        with self.waiting():
+            return self._points.stops_here()
 
     def close(self, error: BaseException | None) -> None:
         """Leave. With an error, the others are told; without, rank 0 stays until all have left."""
@@ -130,6 +137,7 @@ class Heartbeat:
                 if self._store.check([_VERDICT]):
                     self._find(self._store.get(_VERDICT).decode())
                     return
+                self._points.look()
                 beat = self._store.get(self._key(neighbor)).decode()
                 if silence.lasts(beat) and not self._store.check([f"left/{neighbor}"]):
                     text = self._missing([neighbor], beat, "gone or stopped")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar, cast
 
 import torch
@@ -22,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from avc.distributed.device import take_device
 from avc.distributed.heartbeat import Heartbeat, PeerLost
+from avc.distributed.stopping import Stopped
 from avc.settings import TrainingSettings
 
 T = TypeVar("T")
@@ -30,13 +32,17 @@ START_SECONDS = 600  # that ranks may come one after the other
 
 @dataclass(frozen=True)
 class World:
-    """This process among the others. A single process is a world of one, with no process group."""
+    """This process among the others. A single process is a world of one, with no process group.
+
+    stop: whether this process has been asked to stop.
+    """
 
     rank: int
     local_rank: int
     world_size: int
     device: torch.device
     heartbeat: Heartbeat | None = None
+    stop: Callable[[], bool] | None = None
 
     @property
     def is_main(self) -> bool:
@@ -50,6 +56,24 @@ class World:
     def waiting(self) -> AbstractContextManager[None]:
         """Around what needs the other ranks: it ends within the limit, and raises PeerLost where one is gone."""
         return nullcontext() if self.heartbeat is None else self.heartbeat.waiting()
+
+    def stops_here(self) -> bool:
+        """Whether all ranks stop at this point, as one has been asked to; every rank must ask, at the same points."""
+        if self.heartbeat is not None:
+            return self.heartbeat.stops_here()
+        return self.stop is not None and self.stop()
+
+    def until_stopped(self, batches: Iterable[T], *, most: int) -> Iterator[T]:
+        """This rank's batches, with a point before each at which all ranks may stop: raises Stopped there.
+
+        most: as many as the rank with most of them has, so that all ranks have the same points.
+        """
+        coming = iter(batches)
+        for _ in range(most):
+            if self.stops_here():
+                raise Stopped
+            yield from islice(coming, 1)
+        yield from coming
 
     def sum(self, values: Tensor) -> list[float]:
         """Element-wise sums over all ranks; every rank must call it."""
@@ -98,14 +122,15 @@ class World:
 def join(settings: TrainingSettings, *, stop: Callable[[], bool] | None = None) -> Iterator[World]:
     """The world that RANK, LOCAL_RANK and WORLD_SIZE describe (torchrun sets them), or a world of one.
 
-    nccl on CUDA, gloo on CPU. stop: whether to wait no longer for the others. Raises ValueError as `take_device` does,
+    nccl on CUDA, gloo on CPU. stop: whether this process has been asked to stop, and waits no longer for the others
+    to come. Raises ValueError as `take_device` does,
     PeerLost where ranks do not come.
     """
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = take_device(settings, local_rank=local_rank)
     if world_size == 1:
-        yield World(rank, local_rank, world_size, device)
+        yield World(rank, local_rank, world_size, device, stop=stop)
         return
     limit = settings.process_group_timeout_seconds
     first_limit = max(limit, settings.first_step_timeout_seconds)
@@ -128,7 +153,7 @@ def join(settings: TrainingSettings, *, stop: Callable[[], bool] | None = None) 
                 timeout=timedelta(seconds=first_limit + 10),  # the heartbeat comes first, and knows whom to name
                 device_id=device if device.type == "cuda" else None,
             )
-        yield World(rank, local_rank, world_size, device, heartbeat)
+        yield World(rank, local_rank, world_size, device, heartbeat, stop)
     except BaseException as error:
         heartbeat.close(error)
         raise  # and leave the process group as it is: taking it down may wait for a rank that is gone

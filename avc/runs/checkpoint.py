@@ -37,7 +37,7 @@ class Checkpoint:
     """step: optimizer steps done. model, optimizer: state dictionaries. config: as nested plain values.
 
     inputs: SHA-256, hexadecimal, by name: of what was learnt from (`avc.runs.resuming.digests`); what is not there
-    was not noted yet when the checkpoint was saved.
+    was not noted yet when the checkpoint was saved. unvalidated: a stop has cut short the validation at this step.
     """
 
     step: Annotated[int, Field(strict=True, ge=0)]
@@ -46,6 +46,7 @@ class Checkpoint:
     config: dict[str, dict[str, Any]]
     best_accuracy: Annotated[float, Field(strict=True, allow_inf_nan=False)]
     inputs: dict[str, str] = field(default_factory=dict)
+    unvalidated: bool = False
     format: int = FORMAT_VERSION
 
 

@@ -6,6 +6,7 @@ held-out clips is what they are judged by. Chance is one half.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -206,12 +207,14 @@ def evaluate(
     sampler = evaluation_sampler(config, shards, split=split, grid=grid)
     visual_input = model_class(config.model.name).visual_input
     reader = PairReader(shards, sampler, image_size=config.data.image_size, augment=False, visual_input=visual_input)
-    row_ranges = list(_row_ranges(passes * sampler.rows_per_epoch, config.validation.batch_pairs, world))
+    rows, size = passes * sampler.rows_per_epoch, config.validation.batch_pairs
+    row_ranges = list(_row_ranges(rows, size, world))
     batches = load(reader, iter(row_ranges), num_workers=config.data.num_workers, pin=world.device.type == "cuda")
     was_training = model.training
     model.eval()
     judged: list[Tensor] = []
     try:
+        batches = world.until_stopped(batches, most=math.ceil(rows / (size * world.world_size)))
         counted = _counted(batches, row_ranges, report)
         totals = world.sum(
             _totals(model, counted, config, world.device, views, judged, curve, most=sampler.rows_per_epoch)

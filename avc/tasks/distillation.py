@@ -5,6 +5,7 @@ It is judged by how well it foretells what the teachers saw in clips that it has
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -180,6 +181,7 @@ def evaluate_agreement(
     reader = SegmentReader(shards, soft_labels, sampler)
     tallies = [_Tally(classes, world.device) for classes in config.model.teachers.values()]
     batches = load(reader, iter(row_ranges), num_workers=config.data.num_workers, pin=world.device.type == "cuda")
+    batches = world.until_stopped(batches, most=math.ceil(total / world.world_size))
     was_training = model.training
     model.eval()
     try:

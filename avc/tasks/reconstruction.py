@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -57,9 +59,11 @@ class Reconstruction:
         )
         sums = torch.zeros(2, dtype=torch.float64, device=world.device)
         model.eval()
-        for batch in batches:
-            sums += torch.stack(_error_and_power(model, batch.to(world.device), self.config))
-        model.train()
+        try:
+            for batch in world.until_stopped(batches, most=math.ceil(total / (size * world.world_size))):
+                sums += torch.stack(_error_and_power(model, batch.to(world.device), self.config))
+        finally:
+            model.train()
         error, power = world.sum(sums)
         score = max(0.0, 1 - error / power) if power > 0 else 0.0
         return Validation(score, {"score": score, "loss": error / total, "power": power / total})

@@ -62,7 +62,10 @@ class Task(Protocol[B]):
         """The loss of a batch that is on the network's device. hard: with hard negatives."""
 
     def validate(self, model: Any, world: World) -> Validation:
-        """Measure `model` on the validation split and leave it as it was; every rank must call it."""
+        """Measure `model` on the validation split and leave it as it was; every rank must call it.
+
+        Raises avc.distributed.stopping.Stopped between two batches, on all ranks, once one has been asked to stop.
+        """
 
 
 class TrainingStep(nn.Module):

@@ -12,12 +12,11 @@ thread, so the bytes do not depend on how many processes there are or where the 
 from __future__ import annotations
 
 import errno
-import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from avc.embedding import Report
 from avc.teachers.teacher import GROUP_FRAMES, AnyTeacher, Source, open_teacher
-from shards.parent import follow_parent
+from shards.processes import Ended, NeverBegan, Processes
 from shards.read import Shards
 from shards.sidecars import (
     Distribution,
@@ -102,27 +101,17 @@ def _teach_all(
                 worker.write(number)
                 yield number
         return
-    context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    for device in devices:
-        queue.put(str(device))
-    pool = ProcessPoolExecutor(
-        min(len(devices), len(todo)),
-        mp_context=context,
-        initializer=_start,
-        initargs=(shards_folder, out, teaching, sources, queue),
-    )
-    try:
-        for future in as_completed([pool.submit(_teach_shard, shard) for shard in todo]):
-            yield future.result()
-    except BrokenProcessPool:
-        raise ChildProcessError(
-            errno.ECHILD,
-            "a teaching process ended by itself (out of memory, or killed from outside?). What was written is kept: "
-            "run the same command again, with fewer workers, and it goes on where it was",
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    begin = partial(_start, shards_folder, out, teaching, sources, devices)
+    with Processes(_teach_shard, count=min(len(devices), len(todo)), begin=begin) as processes:
+        try:
+            for future in as_completed([processes.submit(shard) for shard in todo]):
+                yield future.result()
+        except (Ended, NeverBegan):
+            raise ChildProcessError(
+                errno.ECHILD,
+                "a teaching process ended by itself (out of memory, or killed from outside?). What was written is "
+                "kept: run the same command again, with fewer workers, and it goes on where it was",
+            ) from None
 
 
 _worker: TeacherWorker  # of a worker process, which teaches many shards and opens its teachers once
@@ -133,12 +122,12 @@ def _start(
     out: Path,
     teaching: Teaching,
     sources: Sequence[Source],
-    devices: multiprocessing.SimpleQueue[str],
+    devices: Sequence[torch.device],
+    place: int,
 ) -> None:
     global _worker
-    follow_parent()
     _reproducibly().__enter__()  # for good: the process does nothing else
-    _worker = _open_worker(shards_folder, out, teaching, sources, torch.device(devices.get()))
+    _worker = _open_worker(shards_folder, out, teaching, sources, devices[place])
 
 
 def _teach_shard(number: int) -> int:

@@ -6,17 +6,19 @@ import gc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import chain
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avc.config import dump_config
 from avc.data.limits import refuse_beyond_limits
 from avc.data.prefetch import load, on_device, slots_for
 from avc.data.sharding import BatchSharding, shard_batch
+from avc.distributed.stopping import Stopped
 from avc.distributed.sync_batchnorm import convert_sync_batchnorm
 from avc.distributed.world import World, share_statistics
 from avc.models import to_channels_last
@@ -46,13 +48,15 @@ def train(
 
     Leaves in run.dir: config.yaml, metrics.jsonl, checkpoints/, and model.safetensors, the weights with the best
     validation score so far (the last ones where validation is off). Every rank calls it. `report`, if given, is told
-    after each step how many are done, of how many, and the loss. `stop` is polled once per step: if it is true on any
-    rank, all ranks checkpoint, at the next step at the latest, and train() returns False. Returns True when the last
-    step is done. Raises ValueError for settings that do not fit the shards, the ranks or the run in the folder;
-    NonFiniteLoss; StaleAttempt on the main rank once a later attempt at the run has begun.
+    after each step how many are done, of how many, and the loss. `stop` is polled between micro-batches and between
+    batches of a validation: if it is true on any rank, all ranks leave the step or the validation undone, checkpoint,
+    and train() returns False. Returns True when the last step is done. Raises ValueError for settings that do not fit
+    the shards, the ranks or the run in the folder; NonFiniteLoss; StaleAttempt on the main rank once a later attempt at
+    the run has begun.
     """
     # Build.
     require_wandb(config)
+    world = replace(world, stop=stop)
     device = world.device
     shards = Shards(config.data.shards)
     task = task_of(config, shards)
@@ -120,47 +124,64 @@ def train(
     batches = warm_up(network, optimizer, batches, world, accumulating=sharding.micro_batches > 1)
     if world.is_main:
         writer.prepare(model.state_dict(), optimizer.state_dict())
-    while step < config.training.steps:
-        # Whatever draws in a step depends on the step alone.
-        torch.manual_seed(_mix(config.run.seed, step, world.rank))
-        epoch = step * sharding.rows_per_step // sampler.rows_per_epoch
-        lr = learning_rate(epoch, config.optim)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        hard = 0 < task.hard_from_step <= step
-        with interval.step():
-            optimizer.zero_grad(set_to_none=True)
-            sums = forward_backward(network, batches, sharding, world, interval, step=step, hard=hard)
-            sums.over_ranks(world, stop=stop is not None and stop(), save=world.is_main and pacing.minutes_are_over())
-            optimizer.found_inf = sums.not_finite  # type: ignore[attr-defined]  # leaves out the step on all ranks
-            optimizer.step()
-            step += 1
-            interval.add(sums, step=step)  # and read the totals of the step before
-            if any(pacing.due(step, interval)):
+    left = pacing.left(step, interval) if checkpoint is not None and checkpoint.unvalidated else None
+    stopped = False
+    while not stopped and (left or step < config.training.steps):
+        due, left = left, None
+        if due is None:
+            # Whatever draws in a step depends on the step alone.
+            torch.manual_seed(_mix(config.run.seed, step, world.rank))
+            epoch = step * sharding.rows_per_step // sampler.rows_per_epoch
+            lr = learning_rate(epoch, config.optim)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            hard = 0 < task.hard_from_step <= step
+            try:
+                with interval.step():
+                    optimizer.zero_grad(set_to_none=True)
+                    sums = forward_backward(network, batches, sharding, world, interval, step=step, hard=hard)
+                    sums.over_ranks(world, save=world.is_main and pacing.minutes_are_over())
+                    optimizer.found_inf = sums.not_finite  # type: ignore[attr-defined]  # no rank takes the step
+                    optimizer.step()
+                    step += 1
+                    interval.add(sums, step=step)  # and read the totals of the step before
+                    if any(pacing.due(step, interval)):
+                        interval.catch_up()
+                due = pacing.due(step, interval)
+            except Stopped:
                 interval.catch_up()
-        due = pacing.due(step, interval)
-        if report is not None and interval.last is not None:
-            report(step, config.training.steps, f"loss {interval.last.loss / config.optim.batch_pairs:.3f}")
-        if not any(due):
-            continue
+                due, stopped = pacing.stopped(interval), True
+            if report is not None and interval.last is not None:
+                report(step, config.training.steps, f"loss {interval.last.loss / config.optim.batch_pairs:.3f}")
+            if not any(due):
+                continue
 
         # Log, validate, save when due.
         world.at(step, "logging, validating, saving")
         if due.log:
             epochs = step * sharding.rows_per_step / sampler.rows_per_epoch
-            norm = float(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
-            measured = interval.close(step) | {"lr": lr, "epoch": epochs, "gradient_norm": norm}
+            measured = interval.close(step) | {"lr": lr, "epoch": epochs}
+            if not stopped:  # which leaves the gradients of a step that was not taken
+                gradients = [p.grad for p in model.parameters() if p.grad is not None]
+                measured["gradient_norm"] = float(torch.nn.utils.get_total_norm(gradients))
             if log is not None:
                 log.write("train", step, measured)
+                if remark := pacing.remark(measured["speed/step_seconds"] / sharding.micro_batches):
+                    log.say(remark)
         improved = due.finished and not config.validation.every_steps
         if due.validate and (due.finished or world.from_main(pacing.may_validate)):
             share_statistics(model, world)
-            with pacing.validating():
-                result = task.validate(model, world)
-            improved = result.score > best
-            best = max(best, result.score)
-            if log is not None:
-                log.write("validation", step, result.metrics | {"best_accuracy": best}, result.examples)
+            try:
+                with pacing.validating():
+                    result = task.validate(model, world)
+            except Stopped:
+                due, stopped = due._replace(save=True), True
+            else:
+                improved = result.score > best
+                best = max(best, result.score)
+                if log is not None:
+                    log.write("validation", step, result.metrics | {"best_accuracy": best}, result.examples)
+        written = None
         if world.is_main and (due.save or improved):
             checkpoint = Checkpoint(
                 step=step,
@@ -169,23 +190,22 @@ def train(
                 config=config.model_dump(mode="json"),
                 best_accuracy=best,
                 inputs=inputs,
+                unvalidated=stopped and due.validate,
             )
             written = writer.write(checkpoint, resumable=due.save, weights=improved)
             if log is not None:
                 log.saved(written, step=step, resumable=due.save, weights=improved)
         if due.save:
             interval.save = False
-            pacing.saved()
+            pacing.saved(written)
         writer.check()
         gc.collect(2 if due.validate or due.save else 1)
-        if interval.stop:
-            break
     writer.wait()
     world.barrier()
     if log is not None:
         log.close()
-        attempt.ended(step, "finished" if step == config.training.steps else "asked to stop")
-    return step == config.training.steps
+        attempt.ended(step, "asked to stop" if stopped else "finished")
+    return not stopped
 
 
 def forward_backward(
@@ -201,11 +221,17 @@ def forward_backward(
     """Accumulate the gradients of this rank's micro-batches of a step; what their losses and metrics sum up to.
 
     DDP averages gradients over the ranks. The loss is scaled so that they are of the mean over the global batch, which
-    does not depend on the number of ranks.
+    does not depend on the number of ranks. Raises Stopped before one of them, on all ranks, once one has been asked to
+    stop; the network is then as it was.
     """
     sums = StepSums(metrics=interval.metrics, device=world.device)
     scale = world.world_size / interval.pairs_per_step
+    kept = [buffer.clone() for buffer in network.buffers()] if sharding.micro_batches > 1 else []
     for micro_batch in range(sharding.micro_batches):
+        interval.keep_up()
+        if world.stops_here():
+            _put_back(kept, network)
+            raise Stopped
         world.at(step, "reading")
         with interval.waiting_for_data():
             batch = next(batches)
@@ -235,8 +261,7 @@ def warm_up(
     for accumulate in (True, False) if accumulating else (False,):
         with world.waiting(), _accumulating(network, accumulate):
             network(first).total.backward()
-    for buffer, value in zip(network.buffers(), kept, strict=True):
-        buffer.copy_(value)
+    _put_back(kept, network)
     optimizer.found_inf = torch.ones((), device=world.device)  # type: ignore[attr-defined]  # leave out the step
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -258,6 +283,11 @@ def wrap(model: TrainingStep, config: Config, world: World) -> nn.Module:
             )
     compiled = world.device.type == "cuda" if config.training.compile == "auto" else config.training.compile
     return cast("nn.Module", torch.compile(network)) if compiled else network
+
+
+def _put_back(kept: list[Tensor], network: nn.Module) -> None:
+    for buffer, value in zip(network.buffers(), kept, strict=bool(kept)):
+        buffer.copy_(value)
 
 
 def _accumulating(network: Any, on: bool) -> AbstractContextManager[None]:

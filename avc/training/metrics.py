@@ -26,32 +26,31 @@ class NonFiniteLoss(RuntimeError):
 
 @dataclass(frozen=True)
 class StepTotals:
-    """Of a step, over all ranks: sums over its pairs, and whether any rank asks for a stop or a checkpoint."""
+    """Of a step, over all ranks: sums over its pairs, and whether any rank asks for a checkpoint."""
 
     loss: float
     metrics: list[float]
     digest: int
-    stop: bool
     save: bool
 
 
 class StepSums:
     """The same of one rank, on its device. metrics: names of the per-pair sums of the task.
 
-    One vector, so that one collective adds them up over the ranks: loss, metrics, digest, stop, save.
+    One vector, so that one collective adds them up over the ranks: loss, metrics, digest, save.
     """
 
     def __init__(self, *, metrics: tuple[str, ...], device: torch.device) -> None:
-        self._sums = torch.zeros(len(metrics) + 4, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(len(metrics) + 3, dtype=torch.float64, device=device)
 
     def add(self, losses: Losses, *, digest: Tensor) -> None:
         """Add a micro-batch."""
-        self._sums[:-3] += torch.cat([losses.total.detach()[None], losses.metrics])
-        self._sums[-3] += digest
+        self._sums[:-2] += torch.cat([losses.total.detach()[None], losses.metrics])
+        self._sums[-2] += digest
 
-    def over_ranks(self, world: World, *, stop: bool, save: bool) -> None:
+    def over_ranks(self, world: World, *, save: bool) -> None:
         """Add up over the ranks, without waiting for a GPU; every rank must call it, with what it asks for."""
-        self._sums[-2], self._sums[-1] = stop, save
+        self._sums[-1] = save
         world.all_reduce(self._sums)
 
     @property
@@ -73,7 +72,7 @@ class IntervalMetrics:
     """Sums over the steps since the last logged line. metrics: names of the per-pair sums of the task.
 
     The totals of a step are read when the next step has been enqueued, so that a GPU never waits for the host.
-    last: the totals that were read last. stop, save: whether any of them asked for it; save since the last checkpoint.
+    last: the totals that were read last. save: whether any since the last checkpoint asked for one.
     """
 
     def __init__(self, world: World, *, pairs_per_step: int, rows_per_step: int, metrics: tuple[str, ...]) -> None:
@@ -82,7 +81,8 @@ class IntervalMetrics:
         self._cuda = world.device.type == "cuda"
         self._unread: tuple[int, Tensor, torch.cuda.Event | None] | None = None
         self.last: StepTotals | None = None
-        self.stop = self.save = False
+        self.save = False
+        self._enqueued: torch.cuda.Event | None = None
         self._restart()
 
     def _restart(self) -> None:
@@ -111,6 +111,19 @@ class IntervalMetrics:
         yield
         self._data_seconds += time.monotonic() - since
 
+    def keep_up(self) -> None:
+        """Before a micro-batch is enqueued: a GPU has one to work on at most, or a stop would wait for all of them."""
+        if self._cuda:
+            before, self._enqueued = self._enqueued, self._event()
+            if before is not None:
+                with self._world.waiting():
+                    before.synchronize()
+
+    @property
+    def empty(self) -> bool:
+        """Whether no step has been read since the last line."""
+        return not self._steps
+
     def ready(self) -> None:
         """This rank has done what it can do in the step before it needs the others."""
         if self._cuda:
@@ -135,11 +148,11 @@ class IntervalMetrics:
         if arrived is not None:
             with self._world.waiting():
                 arrived.synchronize()
-        loss, *metrics, digest, stop, save = sums.tolist()
+        loss, *metrics, digest, save = sums.tolist()
         if not math.isfinite(loss):
             raise NonFiniteLoss(f"the loss is {loss} at step {step - 1}; no rank took the step")
-        self.last = StepTotals(loss, metrics, int(digest), stop > 0, save > 0)
-        self.stop, self.save = self.stop or self.last.stop, self.save or self.last.save
+        self.last = StepTotals(loss, metrics, int(digest), save > 0)
+        self.save = self.save or self.last.save
         self._steps += 1
         self._loss_sum += loss
         self._sums = [total + value for total, value in zip(self._sums, metrics, strict=True)]

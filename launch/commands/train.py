@@ -22,7 +22,7 @@ def train(
     run goes on from its newest checkpoint and ends with the weights that it would have had without the stop.
 
     On several GPUs or nodes, let torchrun start one process for each:
-    `torchrun --nproc-per-node 4 -m launch.train CONFIG SECTION.NAME=VALUE ...`
+    `TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600 torchrun --nproc-per-node 4 -m launch.train CONFIG SECTION.NAME=VALUE ...`
 
     **Examples**
 

@@ -6,7 +6,6 @@ notices.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
 from pathlib import Path
@@ -14,10 +13,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pebble import ProcessExpired, ProcessPool
 
 from avc.data.media import begins_like_picture, read_loudest_second, read_rgb
-from shards.parent import follow_parent
+from shards.processes import Ended, NeverBegan, Processes
 
 MAX_BYTES = 64 * 2**20  # ten minutes of WAV, mono at 48 kHz, are 58 MB
 MAX_SECONDS = 20
@@ -34,16 +32,13 @@ class Decoder:
     """One process that decodes one file at a time; a context manager, at whose end it is gone."""
 
     def __init__(self) -> None:
-        # Spawned: the server has threads, whose locks a fork would copy as they happen to be.
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(max_workers=1, initializer=_start, context=context)
+        self._process = Processes(_decode, count=1, time_limit_seconds=MAX_SECONDS, begin=_start)
 
     def __enter__(self) -> Decoder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.stop()
-        self._pool.join()
+        self._process.close()
 
     def decode(self, path: Path) -> tuple[Kind, NDArray[np.uint8] | NDArray[np.int16]]:
         """A picture, uint8 (H, W, 3) RGB, or the loudest second of a recording, int16 (48000,) at 48 kHz.
@@ -51,16 +46,15 @@ class Decoder:
         Raises ValueError, in words for the sender, for whatever is neither.
         """
         try:
-            kind, array = self._pool.schedule(_decode, (path,), timeout=MAX_SECONDS).result()
+            kind, array = self._process.submit(path).result()
         except TimeoutError:
             raise ValueError(f"decoding it took longer than {MAX_SECONDS} s") from None
-        except (ProcessExpired, MemoryError):
+        except (Ended, NeverBegan, MemoryError):
             raise ValueError("decoding it crashed, or took more memory than one upload may") from None
         return kind, array
 
 
-def _start() -> None:
-    follow_parent()
+def _start(_place: int) -> None:
     os.nice(5)
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

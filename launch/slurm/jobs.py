@@ -37,6 +37,9 @@ SUBMITTED = "submitted.yaml"  # the settings of the run as they were when it was
 UNSEEN = "does not see"
 STARTING = "Starting with JobEnvironment"  # what submitit writes into a rank's log at each start
 LOG_TAIL_BYTES = 65_536
+MOST_TOLD = 500  # characters of what srun says
+# Where sbatch was told to export nothing, srun would do so too: ranks without PATH, deaf to the cluster file's setup.
+WITH_ENVIRONMENT = "--export=ALL"
 SILENT_ENDS = 3  # in a row without a newer checkpoint, before the run is given up
 FIRST_PORT, PORTS = 20_000, 12_000  # below the range from which systems take ports for outgoing connections
 SECONDS_UNTIL_KILLED = 600.0  # that an attempt which SLURM has ended without a reason waits for SLURM to act
@@ -92,6 +95,7 @@ def executor(
         "slurm_additional_parameters": {"requeue": True} | cluster.sbatch,
         # Since 22.05 srun does not take the number of CPUs from sbatch.
         "slurm_srun_args": [
+            WITH_ENVIRONMENT,
             f"--cpus-per-task={cluster.cpus_per_rank}",
             "--kill-on-bad-exit=1",
             *cluster.container_arguments,
@@ -183,13 +187,16 @@ def this_start() -> tuple[int, int]:
 
 
 def looking(run: Path, paths: Sequence[Path]) -> list[str]:
-    """The batch script's lines before srun: each node looks for the paths, and the job ends where one is not seen."""
+    """The batch script's lines before srun: each node looks for the paths, and no rank starts where one is not seen.
+
+    Where a node cannot look, that is an attempt that was lost.
+    """
     look = f'for path; do [ -e "$path" ] || echo "$(hostname) {UNSEEN} $path"; done'
-    step = 'srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1'
+    step = f'srun {WITH_ENVIRONMENT} --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1'
     call = shlex.join([sys.executable, "-m", "launch.slurm.jobs", str(run)])
     return [
-        f"seen=$({step} {shlex.join(['sh', '-c', look, 'look', *map(str, paths)])})",
-        f'case "$seen" in *"{UNSEEN}"*) echo "$seen"; {call} "$seen"; exit 2;; esac',
+        f"seen=$({step} {shlex.join(['sh', '-c', look, 'look', *map(str, paths)])} 2>&1); status=$?",
+        f'case "$status $seen" in [!0]*|*"{UNSEEN}"*) echo "$seen"; {call} "$status" "$seen"; exit $?;; esac',
     ]
 
 
@@ -201,14 +208,15 @@ def concluding(run: Path) -> list[str]:
 
 def refuse(run: Path, seen: str) -> None:
     """Leave word that nodes do not see what they need."""
-    lines = "; ".join(sorted(seen.splitlines()))
+    lines = "; ".join(sorted(line for line in seen.splitlines() if UNSEEN in line))
     say(run, *this_start(), "failed", why=f"{lines}. It must lie on a file system that all nodes share")
 
 
-def conclude(run: Path, status: int) -> int:
+def conclude(run: Path, status: int, seen: str | None = None) -> int:
     """Decide in the batch script what follows when all tasks have ended; the exit status of the job.
 
-    status: srun's. Queues the job again, unless it is done, has failed in words, or ends silently again and again.
+    status: srun's. seen: what it said where nodes could not look, and no task was started. Queues the job again, unless
+    it is done, has failed in words, or ends silently again and again.
     """
     job, restart = this_start()
     history = starts(run)
@@ -220,10 +228,14 @@ def conclude(run: Path, status: int) -> int:
     if "stopped" not in words:
         step = newest_step(run)
         why = last_words(run, job) or f"a rank ended without a word; srun's exit status is {status}"
+        if seen is not None:
+            told = f"{' '.join(seen.split())[:MOST_TOLD]} (srun's exit status {status})"
+            why = f"the nodes could not be asked whether they see run and shards: {told}"
         say(run, job, restart, "lost", why=why, step=step)
         if silent_ends(starts(run), job=job, step=step) >= SILENT_ENDS:
-            why = f"{SILENT_ENDS} attempts in a row were lost at step {step}; the last lines of their logs"
-            say(run, job, restart, "failed", why=f"{why} are in {run / FOLDER / str(job)}")
+            logs = f"the last lines of their logs are in {run / FOLDER / str(job)}"
+            lost = f"{SILENT_ENDS} attempts in a row were lost at step {step}, the last one: {why}"
+            say(run, job, restart, "failed", why=f"{lost}; {logs}")
             return status or 1
     sys.stdout.write(f"job {job} is queued again and will go on from step {newest_step(run)}\n")
     sys.stdout.flush()
@@ -277,7 +289,8 @@ def queue_state(job: int) -> tuple[str, str] | None:
 
 
 if __name__ == "__main__":
-    if UNSEEN in sys.argv[2]:
-        refuse(Path(sys.argv[1]), sys.argv[2])
-    else:
-        sys.exit(conclude(Path(sys.argv[1]), int(sys.argv[2])))
+    _, given, ended, *said = sys.argv
+    if said and UNSEEN in said[0]:
+        refuse(Path(given), said[0])
+        sys.exit(2)
+    sys.exit(conclude(Path(given), int(ended), *said))

@@ -5,12 +5,16 @@ import random
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from avc.config import load_config, parse_config
+from avc.distributed.world import World
 from avc.inference import load
 from avc.runs.attempt import history, start_attempt
-from avc.runs.checkpoint import Checkpoint, save
+from avc.runs.checkpoint import Checkpoint, load_newest, save
 from avc.runs.resuming import resume
+from avc.settings import Config
+from avc.training.loop import train
 from shards.format import centers_of
 from shards.read import Shards
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, train_in_two, write_config
@@ -161,6 +165,38 @@ def test_micro_batches_fall_so_that_the_same_samples_are_consumed(small_world, t
 
 def test_a_run_that_is_asked_to_stop_saves_at_that_step_and_goes_on_to_the_same_bits(small_world, tmp_path) -> None:
     train_in_two(write_config(tmp_path, small_world), tmp_path, stop_at=5)  # checkpoints are due at 3 and 6
+
+
+def test_asked_to_stop_between_any_two_batches_of_a_step_or_a_validation_it_goes_on_to_the_same_bits(
+    small_world, tmp_path
+) -> None:
+    changes = {"training": {"steps": 4}, "validation": {"every_steps": 2, "batch_pairs": 8}}
+    path = write_config(tmp_path, small_world, **changes)
+    alone = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
+
+    def run(name: str, *, stop_at: int | None) -> tuple[bool, Config, int]:
+        """Whether it is done, its settings, how often it was asked. stop_at: which time it is to stop."""
+        config, asked = load_config(path, [f"run.dir={tmp_path / name}"]), iter(range(10_000))
+        done = train(config, alone, stop=lambda: next(asked) == stop_at)
+        return done, config, next(asked)
+
+    def logged(name: str) -> list[dict[str, float]]:
+        """What does not depend on time."""
+        lines = metrics(tmp_path / name)
+        return [{key: line[key] for key in line if "/" not in key or key.startswith("data/pairs")} for line in lines]
+
+    done, _, points = run("whole", stop_at=None)
+    assert done and points == 4 * 4 + 2 * 4  # micro-batches, and batches of 32 pairs of held-out clips
+    for point in (0, 3, 6, 8, 11, 13, 20, 23):
+        name = f"stopped {point}"
+        done, config, _ = run(name, stop_at=point)
+        stopped = load_newest(config.run.dir / "latest")
+        assert not done and stopped is not None
+        assert stopped.unvalidated == (point % 12 >= 8), point
+        assert run(name, stop_at=None)[0]
+        assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / name))
+        assert logged(name) == logged("whole"), point
+        assert_same_bits(*(load_file(tmp_path / folder / "model.safetensors") for folder in ("whole", name)))
 
 
 def test_negatives_of_the_same_clip_are_trained_on_by_two_ranks_and_after_a_stop(small_world, tmp_path) -> None:

@@ -43,6 +43,49 @@ def test_ended_by_its_scheduler_torchrun_leaves_the_ranks_time_to_save_at_one_st
     assert [line["step"] for line in metrics(tmp_path / "asked")] == list(range(1, stopped_at + 2))
 
 
+def terminate(asked: Training) -> str:
+    """Let torchrun alone be told to end, which passes it on, and wait for the end; what was printed."""
+    asked.process.send_signal(signal.SIGTERM)
+    said, _ = asked.process.communicate(timeout=240)
+    assert asked.process.returncode == 1  # torchrun's own status, whatever the ranks'
+    return said
+
+
+def test_a_stop_is_saved_without_an_end_of_the_step_that_is_under_way(small_world, tmp_path) -> None:
+    size = {"batch_pairs": 6400, "micro_batch_pairs": 8}  # 400 micro-batches: a step takes seconds
+    config = write_config(tmp_path, small_world, optim=size, validation={"every_steps": 0})
+    asked = Training(config, tmp_path / "run", world_size=2, TORCH_ELASTIC_SHUTDOWN_TIMEOUT="120")
+    asked.wait_for_step(1)
+    assert terminate(asked).count(SAVED) == 1
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [1]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001.pt"]
+
+
+def test_a_stop_during_a_validation_is_saved_and_the_validation_made_anew(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, training={"steps": 3}, validation={"every_steps": 2})
+    endless, once = "validation.passes=3000", "validation.passes=1"
+    asked = Training(config, tmp_path / "run", endless, world_size=2)
+    asked.wait_for_step(2)
+    assert terminate(asked).count(SAVED) == 1
+    kinds = [(line["kind"], line["step"]) for line in metrics(tmp_path / "run")]
+    assert kinds == [("train", 1), ("train", 2)]
+    for run in ("run", "whole"):
+        Training(config, tmp_path / run, once, world_size=2).finish()
+    of_both = [
+        [(line["kind"], line["step"], line["loss"]) for line in metrics(tmp_path / run)] for run in ("run", "whole")
+    ]
+    assert of_both[0] == of_both[1] and len(of_both[0]) == 5
+    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(("given", "said"), [("1", "kills its processes 1 s after a signal"), ("600", "")])
+def test_where_torchrun_does_not_wait_for_a_stop_to_be_saved_that_is_said(config, tmp_path, given, said) -> None:
+    told = Training(
+        config, tmp_path / "run", "training.steps=3", world_size=2, TORCH_ELASTIC_SHUTDOWN_TIMEOUT=given
+    ).finish()
+    assert told.count("kills its processes") == bool(said) and said in told
+
+
 def test_a_second_ctrl_c_interrupts_at_once_and_afterwards_all_is_as_it_was() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with StopRequest(signal.SIGINT, signal.SIGTERM) as asked:

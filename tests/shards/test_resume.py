@@ -233,6 +233,15 @@ def _alive(process: int) -> bool:
         return False
 
 
+def _named(process: int) -> list[str]:
+    """What of a process's memory has a name in /dev/shm."""
+    try:
+        lines = Path(f"/proc/{process}/maps").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [line for line in lines if "/dev/shm/" in line and not line.endswith("(deleted)")]
+
+
 def _lines(journal: Path) -> int:
     return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
@@ -261,6 +270,8 @@ def test_the_command_killed_with_its_processes_at_work_goes_on(
         if process.poll() is not None or not workers:  # it was at its end
             process.wait()
             break
+        # What has a name there would stay, were all of them killed: a resource tracker is one of them.
+        assert not [line for one in {process.pid, *workers} for line in _named(one)]
         process.kill()
         process.wait()
         kills += 1

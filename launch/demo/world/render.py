@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +22,7 @@ from launch.demo.world.sounds import clicks, synthesize
 from launch.demo.world.video import write_video
 from shards.atomic import PART, written_aside
 from shards.format import TICKS_PER_SECOND
+from shards.processes import Processes
 
 FRAME_RATES = (Fraction(25, 2), Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(30))
 CONTAINERS = ("mp4", "mp4", "mp4", "mp4", "mkv", "mov")
@@ -112,9 +111,9 @@ def _rendered(world: World, videos: Path, workers: int) -> Iterator[Label]:
     if workers == 1:
         yield from map(_render_clip, jobs)
         return
-    # Spawned, not forked: the caller may have threads (a progress bar, torch), and a fork copies their locks.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_render_clip, jobs, chunksize=4)
+    with Processes(_render_clip, count=workers) as processes:
+        for label in [processes.submit(job) for job in jobs]:
+            yield label.result()
 
 
 def cast(world: World, number: int) -> tuple[str, str | None, Scene]:

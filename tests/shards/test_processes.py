@@ -1,0 +1,90 @@
+"""Processes that work for another one: whatever ends them, the work goes on, and nothing of them stays."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shards.processes import Ended, NeverBegan, Processes
+
+UNGUARDED = """
+from shards.pack import pack
+pack([{inputs!r}], {out!r}, workers=1)
+"""
+
+
+def misbehave(what: str) -> tuple[str, int]:
+    """Does as it is told, in a process; its id."""
+    if what == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "exit":
+        os._exit(3)
+    if what == "mistake":
+        raise ValueError("no such thing")
+    while what == "hang":
+        time.sleep(0.1)
+    return what, os.getpid()
+
+
+def end(_place: int) -> None:
+    os._exit(7)
+
+
+def gone(process: int) -> bool:
+    return not Path(f"/proc/{process}").exists()
+
+
+def test_one_that_crashes_or_takes_too_long_is_replaced_and_the_work_of_others_is_done() -> None:
+    words = ["a", "crash", "b", "hang", "c", "exit", "mistake", "d"]
+    with Processes(misbehave, count=2, time_limit_seconds=3) as processes:
+        futures = {word: processes.submit(word) for word in words}
+        found = {word: futures[word].result() for word in "abcd"}
+        with pytest.raises(Ended, match=f"^its process ended with signal {int(signal.SIGSEGV)}$"):
+            futures["crash"].result()
+        with pytest.raises(Ended, match=r"^its process ended with exit status 3$"):
+            futures["exit"].result()
+        with pytest.raises(TimeoutError):
+            futures["hang"].result()
+        with pytest.raises(ValueError, match=r"^no such thing$"):
+            futures["mistake"].result()
+    assert [word for word, _ in found.values()] == list("abcd")
+    assert all(gone(process) for _, process in found.values())
+
+
+def test_one_that_is_killed_while_it_has_nothing_to_do_costs_nothing() -> None:
+    with Processes(misbehave, count=1) as processes:
+        _, first = processes.submit("a").result()
+        os.kill(first, signal.SIGKILL)
+        _, second = processes.submit("b").result()
+    assert first != second
+
+
+def test_those_that_end_before_they_take_up_any_work_are_an_error_and_not_the_works() -> None:
+    never = pytest.raises(NeverBegan, match=r"ended with exit status 7 before it took up any work")
+    with Processes(misbehave, count=1, begin=end) as processes, never:
+        processes.submit("a").result()
+
+
+def test_closed_they_are_gone_at_once_whatever_they_are_at() -> None:
+    processes = Processes(misbehave, count=2)
+    ids = {processes.submit(word).result()[1] for word in ("a", "b", "c", "d")}
+    left = [processes.submit("hang") for _ in range(5)]
+    began = time.monotonic()
+    processes.close()
+    assert time.monotonic() - began < 5
+    assert all(map(gone, ids))
+    assert all(future.exception() for future in left if future.done())
+
+
+def test_a_script_that_packs_without_a_guard_is_told_of_the_guard(tmp_path: Path) -> None:
+    from tests.small_videos import render_folder
+
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED.format(inputs=str(render_folder(tmp_path / "in", videos=1)), out=str(tmp_path / "out")))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert 'must stand under `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
