@@ -1,0 +1,41 @@
+"""A .safetensors file of weights with what is to be known about them; equal weights are equal bytes.
+
+safetensors writes the entries of a file's metadata in another order each time, so there is one entry: JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pydantic
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+ABOUT = "about"
+_NOTES = pydantic.TypeAdapter(dict[str, str])
+
+
+def as_bytes(weights: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
+    """The content of a file of weights, tensors of the CPU by their names, and of notes about them."""
+    notes = _NOTES.dump_json(dict(sorted(about.items()))).decode()
+    content: bytes = save({name: tensor.contiguous() for name, tensor in weights.items()}, metadata={ABOUT: notes})
+    return content
+
+
+def about(path: Path) -> dict[str, str]:
+    """What a file notes about its weights, in whatever form; empty where it notes nothing.
+
+    Raises OSError and SafetensorError where it is no such file; ValueError for notes that are no texts by their names.
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata = dict(file.metadata() or {})
+    if ABOUT not in metadata:
+        return metadata  # one entry for each, as other programs have it
+    try:
+        return _NOTES.validate_json(metadata[ABOUT])
+    except pydantic.ValidationError:
+        raise ValueError(
+            f"{path} has notes about its weights that nothing here wrote: {metadata[ABOUT]!r:.99}"
+        ) from None
