@@ -37,7 +37,7 @@ from avc.models.soundnet import SoundNet
 from avc.models.waveform import WaveformNetwork
 from avc.networks import network_of
 from avc.pretrained import located, write_pretrained
-from avc.runs.attempt import CONFIG, WEIGHTS
+from avc.runs.attempt import CONFIG, WEIGHTS, place
 from avc.settings import Config, PairConfig
 from avc.sound_settings import SegmentConfig, SoundNetConfig
 
@@ -216,11 +216,16 @@ class SoundNetwork:
 def read_run(run: str | Path) -> tuple[Config, Path]:
     """The settings of a run and the file of its best weights. Raises ValueError where the folder holds none."""
     folder = Path(run).expanduser()
-    if not (folder / CONFIG).is_file():
+    settings, weights = place(folder, CONFIG), place(folder, WEIGHTS)
+    if not settings.is_file():
         raise ValueError(f"{folder} is not the folder of a run: it has no {CONFIG}. Give the run.dir of `avc train`")
-    if not (folder / WEIGHTS).is_file():
-        raise ValueError(f"{folder} has no {WEIGHTS} yet: its first validation is still to come")
-    return load_config(folder / CONFIG), folder / WEIGHTS
+    config = load_config(settings)
+    if not weights.is_file():
+        awaited = "first validation" if config.validation.every_steps else "next checkpoint"
+        raise ValueError(
+            f"{folder} has no {WEIGHTS} yet: its {awaited} is still to come, and the same `avc train` command goes on"
+        )
+    return config, weights
 
 
 def load(run: str | Path, *, device: str = "cpu") -> Network:

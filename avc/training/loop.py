@@ -91,7 +91,7 @@ def train(
             wandb_id=config.log.wandb_id,
         )
         set_aside(attempt.folder, found.damaged)
-        return attempt, found.remarks
+        return attempt, found.remarks + attempt.remarks
 
     attempt, remarks = world.from_main(begin)
     step, best = 0, -1.0  # scores begin at 0

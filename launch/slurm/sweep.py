@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from avc.runs.attempt import METRICS
+from avc.runs.attempt import METRICS, place
 from avc.runs.events import starts, submitted_job
 from launch.slurm.jobs import queue_state
 from launch.slurm.submit import OVER, submit
@@ -66,7 +66,7 @@ class Trial:
         """The last value of the metric."""
         kind, _, name = metric.name.partition("/")
         with suppress(FileNotFoundError):
-            for line in reversed((self.run / METRICS).read_bytes().splitlines()):
+            for line in reversed(place(self.run, METRICS).read_bytes().splitlines()):
                 with suppress(ValueError):
                     values = json.loads(line)
                     value = values.get(name) if values.get("kind") == kind else values.get(metric.name)
