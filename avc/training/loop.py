@@ -152,7 +152,7 @@ def train(
             measured = interval.close(step) | {"lr": lr, "epoch": epochs, "gradient_norm": norm}
             if log is not None:
                 log.write("train", step, measured)
-        improved = due.finished and not config.validation.every_steps
+        improved = due.save and not config.validation.every_steps
         if due.validate and (due.finished or world.from_main(pacing.may_validate)):
             share_statistics(model, world)
             with pacing.validating():
