@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
 import stat
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import BrokenExecutor
-from typing import BinaryIO, TypeVar
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
+from typing import Any, BinaryIO, TypeVar
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
@@ -17,7 +19,7 @@ from shards.file_slice import Descriptor, Window
 from shards.format import Reason
 from shards.journal import Rejection
 from shards.media.clip import Rejected
-from shards.parent import follow_parent
+from shards.parent import GUARD, follow_parent
 from shards.sources import Source
 
 T = TypeVar("T")
@@ -27,6 +29,52 @@ T = TypeVar("T")
 RESULTS_PER_WORKER = 16
 
 
+class Lock:
+    """A lock between processes, taken as often as its holder likes: who has read the byte in the pipe holds it.
+
+    Python's own have names in /dev/shm where processes are spawned, which stay when all processes are killed at once.
+    """
+
+    def __init__(self, context: SpawnContext) -> None:
+        self._byte, self._back = context.Pipe(duplex=False)
+        os.set_blocking(self._byte.fileno(), False)
+        self._held = 0
+        os.write(self._back.fileno(), b".")
+
+    def __getstate__(self) -> tuple[Connection, Connection]:
+        return self._byte, self._back
+
+    def __setstate__(self, ends: tuple[Connection, Connection]) -> None:
+        (self._byte, self._back), self._held = ends, 0
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Whether the lock is taken; waits for it for `timeout` seconds, or for ever where that is None."""
+        until = time.monotonic() + (timeout or 0.0 if block else 0.0)
+        while not self._held:
+            try:
+                self._held = len(os.read(self._byte.fileno(), 1))
+                return True
+            except BlockingIOError:
+                forever = block and timeout is None
+                if not self._byte.poll(None if forever else max(0.0, until - time.monotonic())):
+                    return False
+        self._held += 1
+        return True
+
+    def release(self) -> None:
+        """Give it back, once for each time that it was taken."""
+        self._held -= 1
+        if not self._held:
+            os.write(self._back.fileno(), b".")
+
+
+class _Spawn(SpawnContext):
+    """Spawned, not forked: the caller may have threads, and a fork would copy their locks as they happen to be."""
+
+    def RLock(self) -> Any:  # noqa: N802 - as the pool asks for it
+        return Lock(self)
+
+
 def in_workers(
     work: Callable[[Source], T | Rejection], sources: Sequence[Source], *, workers: int, time_limit_seconds: float
 ) -> Generator[T | Rejection, None, None]:
@@ -34,20 +82,29 @@ def in_workers(
 
     Close the generator, and the processes are gone. Raises RuntimeError when no processes can be kept running.
     """
-    # Spawned, not forked: the caller may have threads, and a fork would copy their locks as they happen to be.
     pool = ProcessPool(
         max_workers=min(workers, max(1, len(sources))),
         initializer=follow_parent,
-        context=multiprocessing.get_context("spawn"),
+        context=_Spawn(),
     )
     waiting: deque[tuple[Source, ProcessFuture]] = deque()
+    begun = False
     try:
         for source in sources:
             waiting.append((source, pool.schedule(work, (source,), timeout=time_limit_seconds)))
             if len(waiting) >= RESULTS_PER_WORKER * workers:
                 yield _result(*waiting.popleft(), time_limit_seconds)
+                begun = True
         while waiting:
             yield _result(*waiting.popleft(), time_limit_seconds)
+            begun = True
+    except BrokenExecutor as error:
+        raise RuntimeError(
+            "the worker processes cannot be kept running (out of memory, or killed from outside?). What was packed "
+            "is kept: run the same command again, with fewer workers, and it goes on where it was"
+            if begun
+            else f"the worker processes end as they start. Is there a guard? {GUARD}. Or is there no memory for them?"
+        ) from error
     finally:
         pool.stop()
         pool.join()
@@ -61,11 +118,6 @@ def _result(source: Source, future: ProcessFuture, time_limit_seconds: float) ->
     except ProcessExpired as error:
         how = f"signal {-error.exitcode}" if error.exitcode < 0 else f"exit status {error.exitcode}"
         return Rejection(source, Reason.DECODER_CRASHED, f"its process ended with {how}")
-    except BrokenExecutor as error:
-        raise RuntimeError(
-            "the worker processes cannot be kept running (out of memory, or killed from outside?). What was packed "
-            "is kept: run the same command again, with fewer workers, and it goes on where it was"
-        ) from error
     return result
 
 
