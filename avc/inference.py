@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from avc.config import load_config
@@ -37,6 +36,7 @@ from avc.models.soundnet import SoundNet
 from avc.models.waveform import WaveformNetwork
 from avc.networks import network_of
 from avc.pretrained import located, write_pretrained
+from avc.runs import weights as weights_file
 from avc.runs.attempt import CONFIG, WEIGHTS, place
 from avc.settings import Config, PairConfig
 from avc.sound_settings import SegmentConfig, SoundNetConfig
@@ -259,7 +259,7 @@ def load_any(source: str | Path, *, device: str = "cpu") -> Network | SoundNetwo
         config, weights = read_run(weights.parent if weights.suffix == ".safetensors" else weights)
     model = build(config.model)
     try:
-        model.load_state_dict(load_file(weights))
+        model.load_state_dict(weights_file.read(weights))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{weights} does not hold the weights of {config.model.name}: {error}") from None
     model = model.eval().to(where)

@@ -20,10 +20,6 @@ keep their content. A client that sees a stale listing of `attempts` is in the s
 by an attempt that was suspended between starting and setting it; the next check corrects it, and programs that must
 be sure take the highest number.
 
-The links are for people and for other programs. This one asks `place`, for a file system may have no links, and a store
-through which a run is copied makes files of them or leaves them out. Such files and folders stand where links belong:
-the next attempt moves them into a folder `copied-00003`, by its own number, and what it goes on from is in `attempts`.
-
 Cleaning up goes downwards only: an attempt removes its own old checkpoints and those of lower numbers.
 """
 
@@ -46,6 +42,7 @@ from typing import Annotated, BinaryIO, TypeVar
 
 import pydantic
 
+from avc.runs.links import point, point_all
 from shards.atomic import refuse_links, sync_folder, written_aside
 
 ATTEMPTS = "attempts"
@@ -54,7 +51,6 @@ CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 WEIGHTS = "model.safetensors"
 CHECKPOINTS = "checkpoints"
-COPIED = "copied-"  # a folder of what stood where links belong; the number of the attempt that moved it is behind
 T = TypeVar("T")
 _RECORD, _END = "attempt.json", "ended.json"
 _NUMBERED = re.compile(r"[0-9]{5}|[1-9][0-9]{5,}")  # whatever else lies in `attempts` is none, and is left alone
@@ -120,7 +116,7 @@ class Attempt:
                 f"attempt {self.record.number} at {self.run} has been superseded: attempt {newest} began at "
                 f"{later.began} on {later.host}. This one ends, and has written nothing into the other's files"
             )
-        _point(self.run / LATEST, f"{ATTEMPTS}/{self.folder.name}")
+        point(self.run / LATEST, f"{ATTEMPTS}/{self.folder.name}")
 
     @contextmanager
     def writing(self, name: str) -> Iterator[None]:
@@ -156,10 +152,10 @@ def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_i
     attempts = run / ATTEMPTS
     refuse_foreign_links(run)
     attempts.mkdir(parents=True, exist_ok=True)
-    names = (LATEST, CONFIG, METRICS, WEIGHTS, CHECKPOINTS)
-    copies = [run / name for name in names if (run / name).exists() and not (run / name).is_symlink()]
-    if copies and not _numbers(run):
-        raise ValueError(f"{copies[0]} is in the way: {run} holds something else than a run; choose another run.dir")
+    names = (LATEST, CONFIG, METRICS, CHECKPOINTS, WEIGHTS)
+    foreign = [run / name for name in names if (run / name).exists() and not (run / name).is_symlink()]
+    if foreign and not _numbers(run):
+        raise ValueError(f"{foreign[0]} is in the way: {run} holds something else than a run; choose another run.dir")
     while True:
         numbers = _numbers(run)
         before = _read(_folder(run, numbers[-1])) if numbers else None
@@ -183,14 +179,8 @@ def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_i
                 raise
             time.sleep(0.2)  # another process was first; a network file system may take a while to show it
     sync_folder(attempts)
-    remarks = _move_copies(copies, run / f"{COPIED}{attempt.folder.name}")
     targets = {name: f"{LATEST}/{name}" for name in names} | {LATEST: f"{ATTEMPTS}/{attempt.folder.name}"}
-    linked = [_point(run / name, target) for name, target in targets.items()]
-    if not all(linked):
-        remarks.append(
-            f"{run} is on a file system without symbolic links: what other programs look for there, such as {WEIGHTS}, "
-            f"lies in the folder of {ATTEMPTS} with the highest number. Every command of avc finds it"
-        )
+    remarks = point_all(run, targets, copied=run / f"copied-{attempt.folder.name}")
     _clear_before(run, record.number)
     return replace(attempt, remarks=tuple(remarks))
 
@@ -260,27 +250,6 @@ def _clear_before(run: Path, number: int) -> None:
             for old in entry.iterdir():
                 if old.name not in (_RECORD, _END):
                     shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
-
-
-def _move_copies(copies: list[Path], folder: Path) -> list[str]:
-    moved = []
-    for path in copies:
-        folder.mkdir(exist_ok=True)
-        with suppress(FileNotFoundError):  # another process was first
-            moved.append(path.rename(folder / path.name).name)
-    return [f"{', '.join(moved)}: links once, copied as files, and now moved to {folder}"] if moved else []
-
-
-def _point(link: Path, target: str) -> bool:
-    """Whether the link is there now. There may be none: file systems refuse them with a dozen errors."""
-    try:
-        if not link.is_symlink() or os.readlink(link) != target:
-            aside = link.with_name(f".{link.name}.{uuid.uuid4().hex}")
-            aside.symlink_to(target)
-            aside.replace(link)
-    except OSError:
-        return False
-    return True
 
 
 def _numbers(run: Path) -> list[int]:

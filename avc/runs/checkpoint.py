@@ -175,6 +175,8 @@ def read(path: Path, *, mapped: bool = False) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch raises what it meets in the file
+        if mapped:  # which some file systems refuse
+            return read(path)
         raise DamagedCheckpoint(f"{path} is no whole checkpoint: {_short(error)}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__

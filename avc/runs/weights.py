@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pydantic
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load, load_file, save
 from torch import Tensor
 
 ABOUT = "about"
@@ -22,6 +22,16 @@ def as_bytes(weights: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
     notes = _NOTES.dump_json(dict(sorted(about.items()))).decode()
     content: bytes = save({name: tensor.contiguous() for name, tensor in weights.items()}, metadata={ABOUT: notes})
     return content
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The weights of a file by their names, on the CPU. Raises OSError; SafetensorError where it is no such file."""
+    weights: dict[str, Tensor]
+    try:
+        weights = load_file(path)
+    except OSError:  # some file systems map no files into memory
+        weights = load(path.read_bytes())
+    return weights
 
 
 def about(path: Path) -> dict[str, str]:
