@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from avc.config import load_config
@@ -37,7 +36,8 @@ from avc.models.soundnet import SoundNet
 from avc.models.waveform import WaveformNetwork
 from avc.networks import network_of
 from avc.pretrained import located, write_pretrained
-from avc.runs.attempt import CONFIG, WEIGHTS
+from avc.runs import weights as weights_file
+from avc.runs.attempt import CONFIG, WEIGHTS, place
 from avc.settings import Config, PairConfig
 from avc.sound_settings import SegmentConfig, SoundNetConfig
 
@@ -216,11 +216,16 @@ class SoundNetwork:
 def read_run(run: str | Path) -> tuple[Config, Path]:
     """The settings of a run and the file of its best weights. Raises ValueError where the folder holds none."""
     folder = Path(run).expanduser()
-    if not (folder / CONFIG).is_file():
+    settings, weights = place(folder, CONFIG), place(folder, WEIGHTS)
+    if not settings.is_file():
         raise ValueError(f"{folder} is not the folder of a run: it has no {CONFIG}. Give the run.dir of `avc train`")
-    if not (folder / WEIGHTS).is_file():
-        raise ValueError(f"{folder} has no {WEIGHTS} yet: its first validation is still to come")
-    return load_config(folder / CONFIG), folder / WEIGHTS
+    config = load_config(settings)
+    if not weights.is_file():
+        awaited = "first validation" if config.validation.every_steps else "next checkpoint"
+        raise ValueError(
+            f"{folder} has no {WEIGHTS} yet: its {awaited} is still to come, and the same `avc train` command goes on"
+        )
+    return config, weights
 
 
 def load(run: str | Path, *, device: str = "cpu") -> Network:
@@ -254,7 +259,7 @@ def load_any(source: str | Path, *, device: str = "cpu") -> Network | SoundNetwo
         config, weights = read_run(weights.parent if weights.suffix == ".safetensors" else weights)
     model = build(config.model)
     try:
-        model.load_state_dict(load_file(weights))
+        model.load_state_dict(weights_file.read(weights))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{weights} does not hold the weights of {config.model.name}: {error}") from None
     model = model.eval().to(where)

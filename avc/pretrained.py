@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from avc.config import dump_config
 from avc.extras import require_package
 from avc.networks import network_of
 from avc.runs.attempt import CONFIG, METRICS, WEIGHTS
+from avc.runs.weights import about, as_bytes
 from avc.settings import Config
 from shards.atomic import written_aside
 
@@ -108,14 +107,14 @@ def write_pretrained(folder: Path, state: Mapping[str, Tensor], config: Config, 
 
     Raises ValueError where the folder cannot be written.
     """
-    metadata, metrics = _record(origin) if origin is not None else ({"model": config.model.name}, {})
-    weights = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+    notes, metrics = _record(origin) if origin is not None else ({"model": config.model.name}, {})
+    weights = {name: tensor.cpu() for name, tensor in state.items()}
     counted = sum(
         tensor.numel() for name, tensor in weights.items() if tensor.is_floating_point() and "running" not in name
     )
     config = without_paths(config)
     contents = {
-        WEIGHTS: save(weights, metadata=metadata),
+        WEIGHTS: as_bytes(weights, notes),
         CONFIG: dump_config(config).encode(),
         CARD: model_card(config, metrics, parameters=counted).encode(),
     }
@@ -130,15 +129,14 @@ def write_pretrained(folder: Path, state: Mapping[str, Tensor], config: Config, 
 
 def _record(weights: Path) -> tuple[dict[str, str], dict[str, float]]:
     """What the file of the weights notes of them, and the validation of the run that they were chosen by."""
-    with safe_open(weights, framework="pt") as file:
-        metadata = dict(file.metadata() or {})
+    notes = about(weights)
     metrics: dict[str, float] = {}
     with suppress(OSError, ValueError, TypeError, KeyError):  # a folder without metrics, or with others
         for line in (weights.parent / METRICS).read_text().splitlines():
             row = json.loads(line)
-            if row.pop("kind") == "validation" and str(row["step"]) == metadata.get("step"):
+            if row.pop("kind") == "validation" and str(row["step"]) == notes.get("step"):
                 metrics = {name: value for name, value in row.items() if isinstance(value, int | float)}
-    return metadata, metrics
+    return notes, metrics
 
 
 def located(run: str | Path) -> Path:

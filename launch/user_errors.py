@@ -5,13 +5,19 @@ from __future__ import annotations
 import errno
 import io
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 THE_USERS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS)
 THE_MACHINES = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE),
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ECHILD),
+)
+THE_FILE_SYSTEMS = (  # that it lacks something, or takes no such name
+    *(errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENODEV, errno.EXDEV, errno.EINVAL),
+    *(errno.ENAMETOOLONG, errno.EILSEQ),
 )
 
 
@@ -20,10 +26,13 @@ def user_errors(command: str) -> Iterator[None]:
     """End the process with status 2 for the user's mistake, 1 for a full disk, a killed process or a damaged record.
 
     Whatever else is raised is ours, and goes on as it is. Names that cannot be printed, as they are not UTF-8 or have
-    letters that the terminal lacks, are printed as escapes.
+    letters that the terminal lacks, are printed as escapes. What a file system lacks is a line without its place in
+    the code.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it
+    ordinary = warnings.formatwarning
+    warnings.formatwarning = _formatting(command, ordinary)
     try:
         yield
     except Exception as error:
@@ -34,20 +43,37 @@ def user_errors(command: str) -> Iterator[None]:
 
         print(f"{command}: {printable(_paragraph(error))}", file=sys.stderr)
         sys.exit(status)
+    finally:
+        warnings.formatwarning = ordinary
+
+
+def _formatting(command: str, ordinary: Callable[..., str]) -> Callable[..., str]:
+    def formatted(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+        ours = category.__module__ == "shards.atomic"
+        return f"{command}: {message}\n" if ours else ordinary(message, category, *place, **more)
+
+    return formatted
 
 
 def _status(error: Exception) -> int | None:
     if isinstance(error, OSError):
-        return 2 if error.errno in THE_USERS else 1 if error.errno in THE_MACHINES else None
+        return 2 if error.errno in THE_USERS or _lacks(error) else 1 if error.errno in THE_MACHINES else None
     if isinstance(error, ValueError):
         return 2
     reading = sys.modules.get("shards.read")  # not imported for this: --help answers at once
     return 1 if reading is not None and isinstance(error, reading.BadRecord) else None
 
 
+def _lacks(error: OSError) -> bool:
+    """Whether a file system has refused what it does not have, or a name."""
+    return error.errno in THE_FILE_SYSTEMS and error.filename is not None
+
+
 def _paragraph(error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        words = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        way_out = ". Its file system lacks what is needed here: put it on another, such as a local disk"
+        return f"{words}{way_out}" if _lacks(error) else words
     pydantic = sys.modules.get("pydantic")
     if pydantic is not None and isinstance(error, pydantic.ValidationError):
         return "; ".join(f"{'.'.join(map(str, e['loc']))} is {e['input']!r}: {e['msg']}" for e in error.errors())

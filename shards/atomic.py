@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
+import warnings
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 PART = ".part"  # a file carries this suffix until it is complete
 _KINDS = {
@@ -19,7 +21,13 @@ _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
 }
-_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # which do not say in what file
+# What file systems answer to what they do not have: Lustre, NFS and FUSE to locks, SMB and shared folders to the rest.
+LACKING = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+_WITHOUT_NAME = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, *LACKING)  # errors that do not say of what file
+
+
+class Unprotected(UserWarning):
+    """The file system lacks what would protect the files that are written there."""
 
 
 @contextlib.contextmanager
@@ -27,7 +35,7 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, that takes the place of `path` when all of it is on the disk.
 
     A link of either name is replaced, and what it points to stays as it is. Raises ValueError where `path` is there
-    and is no file; OSError, for a full disk with the file's name.
+    and is no file; OSError, for a full disk and for what the file system lacks with the file's name.
     """
     refuse_special(path)
     aside = path.with_name(path.name + PART)
@@ -36,12 +44,12 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
         with open(aside, "xb") as file:  # x: a new file, through no link
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         os.replace(aside, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _OF_WRITING and error.filename is None:
+        if isinstance(error, OSError) and error.errno in _WITHOUT_NAME and error.filename is None:
             error.filename = str(path)
         raise
     sync_folder(path.parent)
@@ -51,9 +59,44 @@ def sync_folder(folder: Path) -> None:
     """Return when the names in `folder` are on the disk."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(number)
+        sync(number)
     finally:
         os.close(number)
+
+
+def sync(number: int) -> None:
+    """Return when what an open file or folder holds is on the disk; warns where the file system cannot tell."""
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in LACKING:
+            raise
+        warnings.warn(
+            f"this file system does not say when something is on its disk (fsync: {error.strerror}): after a kill all "
+            "is well, after a power failure the newest files may be missing",
+            Unprotected,
+            stacklevel=1,
+        )
+
+
+def lock(file: IO[bytes], *, taken: str) -> None:
+    """Keep others out of `file`, which is open for writing, until it is closed; warns where there are no locks.
+
+    Raises ValueError with the words `taken` where another process has it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(taken) from None
+    except OSError as error:
+        if error.errno not in LACKING:
+            raise
+        warnings.warn(
+            f"this file system has no locks (flock: {error.strerror}): nothing keeps a second process from writing to "
+            "the same folder at the same time, so see to it that there is one",
+            Unprotected,
+            stacklevel=1,
+        )
 
 
 def refuse_links(paths: Iterable[Path]) -> None:

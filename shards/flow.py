@@ -13,7 +13,6 @@ import simplejpeg
 
 from shards.format import FLOW_LEVELS_PER_PIXEL, FLOW_ZERO
 
-METHOD = "DIS, medium"  # of shards/media/flow.py
 _BLOCK = 8  # rows and columns of a JPEG's blocks, and the strongest reduction at which one decodes
 
 

@@ -6,18 +6,17 @@ line is written after the bytes that it speaks of are on the disk, so the journa
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import pydantic
 
-from shards.atomic import PART
+from shards.atomic import PART, lock, sync
 from shards.format import FORMAT_VERSION, JOURNAL, PACKING_VERSION, SPLITS, PackSettings, Reason
 from shards.index import Bytes, Count, ShardFile, ShardName, Split
 from shards.sources import Source, Text
@@ -88,14 +87,15 @@ class Journal:
         """
         self._path = folder / JOURNAL
         self._waiting: list[bytes] = []
+        self._end = 0
         self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115 - closed by `close`
         try:
-            _lock(self._file, folder)
+            lock(self._file, taken=_taken(folder))
             header = _line({"format": FORMAT_VERSION, "settings": settings.written(), "shard_bytes": shard_bytes})
             sizes = [len(line) for line in _lines(self._path)]
             if len(sizes) > 1:
                 self._check_header(header)
-                self._file.truncate(sum(sizes))
+                self._end = self._file.truncate(sum(sizes))
             else:  # nothing was packed yet, so any settings will do
                 # The header is on the disk before a shard is begun, and records before their shard takes its name.
                 unknown = shards_in(folder) | (set() if sizes else {path.name for path in folder.glob(f"*{PART}")})
@@ -137,18 +137,27 @@ class Journal:
         self._waiting.append(_line({type(event).__name__.lower(): fields}))
 
     def flush(self) -> None:
-        """Write what waits. The caller has brought the shards to the disk before."""
+        """Write what waits. The caller has brought the shards to the disk before.
+
+        Raises ValueError where another packer has written, as it may where the file system has no locks.
+        """
         if not self._waiting:
             return
         end = self._file.seek(0, os.SEEK_END)
+        if end != self._end:
+            raise ValueError(
+                f"another `avc pack` has written to {self._path} at the same time, so this one ends. When the other "
+                "has ended too, `avc verify` tells whether the folder is whole; or pack into a new one"
+            )
         data = memoryview(b"".join(self._waiting))
         try:
             while data:
                 data = data[self._file.write(data) :]
-            os.fsync(self._file.fileno())
+            sync(self._file.fileno())
+            self._end = self._file.tell()
             self._waiting.clear()
         except BaseException:  # a full disk tears a line, which must stay the last; an interrupt would write all twice
-            self._file.truncate(end)
+            self._end = self._file.truncate(end)
             raise
 
     def __enter__(self) -> Journal:
@@ -216,17 +225,12 @@ def read_events(path: Path) -> Iterator[Event]:
 def read_finished(path: Path) -> Iterator[Event]:
     """As `read_events`, and no packer can write there meanwhile; ValueError when one is at work."""
     with open(path, "r+b") as file:  # some network file systems lock only what may be written to
-        _lock(file, path.parent)
+        lock(file, taken=_taken(path.parent))
         yield from read_events(path)
 
 
-def _lock(file: IO[bytes], folder: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ValueError(
-            f"another `avc pack` is at work in {folder}: wait for it, or pack into another folder"
-        ) from None
+def _taken(folder: Path) -> str:
+    return f"another `avc pack` is at work in {folder}: wait for it, or pack into another folder"
 
 
 def _lines(path: Path) -> Iterator[bytes]:

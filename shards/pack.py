@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.atomic import PART
+from shards.atomic import LACKING, PART
 from shards.build_index import remove_manifest, write_index
 from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
 from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, as_begun, lines_lost, read_events, shards_in
+from shards.parent import refuse_unguarded
 from shards.record import Record, make_records
 from shards.sources import Source, list_sources
 from shards.split import ListMet, Splitter
@@ -123,6 +124,7 @@ def pack_sources(
     progress: Progress | None = None,
 ) -> Summary:
     """As `pack`, of what `list_inputs` has listed: a large list need not be made anew by each of many tasks."""
+    refuse_unguarded()
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     if not time_limit_seconds > 0:
@@ -133,7 +135,7 @@ def pack_sources(
     settings = as_begun(settings, folder, task)
     sources = task.share(sources) if task else sources
     with (
-        _full_disk_explained(folder),
+        _disk_explained(folder),
         Journal(folder, settings, shard_bytes=shard_bytes) as journal,
         _Packing(folder, journal, splitter, settings, shard_bytes=shard_bytes) as packing,
     ):
@@ -143,8 +145,8 @@ def pack_sources(
             remove_manifest(folder)
             if task:  # the index of all tasks will no longer be one
                 remove_manifest(folder.parent)
-        cores = len(os.sched_getaffinity(0))
-        results = make_records(pending, settings, workers=workers or cores, time_limit_seconds=time_limit_seconds)
+        workers = workers or len(os.sched_getaffinity(0))
+        results = make_records(pending, settings, workers=workers, time_limit_seconds=time_limit_seconds)
         with contextlib.closing(results):  # whatever happens, its processes are gone afterwards
             for done, result in enumerate(results, start=1):
                 packing.commit(result)
@@ -289,11 +291,12 @@ class _Packing:
 
 
 @contextlib.contextmanager
-def _full_disk_explained(folder: Path) -> Iterator[None]:
+def _disk_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if not full and error.errno not in LACKING:
             raise
-        way_out = "What was packed is kept: make room there and run the same command again, it goes on where it was"
-        raise OSError(error.errno, f"{error.strerror}. {way_out}", str(folder)) from None
+        way_out = ". What was packed is kept: make room there and run the same command again, it goes on where it was"
+        raise OSError(error.errno, f"{error.strerror}{way_out if full else ''}", str(folder)) from None

@@ -17,7 +17,6 @@ import numpy as np
 import soundfile
 
 from shards import media
-from shards.flow import METHOD
 from shards.format import FLOW_LEVELS_PER_PIXEL, FLOW_ZERO, SAMPLE_RATE_HZ, PackSettings, Reason
 from shards.journal import Rejection
 from shards.sources import Source
@@ -123,5 +122,7 @@ def _facts(source: Source, key: str, clip: media.Clip, settings: PackSettings) -
         "source": clip.source,
     }
     if settings.flow:
+        from shards.media.flow import METHOD  # which imports OpenCV
+
         content["flow"] = {"method": METHOD, "zero": FLOW_ZERO, "levels_per_pixel": FLOW_LEVELS_PER_PIXEL}
     return json.dumps(content, indent=1, sort_keys=True).encode("ascii") + b"\n"

@@ -14,6 +14,7 @@ from shards.file_slice import Descriptor, Window
 from shards.format import Reason
 from shards.journal import Rejection
 from shards.media.clip import Rejected
+from shards.parent import GUARD
 from shards.processes import Ended, NeverBegan, Processes
 from shards.sources import Source
 
@@ -51,9 +52,8 @@ def _result(source: Source, future: Future[T | Rejection], time_limit_seconds: f
         return Rejection(source, Reason.DECODER_CRASHED, str(error))
     except NeverBegan as error:
         raise RuntimeError(
-            f"the worker processes cannot be kept running: {error}. Out of memory, or killed from outside? What was "
-            "packed is kept: run the same command again, with fewer workers, and it goes on where it was. From a "
-            'script of your own? What it does must stand under `if __name__ == "__main__":`, or each worker does it too'
+            f"the worker processes end as they start: {error}. Is there a guard? {GUARD}. Or is there no memory for "
+            "them? What was packed is kept: run the same command again, with fewer workers, and it goes on where it was"
         ) from error
 
 

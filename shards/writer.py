@@ -6,7 +6,7 @@ import io
 import os
 from pathlib import Path
 
-from shards.atomic import PART, sync_folder
+from shards.atomic import PART, sync, sync_folder
 from shards.index import ShardFile
 
 BLOCK = 512  # of a tar file
@@ -101,7 +101,7 @@ class ShardWriter:
     def sync(self) -> None:
         """Return when everything appended is on the disk."""
         if self._file is not None:
-            os.fsync(self._file.fileno())
+            sync(self._file.fileno())
 
     def close(self) -> ShardFile | None:
         """End the open shard and give it its name; None when none is open. The journal must know its records before."""

@@ -127,7 +127,8 @@ def extract(
         with written_aside(stored) as file:
             file.write(notes)
         extraction = _stored(stored)
-        assert extraction is not None, stored
+        if extraction is None:
+            raise ValueError(f"{cache} is on a file system that maps no files into memory: give another --cache")
     return extraction
 
 

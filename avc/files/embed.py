@@ -24,6 +24,7 @@ from avc.files.settings import Settings, agree, is_there, wanted_by
 from avc.inference import Network
 from shards.atomic import written_aside
 from shards.format import Reason
+from shards.parent import refuse_unguarded
 from shards.sources import Source
 
 REJECTED = "rejected.tsv"
@@ -82,6 +83,7 @@ def embed_files(
     ValueError where the folder has embeddings by another network or other settings, and where the network lacks the
     tower that is asked for.
     """
+    refuse_unguarded()
     network = networks[0]
     wanted = wanted_by(network, settings)
     agree(folder, network, settings)

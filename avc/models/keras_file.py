@@ -17,17 +17,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from avc.extras import require_package
 from avc.imported_settings import OpenL3Config, OpenL3Model
 from avc.models.openl3 import EdgeL3, OpenL3Audio, OpenL3Image
 from avc.models.released import MODEL
+from avc.runs.weights import about, as_bytes
 from shards.atomic import refuse_special, written_aside
 
-SETTINGS = "settings"  # the key of a network's settings, as JSON, in the metadata of a .safetensors file
+SETTINGS = "settings"  # of a network, as JSON: among the notes of a .safetensors file
 LARGEST = 2**28  # bytes of a file, unpacked; openl3's have 19 MB, with kapre's kernels 36 MB
 MOST_LAYERS = 100
 FILTERS = {1, 2, 3}  # HDF5's own deflate, shuffle and checksum
@@ -51,10 +51,10 @@ def import_keras(source: Path, out: Path, *, frontend: str | None = None, grid: 
 
 def write_network(out: Path, model: nn.Module, settings: OpenL3Model) -> None:
     """Write weights and the settings they belong to as one .safetensors file. Raises ValueError where it cannot be."""
-    about = {MODEL: settings.name, SETTINGS: settings.model_dump_json(exclude_defaults=True)}
+    notes = {MODEL: settings.name, SETTINGS: settings.model_dump_json(exclude_defaults=True)}
     try:
         with written_aside(out) as file:
-            file.write(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, metadata=about))
+            file.write(as_bytes(model.state_dict(), notes))
     except OSError as error:
         raise ValueError(f"{out} cannot be written: {error}") from None
 
@@ -194,10 +194,10 @@ def _read(dataset: Any, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def read_settings(metadata: dict[str, str], path: Path) -> OpenL3Model:
+def read_settings(notes: dict[str, str], path: Path) -> OpenL3Model:
     """The settings that `write_network` noted. Raises ValueError for others."""
     try:
-        return OpenL3Model.model_validate_json(metadata[SETTINGS]).model_copy(update={"name": metadata[MODEL]})
+        return OpenL3Model.model_validate_json(notes[SETTINGS]).model_copy(update={"name": notes[MODEL]})
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path} does not hold a network of `avc import openl3`: {json.dumps(str(error))}") from None
 
@@ -205,8 +205,7 @@ def read_settings(metadata: dict[str, str], path: Path) -> OpenL3Model:
 def imported_config(path: Path) -> OpenL3Config | None:
     """The settings in a file of `avc import openl3`, None for other weights. Raises ValueError for no such file."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
+        notes = about(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} is no .safetensors file: {error}") from None
-    return OpenL3Config(model=read_settings(metadata, path)) if SETTINGS in metadata else None
+    return OpenL3Config(model=read_settings(notes, path)) if SETTINGS in notes else None

@@ -18,15 +18,14 @@ import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from avc.models.soundnet import SOUNDNETS, SoundNet
+from avc.runs.weights import about, as_bytes
 from avc.sound_settings import TEACHERS, SoundNetModel
 from shards.atomic import refuse_special, written_aside
 
-WEIGHTS = "model.safetensors"  # in the folder of a run
-MODEL = "model"  # the key of the network's name in the metadata of a .safetensors file
+MODEL = "model"  # the network's name: among the notes of a .safetensors file
 NUMBERS = ("f4", "f8")
 
 
@@ -43,24 +42,23 @@ def import_soundnet(name: str, source: Path, out: Path) -> SoundNet:
     model.load_state_dict(_state_of(model, read_arrays(source), source))
     try:
         with written_aside(out) as file:
-            file.write(save(model.state_dict(), metadata={MODEL: model.name}))
+            file.write(as_bytes(model.state_dict(), {MODEL: model.name}))
     except OSError as error:
         raise ValueError(f"{out} cannot be written: {error}") from None
     return model.eval()
 
 
 def load_soundnet(path: Path) -> SoundNet:
-    """The network that `import_soundnet` wrote, or that was trained in the folder of a run, in evaluation mode.
+    """The network that `import_soundnet` wrote, or the best of a run, in evaluation mode.
 
     Raises ValueError for any other file.
     """
-    path = path / WEIGHTS if path.is_dir() else path
     refuse_special(path)
     try:
+        name = about(path).get(MODEL)
+        if name not in SOUNDNETS:
+            raise ValueError(f"{path} does not say which SoundNet it holds; make it by `avc import`")
         with safe_open(path, framework="pt") as file:
-            name = (file.metadata() or {}).get(MODEL)
-            if name not in SOUNDNETS:
-                raise ValueError(f"{path} does not say which SoundNet it holds; make it by `avc import`")
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 — no mapping
             settings = SoundNetModel(
                 name=name,

@@ -42,6 +42,7 @@ from typing import Annotated, BinaryIO, TypeVar
 
 import pydantic
 
+from avc.runs.links import point, point_all
 from shards.atomic import refuse_links, sync_folder, written_aside
 
 ATTEMPTS = "attempts"
@@ -89,11 +90,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The attempt that this process takes part in. before: the record of the one that it goes on from, if any."""
+    """The attempt that this process takes part in. before: the record of the one that it goes on from, if any.
+
+    remarks: what is to be said about the run's folder, a line each.
+    """
 
     run: Path
     record: Record
     before: Record | None
+    remarks: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -111,7 +116,7 @@ class Attempt:
                 f"attempt {self.record.number} at {self.run} has been superseded: attempt {newest} began at "
                 f"{later.began} on {later.host}. This one ends, and has written nothing into the other's files"
             )
-        _point(self.run / LATEST, f"{ATTEMPTS}/{self.folder.name}")
+        point(self.run / LATEST, f"{ATTEMPTS}/{self.folder.name}")
 
     @contextmanager
     def writing(self, name: str) -> Iterator[None]:
@@ -147,11 +152,10 @@ def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_i
     attempts = run / ATTEMPTS
     refuse_foreign_links(run)
     attempts.mkdir(parents=True, exist_ok=True)
-    for name in (CONFIG, METRICS, WEIGHTS, CHECKPOINTS):
-        if (run / name).exists() and not (run / name).is_symlink():
-            raise ValueError(
-                f"{run / name} is in the way: {run} holds something else than a run; choose another run.dir"
-            )
+    names = (LATEST, CONFIG, METRICS, CHECKPOINTS, WEIGHTS)
+    foreign = [run / name for name in names if (run / name).exists() and not (run / name).is_symlink()]
+    if foreign and not _numbers(run):
+        raise ValueError(f"{foreign[0]} is in the way: {run} holds something else than a run; choose another run.dir")
     while True:
         numbers = _numbers(run)
         before = _read(_folder(run, numbers[-1])) if numbers else None
@@ -175,11 +179,10 @@ def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_i
                 raise
             time.sleep(0.2)  # another process was first; a network file system may take a while to show it
     sync_folder(attempts)
-    _point(run / LATEST, f"{ATTEMPTS}/{attempt.folder.name}")
-    for name in (CONFIG, METRICS, WEIGHTS, CHECKPOINTS):
-        _point(run / name, f"{LATEST}/{name}")
+    targets = {name: f"{LATEST}/{name}" for name in names} | {LATEST: f"{ATTEMPTS}/{attempt.folder.name}"}
+    remarks = point_all(run, targets, copied=run / f"copied-{attempt.folder.name}")
     _clear_before(run, record.number)
-    return attempt
+    return replace(attempt, remarks=tuple(remarks))
 
 
 def history(run: Path) -> list[Record]:
@@ -191,6 +194,14 @@ def newest_folder(run: Path) -> Path | None:
     """The folder of the newest attempt, which is the run; None where there is none."""
     numbers = _numbers(run)
     return _folder(run, numbers[-1]) if numbers else None
+
+
+def place(run: Path, name: str) -> Path:
+    """Where the file or folder `name` of a run lies, whether there is a link to it or not.
+
+    In `run` itself where there are no attempts, as in a folder of weights that somebody was given.
+    """
+    return (newest_folder(run) or run) / name
 
 
 def refuse_foreign_links(run: Path) -> None:
@@ -239,14 +250,6 @@ def _clear_before(run: Path, number: int) -> None:
             for old in entry.iterdir():
                 if old.name not in (_RECORD, _END):
                     shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
-
-
-def _point(link: Path, target: str) -> None:
-    if link.is_symlink() and os.readlink(link) == target:
-        return
-    aside = link.with_name(f".{link.name}.{uuid.uuid4().hex}")
-    aside.symlink_to(target)
-    aside.replace(link)
 
 
 def _numbers(run: Path) -> list[int]:

@@ -20,10 +20,10 @@ from typing import Annotated, Any, BinaryIO
 import pydantic
 import torch
 from pydantic import Field
-from safetensors.torch import save as as_safetensors
 from torch import Tensor
 
 from avc.runs.attempt import CHECKPOINTS, WEIGHTS, Attempt, checkpoints, step_of
+from avc.runs.weights import as_bytes
 
 FORMAT_VERSION = 2
 
@@ -87,9 +87,8 @@ class _Sink:
 
 def export(attempt: Attempt, weights: dict[str, Tensor], *, name: str, step: int, accuracy: float) -> None:
     """Write the weights of the network of that name for those who use it. One rank calls it. Raises StaleAttempt."""
-    weights = {part: tensor.contiguous() for part, tensor in weights.items()}
     about = {"step": str(step), "validation_accuracy": f"{accuracy:.6f}", "model": name}
-    attempt.write(WEIGHTS, lambda file: file.write(as_safetensors(weights, metadata=about)))
+    attempt.write(WEIGHTS, lambda file: file.write(as_bytes(weights, about)))
 
 
 class CheckpointWriter:
@@ -177,6 +176,8 @@ def read(path: Path, *, mapped: bool = False) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch raises what it meets in the file
+        if mapped:  # which some file systems refuse
+            return read(path)
         raise DamagedCheckpoint(f"{path} is no whole checkpoint: {_short(error)}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__

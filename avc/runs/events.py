@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avc.runs.attempt import checkpoints, step_of
+from avc.runs.attempt import checkpoints, newest_folder, step_of
 from shards.atomic import refuse_links, written_aside
 
 FOLDER = "slurm"
@@ -59,7 +59,7 @@ def starts(run: Path) -> list[Start]:
 
 def newest_step(run: Path) -> int:
     """The step of the newest checkpoint, by its name; 0 where there is none."""
-    return max(map(step_of, checkpoints(run)), default=0)
+    return max(map(step_of, checkpoints(newest_folder(run) or run)), default=0)
 
 
 def submitted_job(run: Path) -> int | None:

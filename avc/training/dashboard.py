@@ -41,16 +41,16 @@ def open_run(config: Config, wandb_id: str) -> Any:
     By default a run needs no W&B: where it is not installed, that is None too.
     """
     log = config.log
-    mode: Any = log.wandb
+    mode: Any = os.environ.get("WANDB_MODE", "auto") if log.wandb == "auto" else log.wandb
     if mode == "disabled":
         return None
-    if mode == "auto" and not is_installed("wandb"):
+    if log.wandb == "auto" and not is_installed("wandb"):
         sys.stdout.write("no dashboard: W&B is not installed here (pip install 'avcorr[wandb]')\n")
         return None
     import wandb  # takes a second, and is not needed above
 
     if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+        mode = "online" if wandb.api.api_key else "offline"
     entity, project, sweep_id = log.wandb_sweep.split("/") if log.wandb_sweep else (None, log.wandb_project, None)
     os.environ.setdefault("WANDB_DATA_DIR", str((config.run.dir / "wandb").absolute()))  # of files for artifacts
     for attempt in dict.fromkeys((mode, "offline")):
@@ -92,22 +92,23 @@ class Dashboard:
         self._attempt, self._run = attempt, wandb
         self._media, self._bytes = attempt.folder / "media", 0  # the next attempt clears it away
         self._written: list[tuple[Any, Any, Any]] = []
-        self._next: tuple[int, Examples] | None = None
+        self._newest: tuple[int, Examples] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="dashboard")
         self._do(self._used, config.data.shards.absolute() / MANIFEST, inputs["shards"])
 
     def log(self, values: dict[str, float]) -> None:
-        """Draw numbers, of which one is `step`."""
-        self._do(self._run.log, values)
+        """Draw numbers, of which one is `step`, which W&B's own count follows: it rises over restarts."""
+        self._do(self._log, values)
 
     def show(self, step: int, examples: Examples) -> None:
         """The held-out pairs as a table, and the curve of all pairs; those that still wait for their turn give way."""
-        is_waiting, self._next = self._next is not None, (step, examples)
-        if not is_waiting:
-            self._do(self._show)
+        self._newest = step, examples
+        self._do(self._show, step)
 
     def saved(self, written: Future[None], *, step: int, resumable: bool, weights: bool) -> None:
-        """A checkpoint is being written (`avc.runs.checkpoint.CheckpointWriter`)."""
+        """A checkpoint is being written (`avc.runs.checkpoint.CheckpointWriter`), and its step's numbers are drawn."""
+        # W&B keeps a step's numbers until a later one comes; a resumed run would not draw these again.
+        self._do(self._run.log, {"step": step}, step, True)
         self._do(self._saved, written, step, resumable, weights)
 
     def alert(self, title: str, text: str) -> None:
@@ -129,6 +130,9 @@ class Dashboard:
 
         self._thread.submit(quietly)
 
+    def _log(self, values: dict[str, Any]) -> None:
+        self._run.log(values, step=int(values["step"]))
+
     def _used(self, manifest: Path, digest: str) -> None:
         artifact = self._artifact(f"shards-{digest[:12]}", "dataset", manifest, sha256=digest)
         # As `use_artifact`, which refuses to work offline.
@@ -137,12 +141,15 @@ class Dashboard:
     def _saved(self, written: Future[None], step: int, resumable: bool, weights: bool) -> None:
         if written.exception() is not None:  # the training itself raises it
             return
-        run = self._attempt.run.absolute()
-        made = [("weights", run / WEIGHTS, ["best", "latest"])] if weights else []
+        made = [("weights", WEIGHTS, ["best", "latest"])] if weights else []
         if resumable:
-            made.append(("checkpoint", run / CHECKPOINTS / f"step-{step:08d}.pt", ["latest"]))
-        # By the run's own names, which stay when a later attempt takes the files over.
-        for kind, path, aliases in (one for one in made if one[1].exists()):
+            made.append(("checkpoint", f"{CHECKPOINTS}/step-{step:08d}.pt", ["latest"]))
+        for kind, name, aliases in made:
+            # By the run's own names, which stay when a later attempt takes the files over, where there are links.
+            folders = (self._attempt.run.absolute(), self._attempt.folder.absolute())
+            path = next((folder / name for folder in folders if (folder / name).exists()), None)
+            if path is None:
+                continue  # by now newer ones have taken its place
             artifact = self._artifact(f"{kind}-{self._attempt.record.wandb_id}", "model", path, step=step)
             self._run.log_artifact(artifact, aliases=aliases)
 
@@ -153,16 +160,18 @@ class Dashboard:
         artifact.add_reference(path.as_uri())
         return artifact
 
-    def _show(self) -> None:
+    def _show(self, step: int) -> None:
         import wandb
 
-        assert self._next is not None
-        (step, examples), self._next = self._next, None
+        assert self._newest is not None
+        newest, examples = self._newest
+        if newest != step:
+            return  # its own turn comes: W&B leaves out what comes after a later step
         curve = wandb.Table(columns=["recall", "precision"], data=examples.curve.tolist())
         charts = {CURVE: wandb.plot.line(curve, "recall", "precision", title="Precision and recall")}
         if self._bytes < MOST_BYTES:
             charts[TABLE] = self._table(examples)
-        self._run.log(charts | {"step": step})
+        self._log(charts | {"step": step})
 
     def _table(self, examples: Examples) -> Any:
         import wandb

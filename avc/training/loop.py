@@ -95,7 +95,7 @@ def train(
             wandb_id=config.log.wandb_id,
         )
         set_aside(attempt.folder, found.damaged)
-        return attempt, found.remarks
+        return attempt, found.remarks + attempt.remarks
 
     attempt, remarks = world.from_main(begin)
     step, best = 0, -1.0  # scores begin at 0
@@ -168,7 +168,7 @@ def train(
                 log.write("train", step, measured)
                 if remark := pacing.remark(measured["speed/step_seconds"] / sharding.micro_batches):
                     log.say(remark)
-        improved = due.finished and not config.validation.every_steps
+        improved = due.save and not config.validation.every_steps
         if due.validate and (due.finished or world.from_main(pacing.may_validate)):
             share_statistics(model, world)
             try:

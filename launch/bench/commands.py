@@ -50,7 +50,7 @@ def pack(
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="the number of cores")] = None,
     json: JSON = None,
 ) -> None:
-    """Videos per second that the packer packs, beside decoding the same row_ranges and nothing else.
+    """Videos per second that the packer packs, beside decoding the same videos and nothing else.
 
     Packs into a temporary folder (in TMPDIR, where that is set), four times.
 

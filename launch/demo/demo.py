@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from avc.config import load_config
-from avc.runs.attempt import METRICS
+from avc.runs.attempt import METRICS, place
 from avc.settings import PairConfig
 from avc.tasks.correspondence import evaluation_sampler
 from launch.config_file import CONFIGS
@@ -137,7 +137,7 @@ def ceiling_of_split(packed: Path, *, seed: int, labels: Mapping[str, Label]) ->
 
 def training_curve(run: Path, metric: str) -> tuple[list[int], list[float]]:
     """Steps and a metric at each of them, from a run's log."""
-    lines = [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in place(run, METRICS).read_text(encoding="utf-8").splitlines()]
     lines = [line for line in lines if line["kind"] == "train"]
     return [line["step"] for line in lines], [line[metric] for line in lines]
 

@@ -12,7 +12,7 @@ from avc.config import load_config
 from avc.distributed.world import join
 from avc.extras import require_package
 from avc.inference import load
-from avc.runs.attempt import CONFIG, history
+from avc.runs.attempt import CONFIG, history, place
 from avc.tasks.correspondence import PairAccuracy, evaluate
 from avc.training.dashboard import open_run
 from shards.atomic import written_aside
@@ -65,12 +65,12 @@ def write_wandb(run: Path, name: str, content: dict[str, Any]) -> None:
     Raises ValueError where the run is on no dashboard, and where W&B is not installed.
     """
     require_package("wandb", extra="wandb", purpose="--wandb")
-    config = load_config(run / CONFIG)
+    config = load_config(place(run, CONFIG))
     attempts = history(run)
     here = config.model_copy(update={"run": config.run.model_copy(update={"dir": run})})
     opened = open_run(here, attempts[-1].wandb_id) if attempts else None
     if opened is None:
-        raise ValueError(f"--wandb: {run} is on no dashboard, as it was trained with log.wandb: disabled")
+        raise ValueError(f"--wandb: {run} is on no dashboard, as log.wandb, or WANDB_MODE here, is disabled")
     opened.summary.update(dict(_numbers(f"eval/{name}", content)))
     opened.finish()
 

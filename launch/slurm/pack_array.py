@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avc.runs.events import FOLDER
+from avc.runs.links import refuse_without_links
 from launch.progress import progress
 from launch.report.packed import show_packed
 from launch.slurm.cluster_file import Cluster, check_for_script
@@ -107,6 +108,7 @@ def submit_pack(
     for task in everyone:
         make_folder(out, task)
     shares = share_out(sources, tasks)
+    refuse_without_links(out, who="submitit")
     array = _executor(node, out, name="avc-pack")
     array.update_parameters(slurm_array_parallelism=tasks)
     pack = partial(

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from avc.runs.attempt import CONFIG, METRICS, Record, checkpoints, history, step_of
+from avc.runs.attempt import CONFIG, METRICS, Record, checkpoints, history, newest_folder, place, step_of
 from avc.runs.events import FOLDER, Start, starts, submitted_job
 from launch.slurm.jobs import SUBMITTED, queue_state
 
@@ -25,9 +25,9 @@ def status_lines(run: Path) -> list[tuple[str, str]]:
     holds no run.
     """
     run = run.expanduser().absolute()
-    if not (run / METRICS).exists() and not (run / FOLDER).is_dir():
+    if not place(run, METRICS).exists() and not (run / FOLDER).is_dir():
         raise ValueError(f"{run} is not the folder of a run: it has neither {METRICS} nor {FOLDER}/")
-    job, newest, jobs = submitted_job(run), _last_line(run / METRICS), starts(run)
+    job, newest, jobs = submitted_job(run), _last_line(place(run, METRICS)), starts(run)
     attempts = history(run) if job is None else []
     state, where = queued(job)
     steps, step, rate, loss = (
@@ -83,13 +83,13 @@ def _queue(job: int | None, state: str | None, where: str, *, silent: bool) -> s
 
 def steps_of(run: Path) -> int | None:
     """training.steps of a run's settings; read alone, so that settings of any version do."""
-    path = next((path for path in (run / CONFIG, run / FOLDER / SUBMITTED) if path.exists()), None)
+    path = next((path for path in (place(run, CONFIG), run / FOLDER / SUBMITTED) if path.exists()), None)
     tree = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
     return tree.get("training", {}).get("steps") if isinstance(tree, dict) else None
 
 
 def _checkpoint(run: Path) -> str:
-    saved = checkpoints(run)
+    saved = checkpoints(newest_folder(run) or run)
     return f"step {step_of(saved[-1]):,}, {_age(time.time() - saved[-1].stat().st_mtime)} ago" if saved else "none yet"
 
 

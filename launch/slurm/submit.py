@@ -10,6 +10,7 @@ from pathlib import Path
 
 from avc.config import dump_config, load_config
 from avc.runs.events import FOLDER, JOB, submitted_job
+from avc.runs.links import refuse_without_links
 from avc.settings import Config
 from launch.config_file import find_config
 from launch.slurm.cluster_file import Cluster, check_for_script, load_cluster
@@ -53,6 +54,7 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
             file.write(dump_config(config).encode())
     except OSError as error:
         raise ValueError(f"the run's folder {config.run.dir} cannot be written: {error.strerror}") from None
+    refuse_without_links(config.run.dir, who="submitit")
     built = executor(
         cluster,
         folder,

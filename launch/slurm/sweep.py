@@ -11,7 +11,6 @@ job, under its own run id.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import subprocess
 import time
@@ -21,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from avc.runs.attempt import METRICS
+from avc.runs.attempt import METRICS, place
 from avc.runs.events import starts, submitted_job
 from launch.slurm.jobs import queue_state
 from launch.slurm.submit import OVER, submit
 from launch.slurm.sweep_file import Metric, SweepFile
-from shards.atomic import written_aside
+from shards.atomic import lock, written_aside
 
 POLL_SECONDS = 2.0
 QUEUE_SECONDS = 20.0  # between questions to the queue, which has more to do than to answer us
@@ -66,7 +65,7 @@ class Trial:
         """The last value of the metric."""
         kind, _, name = metric.name.partition("/")
         with suppress(FileNotFoundError):
-            for line in reversed((self.run / METRICS).read_bytes().splitlines()):
+            for line in reversed(place(self.run, METRICS).read_bytes().splitlines()):
                 with suppress(ValueError):
                     values = json.loads(line)
                     value = values.get(name) if values.get("kind") == kind else values.get(metric.name)
@@ -182,11 +181,8 @@ def _alone(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
             f"{folder} holds another sweep, or this one before its file or its settings were changed: choose another "
             "run.dir, or give what it began with"
         )
-    with path.open("rb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another `avc sweep` is at work on {folder}: let it go on, or end it first") from None
+    with path.open("r+b") as file:  # some network file systems lock only what may be written to
+        lock(file, taken=f"another `avc sweep` is at work on {folder}: let it go on, or end it first")
         yield
 
 

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from avc.runs.attempt import METRICS, history
+from avc.runs.attempt import METRICS, history, place
 from avc.runs.events import FOLDER, submitted_job
 from launch.progress import printable
 from launch.slurm.status import last_lines, queued, restarts, steps_of
@@ -33,7 +33,7 @@ def watch(runs: Sequence[Path], *, console: Console | None = None) -> None:
     console = console or Console()
     folders = [run.expanduser().absolute() for run in runs]
     for run in folders:
-        if not (run / METRICS).exists() and not (run / FOLDER).is_dir():
+        if not place(run, METRICS).exists() and not (run / FOLDER).is_dir():
             raise ValueError(f"{run} is not the folder of a run: it has neither {METRICS} nor {FOLDER}/")
     states: dict[Path, str] = {}
     asked = -QUEUE_SECONDS
@@ -59,7 +59,7 @@ def sparkline(values: Sequence[float]) -> str:
 def _table(states: dict[Path, str]) -> Table:
     table = Table("run", "state", "step", "loss", "best score", "pairs/s", "ranks", "restarts")
     for run, state in states.items():
-        lines = last_lines(run / METRICS)
+        lines = last_lines(place(run, METRICS))
         trained = [line for line in lines if line["kind"] == "train"]
         validated = [line for line in lines if line["kind"] == "validation"]
         newest: dict[str, Any] = trained[-1] if trained else {}

@@ -15,12 +15,14 @@ import numpy as np
 
 from shards.flow import encode_flow
 
+METHOD = f"DIS, medium, OpenCV {cv2.__version__}"  # versions differ by hundredths of a pixel, in every pixel
+
 
 class Flow:
     """Follows a clip picture by picture."""
 
     def __init__(self, *, quality: int) -> None:
-        cv2.setNumThreads(1)  # the packer runs a process for each core, and what DIS finds depends on the threads
+        cv2.setNumThreads(1)  # the packer runs a process for each core
         self._search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._quality = quality
         self._before: np.ndarray | None = None

@@ -24,6 +24,7 @@ from avc.config import load_config, settings_of
 from avc.data.batch import Batch
 from avc.distributed.world import World
 from avc.models import to_channels_last
+from avc.runs.attempt import newest_folder
 from avc.runs.checkpoint import load_newest
 from avc.settings import Config
 from avc.tasks.correspondence import pair_logits
@@ -234,7 +235,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 
 def final_state(run: Path) -> dict[str, torch.Tensor]:
     """Every tensor of the newest checkpoint: weights, running statistics, the optimizer's moments."""
-    checkpoint = load_newest(run / "latest")
+    checkpoint = load_newest(newest_folder(run) or run)
     assert checkpoint is not None
     tensors = {f"model.{name}": tensor for name, tensor in checkpoint.model.items()}
     for number, moments in checkpoint.optimizer["state"].items():

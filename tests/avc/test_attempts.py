@@ -1,15 +1,20 @@
 """Attempts at a run: each in its own folder, the newest is the run, an older one is refused."""
 
+import shutil
 import signal
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
+from avc.inference import read_run
 from avc.runs.attempt import StaleAttempt, history, start_attempt
 from avc.runs.checkpoint import Checkpoint, load_newest, save
-from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
+from avc.runs.events import newest_step
+from launch.slurm.status import status_lines
+from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, write_config
 
 
 def begin(run: Path):  # type: ignore[no-untyped-def]
@@ -96,6 +101,61 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"config\.yaml is in the way"):
         begin(tmp_path)
     assert (tmp_path / "config.yaml").read_text() == "mine"
+
+
+def with_files(run: Path, copy: Path) -> None:
+    """As cp -rL, scp -r, zip -r and the tools of object stores do."""
+    shutil.copytree(run, copy)
+
+
+def without_links(run: Path, copy: Path) -> None:
+    """As rclone and rsync -r do."""
+    shutil.copytree(run, copy, ignore=lambda place, names: [name for name in names if Path(place, name).is_symlink()])
+
+
+def with_the_targets_names(run: Path, copy: Path) -> None:
+    """As unzip tools and version control do where they make no links: small files that hold where the links led."""
+    without_links(run, copy)
+    for link in run.iterdir():
+        if link.is_symlink():
+            (copy / link.name).write_text(str(link.readlink()))
+
+
+@pytest.fixture(scope="module")
+def half_done(small_world, tmp_path_factory):  # type: ignore[no-untyped-def]
+    """A configuration of six steps and a run that was ended after three."""
+    folder = tmp_path_factory.mktemp("half")
+    config = write_config(folder, small_world, validation={"every_steps": 0})
+    train_here(config, folder / "run", "training.steps=3")
+    return config, folder / "run"
+
+
+@pytest.mark.parametrize("copied", [with_files, without_links, with_the_targets_names])
+def test_a_run_copied_without_its_links_is_read_and_goes_on_to_the_same_bits(
+    half_done, tmp_path, copied: Callable[[Path, Path], None]
+) -> None:
+    config, run = half_done
+    copy = tmp_path / "copy"
+    copied(run, copy)
+    assert [path for path in copy.iterdir() if path.is_symlink()] == []
+    assert read_run(copy)[1].read_bytes() == (run / "model.safetensors").read_bytes()
+    assert newest_step(copy) == 3
+    assert dict(status_lines(copy))["step"] == "3 of 3"
+    shutil.copytree(run, tmp_path / "itself", symlinks=True)
+    said = train_here(config, copy, "training.steps=6")
+    train_here(config, tmp_path / "itself", "training.steps=6")
+    assert "attempt 2, from step 3" in said
+    assert_same_bits(final_state(tmp_path / "itself"), final_state(copy))
+    assert (copy / "model.safetensors").read_bytes() == (tmp_path / "itself" / "model.safetensors").read_bytes()
+    assert [line["loss"] for line in metrics(copy)] == [line["loss"] for line in metrics(tmp_path / "itself")]
+    moved = copy / "copied-00002"  # nothing of the copy is lost, and it is said where it is
+    assert moved.is_dir() == (copied is not without_links)
+    if moved.is_dir():
+        assert "latest, config.yaml, metrics.jsonl, checkpoints, model.safetensors: links once" in said
+        assert str(moved) in said
+        assert sorted(path.name for path in moved.iterdir()) == [
+            *("checkpoints", "config.yaml", "latest", "metrics.jsonl", "model.safetensors"),
+        ]
 
 
 def test_a_run_folder_can_be_read_after_it_was_moved(tmp_path) -> None:

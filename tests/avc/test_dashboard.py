@@ -17,6 +17,7 @@ from avc.distributed.world import World
 from avc.runs.attempt import checkpoints, history, step_of
 from avc.tasks import task_of
 from avc.tasks.examples import Curve
+from avc.training.dashboard import TABLE
 from avc.training.log import Straggler
 from launch.commands.evaluate import correspondence
 from shards.read import Shards
@@ -171,6 +172,29 @@ def test_from_the_manifest_to_the_weights_everything_is_named_by_its_digest(resu
     assert made[f"weights-{wandb_id}"][0] == ["best", "latest"]
     [described] = {(run.run_group, *run.tags, run.notes, run.job_type, run.run_id) for run in resumed.runs()}
     assert described == ("seeds", "small", "by hand", "train", wandb_id)
+
+
+def test_wandbs_own_count_is_the_step_and_rises_over_restarts(small_world, tmp_path) -> None:
+    config = write_config(tmp_path, small_world, log={"wandb": "offline"}, validation={"every_steps": 2})
+    for steps in (4, 7):
+        train_here(config, tmp_path / "run", f"training.steps={steps}")
+        files = ended(tmp_path / "run")
+    rows = [one.history for one in files.records if one.HasField("history")]
+    assert [row.step.num for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    values = [{item.key or "/".join(item.nested_key): item.value_json for item in row.item} for row in rows]
+    assert [int(value["step"]) for value in values] == [1, 2, 3, 4, 5, 6, 7]
+    assert all("train/loss" in value for value in values)
+    validated = [row.step.num for row, value in zip(rows, values, strict=True) if "validation/loss" in value]
+    assert validated == [2, 4, 6, 7]
+    drawn = [row.step.num for row, value in zip(rows, values, strict=True) if TABLE in " ".join(value)]
+    assert drawn[-1] == 7 and set(drawn) <= {2, 4, 6, 7} and len(drawn) == len(files.tables())
+
+
+def test_a_variable_that_disables_wandb_leaves_no_word_of_it(small_world, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    config = write_config(tmp_path, small_world, log={"wandb": "auto"}, training={"steps": 1})
+    assert "W&B" not in train_here(config, tmp_path / "run", "validation.every_steps=0")
+    assert not (tmp_path / "run" / "wandb").exists()
 
 
 def test_an_attempt_that_was_lost_is_alerted_of_by_the_next(resumed) -> None:

@@ -1,18 +1,19 @@
 """The loop: resumed runs equal uninterrupted ones, ranks agree, bad steps stop everybody."""
 
 import random
+import signal
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 
-from avc.config import load_config, parse_config
+from avc.config import dump_config, load_config, parse_config
 from avc.distributed.world import World
 from avc.inference import load
 from avc.runs.attempt import history, start_attempt
 from avc.runs.checkpoint import Checkpoint, load_newest, save
 from avc.runs.resuming import resume
+from avc.runs.weights import about
 from avc.settings import Config
 from avc.training.loop import train
 from shards.format import centers_of
@@ -151,11 +152,39 @@ def test_a_run_leaves_its_settings_and_its_best_weights(small_world, tmp_path) -
     assert load_config(tmp_path / "run" / "config.yaml").model.width == 0.0625
     validations = [line for line in metrics(tmp_path / "run") if line["kind"] == "validation"]
     best = max(validations, key=lambda line: (line["accuracy"], -line["step"]))
-    with safe_open(tmp_path / "run" / "model.safetensors", framework="pt") as file:
-        assert file.metadata()["step"] == str(best["step"])
+    assert about(tmp_path / "run" / "model.safetensors")["step"] == str(best["step"])
     network = load(tmp_path / "run")
     assert network.embed_audio(torch.zeros(2, 48_000, dtype=torch.int16)).shape == (2, 128)
     assert network.embed_image(torch.zeros(2, 50, 70, 3, dtype=torch.uint8)).shape == (2, 128)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -9)])
+def test_a_training_without_validation_leaves_the_weights_of_its_newest_checkpoint_however_it_ends(
+    small_world, tmp_path, number, status
+) -> None:
+    config = write_config(tmp_path, small_world, validation={"every_steps": 0}, checkpoint={"every_steps": 1})
+    training = Training(config, tmp_path / "run", "training.steps=100000")
+    training.wait_for_step(3)
+    training.signal(number)
+    training.finish(status=status)
+    checkpoint = load_newest(tmp_path / "run" / "latest")
+    notes = about(tmp_path / "run" / "model.safetensors")
+    weights = load(tmp_path / "run").model.state_dict()
+    assert checkpoint is not None and notes["model"] == "ave"
+    # Weights are written before the checkpoint, and a kill may fall between the two.
+    steps = {str(checkpoint.step)} | ({str(checkpoint.step + 1)} if number == signal.SIGKILL else set())
+    assert notes["step"] in steps
+    if notes["step"] == str(checkpoint.step):
+        assert_same_bits(checkpoint.model, weights)
+
+
+@pytest.mark.parametrize(("every", "awaited"), [(0, "next checkpoint"), (4, "first validation")])
+def test_a_run_without_weights_says_what_they_wait_for(small_world, tmp_path, every, awaited) -> None:
+    config = load_config(write_config(tmp_path, small_world, validation={"every_steps": every}))
+    attempt = start_attempt(tmp_path / "run", world_size=1, micro_batch_pairs=8)
+    attempt.write("config.yaml", lambda file: file.write(dump_config(config).encode()))
+    with pytest.raises(ValueError, match=f"no model.safetensors yet: its {awaited} is still to come, and the same"):
+        load(tmp_path / "run")
 
 
 def test_micro_batches_fall_so_that_the_same_samples_are_consumed(small_world, tmp_path) -> None:

@@ -2,19 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from shards.processes import Ended, NeverBegan, Processes
-
-UNGUARDED = """
-from shards.pack import pack
-pack([{inputs!r}], {out!r}, workers=1)
-"""
 
 
 def misbehave(what: str) -> tuple[str, int]:
@@ -78,13 +71,3 @@ def test_closed_they_are_gone_at_once_whatever_they_are_at() -> None:
     assert time.monotonic() - began < 5
     assert all(map(gone, ids))
     assert all(future.exception() for future in left if future.done())
-
-
-def test_a_script_that_packs_without_a_guard_is_told_of_the_guard(tmp_path: Path) -> None:
-    from tests.small_videos import render_folder
-
-    script = tmp_path / "script.py"
-    script.write_text(UNGUARDED.format(inputs=str(render_folder(tmp_path / "in", videos=1)), out=str(tmp_path / "out")))
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 1
-    assert 'must stand under `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
