@@ -35,6 +35,8 @@ SIGNATURES = (
     *(b"riff.\x91\xcf\x11", b"caff", b".snd"),
 )
 
+# Containers whose packets are numbered in the order of decoding and have no other stamps. PyAV has libav make some up.
+WITHOUT_STAMPS = ("avi",)
 GENERATES_STAMPS = 1  # libav's AVFMT_FLAG_GENPTS
 
 MAX_SIDE = 16_384  # pixels
@@ -111,7 +113,8 @@ def open_container(file: Any, **arguments: Any) -> InputContainer:
     if int(av.__version__.split(".")[0]) < 19:
         arguments["metadata_errors"] = "replace"
     container: InputContainer = av.open(file, mode="r", **arguments)
-    container.flags &= ~GENERATES_STAMPS
+    if container.format.name in WITHOUT_STAMPS:
+        container.flags &= ~GENERATES_STAMPS
     return container
 
 

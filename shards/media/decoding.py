@@ -16,15 +16,13 @@ from av.stream import Discard
 
 from shards.format import Reason
 from shards.media.clip import Rejected
-from shards.media.container import MAX_PIXELS, File, Kind, Part, stream_of
+from shards.media.container import MAX_PIXELS, WITHOUT_STAMPS, File, Kind, Part, stream_of
 from shards.media.parts import HEADLESS, Watch, goes_on_as_others, parts_of
 
 # Seeking aims this much early: decoders of sound need a running start (mp3's bit reservoir, opus's 80 ms).
 RUN_UP_SECONDS = 2
 # A time this far in is sought; an earlier one is reached by decoding from the beginning, which cannot go wrong.
 SEEK_FROM_SECONDS = 20
-# Containers whose packets are numbered in the order of decoding and have no other stamps.
-WITHOUT_STAMPS = ("avi",)
 MOST_PICTURES_LATE = 16  # that any codec allows
 # A stream is given up when this many packets failed, and more than decoded.
 PATIENCE = 200

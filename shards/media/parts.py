@@ -48,7 +48,7 @@ class Watch:
     def steps(self, packet: Any) -> bool:
         """Whether they step at the next packet."""
         stamp = packet.pts if packet.dts is None else packet.dts
-        if stamp is None:
+        if stamp is None or packet.is_discard:  # what an edit list hides may lie anywhere
             return False
         step = 0 if self._latest is None else stamp - self._latest
         self._latest = stamp
