@@ -50,7 +50,7 @@ class StepSums:
 
     def over_ranks(self, world: World, *, save: bool) -> None:
         """Add up over the ranks, without waiting for a GPU; every rank must call it, with what it asks for."""
-        self._sums[-1] = save
+        self._sums[-1:].fill_(save)  # a number put into a place would be copied, and the device waited for
         world.all_reduce(self._sums)
 
     @property
