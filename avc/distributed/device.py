@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import cast
 
 import torch
+from torch import nn
 
 from avc.settings import TrainingSettings
 
@@ -44,3 +46,15 @@ def set_numerics(settings: TrainingSettings) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if exact:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def compile_network(network: nn.Module, *, mode: str | None = None) -> nn.Module:
+    """The network under torch.compile, in a mode of its.
+
+    Max pool's backward keeps its own kernel: torch 2.12 to 2.14 would make zeros in fp32 and atomic additions of it,
+    which moves more bytes than the pool itself.
+    """
+    from torch._inductor.decomposition import decompositions  # seconds of importing, for this alone
+
+    decompositions.pop(torch.ops.aten.max_pool2d_with_indices_backward.default, None)
+    return cast("nn.Module", torch.compile(network, mode=mode))

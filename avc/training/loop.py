@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from avc.config import dump_config
 from avc.data.limits import refuse_beyond_limits
 from avc.data.prefetch import load, on_device, slots_for
 from avc.data.sharding import BatchSharding, shard_batch
+from avc.distributed.device import compile_network
 from avc.distributed.stopping import Stopped
 from avc.distributed.sync_batchnorm import convert_sync_batchnorm
 from avc.distributed.world import World, share_statistics
@@ -282,7 +283,7 @@ def wrap(model: TrainingStep, config: Config, world: World) -> nn.Module:
                 gradient_as_bucket_view=True,
             )
     compiled = world.device.type == "cuda" if config.training.compile == "auto" else config.training.compile
-    return cast("nn.Module", torch.compile(network)) if compiled else network
+    return compile_network(network) if compiled else network
 
 
 def _put_back(kept: list[Tensor], network: nn.Module) -> None:

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from avc.data.batch import Batch
+from avc.distributed.device import compile_network
 from avc.models import build, model_class, to_channels_last
 from avc.models.pair import PairNetwork
 from avc.settings import PairConfig
@@ -104,7 +105,7 @@ def step_on(config: PairConfig, way: Way, device: torch.device, batch: Batch) ->
     model.train()
     network: Any = _Step(model, config)
     if way.mode != "eager":
-        network = torch.compile(network, mode="reduce-overhead" if way.mode == "graphs" else None)
+        network = compile_network(network, mode="reduce-overhead" if way.mode == "graphs" else None)
     return partial(optimizer_step(network, optimizer, device, metrics=("accuracy",)), batch)
 
 

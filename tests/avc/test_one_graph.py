@@ -11,6 +11,7 @@ from torch import nn
 
 from avc.config import parse_config
 from avc.data.transforms import audio_to_input, images_to_input
+from avc.distributed.device import compile_network
 from avc.models import to_channels_last
 from avc.networks import NETWORKS
 from avc.settings import PairConfig
@@ -94,3 +95,19 @@ def test_every_map_and_weight_of_both_trunks_is_channels_last(trunk, shards) -> 
     for name, parameter in network.named_parameters():
         if parameter.dim() == 4:
             assert parameter.stride(1) == 1, name  # the channel's neighbour is the next number in memory
+
+
+def test_compiled_max_pool_keeps_its_own_backward() -> None:
+    from torch._inductor.decomposition import select_decomp_table
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    compile_network(torch.nn.Identity())
+
+    def gradient(x: torch.Tensor, of_output: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(torch.nn.functional.max_pool2d(x, 2), x, of_output)[0]
+
+    inputs = torch.randn(2, 4, 8, 8, requires_grad=True), torch.randn(2, 4, 4, 4)
+    graph = make_fx(gradient, decomposition_table=select_decomp_table())(*inputs).graph
+    called = {str(node.target) for node in graph.nodes if node.op == "call_function"}
+    assert "aten.max_pool2d_with_indices_backward.default" in called
+    assert not [name for name in called if "scatter" in name]
