@@ -81,7 +81,7 @@ def test_a_sweep_there_finishes_its_trials(bare, config, tmp_path) -> None:
 def test_an_array_packs_there_and_its_merge_makes_one_set_of_it(bare, tmp_path) -> None:
     videos, out, alone = render_folder(tmp_path / "videos", videos=4), tmp_path / "out", tmp_path / "alone"
     options = ["--tasks", "2", "--side", "32", "--seconds", "2"]
-    said = avc(bare, "submit-pack", videos, "--out", out, "--cluster", cluster_file(tmp_path, nodes=1), *options)
+    said = avc(bare, "pack", videos, "--out", out, "--cluster", cluster_file(tmp_path, nodes=1), *options)
     _, merge = (line.split()[1].rstrip(":") for line in said.splitlines()[:2])
     assert end_of(bare, merge) == "COMPLETED", logs(out)
     pack([videos], alone, PackSettings(side=32, seconds=2.0), workers=1)
