@@ -15,11 +15,12 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 
-from launch.bench.flash_and_beep import HEIGHT, MILLISECOND, WIDTH, chirp, seen_in
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings
+from workshop.decoders.flash_and_beep import FLASH, HEIGHT, MILLISECOND, WIDTH, chirp, seen_in
 
 BEEPS_APART_SECONDS = 0.1  # at least, where a gap that is not kept has brought them together
 
@@ -50,13 +51,13 @@ class Heard:
 
 @dataclass(frozen=True)
 class Decoder:
-    """A way to decode. needs: modules and programs. on_ticks: gives a frame for each 0.04 s, not those of the file."""
+    """A way to decode. needs: modules and programs. frames_hz: of frames of its own, None for the file's."""
 
     name: str
     package: str
     decode: Callable[[str], Decoded]
-    needs: tuple[str, ...]
-    on_ticks: bool = False
+    needs: tuple[str, ...] = ()
+    frames_hz: float | None = None
 
     @property
     def lacks(self) -> str | None:
@@ -197,19 +198,57 @@ def _opencv_librosa(path: str) -> Decoded:
     return Decoded([n / rate for n in range(len(flashes))], flashes, 0.0, sound, int(rate_hz), 0.0)
 
 
+def decoder_of(function: str, *, frames_hz: float | None = None) -> Decoder:
+    """The row of anyone's own loader, package.module:function. Raises ValueError where there is none.
+
+    It is called with a file's path and returns five things: frames, uint8 (N, H, W) or (N, H, W, 3), of any size; when
+    each is shown, seconds (N,); the sound, float32 (samples,), mono; its rate, samples per second; the time of its
+    first sample, seconds, on the clock of the frames.
+    """
+    try:
+        found = resolve_name(function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"--mine is {function!r} and must be package.module:function: {error}") from None
+    if not callable(found):
+        raise ValueError(f"--mine is {function!r}, which is no function")
+    if frames_hz is not None and not frames_hz * FLASH > 1:
+        raise ValueError(f"--fps is {frames_hz:g}, and a flash of {float(FLASH)} s would fall between the frames")
+    return Decoder(function, re.split("[.:]", function)[0], partial(_own, function=function), frames_hz=frames_hz)
+
+
+def _own(path: str, *, function: str) -> Decoded:
+    frames, times, sound, rate_hz, begins = resolve_name(function)(path)
+    frames, times, sound = np.asarray(frames), [float(time) for time in times], np.asarray(sound)
+    if frames.dtype != np.uint8 or (frames.ndim != 3 and frames.shape[3:] != (3,)):
+        raise ValueError(f"frames are {frames.dtype} {frames.shape}, and not uint8 (N, H, W) or (N, H, W, 3)")
+    if not len(frames) or len(frames) != len(times):
+        raise ValueError(f"{len(frames)} frames and {len(times)} times")
+    if not np.isfinite([*times, begins]).all():
+        raise ValueError("a time is not finite")
+    if sound.dtype != np.float32 or sound.ndim != 1:
+        raise ValueError(f"sound is {sound.dtype} {sound.shape}, and not float32 (samples,)")
+    return Decoded(times, _flashes(frames), times[0], sound, int(rate_hz), float(begins))
+
+
 DECODERS = {
     decoder.name: decoder
     for decoder in (
-        Decoder("avc pack", "av", _packing, ("av",), on_ticks=True),
+        Decoder("avc pack", "av", _packing, ("av",), frames_hz=TICKS_PER_SECOND),
         Decoder("PyAV, stamps", "av", partial(_pyav, stamps=True), ("av",)),
         Decoder("PyAV, frame and sample numbers", "av", partial(_pyav, stamps=False), ("av",)),
-        Decoder("torchcodec, exact", "torchcodec", partial(_torchcodec, mode="exact"), ("torchcodec",), on_ticks=True),
+        Decoder(
+            "torchcodec, exact",
+            "torchcodec",
+            partial(_torchcodec, mode="exact"),
+            ("torchcodec",),
+            frames_hz=TICKS_PER_SECOND,
+        ),
         Decoder(
             "torchcodec, approximate",
             "torchcodec",
             partial(_torchcodec, mode="approximate"),
             ("torchcodec",),
-            on_ticks=True,
+            frames_hz=TICKS_PER_SECOND,
         ),
         Decoder("decord2, AVReader", "decord2", _decord, ("decord",)),
         Decoder(
@@ -217,7 +256,7 @@ DECODERS = {
             "ffmpeg",
             partial(_ffmpeg, frames=("-r", "25"), sound=()),
             ("ffmpeg",),
-            on_ticks=True,
+            frames_hz=TICKS_PER_SECOND,
         ),
         Decoder(
             "OpenCV and librosa",
