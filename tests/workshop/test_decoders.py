@@ -80,8 +80,9 @@ def test_a_decoder_that_crashes_or_hangs_costs_that_file_and_one_that_is_absent_
     bad = Decoder("bad", "av", never, ("av",))
     absent = Decoder("absent", "av", never, ("no_such_module",))
     case = Case("mkv", "libx264", "libopus", 48_000, Fraction(25))
-    result = measure([bad, absent], [case] * 3, time_limit_seconds=5)
-    assert result.absent == {"absent": "no_such_module"}
+    inside = Decoder("inside", "av", never, ("no_such_package.module",))
+    result = measure([bad, absent, inside], [case] * 3, time_limit_seconds=5)
+    assert result.absent == {"absent": "no_such_module", "inside": "no_such_package.module"}
     [score] = result.scores
     assert score.within == 0
     assert score.failures == {
@@ -181,6 +182,16 @@ def test_what_a_loader_returns_or_raises_amiss_is_named_and_counts_against_it(tm
 def test_a_mistake_in_the_name_of_a_loader_is_a_paragraph_and_status_2(tmp_path: Path, mine: str, words: str) -> None:
     done = suite(tmp_path, mine)
     assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+
+def test_the_suite_without_a_loader_of_ones_own_ends_well_whatever_it_finds_installed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "workshop.decoders", "--quick", "--only", "Energon"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, row(done, "Energon, AVDecoder") != "") == (0, True), done.stderr
 
 
 def test_frames_too_far_apart_for_a_flash_are_a_users_mistake(tmp_path: Path) -> None:

@@ -42,8 +42,7 @@ def main() -> None:
             result = measure([*mine, *chosen], cases, time_limit_seconds=asked.time_limit, progress=tell)
         show(report(result))
         write(asked.json, "decoders", result)
-        share = 100 * result.scores[0].within
-        if mine and share < asked.at_least:
+        if mine and (share := 100 * result.scores[0].within) < asked.at_least:
             print(f"{asked.mine}: {share:.1f} % within 20 ms, and --at-least is {asked.at_least:g} %", file=sys.stderr)
             sys.exit(1)
 

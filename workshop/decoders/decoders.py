@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -33,7 +34,7 @@ class Decoded:
     sound: float (samples,), mono. sound_begins: the time of its first sample.
     """
 
-    times: Sequence[float]
+    times: Sequence[float] | np.ndarray
     flashes: Sequence[bool]
     zero: float
     sound: np.ndarray
@@ -62,7 +63,7 @@ class Decoder:
     @property
     def lacks(self) -> str | None:
         """The first of its needs that is not installed."""
-        return next((need for need in self.needs if not (find_spec(need) or shutil.which(need))), None)
+        return next((need for need in self.needs if not _is_here(need)), None)
 
     @property
     def version(self) -> str:
@@ -83,6 +84,12 @@ class Decoder:
             flashes=[media.times[n] - media.zero for n in begins],
             beeps=[time + media.sound_begins - media.zero for time in beeps_in(media.sound, rate_hz=media.rate_hz)],
         )
+
+
+def _is_here(need: str) -> bool:
+    with suppress(ModuleNotFoundError):  # the package of a module
+        return bool(find_spec(need) or shutil.which(need))
+    return False
 
 
 def beeps_in(sound: np.ndarray, *, rate_hz: int) -> list[float]:
@@ -157,6 +164,21 @@ def _torchcodec(path: str, *, mode: str) -> Decoded:
     flashes = _flashes(frame.permute(1, 2, 0).numpy() for frame in batch.data)
     zero = float(batch.pts_seconds[0])
     return Decoded(ticks, flashes, zero, samples.data[0].numpy(), samples.sample_rate, samples.pts_seconds)
+
+
+def _energon(path: str) -> Decoded:
+    """All frames and all samples: of frames it says when the first begins and the last ends."""
+    from megatron.energon.av import AVDecoder
+
+    with open(path, "rb") as file:
+        decoder = AVDecoder(file, suppress_warnings=True)
+        media = decoder.get_video_with_audio()
+        rate_hz = decoder.get_metadata().audio_sample_rate
+    [frames], [sound] = media.video_clips, media.audio_clips
+    begins, ends = media.video_timestamps[0]
+    times = np.linspace(begins, ends, len(frames), endpoint=False)
+    flashes = _flashes(frame.permute(1, 2, 0).numpy() for frame in frames)
+    return Decoded(times, flashes, begins, sound.float().mean(0).numpy(), rate_hz, media.audio_timestamps[0][0])
 
 
 def _decord(path: str) -> Decoded:
@@ -250,6 +272,7 @@ DECODERS = {
             ("torchcodec",),
             frames_hz=TICKS_PER_SECOND,
         ),
+        Decoder("Energon, AVDecoder", "megatron-energon", _energon, ("megatron.energon", "av")),
         Decoder("decord2, AVReader", "decord2", _decord, ("decord",)),
         Decoder(
             "ffmpeg -r 25, and a wav",
