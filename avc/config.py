@@ -24,6 +24,7 @@ RENAMED = {
     "model.kinds": "model.num_classes",
     "model.trunks": "model.frozen_trunks",
 }
+RETIRED = {"log.wandb_sweep": None}  # with the default that the files of older runs have
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -53,6 +54,7 @@ def parse_config(tree: Mapping[str, Any], overrides: Iterable[str] = (), *, orig
         if not isinstance(group, dict):
             raise ValueError(f"{origin}: `{section}` must be a section of settings")
         group[field] = value
+    _drop_retired(tree, origin)
     model = tree.get("model")
     name = model.get("name", "ave") if isinstance(model, dict) else "ave"
     try:
@@ -79,6 +81,15 @@ def _fields(config: type[Config]) -> Iterator[tuple[str, FieldInfo]]:
         assert isinstance(kind, type) and issubclass(kind, Section), kind
         for name, setting in kind.model_fields.items():
             yield f"{section}.{name}", setting
+
+
+def _drop_retired(tree: dict[str, Any], origin: str) -> None:
+    """Take out what older versions wrote and nobody had set. Raises ValueError where somebody has."""
+    for place, default in RETIRED.items():
+        section, _, name = place.partition(".")
+        group = tree.get(section)
+        if isinstance(group, dict) and name in group and group.pop(name) != default:
+            raise ValueError(f"{origin}: there is no setting `{place}` any more: take it out; no result depends on it")
 
 
 def _unknown(network: str, place: str) -> str:

@@ -180,8 +180,6 @@ class LogSettings(Section):
     """Project under which W&B files the run."""
     wandb_id: Annotated[str, Field(pattern="^[0-9a-z]{1,64}$")] | None = None
     """The run's id on W&B, where something else has given it one; by default a new one."""
-    wandb_sweep: Annotated[str, Field(pattern="^[^/]+/[^/]+/[^/]+$")] | None = None
-    """W&B's sweep that the run is a trial of: entity/project/id."""
     group: str | None = None
     """What the run belongs to on W&B: several seeds of one network, for instance."""
     tags: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(default=[])

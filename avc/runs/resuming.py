@@ -32,7 +32,7 @@ _WITHOUT_A_WORD = {  # no number depends on them; the content of files is compar
     *("training.process_group_timeout_seconds", "training.first_step_timeout_seconds"),
     "training.heartbeat_timeout_seconds",
     *("checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep"),
-    *("log.every_steps", "log.wandb", "log.wandb_project", "log.wandb_id", "log.wandb_sweep", "log.group"),
+    *("log.every_steps", "log.wandb", "log.wandb_project", "log.wandb_id", "log.group"),
     *("log.tags", "log.notes", "log.job_type", "log.media"),
 }
 _SAID = {  # how long, the last bits, and which weights count as the best

@@ -51,13 +51,11 @@ def open_run(config: Config, wandb_id: str) -> Any:
 
     if mode == "auto":
         mode = "online" if wandb.api.api_key else "offline"
-    entity, project, sweep_id = log.wandb_sweep.split("/") if log.wandb_sweep else (None, log.wandb_project, None)
     os.environ.setdefault("WANDB_DATA_DIR", str((config.run.dir / "wandb").absolute()))  # of files for artifacts
     for attempt in dict.fromkeys((mode, "offline")):
         try:
             run = wandb.init(
-                entity=entity,
-                project=project,
+                project=log.wandb_project,
                 id=wandb_id,
                 name=config.run.dir.name,
                 dir=config.run.dir,
@@ -68,7 +66,7 @@ def open_run(config: Config, wandb_id: str) -> Any:
                 job_type=log.job_type,
                 resume="allow",
                 mode=attempt,
-                settings=wandb.Settings(silent=True, sweep_id=sweep_id),
+                settings=wandb.Settings(silent=True),
             )
             run.define_metric("*", step_metric="step")
             return run

@@ -118,33 +118,7 @@ def shortcut(
     write_json(json, asdict(result) | {"shards": str(shards), "verdict": result.verdict})
 
 
-@audit.command()
-def decoders(
-    only: Annotated[str, typer.Option(metavar="WORD", help="Only decoders whose name holds this.")] = "",
-    quick: Annotated[bool, typer.Option("--quick", help="An eighth of the files.")] = False,
-    time_limit: Annotated[float, typer.Option(min=1, help="Seconds after which a file is given up.")] = 300.0,
-    json: Json = None,
-) -> None:
-    """Which of the decoders on this machine keep sound and picture together?
-
-    A conformance suite: flashes and beeps in mp4, mov, mkv, webm, avi and ts, at constant and variable frame rates,
-    with sound that begins before, with and after the picture, with a gap, and with drift; and files that were joined by
-    their bytes, whose stamps start over. Each decoder reads them as its users would; decoders that are not installed
-    are listed as absent.
-
-    **Example**
-
-        avc audit decoders --json decoders.json
-    """
-    from launch.bench.commands import show, write
-    from launch.bench.conformance import CASES, measure, report
-    from launch.bench.decoders import DECODERS
-    from launch.progress import progress
-
-    chosen = [decoder for decoder in DECODERS.values() if only.lower() in decoder.name.lower()]
-    if not chosen:
-        raise ValueError(f"--only is {only!r}, and no decoder is named so: {', '.join(DECODERS)}")
-    with progress("decoding", unit="files") as tell:
-        result = measure(chosen, CASES[::8] if quick else CASES, time_limit_seconds=time_limit, progress=tell)
-    show(report(result))
-    write(json, "decoders", result)
+@audit.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def decoders() -> None:
+    """Named `python -m workshop.decoders` now."""
+    raise ValueError("it is `python -m workshop.decoders` in a checkout of the project now, with the same options")

@@ -40,17 +40,13 @@ def sweep(
     ] = None,
     *,
     cluster: Annotated[Path, typer.Option(help="Nodes, GPUs, partition, account: see configs/cluster/slurm.yaml.")],
-    wandb: Annotated[
-        str | None, typer.Option(metavar="ENTITY/PROJECT/ID", help="W&B's sweep, which then chooses parameters.")
-    ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Most trials that are in the queue at once.")] = 8,
 ) -> None:
     """Try settings, by grid or at random: each trial is a job of as many nodes as the cluster file says.
 
     A trial that SLURM preempts, or that loses a node, is queued again and goes on under its run id. So does the sweep:
     the same command leaves alone what has ended, waits for what is in the queue, and submits the rest. `run.dir` is the
-    sweep's folder, with a folder for each trial. With --wandb, W&B chooses the parameters (create the sweep by `wandb
-    sweep FILE`), and stops trials early if its sweep says so.
+    sweep's folder, with a folder for each trial.
 
     **Example**
 
@@ -59,7 +55,7 @@ def sweep(
     from launch.progress import progress
     from launch.report.table import print_table
     from launch.slurm.jobs import require_slurm
-    from launch.slurm.sweep import Listed, Source, run_sweep, trial_rows
+    from launch.slurm.sweep import run_sweep, trial_rows
     from launch.slurm.sweep_file import load_sweep
 
     settings, given = load_sweep(file), overrides or []
@@ -67,17 +63,10 @@ def sweep(
     folder = folder.expanduser().absolute()
     given = [f"log.group={folder.name}", *(text for text in given if not text.startswith("run.dir="))]
     require_slurm()
-    if wandb is None:
-        source: Source = Listed(settings.trials())
-    else:
-        from launch.slurm.wandb_agent import WandbAgents
-
-        source = WandbAgents(wandb, parallel=parallel)
-        given.append(f"log.wandb_sweep={wandb}")
     identity = {"file": settings.model_dump(mode="json"), "overrides": given}
     with progress("sweep", unit="trials") as report:
         trials = run_sweep(
-            settings, source, given, folder=folder, identity=identity, cluster=cluster, parallel=parallel, report=report
+            settings, given, folder=folder, identity=identity, cluster=cluster, parallel=parallel, report=report
         )
     print_table(("trial", "parameters", "end", settings.metric.name), trial_rows(trials, settings.metric))
 

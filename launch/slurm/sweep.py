@@ -1,7 +1,7 @@
 """A sweep on a cluster: each trial is a job of `avc submit`, in a folder of its own that says all about it.
 
     sweeps/lr/sweep.json            which sweep this is
-    sweeps/lr/0007/trial.json       {"parameters": {"optim.lr": 0.001}, "wandb_id": null}, written before the job is
+    sweeps/lr/0007/trial.json       {"parameters": {"optim.lr": 0.001}}, written before the job is
     sweeps/lr/0007/                 the run, with its slurm/ as of `avc submit`
 
 Nothing else is remembered, so the same command goes on: trials that have ended are left alone, those in the queue are
@@ -12,13 +12,12 @@ job, under its own run id.
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from avc.runs.attempt import METRICS, place
 from avc.runs.events import starts, submitted_job
@@ -35,17 +34,16 @@ Report = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Trial:
-    """run: its folder. parameters: settings by their full names. wandb_id: its run on W&B, if W&B has named it."""
+    """run: its folder. parameters: settings by their full names."""
 
     run: Path
     parameters: dict[str, Any]
-    wandb_id: str | None = None
 
     @property
     def overrides(self) -> list[str]:
         """As the command line has them."""
-        mine = {"run.dir": str(self.run)} | ({"log.wandb_id": self.wandb_id} if self.wandb_id else {})
-        return [f"{name}={json.dumps(value)}" for name, value in (self.parameters | mine).items()]
+        settings = self.parameters | {"run.dir": str(self.run)}
+        return [f"{name}={json.dumps(value)}" for name, value in settings.items()]
 
     def said(self) -> str | None:
         """How it has ended, by its own words; None where it has not, or without a word."""
@@ -74,37 +72,8 @@ class Trial:
         return None
 
 
-class Source(Protocol):
-    """Where parameters come from. done: whether there are no more, now or later."""
-
-    done: bool
-
-    def next(self, number: int) -> tuple[dict[str, Any], str | None] | None:
-        """Parameters and W&B's id of the trial of that number; None where there are none now."""
-
-    def alive(self, trials: list[Trial]) -> list[Trial]:
-        """Tell it which trials are at work; those of them that are to be stopped."""
-
-
-class Listed:
-    """The trials of a file, without W&B."""
-
-    done = False
-
-    def __init__(self, trials: list[dict[str, Any]]) -> None:
-        self.trials = trials
-
-    def next(self, number: int) -> tuple[dict[str, Any], str | None] | None:
-        self.done = number >= len(self.trials)
-        return None if self.done else (self.trials[number], None)
-
-    def alive(self, trials: list[Trial]) -> list[Trial]:
-        return []
-
-
 def run_sweep(
     file: SweepFile,
-    source: Source,
     overrides: list[str],
     *,
     folder: Path,
@@ -115,28 +84,26 @@ def run_sweep(
 ) -> list[Trial]:
     """Submit trial after trial, `parallel` in the queue at most, until all have ended; the trials.
 
-    identity: what must be the same when the sweep is gone on with. `report` is told how many have ended, of how many
-    that are known. Raises ValueError where the folder holds another sweep or another process works on it, and for
-    whatever `submit` refuses.
+    identity: what must be the same when the sweep is gone on with. `report` is told how many have ended, of how many.
+    Raises ValueError where the folder holds another sweep or another process works on it, and for whatever `submit`
+    refuses.
     """
+    parameters = file.trials()
     with _alone(folder, identity):
         trials = [_read(path) for path in sorted(folder.glob(f"*/{TRIAL}"))]
         waiting = [trial for trial in trials if trial.said() is None]
         active: list[Trial] = []
         asked = time.monotonic()
         while True:
-            while len(active) < parallel and (waiting or not source.done):
+            while len(active) < parallel and (waiting or len(trials) < len(parameters)):
                 if not waiting:
-                    given = source.next(len(trials))
-                    if given is None:
-                        break
-                    waiting = [_create(folder / f"{len(trials):04d}", *given)]
+                    waiting = [_create(folder / f"{len(trials):04d}", parameters[len(trials)])]
                     trials += waiting
                 active.append(waiting.pop(0))
                 if active[-1].queued() in (None, *OVER):
                     submit(Path(file.program), [*overrides, *active[-1].overrides], cluster_path=cluster)
-            report(len(trials) - len(active) - len(waiting), len(trials), f"{len(active)} in the queue")
-            if not active and source.done:
+            report(len(trials) - len(active) - len(waiting), len(parameters), f"{len(active)} in the queue")
+            if not active and len(trials) >= len(parameters):
                 return trials
             time.sleep(POLL_SECONDS)
             active = [trial for trial in active if trial.said() is None]
@@ -144,8 +111,6 @@ def run_sweep(
                 asked = time.monotonic()
                 with suppress(ValueError):  # the queue does not answer now
                     active = [trial for trial in active if trial.queued() not in (None, *OVER)]
-            for stopped in source.alive(active):
-                subprocess.run(["scancel", str(submitted_job(stopped.run))], check=False)
 
 
 def trial_rows(trials: list[Trial], metric: Metric) -> list[tuple[str, ...]]:
@@ -186,16 +151,15 @@ def _alone(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def _create(run: Path, parameters: dict[str, Any], wandb_id: str | None) -> Trial:
+def _create(run: Path, parameters: dict[str, Any]) -> Trial:
     run.mkdir()
     with written_aside(run / TRIAL) as file:
-        file.write(json.dumps({"parameters": parameters, "wandb_id": wandb_id}).encode())
-    return Trial(run, parameters, wandb_id)
+        file.write(json.dumps({"parameters": parameters}).encode())
+    return Trial(run, parameters)
 
 
 def _read(path: Path) -> Trial:
     try:
-        said = json.loads(path.read_bytes())
-        return Trial(path.parent, dict(said["parameters"]), said["wandb_id"])
+        return Trial(path.parent, dict(json.loads(path.read_bytes())["parameters"]))
     except (ValueError, TypeError, KeyError):
         raise ValueError(f"{path} is not what a sweep wrote: restore it, or remove its folder") from None

@@ -1,14 +1,14 @@
 """A sweep's file, in W&B's own form: what is tried, by grid or at random, and by which metric trials are ranked.
 
     program: ave                         # the configuration that every trial begins from
-    method: random                       # grid, random; bayes where W&B chooses
+    method: random                       # or grid
     metric: {name: validation/accuracy, goal: maximize}
     run_cap: 20                          # trials
     parameters:
       optim.lr: {min: 1e-5, max: 1e-3, distribution: log_uniform_values}
       model.trunk: {values: [vgg, resnet18]}
 
-`wandb sweep FILE` takes the same file. Without W&B the parameters of a trial follow from the file and its number alone.
+The parameters of a trial follow from the file and its number alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError, model_validator
 from avc.section import Section
 from avc.settings_file import no_such_setting, read_settings, refusal
 
-WANDBS = ("name", "description", "entity", "project", "command", "early_terminate")  # W&B's alone
+WANDBS = ("name", "description", "entity", "project", "command")  # W&B's alone
 MOST_TRIALS = 100_000
 Name = Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z_]+$")]
 Number = Annotated[int | float, Field(union_mode="left_to_right")]
@@ -96,8 +96,8 @@ class SweepFile(Section):
 
     program: str
     """The configuration that every trial begins from: a name in configs/, or a YAML file's path."""
-    method: Literal["grid", "random", "bayes"]
-    """grid: every combination once. random: run_cap draws. bayes: W&B's choice alone."""
+    method: Literal["grid", "random"]
+    """grid: every combination once. random: run_cap draws."""
     metric: Metric
     """What trials are ranked by."""
     parameters: dict[Name, Parameter] = Field(min_length=1)
@@ -113,7 +113,7 @@ class SweepFile(Section):
         return {name: value for name, value in tree.items() if name not in WANDBS}
 
     def trials(self) -> list[dict[str, Any]]:
-        """The parameters of all trials, in their order. Raises ValueError where W&B alone could choose them."""
+        """The parameters of all trials, in their order. Raises ValueError for a grid without values or end."""
         if self.method == "grid":
             choices = [parameter.choices for parameter in self.parameters.values()]
             count = math.prod(len(some or ()) for some in choices)
@@ -125,8 +125,6 @@ class SweepFile(Section):
             combinations = itertools.product(*(some or () for some in choices))
             grid = [dict(zip(self.parameters, values, strict=True)) for values in combinations]
             return grid[: self.run_cap]
-        if self.method == "bayes":
-            raise ValueError("method: bayes is W&B's: begin it with `wandb sweep` and give its name by --wandb")
         if self.run_cap is None:
             raise ValueError("method: random has no end by itself: give run_cap, the number of trials")
         return [

@@ -22,6 +22,15 @@ def test_an_unknown_name_is_refused_with_the_nearest_right_one() -> None:
         parse_config({}, ["optin.lr=1"])
 
 
+def test_a_retired_setting_is_dropped_at_its_default_and_refused_at_another_value(tmp_path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(Config()).replace("log:\n", "log:\n  wandb_sweep: null\n"))
+    assert "wandb_sweep" in path.read_text()
+    assert load_config(path) == parse_config({})
+    with pytest.raises(ValueError, match=r"config.yaml: there is no setting `log.wandb_sweep` any more: take it out"):
+        load_config(path, ["log.wandb_sweep=us/avc/s1"])
+
+
 def test_a_wrong_type_or_value_is_refused_with_its_place() -> None:
     with pytest.raises(ValueError, match=r"`optim.lr` is 'fast'"):
         parse_config({"optim": {"lr": "fast"}})

@@ -10,9 +10,9 @@ import soundfile
 
 from avc.data.media import MAX_SECONDS, read_mono
 from avc.files.decoding import Wanted, pieces_of
-from launch.bench.decoders import beeps_in
-from launch.bench.flash_and_beep import sound_with
 from shards.sources import list_sources
+from workshop.decoders.decoders import beeps_in
+from workshop.decoders.flash_and_beep import sound_with
 
 FORMS = {"ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"), "flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16")} | {
     "mp3": ("MP3", "MPEG_LAYER_III")

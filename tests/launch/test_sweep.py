@@ -1,4 +1,4 @@
-"""`avc sweep`: what its file may say, and six trials on a real cluster; only W&B's server has a stand-in."""
+"""`avc sweep`: what its file may say, and six trials on a real cluster."""
 
 import json
 import os
@@ -6,10 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +50,8 @@ def test_a_trial_of_random_search_follows_from_the_file_and_its_number_alone(tmp
     [
         ({"parameters": {"optim.lr": {"min": 1e-4, "max": 1e-3}}}, "method: grid needs `value` or `values`"),
         ({"method": "random"}, "give run_cap"),
-        ({"method": "bayes"}, "give its name by --wandb"),
+        ({"method": "bayes"}, "`method` is 'bayes'"),
+        ({"early_terminate": {"type": "hyperband"}}, "no setting `early_terminate`"),
         ({"run_cpa": 3}, "did you mean `run_cap`"),
         ({"parameters": {"lr": {"value": 1}}}, "'lr'"),
         ({"parameters": {"optim.lr": {"min": 1}}}, "both `min` and `max`"),
@@ -66,56 +64,9 @@ def test_what_a_sweep_file_may_not_say_is_refused_in_words(tmp_path, changes, wo
         load_sweep(sweep_file(tmp_path, **changes)).trials()
 
 
-class Wandb:
-    """A stand-in for W&B's server: agents are created, and given the trials, each once, when they have none."""
-
-    def __init__(self, trials: list[dict[str, Any]]) -> None:
-        self.left = [(f"trial{number}", one) for number, one in enumerate(trials)]
-        self.given: list[str] = []
-        self.agents = 0
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                answer = json.dumps({"data": outer.answer(asked["query"], asked["variables"])}).encode()
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
-        if "createAgent" in query:
-            assert (variables["entityName"], variables["projectName"], variables["sweep"]) == ("us", "avc", "s1")
-            self.agents += 1
-            return {"createAgent": {"agent": {"id": f"agent{self.agents}"}}}
-        commands: list[dict[str, Any]] = []
-        if not json.loads(variables["runState"]):
-            commands = [{"type": "exit"}]
-            if self.left:
-                name, parameters = self.left.pop(0)
-                self.given.append(name)
-                values = {key: {"value": value} for key, value in parameters.items()}
-                commands = [{"type": "run", "run_id": name, "args": values}]
-        return {"agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": json.dumps(commands)}}
-
-
-@pytest.fixture
-def wandb_server() -> Iterator[Wandb]:
-    steps = [80, 80, 3, 3, 3, 3]  # the first two live long enough for what happens to them
-    server = Wandb([{"training.steps": count, "run.seed": number} for number, count in enumerate(steps)])
-    yield server
-    server.server.shutdown()
-
-
 @pytest.mark.timeout(900)
 def test_six_trials_of_two_nodes_end_each_once_though_one_is_requeued_one_killed_and_the_sweep_too(
-    cluster, small_world, tmp_path, wandb_server
+    cluster, small_world, tmp_path
 ) -> None:
     config = write_config(
         tmp_path,
@@ -128,14 +79,18 @@ def test_six_trials_of_two_nodes_end_each_once_though_one_is_requeued_one_killed
     where = tmp_path / "cluster.yaml"
     where.write_text(json.dumps({"nodes": 2, "ranks_per_node": 1, "gpus": False, "time_limit_minutes": 30}))
     folder = tmp_path / "sweep"
-    command = [sys.executable, "-m", "launch.cli", "sweep", sweep_file(tmp_path, program=str(config))]
-    command += ["--cluster", where, "--wandb", "us/avc/s1", "--parallel", "3", f"run.dir={folder}"]
-    server = f"http://127.0.0.1:{wandb_server.server.server_port}"
-    environment = cluster.environment | {"WANDB_BASE_URL": server, "WANDB_API_KEY": "0" * 40}
+    parameters = {"training.steps": {"values": [80, 3]}, "run.seed": {"values": [0, 1, 2]}}
+    file = sweep_file(tmp_path, program=str(config), parameters=parameters)
+    command = [sys.executable, "-m", "launch.cli", "sweep", file]
+    command += ["--cluster", where, "--parallel", "3", f"run.dir={folder}"]
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(
-            list(map(str, command)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            list(map(str, command)),
+            env=cluster.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def hold(number: int) -> tuple[str, int]:
@@ -161,22 +116,21 @@ def test_six_trials_of_two_nodes_end_each_once_though_one_is_requeued_one_killed
         os.kill(process, signal.SIGKILL)
         sweep.kill()
         sweep.communicate()
-        before = len(wandb_server.given)
+        before = len(list(folder.glob("0*")))
         sweep = start()
         said, _ = sweep.communicate(timeout=PATIENCE)
     finally:
         sweep.kill()
     assert sweep.returncode == 0, said
     assert before < 6
-    assert wandb_server.given == [f"trial{number}" for number in range(6)]
     runs = sorted(folder.glob("0*"))
-    assert [len(starts(run)) for run in runs] == [2, 2, 1, 1, 1, 1]
+    assert len(runs) == 6 and [len(starts(run)) for run in runs] == [2, 2, 1, 1, 1, 1]
     assert len({submitted_job(run) for run in runs}) == 6
     for number, run in enumerate(runs):
         assert "finished" in starts(run)[-1].words
         steps = [line["step"] for line in metrics(run)]
-        assert steps == list(range(1, 81 if number < 2 else 4))
-        assert {record.wandb_id for record in history(run)} == {f"trial{number}"}
+        assert steps == list(range(1, 81 if number < 3 else 4))
+        assert len({record.wandb_id for record in history(run)}) == 1
         assert [one.words["started"]["ranks"] for one in starts(run)] == [2] * len(starts(run))
     assert all(starts(run)[1].words["started"]["step"] >= 2 for run in runs[:2])
     assert said.count("finished") == 6

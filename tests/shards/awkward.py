@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from launch.bench.flash_and_beep import film, render
+from workshop.decoders.flash_and_beep import film, render
 
 NOWHERE = 2**62  # a place in a file, in bytes, where no file system can go
 

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import simplejpeg
 
-from launch.bench.flash_and_beep import OPTIONS, picture_with
+from workshop.decoders.flash_and_beep import OPTIONS, picture_with
 
 
 def luma_of(jpeg: bytes) -> np.ndarray:

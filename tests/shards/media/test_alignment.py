@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launch.bench.flash_and_beep import MILLISECOND, Film, delay_of_chirp, film, render, seen_in
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, PackSettings
 from shards.media import Clip, read
 from tests.shards.rendering import luma_of, walk
+from workshop.decoders.flash_and_beep import MILLISECOND, Film, delay_of_chirp, film, render, seen_in
 
 RATES = {
     "12.5": Fraction(25, 2),

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from launch.bench.flash_and_beep import Film, cut_by_copy, delay_of_chirp, film, render, seen_in
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings
 from shards.media import Clip, read, read_sync
 from shards.media.container import File
 from shards.media.edits import MAX_BOXES, Edit, edits_of
 from shards.media.streams import stream_pictures, stream_sound
 from tests.shards.rendering import luma_of, moving, write
+from workshop.decoders.flash_and_beep import Film, cut_by_copy, delay_of_chirp, film, render, seen_in
 
 SMALL = PackSettings(side=48, keep_still=True)
 Part = tuple[Fraction, Fraction | None]  # seconds, and from where in the track on; None for nothing

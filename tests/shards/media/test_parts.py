@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launch.bench.conformance import FRAGMENTS
-from launch.bench.decoders import beeps_in
-from launch.bench.flash_and_beep import OTHER_EVENTS, Film, film, render, seen_in
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings
 from shards.media import Clip, read, read_sync
 from shards.media.heads import heads_in
 from shards.media.parts import FALL_SECONDS, Stream, joins
 from shards.media.streams import stream_pictures, stream_sound
 from tests.shards.rendering import luma_of
+from workshop.decoders.conformance import FRAGMENTS
+from workshop.decoders.decoders import beeps_in
+from workshop.decoders.flash_and_beep import OTHER_EVENTS, Film, film, render, seen_in
 
 FORMS = {
     "ts": ("libx264", "aac", 48_000),

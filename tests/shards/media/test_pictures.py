@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch.bench.flash_and_beep import Film, delay_of_chirp, film, render, seen_in
 from shards.format import PackSettings
 from shards.media import Clip, read, read_sync
 from shards.media.streams import stream_pictures
 from tests.shards.rendering import frame_of, luma_of, moving, write
+from workshop.decoders.flash_and_beep import Film, delay_of_chirp, film, render, seen_in
 
 SMALL = PackSettings(side=48)
 LOOK = PackSettings(side=64, keep_still=True)

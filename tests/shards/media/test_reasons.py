@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch.bench.flash_and_beep import film, render, seen_in
 from shards.format import SAMPLE_RATE_HZ, PackSettings, Reason
 from shards.media import Clip, Rejected, read, read_sync
 from shards.media.streams import stream_sound
 from tests.shards.awkward import FILLER, PICTURES, SOUND, late_stream, samples_nowhere, tables_nowhere
 from tests.shards.rendering import frame_of, luma_of, moving, write
+from workshop.decoders.flash_and_beep import film, render, seen_in
 
 SMALL = PackSettings(side=48)
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from avc.data.media import read_mono
-from launch.bench.flash_and_beep import delay_of_chirp, film, render, sound_with
 from shards.format import SAMPLE_RATE_HZ, PackSettings, Reason
 from shards.media import Rejected, read
 from shards.media.sound import _at_48_khz
 from shards.media.streams import stream_sound
 from tests.shards.rendering import moving, write
+from workshop.decoders.flash_and_beep import delay_of_chirp, film, render, sound_with
 
 SMALL = PackSettings(side=48)
 

@@ -14,11 +14,11 @@ import av
 import numpy as np
 import pytest
 
-from launch.bench.flash_and_beep import film, render
 from shards.media import Rejected, read_sync
 from shards.media.container import open_container
 from shards.sync import Sync
 from tests.shards.awkward import BOXES_WITH_BOXES
+from workshop.decoders.flash_and_beep import film, render
 
 TOLERANCE = 0.005
 FORMS = [

@@ -16,10 +16,10 @@ import av
 import numpy as np
 import pytest
 
-from launch.bench.flash_and_beep import film, picture_with, render
 from shards.format import PackSettings, Reason
 from shards.media import Rejected, read
 from tests.shards.rendering import moving, write
+from workshop.decoders.flash_and_beep import film, picture_with, render
 
 SMALL = PackSettings(side=48)
 MEGABYTES = 1500  # of address space, for hostile files

@@ -18,13 +18,13 @@ from functools import partial
 from itertools import accumulate, product
 from pathlib import Path
 
-from launch.bench.decoders import DECODERS, Decoder, Heard
-from launch.bench.flash_and_beep import MILLISECOND, OTHER_EVENTS, Film, cut_by_copy, film, render
 from launch.bench.report import Progress, Report
 from shards.format import TICKS_PER_SECOND, Reason
 from shards.journal import Rejection
 from shards.sources import Source, list_sources
 from shards.workers import in_workers
+from workshop.decoders.decoders import DECODERS, Decoder, Heard
+from workshop.decoders.flash_and_beep import MILLISECOND, OTHER_EVENTS, Film, cut_by_copy, film, render
 
 HALF_A_FRAME_SECONDS = 0.5 / TICKS_PER_SECOND
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -136,6 +136,7 @@ class Score:
     """What a decoder made of the suite. Errors in seconds, positive for what comes late.
 
     pairs: by how much each beep is later than its flash. events: of all files, also those that it did not read.
+    failures, apart: files that it did not read, and those with a beep far from its flash, with the reason.
     """
 
     decoder: str
@@ -146,13 +147,14 @@ class Score:
     beeps: list[float] = field(default_factory=list)
     pairs: list[float] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    apart: dict[str, str] = field(default_factory=dict)
 
     @property
     def within(self) -> float:
         """The share of all events whose beep is within half a frame (at 25 a second) of its flash."""
         return sum(abs(error) <= HALF_A_FRAME_SECONDS for error in self.pairs) / self.events if self.events else 0.0
 
-    def add(self, name: str, truth: Heard, found: Heard | Rejection, *, on_ticks: bool) -> None:
+    def add(self, name: str, truth: Heard, found: Heard | Rejection, *, frames_hz: float | None) -> None:
         """Take note of one file."""
         self.files += 1
         self.events += len(truth.flashes)
@@ -162,12 +164,15 @@ class Score:
             counts = f"{len(found.flashes)} flashes and {len(found.beeps)} beeps instead of {len(truth.flashes)}"
             self.failures[name] = counts
         else:
-            shown = map(_first_tick, truth.flashes) if on_ticks else truth.flashes
+            shown = [_first_frame(time, frames_hz) for time in truth.flashes] if frames_hz else truth.flashes
             flashes = [late - true for late, true in zip(found.flashes, shown, strict=True)]
             beeps = [late - true for late, true in zip(found.beeps, truth.beeps, strict=True)]
             self.flashes += flashes
             self.beeps += beeps
-            self.pairs += [beep - flash for beep, flash in zip(beeps, flashes, strict=True)]
+            pairs = [beep - flash for beep, flash in zip(beeps, flashes, strict=True)]
+            self.pairs += pairs
+            if abs(worst := max(pairs, key=abs)) > HALF_A_FRAME_SECONDS:
+                self.apart[name] = f"a beep {worst * 1000:+.0f} ms from its flash"
 
 
 @dataclass(frozen=True)
@@ -202,29 +207,29 @@ def measure(
         scores = []
         for decoder in present:
             score = Score(decoder.name, decoder.version)
-            work = partial(_decode, decoder=decoder.name)
+            work = partial(_decode, decoder=decoder)
             cores = len(os.sched_getaffinity(0))
             results = in_workers(work, sources, workers=cores, time_limit_seconds=time_limit_seconds)
             with contextlib.closing(results):
                 for source, result in zip(sources, results, strict=True):
-                    score.add(source.basename, truths[source.name], result, on_ticks=decoder.on_ticks)
+                    score.add(source.basename, truths[source.name], result, frames_hz=decoder.frames_hz)
                     done += 1
                     report(done, total, decoder.name)
             scores.append(score)
     return Conformance(len(cases), scores, absent)
 
 
-def _decode(source: Source, *, decoder: str) -> Heard | Rejection:
+def _decode(source: Source, *, decoder: Decoder) -> Heard | Rejection:
     try:
-        return DECODERS[decoder].find(source.path)
+        return decoder.find(source.path)
     except Exception as error:  # whatever a decoder raises is its answer
         words = f"{type(error).__name__}: {error}".strip().splitlines()
         return Rejection(source, Reason.UNDECODABLE, words[0][:200])
 
 
-def _first_tick(time: float) -> float:
-    """The first tick that shows what begins at a time; stamps may be rounded to milliseconds."""
-    return math.ceil((time - float(MILLISECOND)) * TICKS_PER_SECOND) / TICKS_PER_SECOND
+def _first_frame(time: float, frames_hz: float) -> float:
+    """When the first of regular frames shows what begins at a time; stamps may be rounded to milliseconds."""
+    return math.ceil((time - float(MILLISECOND)) * frames_hz) / frames_hz
 
 
 def report(result: Conformance) -> Report:
@@ -241,16 +246,18 @@ def report(result: Conformance) -> Report:
     ]
     rows += [(name, f"absent: no {lacks}", "", "", "", "", "") for name, lacks in result.absent.items()]
     failures = [
-        f"{score.decoder}, {name}: {why}" for score in result.scores for name, why in [*score.failures.items()][:3]
+        f"{score.decoder}, {name}: {why}"
+        for score in result.scores
+        for name, why in [*(score.failures | score.apart).items()][:3]
     ]
     return Report(
         title=f"decoders on {result.files} files of flashes and beeps; errors in ms: median and worst",
         columns=("", "version", "read", "flash", "beep", "beep to flash", "within 20 ms"),
         rows=rows,
         notes=[
-            "Errors are of times after the first frame that it gives, late ones positive. Where that is one for each",
-            "0.04 s, a flash is due on the first of these. Within: events whose beep is at most half a frame (at",
-            "25 a second) from its flash, of all events; what was not read, lost or invented is not within.",
+            "Errors are of times after the first frame that it gives, late ones positive. Where frames come at a rate",
+            "of the decoder's own, a flash is due on the first of these. Within: events whose beep is at most half a",
+            "frame (at 25 a second) from its flash, of all; what was not read, lost or invented is not within.",
             *failures,
         ],
     )

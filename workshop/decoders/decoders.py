@@ -10,16 +10,18 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 
-from launch.bench.flash_and_beep import HEIGHT, MILLISECOND, WIDTH, chirp, seen_in
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings
+from workshop.decoders.flash_and_beep import FLASH, HEIGHT, MILLISECOND, WIDTH, chirp, seen_in
 
 BEEPS_APART_SECONDS = 0.1  # at least, where a gap that is not kept has brought them together
 
@@ -32,7 +34,7 @@ class Decoded:
     sound: float (samples,), mono. sound_begins: the time of its first sample.
     """
 
-    times: Sequence[float]
+    times: Sequence[float] | np.ndarray
     flashes: Sequence[bool]
     zero: float
     sound: np.ndarray
@@ -50,18 +52,18 @@ class Heard:
 
 @dataclass(frozen=True)
 class Decoder:
-    """A way to decode. needs: modules and programs. on_ticks: gives a frame for each 0.04 s, not those of the file."""
+    """A way to decode. needs: modules and programs. frames_hz: of frames of its own, None for the file's."""
 
     name: str
     package: str
     decode: Callable[[str], Decoded]
-    needs: tuple[str, ...]
-    on_ticks: bool = False
+    needs: tuple[str, ...] = ()
+    frames_hz: float | None = None
 
     @property
     def lacks(self) -> str | None:
         """The first of its needs that is not installed."""
-        return next((need for need in self.needs if not (find_spec(need) or shutil.which(need))), None)
+        return next((need for need in self.needs if not _is_here(need)), None)
 
     @property
     def version(self) -> str:
@@ -82,6 +84,12 @@ class Decoder:
             flashes=[media.times[n] - media.zero for n in begins],
             beeps=[time + media.sound_begins - media.zero for time in beeps_in(media.sound, rate_hz=media.rate_hz)],
         )
+
+
+def _is_here(need: str) -> bool:
+    with suppress(ModuleNotFoundError):  # the package of a module
+        return bool(find_spec(need) or shutil.which(need))
+    return False
 
 
 def beeps_in(sound: np.ndarray, *, rate_hz: int) -> list[float]:
@@ -158,6 +166,21 @@ def _torchcodec(path: str, *, mode: str) -> Decoded:
     return Decoded(ticks, flashes, zero, samples.data[0].numpy(), samples.sample_rate, samples.pts_seconds)
 
 
+def _energon(path: str) -> Decoded:
+    """All frames and all samples: of frames it says when the first begins and the last ends."""
+    from megatron.energon.av import AVDecoder
+
+    with open(path, "rb") as file:
+        decoder = AVDecoder(file, suppress_warnings=True)
+        media = decoder.get_video_with_audio()
+        rate_hz = decoder.get_metadata().audio_sample_rate
+    [frames], [sound] = media.video_clips, media.audio_clips
+    begins, ends = media.video_timestamps[0]
+    times = np.linspace(begins, ends, len(frames), endpoint=False)
+    flashes = _flashes(frame.permute(1, 2, 0).numpy() for frame in frames)
+    return Decoded(times, flashes, begins, sound.float().mean(0).numpy(), rate_hz, media.audio_timestamps[0][0])
+
+
 def _decord(path: str) -> Decoded:
     """As its AVReader does: stamps of frames, sound padded to begin at zero."""
     from decord import AudioReader, VideoReader, cpu
@@ -197,27 +220,66 @@ def _opencv_librosa(path: str) -> Decoded:
     return Decoded([n / rate for n in range(len(flashes))], flashes, 0.0, sound, int(rate_hz), 0.0)
 
 
+def decoder_of(function: str, *, frames_hz: float | None = None) -> Decoder:
+    """The row of anyone's own loader, package.module:function. Raises ValueError where there is none.
+
+    It is called with a file's path and returns five things: frames, uint8 (N, H, W) or (N, H, W, 3), of any size; when
+    each is shown, seconds (N,); the sound, float32 (samples,), mono; its rate, samples per second; the time of its
+    first sample, seconds, on the clock of the frames.
+    """
+    try:
+        found = resolve_name(function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"--mine is {function!r} and must be package.module:function: {error}") from None
+    if not callable(found):
+        raise ValueError(f"--mine is {function!r}, which is no function")
+    if frames_hz is not None and not frames_hz * FLASH > 1:
+        raise ValueError(f"--fps is {frames_hz:g}, and a flash of {float(FLASH)} s would fall between the frames")
+    return Decoder(function, re.split("[.:]", function)[0], partial(_own, function=function), frames_hz=frames_hz)
+
+
+def _own(path: str, *, function: str) -> Decoded:
+    frames, times, sound, rate_hz, begins = resolve_name(function)(path)
+    frames, times, sound = np.asarray(frames), [float(time) for time in times], np.asarray(sound)
+    if frames.dtype != np.uint8 or (frames.ndim != 3 and frames.shape[3:] != (3,)):
+        raise ValueError(f"frames are {frames.dtype} {frames.shape}, and not uint8 (N, H, W) or (N, H, W, 3)")
+    if not len(frames) or len(frames) != len(times):
+        raise ValueError(f"{len(frames)} frames and {len(times)} times")
+    if not np.isfinite([*times, begins]).all():
+        raise ValueError("a time is not finite")
+    if sound.dtype != np.float32 or sound.ndim != 1:
+        raise ValueError(f"sound is {sound.dtype} {sound.shape}, and not float32 (samples,)")
+    return Decoded(times, _flashes(frames), times[0], sound, int(rate_hz), float(begins))
+
+
 DECODERS = {
     decoder.name: decoder
     for decoder in (
-        Decoder("avc pack", "av", _packing, ("av",), on_ticks=True),
+        Decoder("avc pack", "av", _packing, ("av",), frames_hz=TICKS_PER_SECOND),
         Decoder("PyAV, stamps", "av", partial(_pyav, stamps=True), ("av",)),
         Decoder("PyAV, frame and sample numbers", "av", partial(_pyav, stamps=False), ("av",)),
-        Decoder("torchcodec, exact", "torchcodec", partial(_torchcodec, mode="exact"), ("torchcodec",), on_ticks=True),
+        Decoder(
+            "torchcodec, exact",
+            "torchcodec",
+            partial(_torchcodec, mode="exact"),
+            ("torchcodec",),
+            frames_hz=TICKS_PER_SECOND,
+        ),
         Decoder(
             "torchcodec, approximate",
             "torchcodec",
             partial(_torchcodec, mode="approximate"),
             ("torchcodec",),
-            on_ticks=True,
+            frames_hz=TICKS_PER_SECOND,
         ),
+        Decoder("Energon, AVDecoder", "megatron-energon", _energon, ("megatron.energon", "av")),
         Decoder("decord2, AVReader", "decord2", _decord, ("decord",)),
         Decoder(
             "ffmpeg -r 25, and a wav",
             "ffmpeg",
             partial(_ffmpeg, frames=("-r", "25"), sound=()),
             ("ffmpeg",),
-            on_ticks=True,
+            frames_hz=TICKS_PER_SECOND,
         ),
         Decoder(
             "OpenCV and librosa",

@@ -1,0 +1,1 @@
+"""A conformance suite for decoders, and the flashes and beeps that it knows the times of."""
