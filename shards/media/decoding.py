@@ -65,7 +65,7 @@ def decoded_frames(
     Packets that do not decode are noted and skipped. Parts that end before `after` (seconds) are passed over.
     """
     stream = stream_of(container, kind)
-    unit = stream.time_base
+    unit = Fraction(stream.time_base)
     if len(file.heads) > 1:  # others may count in other units
         unit /= math.ceil(unit * 1000)
     yield from _frames(file, container, kind, record, section=0, unit=unit, after=after)

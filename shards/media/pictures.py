@@ -153,7 +153,7 @@ def edits_in(file: File, container: InputContainer) -> list[Edit]:
     if not file.edit_lists or "mp4" not in container.format.name or len(file.heads) > 1:  # joined: each has its own
         return []
     stream = stream_of(container, "video")
-    return edits_of(file.content, track=stream.id, unit=stream.time_base)
+    return edits_of(file.content, track=stream.id, unit=Fraction(stream.time_base))
 
 
 def shown_pictures(
@@ -161,7 +161,7 @@ def shown_pictures(
 ) -> Iterator[TimedPicture]:
     """The pictures of a file that has been opened, when its edit lists show them; from before `since` (seconds) on."""
     stream = stream_of(container, "video")
-    unit, edits = stream.time_base, edits_in(file, container)
+    unit, edits = Fraction(stream.time_base), edits_in(file, container)
     if not edits:
         sought = None if since is None else frames_into(file, "video", record, time=since, seek=True)
         yield from timed_pictures(sought or decoded_frames(file, container, "video", record))
