@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -23,21 +24,27 @@ NTSC = Fraction(30000, 1001)
 INSIDE = Fraction(731, 1000)  # in the midst of a picture at each of the rates
 
 
-def with_edits(mp4: bytes, parts: list[Part], *, kinds: tuple[bytes, ...] = (b"vide", b"soun")) -> bytes:
-    """The same movie, its tracks of some kinds shown in parts. Its index has to be behind its media."""
+def with_edits(
+    mp4: bytes, parts: list[Part], *, kinds: tuple[bytes, ...] = (b"vide", b"soun"), clock: int = 0
+) -> bytes:
+    """The same movie, its tracks of some kinds shown in parts. Its index has to be behind its media.
+
+    clock: units of the parts' lengths in a second, as the movie's own header says.
+    """
     out, at = b"", 0
     while at < len(mp4):
         size, name = struct.unpack_from(">I4s", mp4, at)
         inner = mp4[at + 8 : at + size]
         at += size
         if name == b"moov":
-            inner = with_edits(inner, parts, kinds=kinds)
+            [clock] = struct.unpack_from(">I", inner, inner.index(b"mvhd") + 16)
+            inner = with_edits(inner, parts, kinds=kinds, clock=clock)
         elif name == b"trak" and inner[inner.index(b"hdlr") + 12 :][:4] in kinds:
             [scale] = struct.unpack_from(">I", inner, inner.index(b"mdhd") + 16)
             [zero] = struct.unpack_from(">i", inner, inner.index(b"elst") + 16)
             begins = [-1 if media is None else zero + round(media * scale) for _, media in parts]
             entries = (
-                struct.pack(">IiI", round(1000 * seconds), begin, 1 << 16)
+                struct.pack(">IiI", round(clock * seconds), begin, 1 << 16)
                 for (seconds, _), begin in zip(parts, begins, strict=True)
             )
             content = struct.pack(">II", 0, len(parts)) + b"".join(entries)
@@ -158,9 +165,11 @@ def test_lists_that_go_back_or_change_the_speed_are_left_to_libav(tmp_path: Path
     slow = bytearray(with_edits(mp4, [(Fraction(1), Fraction(0))]))
     slow[slow.index(b"elst") + 20 : slow.index(b"elst") + 24] = (1 << 15).to_bytes(4, "big")
     unit = Fraction(1, 12800)
+    [clock] = struct.unpack_from(">I", mp4, mp4.index(b"mvhd") + 16)  # 1,000 as FFmpeg 8 writes it, 48,000 as 9 does
+    rounding = math.ceil(12800 / clock)
     assert edits_of(io.BytesIO(ahead), track=1, unit=unit) == [
-        Edit(begins=1024, ends=1024 + 12800, shown_at=0, rounding=13),
-        Edit(begins=1024 + 19200, ends=1024 + 19200 + 12800, shown_at=12800, rounding=13),
+        Edit(begins=1024, ends=1024 + 12800, shown_at=0, rounding=rounding),
+        Edit(begins=1024 + 19200, ends=1024 + 19200 + 12800, shown_at=12800, rounding=rounding),
     ]
     assert edits_of(io.BytesIO(back), track=1, unit=unit) == []
     assert edits_of(io.BytesIO(bytes(slow)), track=1, unit=unit) == []
