@@ -58,19 +58,26 @@ def sorted_by_name(folder: Path, manifest: Manifest, *, quick: bool = False) -> 
 
 def _neighbors(folder: Path, manifest: Manifest) -> tuple[int, float] | None:
     """How many records are in one shard with the next one by name of their split, and how many would be by chance."""
-    rows = {shard.name: row for row, shard in enumerate(manifest.shards)}
-    named: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
-    try:
-        for above in sorted({name.rpartition("/")[0] for name in rows}):
-            for event in read_events(folder / above / JOURNAL):
+    left = {shard.name: shard.records for shard in manifest.shards}  # no journal of another's takes more memory
+    named: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
+    for above in sorted({name.rpartition("/")[0] for name in left}):
+        journal = folder / above / JOURNAL
+        try:
+            for event in read_events(journal) if journal.is_file() else ():
                 if isinstance(event, Packed):
-                    named[event.split].append((event.source.name, rows[f"{above}/{event.shard}".lstrip("/")]))
-    except (OSError, ValueError, KeyError):  # not copied with the shards, or not theirs
+                    shard = f"{above}/{event.shard}".removeprefix("/")
+                    left[shard] -= 1
+                    if left[shard] < 0:
+                        return None
+                    named[event.split].append((event.source.name, shard))
+        except (OSError, ValueError, KeyError):
+            return None
+    if any(left.values()):  # a journal was not copied with its shards, or is of others
         return None
     together, by_chance = 0, 0.0
     for records in named.values():
         records.sort()
         together += sum(one == other for (_, one), (_, other) in itertools.pairwise(records))
-        counts = Counter(row for _, row in records).values()
+        counts = Counter(shard for _, shard in records).values()
         by_chance += sum(count * (count - 1) for count in counts) / max(1, len(records))
     return together, by_chance

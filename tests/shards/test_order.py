@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import unicodedata
@@ -156,6 +157,27 @@ def test_verify_says_where_shards_are_sorted(classes: Path, by_name: Path, mixed
         told = avc("verify", *options, mixed).stdout
         assert "name" not in told.replace("names and sizes", "")
         assert told.endswith("all is as it was packed\n")
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "of another set", "without end", "damaged"])
+def test_verify_does_not_trust_the_journal(by_name: Path, mixed: Path, tmp_path: Path, kind: str) -> None:
+    copy = shutil.copytree(by_name, tmp_path / "copy")
+    journal = copy / "journal.jsonl"
+    lines = journal.read_bytes()
+    journal.unlink()
+    if kind == "a pipe":
+        os.mkfifo(journal)
+    elif kind == "of another set":
+        shutil.copy(mixed / "journal.jsonl", journal)
+        journal.write_bytes(journal.read_bytes() + lines[lines.index(b"\n") + 1 :])
+    elif kind == "without end":
+        journal.write_bytes(lines)
+        os.truncate(journal, 2**32)  # takes no room on the disk
+    else:
+        journal.write_bytes(lines[:3000] + b"\n" + lines[3000:])
+    done = avc("verify", copy)
+    assert done.returncode == 0
+    assert "packed in order of name" in done.stdout
 
 
 def test_one_shard_is_never_called_sorted(classes: Path, tmp_path: Path) -> None:
