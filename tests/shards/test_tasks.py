@@ -17,13 +17,12 @@ from shards.format import PackSettings
 from shards.index import Manifest, ShardFile
 from shards.journal import Journal, read_events
 from shards.merge import merge
-from shards.order import in_packing_order
 from shards.pack import list_inputs, pack, pack_sources
 from shards.read import Shards
-from shards.sources import Source, list_sources
+from shards.sources import Source
 from shards.tasks import Task, find_tasks, parse_task, task_of
 from shards.verify import verify
-from tests.shards.packing import SETTINGS, SHARD_BYTES
+from tests.shards.packing import SETTINGS, SHARD_BYTES, packing_order
 from tests.small_videos import render_folder, render_video
 
 
@@ -98,10 +97,9 @@ def test_the_first_of_equal_videos_in_the_order_of_packing_is_the_one_that_is_pa
 ) -> None:
     shards = Shards(merged)
     names = Counter(shards.info(clip)["name"] for clip in range(len(shards)))
-    order = [source.basename for source in in_packing_order(list_sources([videos]), SETTINGS)]
     rejected = (merged / "rejected.tsv").read_text()
     for copies in ({"again.mp4", "video-03.mp4", "video-99.mp4"}, {"video-07.mp4", "video-98.mp4"}):
-        first, *others = sorted(copies, key=order.index)
+        first, *others = sorted(copies, key=packing_order(videos).index)
         assert names[first] == 1
         for other in others:
             assert other not in names
