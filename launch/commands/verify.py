@@ -20,8 +20,8 @@ def verify(
     """Check a packed folder, after copying it for example.
 
     Every shard is held against its checksum, every record's image and sound files against theirs and against the
-    index. What is missing, truncated or altered is named. Exit status 0: all is well; 1: something is wrong. A folder
-    that **avc teach** wrote is held against its checksums.
+    index. What is missing, truncated or altered is named. Exit status 0: all is well; 1: something is wrong. That
+    shards are sorted by name is said, and is no fault. A folder that **avc teach** wrote is held against its checksums.
 
     **Examples**
 
