@@ -67,6 +67,8 @@ def test_every_command_that_wants_arguments_shows_an_example() -> None:
 def test_packs_options_begin_as_the_settings_do() -> None:
     parameters = inspect.signature(packing.pack).parameters
     for field in fields(PackSettings):
+        if field.name == "version":  # follows from the program and from what is packed already
+            continue
         default = parameters[{"start_seconds": "start"}.get(field.name, field.name)].default
         assert (packing.parse_shares(default) if field.name == "split" else default) == field.default
 
