@@ -32,9 +32,10 @@ import numpy as np
 
 FORMAT_VERSION = 1
 
-# How records are made of videos, by the same settings: a packing ends as the version that it was begun with.
+# How records are made and ordered, by the same settings: a packing ends as the version that it was begun with.
 # 2: chroma of limited range and of RGB is no longer half a level low, interlaced frames give the lines of one field
-# instead of both, and a record says that its video is interlaced or HDR.
+# instead of both, and a record says that its video is interlaced or HDR. Records lie in the order of a hash and not of
+# the sources' names (shards/order.py).
 PACKING_VERSION = 2
 
 TICKS_PER_SECOND = 25

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
@@ -71,6 +72,8 @@ Event = Packed | Rejection | ShardFile
 KINDS: dict[str, pydantic.TypeAdapter[Any]] = {
     kind.__name__.lower(): pydantic.TypeAdapter(kind) for kind in (Packed, Rejection, ShardFile)
 }
+
+LONGEST_LINE = 2**27  # bytes: more than of a record with as many pictures as its member can hold
 
 # What lay outside of the video's content may be otherwise next time: these inputs are tried again by the next packing.
 TRIED_AGAIN = frozenset({Reason.UNREADABLE, Reason.TIMED_OUT, Reason.DECODER_CRASHED})
@@ -235,7 +238,9 @@ def _taken(folder: Path) -> str:
 
 def _lines(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
-        for line in file:
+        for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), start=1):
+            if len(line) == LONGEST_LINE:
+                raise _damaged(path, number)
             if not line.endswith(b"\n"):
                 return  # torn by a kill: what it spoke of will be done again
             yield line

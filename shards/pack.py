@@ -5,8 +5,8 @@
     sources ──► worker processes ──► results in the order of the sources ──► shards ──► journal ──► index
                 (shards/workers.py)  (whatever order they end in)           (fsync first, then the journal)
 
-Records are committed in the order of the sources' names, so the shards' bytes depend on the inputs and the settings
-alone: not on the number of workers, not on where a packing was killed and begun again.
+Records are committed in an order that follows from the sources (shards/order.py), so the shards' bytes depend on the
+inputs and the settings alone: not on the number of workers, not on where a packing was killed and begun again.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from shards.build_index import remove_manifest, write_index
 from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
 from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, as_begun, lines_lost, read_events, shards_in
+from shards.order import in_packing_order
 from shards.parent import refuse_unguarded
 from shards.record import Record, make_records
 from shards.sources import Source, list_sources
@@ -139,8 +140,7 @@ def pack_sources(
         Journal(folder, settings, shard_bytes=shard_bytes) as journal,
         _Packing(folder, journal, splitter, settings, shard_bytes=shard_bytes) as packing,
     ):
-        pending = [source for source in sources if not packing.has_done(source)]
-        skipped = len(sources) - len(pending)
+        pending = in_packing_order((each for each in sources if not packing.has_done(each)), settings)
         if pending:
             remove_manifest(folder)
             if task:  # the index of all tasks will no longer be one
@@ -154,7 +154,7 @@ def pack_sources(
                     progress(done, len(pending), result.source.name)
         packing.finish()
         manifest = write_index(folder, settings, journal.events())
-        return Summary(manifest, done=len(pending), skipped=skipped, lists=splitter.met)
+        return Summary(manifest, done=len(pending), skipped=len(sources) - len(pending), lists=splitter.met)
 
 
 class _Packing:

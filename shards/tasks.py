@@ -8,7 +8,7 @@
     OUT/manifest.json ...     the index of all three, made by `shards.merge`
 
 Inputs are shared out by their size in bytes. Equal videos are of equal size, so all copies of a video come before the
-same task, which keeps the first by name as a packing in one task would: no record is ever packed twice, and the
+same task, which keeps the first in the order of packing as one task would: no record is ever packed twice, and the
 outcome does not depend on the number of tasks.
 """
 

@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 PROBLEMS_SHOWN = 50
+STREAMS = (
+    "let it shuffle over many shards, or pack into a new folder. `avc train` draws from all shards and does not mind"
+)
 
 
 def verify(
@@ -17,8 +20,8 @@ def verify(
     """Check a packed folder, after copying it for example.
 
     Every shard is held against its checksum, every record's image and sound files against theirs and against the
-    index. What is missing, truncated or altered is named. Exit status 0: all is well; 1: something is wrong. A folder
-    that **avc teach** wrote is held against its checksums.
+    index. What is missing, truncated or altered is named. Exit status 0: all is well; 1: something is wrong. That
+    shards are sorted by name is said, and is no fault. A folder that **avc teach** wrote is held against its checksums.
 
     **Examples**
 
@@ -27,6 +30,7 @@ def verify(
     """
     from launch.progress import printable, progress
     from shards.index import read_manifest
+    from shards.order import sorted_by_name
     from shards.sidecars import FINISHED, verify_sidecars
     from shards.verify import verify as verify_folder
 
@@ -46,6 +50,8 @@ def verify(
         size = sum(shard.bytes for shard in manifest.shards) / 1e6
         what = "names and sizes" if quick else "every byte"
         print(f"{folder}: {records:,} records in {len(manifest.shards):,} shards, {size:,.1f} MB; {what} compared")
+        if told := sorted_by_name(path, manifest, quick=quick):
+            print(f"its shards are sorted: {told}. What streams them meets clips of like names together: {STREAMS}")
         lines = [f"{each.file}: {each.member} {each.what}: {each.detail}".replace(":  ", ": ") for each in problems]
         good, remedy = "all is as it was packed", "pack into a new folder"
     for line in lines[:PROBLEMS_SHOWN]:

@@ -15,7 +15,7 @@ from shards.pack import list_inputs, pack
 from shards.read import Shards
 from shards.tasks import Task
 from tests.command_line import avc
-from tests.shards.packing import SETTINGS
+from tests.shards.packing import SETTINGS, packing_order
 from tests.small_videos import render_video
 
 CAFE = "Caf\u00e9.mp4"
@@ -88,12 +88,13 @@ def test_a_copy_that_is_named_in_another_split_than_the_one_packed_is_said(video
     (tmp_path / "in").mkdir()
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / "in" / name).write_bytes((videos / "one.mp4").read_bytes())
-    (tmp_path / "test.txt").write_text("b\n")
+    first, second = packing_order(tmp_path / "in")
+    (tmp_path / "test.txt").write_text(f"{second}\n")
     settings = SETTINGS.__class__(side=32, split=(1.0, 0.0, 0.0))
     pack([tmp_path / "in"], tmp_path / "out", settings, split_lists={"test": tmp_path / "test.txt"}, workers=1)
     [rejected] = [event for event in read_events(tmp_path / "out" / "journal.jsonl") if isinstance(event, Rejection)]
     assert rejected.detail == (
-        f"same content as {tmp_path / 'in' / 'a.mp4'}, which is in train; this name is in {tmp_path / 'test.txt'}"
+        f"same content as {tmp_path / 'in' / first}, which is in train; this name is in {tmp_path / 'test.txt'}"
     )
 
 

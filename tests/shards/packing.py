@@ -6,6 +6,8 @@ from pathlib import Path
 
 from shards.format import PackSettings
 from shards.journal import Packed, Rejection, read_events
+from shards.order import in_packing_order
+from shards.sources import list_sources
 
 SETTINGS = PackSettings(side=32)
 SHARD_BYTES = 1_000_000  # three records
@@ -19,6 +21,11 @@ def outcome(folder: Path) -> dict[str, str]:
         for event in events
         if isinstance(event, Packed | Rejection)
     }
+
+
+def packing_order(videos: Path) -> list[str]:
+    """The last parts of the inputs' names, in the order in which they are packed."""
+    return [source.basename for source in in_packing_order(list_sources([videos]), SETTINGS)]
 
 
 def content(folder: Path) -> dict[str, bytes]:
