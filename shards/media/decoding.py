@@ -119,14 +119,16 @@ def _frames(
                 return
         frames += len(decoded)
         for frame in decoded:
-            frame.time_base = frame.time_base or stream.time_base
+            own_unit = frame.time_base  # PyAV makes a new fraction each time
+            if not own_unit:
+                own_unit = frame.time_base = stream.time_base
             if lag is not None:
                 lag.stamp(frame)
             if container.format.name == "aac":  # it has no stamps: libav counts all of it at the first rate
                 rate_hz = rate_hz or frame.sample_rate
                 if frame.sample_rate != rate_hz:
                     frame.pts = frame.dts = None
-            if moved or frame.time_base != unit:
+            if moved or own_unit != unit:
                 _place(frame, unit, moved)
             yield frame
         if part is not None:
