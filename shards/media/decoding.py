@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -183,18 +184,26 @@ class Lag:
     def __init__(self) -> None:
         self._begins: int | None = None  # decoding stamp of the first picture's packet
         self._late: int | None = None
+        self._stamps: deque[int] = deque(maxlen=MOST_PICTURES_LATE + 1)  # of the latest packets
+        self._shown: int | None = None  # stamp of the latest picture
 
     def witness(self, packet: Any) -> None:
         """Takes note of the next packet."""
         if self._begins is None and packet.is_keyframe:
             self._begins = packet.dts
+        if packet.dts is not None:
+            self._stamps.append(packet.dts)
 
     def stamp(self, frame: Any) -> None:
-        """Gives a decoded picture its stamp of presentation; None to those that come out at the very end."""
+        """Gives a decoded picture its stamp of presentation; to those of the very end the stamps that are left."""
         if self._late is None and frame.dts is not None:
             late = 0 if self._begins is None else frame.dts - self._begins
             self._late = late if 0 <= late <= MOST_PICTURES_LATE else 0
-        frame.pts = None if frame.dts is None else frame.dts - (self._late or 0)
+        if frame.dts is not None:
+            frame.pts = frame.dts - (self._late or 0)
+        elif self._shown is not None:
+            frame.pts = next((stamp for stamp in self._stamps if stamp > self._shown), None)
+        self._shown = frame.pts
 
 
 def frames_into(file: File, kind: Kind, record: Record, *, time: Fraction, seek: bool) -> Iterator[Any]:
