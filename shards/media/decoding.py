@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -119,14 +120,16 @@ def _frames(
                 return
         frames += len(decoded)
         for frame in decoded:
-            frame.time_base = frame.time_base or stream.time_base
+            own_unit = frame.time_base  # PyAV makes a new fraction each time
+            if not own_unit:
+                own_unit = frame.time_base = stream.time_base
             if lag is not None:
                 lag.stamp(frame)
             if container.format.name == "aac":  # it has no stamps: libav counts all of it at the first rate
                 rate_hz = rate_hz or frame.sample_rate
                 if frame.sample_rate != rate_hz:
                     frame.pts = frame.dts = None
-            if moved or frame.time_base != unit:
+            if moved or own_unit != unit:
                 _place(frame, unit, moved)
             yield frame
         if part is not None:
@@ -181,18 +184,26 @@ class Lag:
     def __init__(self) -> None:
         self._begins: int | None = None  # decoding stamp of the first picture's packet
         self._late: int | None = None
+        self._stamps: deque[int] = deque(maxlen=MOST_PICTURES_LATE + 1)  # of the latest packets
+        self._shown: int | None = None  # stamp of the latest picture
 
     def witness(self, packet: Any) -> None:
         """Takes note of the next packet."""
         if self._begins is None and packet.is_keyframe:
             self._begins = packet.dts
+        if packet.dts is not None:
+            self._stamps.append(packet.dts)
 
     def stamp(self, frame: Any) -> None:
-        """Gives a decoded picture its stamp of presentation; None to those that come out at the very end."""
+        """Gives a decoded picture its stamp of presentation; to those of the very end the stamps that are left."""
         if self._late is None and frame.dts is not None:
             late = 0 if self._begins is None else frame.dts - self._begins
             self._late = late if 0 <= late <= MOST_PICTURES_LATE else 0
-        frame.pts = None if frame.dts is None else frame.dts - (self._late or 0)
+        if frame.dts is not None:
+            frame.pts = frame.dts - (self._late or 0)
+        elif self._shown is not None:
+            frame.pts = next((stamp for stamp in self._stamps if stamp > self._shown), None)
+        self._shown = frame.pts
 
 
 def frames_into(file: File, kind: Kind, record: Record, *, time: Fraction, seek: bool) -> Iterator[Any]:

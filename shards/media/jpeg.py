@@ -90,19 +90,21 @@ class Recolouring:
         self._row = np.empty((half[0], width), np.int16)
         self._luma = np.empty((height, width), np.uint8)
         self._chroma = np.empty((2, *half), np.uint8)
+        luma_step = 255 / (levels.white - levels.black)
+        self._expand_luma = _Expansion(luma_step, fixed=levels.black, to=0, shape=(height, width))
+        self._expand_chroma = _Expansion(levels.chroma_step, fixed=levels.neutral, to=128, shape=half)
 
     def __call__(self, planes: Planes) -> Planes:
         """The picture; what the call before gave is overwritten."""
         luma, *chroma = planes
-        levels = self._levels
-        _expand(luma, 255 / (levels.white - levels.black), fixed=levels.black, to=0, out=self._luma)
+        self._expand_luma(luma, out=self._luma)
         if not any(self._weights[0]):
             for new, plane in zip(self._chroma, chroma, strict=True):
-                _expand(plane, levels.chroma_step, fixed=levels.neutral, to=128, out=new)
+                self._expand_chroma(plane, out=new)
             return self._luma, self._chroma[0], self._chroma[1]
         for old, plane in zip(self._old, chroma, strict=True):
             old[:] = plane
-            old -= levels.neutral
+            old -= self._levels.neutral
         self._add_to_luma()
         for new, row in zip(self._chroma, self._weights[1:], strict=True):
             total = self._weighted(row)
@@ -129,12 +131,20 @@ class Recolouring:
         return self._sum
 
 
-def _expand(plane: np.ndarray, step: float, *, fixed: int, to: int, out: np.ndarray) -> None:
-    """Rounds to levels from 0 to 255: `to` where the plane is `fixed`, and `step` more for each number above it."""
-    zero = fixed - to / step
-    if zero > 0:  # OpenCV gives how far a level is from 0, also where it is below
-        plane = cv2.max(plane, math.ceil(zero))  # type: ignore[call-overload]
-    cv2.convertScaleAbs(plane, out, step, -zero * step)
+class _Expansion:
+    """Rounds planes of one shape to levels from 0 to 255: `to` where they are `fixed`, `step` more for each number."""
+
+    def __init__(self, step: float, *, fixed: int, to: int, shape: tuple[int, int]) -> None:
+        zero = fixed - to / step
+        self._step, self._at_0 = step, -zero * step
+        # OpenCV gives how far a level is from 0, also where it is below. It is faster by an array than by a number.
+        self._least = np.full(shape, math.ceil(zero), np.uint16) if zero > 0 else None
+        self._raised = None if self._least is None else np.empty_like(self._least)
+
+    def __call__(self, plane: np.ndarray, *, out: np.ndarray) -> None:
+        if self._least is not None:
+            plane = cv2.max(plane, self._least, self._raised)
+        cv2.convertScaleAbs(plane, out, self._step, self._at_0)
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,24 @@ def test_pictures_without_presentation_stamps_are_shown_at_the_place_of_their_nu
     )
 
 
+def test_the_last_pictures_without_stamps_keep_their_places_among_every_other_number(tmp_path: Path) -> None:
+    path = tmp_path / "film.avi"
+    with av.open(str(render(tmp_path / "film.mp4", film(Fraction(25))))) as whole, av.open(str(path), "w") as output:
+        shown = output.add_stream("libx264", rate=50, width=256, height=192, options={"bf": "2", "b-adapt": "0"})
+        heard = output.add_stream("pcm_s16le", rate=48_000, layout="mono")
+        for number, frame in enumerate(whole.decode(video=0)):
+            again = frame.reformat(256, 192)
+            again.pts, again.time_base, again.pict_type = 2 * number, Fraction(1, 50), 0
+            output.mux(shown.encode(again))
+        output.mux(shown.encode(None))
+        noise = av.AudioFrame.from_ndarray(np.arange(124_800, dtype=np.int16)[None] * 9, "s16", "mono")
+        noise.sample_rate = 48_000
+        output.mux(heard.encode(noise))
+    with av.open(str(path)) as container:  # as where ffmpeg copies H.264
+        assert [packet.dts for packet in container.demux(video=0) if packet.size][-2:] == [126, 128]
+    assert numbers(read(path, SMALL)) == list(range(65))
+
+
 def test_pictures_without_presentation_stamps_keep_their_places_where_a_start_is_sought(tmp_path: Path) -> None:
     path = render(tmp_path / "film.avi", film(Fraction(25), seconds=27), audio="pcm_s16le", reordered=3)
     clip = read(path, PackSettings(side=48, start_seconds=24, seconds=2))
