@@ -105,6 +105,7 @@ LAYERS = (
     {"distributed"},
     {"models"},
     {"data"},
+    {"encoders"},
     {"inference"},
     {"embedding", "files", "onnx"},
     {"tasks"},

@@ -19,22 +19,16 @@ from avc.data.labels import labeled, read_labels
 from avc.data.ontology import Ontology
 from avc.data.preprocessing import center_crop
 from avc.data.segments import sound_ticks, student_sound
-from avc.data.transforms import audio_to_input, images_to_input
+from avc.data.windows import Resampler, mono
+from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.evaluation.classifiers import Integers
-from avc.evaluation.extraction import Extractor, Identity, Unreadable
-from avc.evaluation.image import pool_image, require_single_frames
+from avc.evaluation.extraction import Identity, Inputs, Unreadable
 from avc.evaluation.linear import Features
-from avc.evaluation.sound import pool_audio
-from avc.models.pair import PairNetwork
-from avc.models.waveform import SAMPLE_RATE, WaveformNetwork, to_waveform
-from avc.settings import PairData
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, centers_of, second_start
 from shards.read import BadRecord, Shards
 
 SPACING_TICKS = 12
-LAYERS = ("trunk", "embedding")  # of a pair of towers: the map that a trunk ends in, and what its tower does
-PLACES = (12, 16)  # of the trunks' maps, audio and vision, that a unit's values stand side by side for
-CONTEXT_SECONDS = 3.0  # of audio that a waveform network hears around a second
+CONTEXT_SECONDS = 3.0  # of audio that an encoder of any length hears around a second
 FOLDS = 5  # of the training clips, to choose the classifier's C on
 
 
@@ -96,77 +90,63 @@ def middles(row: np.void) -> range:
     return range(-(-centers.start // every) * every, centers.stop, max(1, SPACING_TICKS // every) * every)
 
 
-def audio_features(
-    model: PairNetwork, shards: Shards, data: PairData, *, name: str, layer: str = "trunk"
-) -> Extractor[int]:
-    """Of the audio of each second of a clip: a layer of LAYERS, `trunk` before its last ReLU and max-pooled to 4×3."""
+def seconds_of_clips(encoder: AudioEncoder, layer: str, shards: Shards) -> Inputs[int]:
+    """The audio of each second of a clip; for an encoder of any length, its steps around that second.
 
-    def load(clip: int) -> list[Tensor]:
-        return [torch.from_numpy(shards.sound(clip, second_start(tick))) for tick in middles(shards.index[clip])]
-
-    def inputs(seconds: Tensor) -> Tensor:
-        return audio_to_input(seconds, None, data)
-
-    if layer == "trunk":
-        return Extractor(name, "sound", model.audio.eval(), _rows(load), lambda net, x: pool_audio(net, inputs(x)))
-    return Extractor(name, "embedding, sound", model.eval(), _rows(load), lambda net, x: net.embed_audio(inputs(x)))
-
-
-def waveform_steps(model: WaveformNetwork, layer: str | None) -> tuple[int, int]:
-    """The steps of a layer in CONTEXT_SECONDS of audio, and how many of them a second has, rounded up.
-
-    Raises ValueError for a layer that there is not.
+    Such a one hears CONTEXT_SECONDS about the middle of the second, within its clip, which is repeated where it is
+    shorter. Raises ValueError where that is too short for the layer.
     """
-    there = model.output_steps(round(CONTEXT_SECONDS * SAMPLE_RATE), model.named_layer(layer))
-    return there, math.ceil(there / CONTEXT_SECONDS)
+    identify, rate = clip_identity(shards), encoder.sample_rate_hz
+    if encoder.seconds is not None:
 
+        def seconds(clip: int) -> list[Tensor]:
+            sounds = [mono(shards.sound(clip, second_start(tick))) for tick in middles(shards.index[clip])]
+            return [torch.from_numpy(Resampler(SAMPLE_RATE_HZ, rate).push(sound, last=True)) for sound in sounds]
 
-def waveform_features(model: WaveformNetwork, shards: Shards, *, name: str, layer: str | None = None) -> Extractor[int]:
-    """Of the audio of each second of a clip: the steps of a layer that lie in it, as many as its share is, rounded up.
-
-    The network hears them in the middle of CONTEXT_SECONDS of the clip, which is repeated at its ends as in SoundNet's
-    released code. Raises ValueError for a layer that there is not.
-    """
-    layer = model.named_layer(layer)
-    samples = round(CONTEXT_SECONDS * SAMPLE_RATE)
-    there, steps = waveform_steps(model, layer)
+        return Inputs(f"{_named(encoder, layer)}sound", _rows(seconds), identify)
+    samples = round(CONTEXT_SECONDS * rate)
+    there = encoder.places(layer, samples)
+    steps = steps_of_second(there)
     first = (there - steps) // 2
 
-    def load(clip: int) -> list[Tensor]:
+    def contexts(clip: int) -> list[Tensor]:
         row = shards.index[clip]
         begin, end = (int(tick) for tick in sound_ticks(row))
-        sound = student_sound(shards, clip, begin, end - begin)
+        sound = torch.from_numpy(student_sound(shards, clip, begin, end - begin)).float() / 32768
         rows = []
         for tick in middles(row):
             center = second_start(tick) + SAMPLE_RATE_HZ // 2 - begin * SAMPLES_PER_TICK
-            start = round(center * SAMPLE_RATE / SAMPLE_RATE_HZ) - samples // 2
-            rows.append(torch.from_numpy(sound.take(np.arange(start, start + samples), mode="wrap")))
+            start = round(center * rate / SAMPLE_RATE_HZ) - samples // 2
+            rows.append(sound[torch.arange(start, start + samples) % len(sound)])
         return rows
 
-    def compute(network: WaveformNetwork, audio: Tensor) -> Tensor:
-        return network.features(to_waveform(audio.float() / 32768), layer)[:, :, first : first + steps].flatten(1)
+    def select(features: Tensor) -> Tensor:
+        return features.view(len(features), -1, there)[:, :, first : first + steps].flatten(1)
 
-    return Extractor(name, f"sound, {layer}, {steps} of {there} steps", model.eval(), _rows(load), compute)
+    return Inputs(f"sound, {layer}, {steps} of {there} steps", _rows(contexts), identify, select)
 
 
-def image_features(
-    model: PairNetwork, shards: Shards, data: PairData, *, name: str, layer: str = "trunk"
-) -> Extractor[int]:
-    """Of the frame in the middle of each second: a layer of LAYERS, `trunk` after its last ReLU, max-pooled to 4×4."""
-    require_single_frames(model)
-    size = data.image_size
+def places_of_second(encoder: AudioEncoder, layer: str) -> int:
+    """Numbers that a row of `seconds_of_clips` has for each unit."""
+    there = encoder.places(layer, round((encoder.seconds or CONTEXT_SECONDS) * encoder.sample_rate_hz))
+    return there if encoder.seconds else steps_of_second(there)
 
-    def load(clip: int) -> list[Tensor]:
-        frames = [torch.from_numpy(shards.picture(clip, tick)) for tick in middles(shards.index[clip])]
-        return [center_crop(frame[None], size)[0] for frame in frames]
 
-    def inputs(images: Tensor) -> Tensor:
-        return images_to_input(images, None, data)
+def steps_of_second(there: int) -> int:
+    """Of the steps in CONTEXT_SECONDS, how many a second has, rounded up."""
+    return math.ceil(there / CONTEXT_SECONDS)
 
-    what = f"frames of {size} pixels"
-    if layer == "trunk":
-        return Extractor(name, what, model.vision.eval(), _rows(load), lambda net, x: pool_image(net, inputs(x)))
-    return Extractor(name, f"embedding, {what}", model.eval(), _rows(load), lambda net, x: net.embed_image(inputs(x)))
+
+def frames_of_clips(encoder: ImageEncoder, layer: str, shards: Shards) -> Inputs[int]:
+    """The frame in the middle of each second of a clip. Raises ValueError for an encoder of motion."""
+    encoder.require_single_frames()
+
+    def frames(clip: int) -> list[Tensor]:
+        pictures = [torch.from_numpy(shards.picture(clip, tick)) for tick in middles(shards.index[clip])]
+        return [center_crop(picture[None], encoder.size)[0] for picture in pictures]
+
+    what = f"{_named(encoder, layer)}frames of {encoder.size} pixels"
+    return Inputs(what, _rows(frames), clip_identity(shards))
 
 
 def concatenate(audio: Features, image: Features) -> Features:
@@ -181,6 +161,10 @@ def clip_identity(shards: Shards) -> Callable[[int], Identity]:
     return lambda clip: Identity(
         str(shards.info(clip)["name"]), hashlib.sha256(f"{shards.key(clip)} {packing}".encode()).digest()
     )
+
+
+def _named(encoder: AudioEncoder | ImageEncoder, layer: str) -> str:
+    return "" if layer == encoder.layers[0] else f"{layer}, "
 
 
 def _rows(load: Callable[[int], list[Tensor]]) -> Callable[[int], tuple[Tensor, bool]]:

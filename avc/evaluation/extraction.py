@@ -12,18 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from torch import Tensor, nn
+from torch import Tensor
 
+from avc.encoders.encoder import Encoder
 from avc.evaluation.linear import Features
 from shards.atomic import written_aside
 
-VERSION = "5"  # of what this code makes of an item; another number leaves old caches unread
+VERSION = "6"  # of what this code makes of an item; another number leaves old caches unread
 ITEMS_AT_ONCE = 8
 ROWS_AT_ONCE = 32
 ROWS = ".npy"  # beside the .safetensors that tells what they are
@@ -38,34 +39,26 @@ class Unreadable(ValueError):
 
 
 @dataclass(frozen=True)
-class Extractor(Generic[Item]):
-    """How an item, the path of a file or the number of a clip, becomes rows of features.
+class Identity:
+    """name: for messages. digest: of the content, whatever it is called and wherever it lies."""
 
-    owner: whose features they are, for messages. what: which they are, in words; it must say everything but the network
-    that decides them. model: on the CPU and in evaluation mode. load: item → rows for the network, (rows, ...), and
-    whether they had to be padded; raises Unreadable. compute: those rows on the network's device → (rows, D), or as
-    many for each of them, one after the other: (k · rows, D).
+    name: str
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class Inputs(Generic[Item]):
+    """How an item, the path of a file or the number of a clip, becomes rows for an encoder.
+
+    what: which features they give, in tables; with the encoder and its layer it must say everything that decides them.
+    load: item → rows for the encoder, (rows, ...), and whether they had to be padded; raises Unreadable. select: of
+    the encoder's (N, D), what is taken: (N, D'), or as many for each row, one after the other, (k · N, D').
     """
 
-    owner: str
     what: str
-    model: nn.Module
     load: Callable[[Item], tuple[Tensor, bool]]
-    compute: Callable[[Any, Tensor], Tensor]
-
-    @property
-    def name(self) -> str:
-        """Whose and which."""
-        return f"{self.owner}, {self.what}"
-
-    @property
-    def key(self) -> str:
-        """Digest of what they are, of the network's layers and of every weight."""
-        digest = hashlib.sha256(f"{VERSION}\0{self.what}\0{self.model!r}".encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+    identify: Callable[[Item], Identity]
+    select: Callable[[Tensor], Tensor] = lambda features: features
 
 
 @dataclass(frozen=True)
@@ -79,14 +72,6 @@ class Extraction:
     padded: int
 
 
-@dataclass(frozen=True)
-class Identity:
-    """name: for messages. digest: of the content, whatever it is called and wherever it lies."""
-
-    name: str
-    digest: bytes
-
-
 def file_identity(path: Path) -> Identity:
     """A file's name and the digest of its bytes, or of why it cannot be opened; reading it will tell of that."""
     try:
@@ -98,10 +83,11 @@ def file_identity(path: Path) -> Identity:
 
 @torch.inference_mode()
 def extract(
-    extractor: Extractor[Item],
+    encoder: Encoder,
+    layer: str,
+    inputs: Inputs[Item],
     items: Sequence[Item],
     *,
-    identify: Callable[[Item], Identity],
     devices: Sequence[torch.device],
     cache: Path,
     report: Callable[[int, int, str], None] | None = None,
@@ -112,18 +98,18 @@ def extract(
     read then is tried again: once any of it can be, all is computed anew. Raises ValueError where
     more than 5 % of the items cannot be read; that is not kept.
     """
-    identities = [identify(item) for item in items]
-    digest = hashlib.sha256(extractor.key.encode())
+    identities = [inputs.identify(item) for item in items]
+    digest = hashlib.sha256(f"{VERSION}\0{encoder.key}\0{layer}\0{inputs.what}".encode())
     for identity in identities:
         digest.update(identity.digest)
     stored = cache / f"{digest.hexdigest()}.safetensors"
     extraction = _stored(stored)
-    if extraction is None or _mended(extraction, extractor, items):
+    if extraction is None or _mended(extraction, inputs, items):
         names = [identity.name for identity in identities]
         cache.mkdir(parents=True, exist_ok=True)
         stored.unlink(missing_ok=True)  # what tells that the rows are whole
         with written_aside(stored.with_suffix(ROWS)) as file:
-            notes = _compute(extractor, items, names=names, devices=devices, file=file, report=report)
+            notes = _compute(encoder, layer, inputs, items, names=names, devices=devices, file=file, report=report)
         with written_aside(stored) as file:
             file.write(notes)
         extraction = _stored(stored)
@@ -133,7 +119,9 @@ def extract(
 
 
 def _compute(
-    extractor: Extractor[Item],
+    encoder: Encoder,
+    layer: str,
+    inputs: Inputs[Item],
     items: Sequence[Item],
     *,
     names: Sequence[str],
@@ -145,9 +133,9 @@ def _compute(
 
     Raises ValueError where more than 5 % of the items cannot be read.
     """
-    idle: queue.SimpleQueue[tuple[nn.Module, torch.device]] = queue.SimpleQueue()
+    idle: queue.SimpleQueue[tuple[Encoder, torch.device]] = queue.SimpleQueue()
     for device in devices:
-        idle.put((copy.deepcopy(extractor.model).eval().to(device), device))
+        idle.put((copy.deepcopy(encoder).eval().to(device), device))
     item, unreadable, padded, columns = [], [], 0, 0
     _write_header(file, (0, 0))
     groups = [range(start, min(start + ITEMS_AT_ONCE, len(items))) for start in range(0, len(items), ITEMS_AT_ONCE)]
@@ -158,7 +146,7 @@ def _compute(
         short = 0
         for number in group:
             try:
-                windows, was_short = extractor.load(items[number])
+                windows, was_short = inputs.load(items[number])
             except Unreadable as error:
                 loaded.append(error)
             else:
@@ -167,13 +155,14 @@ def _compute(
         whole = [windows for windows in loaded if isinstance(windows, Tensor)]
         if whole:
             pieces = torch.split(torch.cat(whole), ROWS_AT_ONCE)
-            model, device = idle.get()
+            copied, device = idle.get()
             try:
-                computed = torch.cat([extractor.compute(model, piece.to(device)).float().cpu() for piece in pieces])
+                computed = [inputs.select(copied(piece.to(device), layer)).float().cpu() for piece in pieces]
             finally:
-                idle.put((model, device))  # after an error as well, or the other threads would wait for it
-            of_each = len(computed) // sum(map(len, whole))
-            parts = iter(torch.split(computed, [of_each * len(windows) for windows in whole]))
+                idle.put((copied, device))  # after an error as well, or the other threads would wait for it
+            rows = torch.cat(computed)
+            of_each = len(rows) // sum(map(len, whole))
+            parts = iter(torch.split(rows, [of_each * len(windows) for windows in whole]))
             loaded = [next(parts) if isinstance(windows, Tensor) else windows for windows in loaded]
         return loaded, short
 
@@ -206,11 +195,11 @@ def _write_header(file: BinaryIO, shape: tuple[int, int]) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _mended(extraction: Extraction, extractor: Extractor[Item], items: Sequence[Item]) -> bool:
+def _mended(extraction: Extraction, inputs: Inputs[Item], items: Sequence[Item]) -> bool:
     """Whether an item that could not be read can be now."""
     for number in np.setdiff1d(np.arange(len(items)), extraction.features.item).tolist():
         with suppress(Unreadable):
-            extractor.load(items[number])
+            inputs.load(items[number])
             return True
     return False
 

@@ -6,26 +6,16 @@ The rows of a recording are windows of it, of SoundNet windows of a layer's step
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from avc.data.media import read_mono
-from avc.data.transforms import log_spectrogram, waveform_to_input
-from avc.evaluation.extraction import Extractor, Unreadable
-from avc.extras import require_package
-from avc.models.autoencoder import Autoencoder
-from avc.models.pair import PairNetwork
-from avc.models.trunks import Trunk
-from avc.models.waveform import SAMPLE_RATE, WaveformNetwork, to_waveform
-from shards.format import SAMPLE_RATE_HZ
+from avc.encoders.encoder import AudioEncoder
+from avc.evaluation.extraction import Inputs, Unreadable, file_identity
 
-MFCC_COEFFICIENTS = 20
 SLIGHT = 0.001
 
 
@@ -66,89 +56,28 @@ def repeated(sound: Tensor, length: int) -> Tensor:
     return sound.repeat(-(-pieces * length // len(sound)))[: pieces * length].view(pieces, length)
 
 
-def pool_audio(trunk: Trunk, spectrograms: Tensor) -> Tensor:
-    """(N, 1, 257, 199) → the trunk's map before its last ReLU, max-pooled to 4×3: (N, 12 · channels)."""
-    return F.adaptive_max_pool2d(trunk.features(spectrograms), (4, 3)).flatten(1)
+def recordings(encoder: AudioEncoder, layer: str, *, seconds: float = 1.0, whole: float = 10.0) -> Inputs[Path]:
+    """Recordings as an encoder takes them.
 
-
-def trunk_features(model: PairNetwork, *, name: str) -> Extractor[Path]:
-    """L3-Net's protocol: the audio trunk's map before its last ReLU, max-pooled to 4×3×512, from windows of 1 s."""
-    return _extractor(
-        name,
-        "trunk before ReLU",
-        model.audio,
-        lambda trunk, audio: pool_audio(trunk, log_spectrogram(audio)[:, None]),
-        rate=SAMPLE_RATE_HZ,
-        seconds=1.0,
-    )
-
-
-def embedding_features(model: PairNetwork, *, name: str) -> Extractor[Path]:
-    """What the audio tower ends in (AVE-Net: 128 numbers of length 1; L3-Net: its 512 pooled ones), windows of 1 s."""
-    return _extractor(
-        name,
-        "embedding",
-        model,
-        lambda network, audio: network.embed_audio(waveform_to_input(audio, network.audio_input)),
-        rate=model.audio_input.sample_rate_hz,
-        seconds=1.0,
-    )
-
-
-def soundnet_features(
-    model: WaveformNetwork, *, name: str, layer: str | None = None, seconds: float = 1.0, whole: float = 10.0
-) -> Extractor[Path]:
-    """The protocol of SoundNet's released code (eval_esc50.lua, eval_dcase.lua); the paper's layer is pool5.
-
-    The recording is repeated to `whole` seconds and goes through the network in one piece; a longer one in several.
-    A row is as many adjacent steps of the layer as its share of `seconds` is, rounded up: 3 of pool5's 27 in 10 s. Rows
-    begin one step apart. layer: None is its usual one. Raises ValueError for a layer that there is not or that
-    `whole` is too short for.
+    Windows of `seconds`, or of what it takes at once. For SoundNet the protocol of its released code (eval_esc50.lua,
+    eval_dcase.lua), whose layer is pool5: the recording is repeated to `whole` seconds and goes through in one piece; a
+    longer one in several. A row is as many adjacent steps of the layer as its share of `seconds` is, rounded up: 3 of
+    pool5's 27 in 10 s. Rows begin one step apart. Raises ValueError where that is too short for the layer.
     """
-    layer, length = model.named_layer(layer), round(whole * SAMPLE_RATE)
-    steps = math.ceil(seconds * model.eval().features(torch.zeros(1, length), layer).shape[2] / whole)
+    rate, seconds = encoder.sample_rate_hz, encoder.seconds or seconds
+    if not encoder.whole:
+        length = round(seconds * rate)
+        encoder.places(layer, length)
+        what = f"{encoder.describe(layer)}, windows of {seconds:g} s"
+        return Inputs(what, lambda path: windows(read_sound(path, rate), length), file_identity)
+    length = round(whole * rate)
+    there = encoder.places(layer, length)
+    steps = math.ceil(seconds * there / whole)
+
+    def select(features: Tensor) -> Tensor:
+        return features.view(len(features), -1, there).unfold(2, steps, 1).transpose(1, 2).flatten(2).flatten(0, 1)
 
     def load(path: Path) -> tuple[Tensor, bool]:
-        return repeated(read_sound(path, SAMPLE_RATE), length), False
+        return repeated(read_sound(path, rate), length), False
 
-    def compute(network: WaveformNetwork, audio: Tensor) -> Tensor:
-        return network.features(to_waveform(audio), layer).unfold(2, steps, 1).transpose(1, 2).flatten(2).flatten(0, 1)
-
-    return Extractor(name, f"{layer}, {steps} steps of {whole:g} s", model, load, compute)
-
-
-def autoencoder_features(model: Autoencoder, *, name: str, seconds: float) -> Extractor[Path]:
-    """conv4 of the autoencoder, all its steps side by side. Raises ValueError for windows too short for one."""
-    model.eval().features(torch.zeros(1, round(seconds * SAMPLE_RATE)))
-    return _extractor(
-        name,
-        "conv4",
-        model,
-        lambda network, audio: network.features(to_waveform(audio)).flatten(1),
-        rate=SAMPLE_RATE,
-        seconds=seconds,
-    )
-
-
-def mfcc_features(*, seconds: float) -> Extractor[Path]:
-    """Hand-made features: mean and deviation over a window of 20 mel-frequency cepstral coefficients."""
-    require_package("librosa", extra="librosa", purpose="MFCC, the hand-made features beside the networks,")
-    import librosa
-
-    def compute(_: nn.Module, audio: Tensor) -> Tensor:
-        # Row by row: librosa cuts what is quieter than 80 dB below the loudest of all that it is given.
-        mfcc = np.stack(
-            [librosa.feature.mfcc(y=row, sr=SAMPLE_RATE, n_mfcc=MFCC_COEFFICIENTS) for row in audio.cpu().numpy()]
-        )
-        return torch.from_numpy(np.concatenate([mfcc.mean(axis=2), mfcc.std(axis=2)], axis=1))
-
-    return _extractor("MFCC", "mean and deviation", nn.Identity(), compute, rate=SAMPLE_RATE, seconds=seconds)
-
-
-def _extractor(
-    owner: str, layer: str, model: nn.Module, compute: Callable[[Any, Tensor], Tensor], *, rate: int, seconds: float
-) -> Extractor[Path]:
-    def load(path: Path) -> tuple[Tensor, bool]:
-        return windows(read_sound(path, rate), round(seconds * rate))
-
-    return Extractor(owner, f"{layer}, windows of {seconds:g} s", model.eval(), load, compute)
+    return Inputs(f"{layer}, {steps} steps of {whole:g} s", load, file_identity, select)

@@ -47,6 +47,8 @@ class SoundNet(WaveformNetwork):
     The waveform is as in `WaveformNetwork`.
     """
 
+    heard_whole = True
+
     def __init__(self, settings: SoundNetModel) -> None:
         super().__init__()
         self.name, self.settings, self.teachers = settings.name, settings, tuple(settings.teachers)

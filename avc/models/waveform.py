@@ -48,10 +48,12 @@ class WaveformNetwork(nn.Module):
     The waveform is float32 (N, samples), mono at 22,050 Hz in [-256, 256], of any length that reaches the layer asked
     for. name: as in `avc.networks`. table: a row for each convolution, in their order. hidden: all but outputs,
     named conv1, bn1, relu1 and, where the table has a pool, pool1, and so on. probe_layer: what
-    is taken where no layer is named, if there is one of that name; else the last one.
+    is taken where no layer is named, if there is one of that name; else the last one. heard_whole: its features are of
+    steps of a whole recording, and not of windows of it.
     """
 
     probe_layer: ClassVar[str] = "pool5"  # SoundNet's, section 5
+    heard_whole: ClassVar[bool] = False
     name: str
     table: tuple[Layer, ...]
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from launch.commands.linear_probe import CACHE, AudioModels, Cache, Confusion, Devices, Seed, Strength
+from launch.commands.linear_probe import CACHE, Cache, Confusion, Devices, Models, Seed, Strength
 from launch.commands.options import Json, JudgingSplit
-
-if TYPE_CHECKING:
-    from avc.evaluation.extraction import Extraction
 
 
 def kinds(
-    models: AudioModels,
+    models: Models,
     labels: Annotated[Path, typer.Option(help="Labels: .csv or .tsv rows of file name and label, or .jsonl.")],
     shards: Annotated[Path | None, typer.Option(help="Packed videos.", show_default="the first run's own")] = None,
     split: JudgingSplit = None,
@@ -70,7 +67,7 @@ def kinds(
     from avc.evaluation.clusters import structure
     from avc.inference import load_any, shards_of
     from launch.progress import printable
-    from launch.report.clip_rows import clip_features, senses
+    from launch.report.clip_rows import clip_features
     from launch.report.linear_table import show
     from launch.report.probe_rows import networks, probe, titles
     from launch.report.splits import judging_split, say_splits
@@ -90,18 +87,19 @@ def kinds(
     known = labeled_clips(
         data, labels, split=split, least=least, ontology=Ontology(ontology.expanduser()) if ontology else None
     )
-    every = [
-        senses(model, data, config, name=name, layer=layer)
-        for path, title in titles(paths).items()
-        for name, model, config in networks(path, title, seed)
-    ]
+    every = [each for path, title in titles(paths).items() for each in networks(path, title, seed)]
+    for each in every:
+        for encoder in (each.audio, each.image):
+            if encoder is not None:
+                encoder.named_layer(layer)  # refused before anything is computed
     # An untrained network that several runs have in common stands once.
-    once = {(each.audio.name, each.audio.key, each.frames and each.frames.name): each for each in every}
-    distinct = list(once.values())
-    seeing = next((each for each in every if each.frames), None)
-    by_network: list[dict[str, Extraction]] = [
-        clip_features(each, seeing, data, known.clips, devices=devices, cache=cache.expanduser()) for each in distinct
+    distinct = list({each.key: each for each in every}.values())
+    seeing = next((each for each in every if each.image), None)
+    measured = [
+        clip_features(each, seeing, data, known.clips, layer=layer, devices=devices, cache=cache.expanduser())
+        for each in distinct
     ]
+    by_network = [features for features, _ in measured]
     classifier = svm(standardize=True)
     candidates = [(name, rows, classifier) for features in by_network for name, rows in features.items()]
     rows = probe(candidates, known.label, known.fold, tested_folds=[0], strength=strength, few=few)
@@ -110,8 +108,8 @@ def kinds(
     judged = np.flatnonzero(known.fold == 0)
     structures = [
         structure(name, features[name].features, known.label, judged, places=places)
-        for network, features in zip(distinct, by_network, strict=True)
-        for name, places in network.places.items()
+        for features, places_of in measured
+        for name, places in places_of.items()
     ]
     about = splits | {"structure": [asdict(each) for each in structures]}
     show(rows, known.classes, what="clips", tried=tried, confusion=confusion, json=json, about=about)

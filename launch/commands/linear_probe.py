@@ -11,10 +11,6 @@ from launch.commands.options import Json
 
 Models = Annotated[
     list[Path],
-    typer.Argument(metavar="MODEL...", help="Folders of runs, or .yaml of settings (the untrained network)."),
-]
-AudioModels = Annotated[
-    list[Path],
     typer.Argument(
         metavar="MODEL...",
         help="Folders of runs, .safetensors of `avc import`, .yaml of settings (the untrained network).",
@@ -33,7 +29,7 @@ CACHE = Path("~/.cache/avc/features")
 
 
 def sound(
-    models: AudioModels,
+    models: Models,
     root: Annotated[Path, typer.Option(help="The data set's folder.")],
     dataset: Annotated[
         str, typer.Option(help="esc10, esc50, dcase2013, urbansound8k, or folder: a folder for each class.")
@@ -79,7 +75,7 @@ def sound(
     from avc.data.labeled_sets import DATASETS
     from launch.report.fine_tuned import fine_tuned
     from launch.report.linear_table import show
-    from launch.report.probe_rows import measure, sound_candidates
+    from launch.report.probe_rows import measure, sound_probes
     from launch.report.splits import say_splits
 
     if dataset not in DATASETS:
@@ -91,8 +87,8 @@ def sound(
             raise ValueError("--fine-tune trains the network as a whole: leave --layer, --window and --strength out")
         rows = fine_tuned(paths, labeled, passes=fine_tune, seed=seed, devices=devices)
     else:
-        candidates = sound_candidates(paths, layer=layer, window=window, dcase=dataset == "dcase2013", seed=seed)
-        rows = measure(candidates, labeled, devices=devices, strength=strength, cache=cache.expanduser())
+        probes = sound_probes(paths, layer=layer, window=window, dcase=dataset == "dcase2013", seed=seed)
+        rows = measure(probes, labeled, devices=devices, strength=strength, cache=cache.expanduser())
     splits = say_splits(paths, labeled.judged)
     show(rows, labeled.classes, what="recordings", confusion=confusion, json=json, other=labeled.other, about=splits)
 
@@ -120,12 +116,12 @@ def image(
     """
     from avc.data.labeled_sets import PICTURES, labeled_folder
     from launch.report.linear_table import show
-    from launch.report.probe_rows import image_candidates, measure
+    from launch.report.probe_rows import image_probes, measure
     from launch.report.splits import say_splits
 
     labeled = labeled_folder(root.expanduser(), PICTURES)
     paths = [model.expanduser() for model in models]
-    candidates = image_candidates(paths, seed=seed, devices=devices)
-    rows = measure(candidates, labeled, devices=devices, strength=strength, cache=cache.expanduser())
+    probes = image_probes(paths, seed=seed, devices=devices)
+    rows = measure(probes, labeled, devices=devices, strength=strength, cache=cache.expanduser())
     splits = say_splits(paths, labeled.judged)
     show(rows, labeled.classes, what="images", confusion=confusion, json=json, other=labeled.other, about=splits)

@@ -38,10 +38,11 @@ def fine_tuned(paths: Sequence[Path], labeled: LabeledSet, *, passes: int, seed:
     labels, folds = (np.array([getattr(labeled.files[i], what) for i in read]) for what in ("label", "fold"))
     rows: dict[str, Row] = {}
     for path, title in titles(paths).items():
-        for name, model, _ in networks(path, title, seed):
+        for encoders in networks(path, title, seed):
+            model = getattr(encoders.audio, "network", None)
             if not isinstance(model, WaveformNetwork):
                 raise ValueError(f"--fine-tune trains networks that take a waveform, as SoundNet; {path} is of towers")
-            name = f"{name}, from scratch" if "untrained" in name else f"{name}, fine-tuned"
+            name = f"{encoders.name}, {'from scratch' if 'untrained' in encoders.name else 'fine-tuned'}"
             if name in rows:
                 continue
             with progress(f"training {name}", unit="passes") as report:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from avc.config import parse_config
+from avc.encoders.load import Encoders, encoders_of
 from avc.inference import Network
 from avc.models import build
 from avc.settings import PairConfig
@@ -21,6 +22,12 @@ def settings(name: str, **fields: Any) -> Any:
 def fresh(name: str, **fields: Any) -> Any:
     """A network with fresh weights."""
     return build(settings(name, **fields))
+
+
+def encoders(name: str, *, data: dict[str, Any] | None = None, **fields: Any) -> Encoders:
+    """The encoders of a network with fresh weights."""
+    config = parse_config({"model": {"name": name} | fields, "data": data or {}})
+    return encoders_of(name, build(config.model), config)
 
 
 def saved(folder: Path, name: str = "ave", **fields: Any) -> Path:

@@ -9,13 +9,13 @@ from avc.data.sampler import PairSampler
 from avc.data.segments import sound_ticks, student_sound
 from avc.data.transforms import images_to_input
 from avc.evaluation.clips import (
-    audio_features,
     clip_identity,
     concatenate,
-    image_features,
+    frames_of_clips,
     labeled_clips,
     middles,
-    waveform_features,
+    places_of_second,
+    seconds_of_clips,
 )
 from avc.evaluation.extraction import Unreadable
 from avc.evaluation.linear import Features
@@ -23,7 +23,7 @@ from avc.models.waveform import to_waveform
 from avc.settings import PairData
 from shards.format import centers
 from shards.read import BadRecord, Shards
-from tests.avc.networks import fresh
+from tests.avc.networks import encoders
 
 DATA = PairData(image_size=28)
 
@@ -31,7 +31,7 @@ DATA = PairData(image_size=28)
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return fresh("l3", width=0.0625).eval()
+    return encoders("l3", width=0.0625, data={"image_size": 28})
 
 
 def test_every_second_of_a_clip_has_its_sound_and_a_picture(small_world) -> None:
@@ -48,25 +48,34 @@ def test_every_second_of_a_clip_has_its_sound_and_a_picture(small_world) -> None
 def test_sound_and_frames_have_a_row_for_each_second(network, small_world) -> None:
     shards = Shards(small_world)
     seconds = len(middles(shards.index[0]))
-    for sense, layer, size in (
-        (audio_features, "trunk", 4 * 3 * 32),
-        (image_features, "trunk", 4 * 4 * 32),
-        (audio_features, "embedding", 32),
-        (image_features, "embedding", 32),
+    for encoder, source, layer, size in (
+        (network.audio, seconds_of_clips, "trunk", 4 * 3 * 32),
+        (network.image, frames_of_clips, "trunk", 4 * 4 * 32),
+        (network.audio, seconds_of_clips, "embedding", 32),
+        (network.image, frames_of_clips, "embedding", 32),
     ):
-        extractor = sense(network, shards, DATA, name="l3", layer=layer)
-        rows, padded = extractor.load(0)
+        rows, padded = source(encoder, layer, shards).load(0)
         with torch.inference_mode():
-            assert extractor.compute(extractor.model, rows).shape == (seconds, size) and not padded
+            assert encoder(rows, layer).shape == (seconds, size) and not padded
+    assert places_of_second(network.audio, "trunk") == 12 and places_of_second(network.audio, "embedding") == 1
+
+
+def test_a_second_is_brought_to_the_rate_that_an_encoder_takes(small_world) -> None:
+    encoder = encoders("edgel3", width=0.125).audio
+    shards = Shards(small_world)
+    rows, _ = seconds_of_clips(encoder, "embedding", shards).load(0)
+    assert rows.shape == (len(middles(shards.index[0])), 8_000)
+    with torch.inference_mode():
+        assert len(encoder(rows, "embedding")) == len(rows)
 
 
 def test_a_second_of_a_waveform_network_is_heard_within_its_clip_which_is_repeated(small_world) -> None:
     shards = Shards(small_world)
-    model = fresh("soundnet8", width=0.0625).eval()
-    extractor = waveform_features(model, shards, name="soundnet8")
-    audio, _ = extractor.load(0)
+    encoder = encoders("soundnet8", width=0.0625).audio
+    inputs = seconds_of_clips(encoder, "pool5", shards)
+    audio, _ = inputs.load(0)
     begin, end = (int(tick) for tick in sound_ticks(shards.index[0]))
-    sound = student_sound(shards, 0, begin, end - begin)
+    sound = student_sound(shards, 0, begin, end - begin) / np.float32(32768)
     half = audio.shape[1] // 2
     assert len(audio) == len(middles(shards.index[0])) and audio.shape[1] == 3 * 22_050 > len(sound)
     for row, tick in zip(audio.numpy(), middles(shards.index[0]), strict=True):
@@ -74,11 +83,13 @@ def test_a_second_of_a_waveform_network_is_heard_within_its_clip_which_is_repeat
         assert np.array_equal(row[half - 11_025 : half + 11_025], sound[center - 11_025 : center + 11_025])
         assert np.array_equal(row[: len(row) - len(sound)], row[len(sound) :])
     with torch.inference_mode():
-        rows = extractor.compute(model, audio)
-        steps = model.features(to_waveform(audio / 32768), "pool5")
-    assert steps.shape[2] == 8 and torch.equal(rows, steps[:, :, 2:5].flatten(1))
-    with pytest.raises(ValueError, match="soundnet8 has no layer 'trunk' to take; choose from conv1, pool1"):
-        waveform_features(model, shards, name="soundnet8", layer="trunk")
+        rows = inputs.select(encoder(audio, "pool5"))
+        steps = encoder.network.features(to_waveform(audio), "pool5")
+    assert (
+        places_of_second(encoder, "pool5") == 3
+        and steps.shape[2] == 8
+        and torch.equal(rows, steps[:, :, 2:5].flatten(1))
+    )
 
 
 def test_a_picture_is_that_of_the_loader_in_validation(network, small_world) -> None:
@@ -91,7 +102,7 @@ def test_a_picture_is_that_of_the_loader_in_validation(network, small_world) -> 
     index[clip]["sound_from"] = 1920 * (tick - 12)  # so that the first second is around that very tick
     shards.index = index
     assert middles(index[clip])[0] == tick
-    pictures, _ = image_features(network, shards, DATA, name="l3").load(clip)
+    pictures, _ = frames_of_clips(network.image, "trunk", shards).load(clip)
     ours, theirs = (images_to_input(one, None, DATA) for one in (pictures[:1], batch.images[:1]))
     assert (ours - theirs).abs().max() < 0.02  # rounded to 8 bits once more
 
@@ -140,4 +151,4 @@ def test_a_damaged_clip_is_unreadable_and_known_by_its_name(network, small_world
 
     shards.sound = damaged
     with pytest.raises(Unreadable, match=r"key\.wav of record key"):
-        audio_features(network, shards, DATA, name="l3").load(0)
+        seconds_of_clips(network.audio, "trunk", shards).load(0)

@@ -14,7 +14,8 @@ from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from avc.data.transforms import images_to_input
 from avc.embedding import embed_clips
-from avc.evaluation.clips import image_features
+from avc.encoders.load import encoders_of
+from avc.evaluation.clips import frames_of_clips
 from avc.evaluation.image import read_image
 from avc.files.decoding import Wanted, pieces_of
 from avc.inference import Network
@@ -62,7 +63,8 @@ def test_all_that_crop_the_middle_take_the_pixels_that_validation_takes(shards, 
     source = Source(str(tmp_path / "picture.png"), str(tmp_path / "picture.png"), None, 0, 0)
     [(_, seen)] = pieces_of(source, Wanted("image", Fraction(1), 48_000, size))
     assert np.array_equal(seen, wanted), "avc embed"
-    rows, _ = image_features(network.model, shards, network.config.data, name="network").load(clip)
+    image = encoders_of("network", network.model, network.config).image
+    rows, _ = frames_of_clips(image, "trunk", shards).load(clip)
     assert torch.equal(rows[0], wanted), "avc eval kinds"
     taught = to_teacher(whole, size)[0].permute(1, 2, 0) * torch.tensor(DEVIATION) + torch.tensor(MEAN)
     assert torch.equal((255 * taught).round().to(torch.uint8), wanted), "avc teach"

@@ -9,27 +9,20 @@ import soundfile
 import torch
 from PIL import Image
 
-from avc.evaluation.extraction import Extractor, Identity, Unreadable, extract, file_identity
-from avc.evaluation.image import read_image, trunk_image_features
-from avc.evaluation.sound import (
-    autoencoder_features,
-    embedding_features,
-    mfcc_features,
-    read_sound,
-    repeated,
-    soundnet_features,
-    trunk_features,
-    windows,
-)
-from avc.settings import PairData
-from tests.avc.networks import fresh
+from avc.config import parse_config
+from avc.encoders.encoder import AudioEncoder
+from avc.encoders.handmade import MFCC
+from avc.encoders.load import encoders_of
+from avc.evaluation.extraction import Identity, Inputs, Unreadable, extract, file_identity
+from avc.evaluation.image import read_image
+from avc.evaluation.sound import read_sound, recordings, repeated, windows
+from tests.avc.networks import encoders, fresh
 
 CPU = [torch.device("cpu")]
-extract_files = partial(extract, identify=file_identity)
 
 
 @pytest.fixture
-def recordings(tmp_path: Path) -> list[Path]:
+def tones(tmp_path: Path) -> list[Path]:
     """Six tones of 1.5 s, each of its own pitch, in several formats, rates and numbers of channels."""
     paths = []
     for number in range(6):
@@ -41,8 +34,8 @@ def recordings(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("rate", [22_050, 48_000])
-def test_a_recording_arrives_at_the_rate_that_was_asked_for(recordings, rate) -> None:
-    for number, path in enumerate(recordings):
+def test_a_recording_arrives_at_the_rate_that_was_asked_for(tones, rate) -> None:
+    for number, path in enumerate(tones):
         sound = read_sound(path, rate)
         # libav gives the last block of a short Ogg whole.
         more = 0.03 * rate if path.suffix == ".ogg" else 0
@@ -60,13 +53,13 @@ def test_windows_overlap_by_half_and_a_short_recording_is_padded() -> None:
     assert windows(torch.ones(9_999), 10_000)[1] is False
 
 
-@pytest.mark.parametrize(
-    ("name", "features"), [("soundnet5", soundnet_features), ("autoencoder", autoencoder_features)]
-)
-def test_asking_for_features_leaves_batch_statistics_as_they_are(name, features) -> None:
+@pytest.mark.parametrize("name", ["soundnet5", "autoencoder"])
+def test_asking_for_features_leaves_batch_statistics_as_they_are(name, tones, tmp_path) -> None:
     model = fresh(name, width=0.0625)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    features(model, name="s", seconds=1.0, **({"layer": "conv3"} if name == "soundnet5" else {}))
+    encoder = encoders(name, width=0.0625).audio
+    encoder.network = model.train()
+    extract(encoder, "conv3", recordings(encoder, "conv3"), tones, devices=CPU, cache=tmp_path / "cache")
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
@@ -74,26 +67,33 @@ def test_features_have_the_papers_sizes_at_full_width() -> None:
     second = 0.1 * torch.randn(2, 48_000, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         for name, size in (("ave", 128), ("l3", 512)):
-            model = fresh(name).eval()
-            extractor = trunk_features(model, name=name)
-            features = extractor.compute(extractor.model, second)
+            audio = encoders(name).audio
+            features = audio(second, "trunk")
             assert features.shape == (2, 4 * 3 * 512) and (features < 0).any(), "before ReLU there are negative ones"
-            extractor = embedding_features(model, name=name)
-            assert extractor.compute(extractor.model, second).shape == (2, size)
-        extractor = trunk_image_features(model, PairData(), name="l3")
-        features = extractor.compute(extractor.model, torch.randint(256, (1, 224, 224, 3), dtype=torch.uint8))
-        assert features.shape == (1, 4 * 4 * 512) and (features >= 0).all()
-        extractor = soundnet_features(fresh("soundnet8"), name="s", layer="pool5")
-        assert extractor.compute(extractor.model, torch.zeros(2, 220_500)).shape == (2 * 25, 3 * 256)
-        extractor = mfcc_features(seconds=1)
-        assert extractor.compute(extractor.model, second[:, :22_050]).shape == (2, 40)
+            assert audio.layers == ("trunk", "embedding") and audio.places("trunk", 48_000) == 12
+            assert audio(second, "embedding").shape == (2, size)
+        image = encoders("l3").image
+        features = image(torch.randint(256, (1, 224, 224, 3), dtype=torch.uint8), "trunk")
+        assert features.shape == (1, 4 * 4 * 512) and (features >= 0).all() and image.places("trunk") == 16
+        soundnet = encoders("soundnet8").audio
+        inputs = recordings(soundnet, "pool5")
+        assert inputs.select(soundnet(torch.zeros(2, 220_500), "pool5")).shape == (2 * 25, 3 * 256)
+        mfcc = MFCC()
+        assert mfcc(second[:, :22_050], mfcc.layers[0]).shape == (2, 40)
 
 
 def test_a_layer_that_a_window_is_too_short_for_is_refused_before_anything_is_read() -> None:
+    soundnet = encoders("soundnet8").audio
     with pytest.raises(ValueError, match="too short for conv7"):
-        soundnet_features(fresh("soundnet8"), name="s", layer="conv7", whole=0.001)
-    with pytest.raises(ValueError, match="no layer 'trunk'"):
-        soundnet_features(fresh("soundnet8"), name="s", layer="trunk")
+        recordings(soundnet, "conv7", whole=0.001)
+    with pytest.raises(ValueError, match="soundnet8 has no layer 'trunk' to take; choose from pool5, conv1, pool1"):
+        soundnet.named_layer("trunk")
+    assert soundnet.named_layer(None) == "pool5" and encoders("autoencoder").audio.named_layer(None) == "conv4"
+
+
+def test_avol_net_has_no_embedding_of_an_image_as_a_whole() -> None:
+    avol = encoders("avol", width=0.0625)
+    assert avol.image.layers == ("trunk",) and avol.audio.layers == ("trunk", "embedding")
 
 
 def test_a_recording_is_repeated_until_its_last_piece_is_full() -> None:
@@ -102,65 +102,92 @@ def test_a_recording_is_repeated_until_its_last_piece_is_full() -> None:
     assert repeated(torch.ones(30_001), 30_000).shape == (1, 30_000), "one sample is lost, and not a piece begun"
 
 
-def test_soundnet_hears_a_recording_whole_and_windows_slide_by_one_step(recordings, tmp_path) -> None:
-    model = fresh("soundnet8", width=0.0625).eval()
-    extractor = soundnet_features(model, name="s", layer="pool5", seconds=1.0, whole=4.0)
-    found = extract_files(extractor, recordings, devices=CPU, cache=tmp_path).features
-    sound = read_sound(recordings[1], 22_050).repeat(3)[: 4 * 22_050]
+def test_soundnet_hears_a_recording_whole_and_windows_slide_by_one_step(tones, tmp_path) -> None:
+    encoder = encoders("soundnet8", width=0.0625).audio
+    inputs = recordings(encoder, "pool5", seconds=1.0, whole=4.0)
+    found = extract(encoder, "pool5", inputs, tones, devices=CPU, cache=tmp_path).features
+    sound = read_sound(tones[1], 22_050).repeat(3)[: 4 * 22_050]
     with torch.inference_mode():
-        steps = model.features(256 * sound[None], "pool5")[0]
+        steps = encoder.network.features(256 * sound[None], "pool5")[0]
     size = -(-steps.shape[1] // 4)
     expected = torch.stack([steps[:, i : i + size].flatten() for i in range(steps.shape[1] - size + 1)])
     np.testing.assert_allclose(found.rows[found.item == 1], expected, rtol=1e-4, atol=1e-6)
 
 
-def counting(calls: list[Path], *, seed: int = 0, name: str = "counting") -> Extractor[Path]:
-    torch.manual_seed(seed)
+class Linear(AudioEncoder):
+    sample_rate_hz, seconds = 22_050, 0.5
+
+    def __init__(self, seed: int) -> None:
+        super().__init__("a network")
+        torch.manual_seed(seed)
+        self.layer = torch.nn.Linear(11_025, 4)
+
+    def forward(self, x, layer):
+        return self.layer(x)
+
+
+def features_of(
+    files: list[Path],
+    *,
+    calls: list[Path],
+    cache: Path,
+    seed: int = 0,
+    what: str = "counting",
+    layer="embedding",
+    devices=CPU,
+    identify=file_identity,
+):
+    """Features by a linear layer of the seed; each file that is read is noted."""
 
     def load(path: Path):
         calls.append(path)
         return windows(read_sound(path, 22_050), 11_025)
 
-    return Extractor("a network", name, torch.nn.Linear(11_025, 4).eval(), load, lambda model, sound: model(sound))
+    return extract(Linear(seed), layer, Inputs(what, load, identify), files, devices=devices, cache=cache)
 
 
-def test_features_are_computed_once_for_the_same_network_and_files(recordings, tmp_path) -> None:
+def test_features_are_computed_once_for_the_same_network_and_files(tones, tmp_path) -> None:
     calls: list[Path] = []
-    first = extract_files(counting(calls), recordings, devices=CPU, cache=tmp_path / "cache")
+    features = partial(features_of, tones, calls=calls, cache=tmp_path / "cache")
+    first = features()
     assert len(calls) == 6 and first.features.item.tolist() == [n for n in range(6) for _ in range(5)]
-    second = extract_files(counting(calls), recordings, devices=CPU, cache=tmp_path / "cache")
+    second = features()
     assert len(calls) == 6 and (second.features.rows == first.features.rows).all()
-    extract_files(counting(calls, seed=1), recordings, devices=CPU, cache=tmp_path / "cache")
+    features(seed=1)
     assert len(calls) == 12, "another network's features are its own"
-    extract_files(counting(calls, name="otherwise"), recordings, devices=CPU, cache=tmp_path / "cache")
+    features(what="otherwise")
     assert len(calls) == 18
-    recordings[2].write_bytes(recordings[5].read_bytes())
-    third = extract_files(counting(calls), recordings, devices=CPU, cache=tmp_path / "cache")
-    assert len(calls) == 24, "other content under the same name is another file"
+    features(layer="another")
+    assert len(calls) == 24
+    tones[2].write_bytes(tones[5].read_bytes())
+    third = features()
+    assert len(calls) == 30, "other content under the same name is another file"
     np.testing.assert_allclose(third.features.rows[10:15], first.features.rows[25:], atol=1e-5)
     [damaged, *_] = (tmp_path / "cache").iterdir()
     damaged.write_bytes(damaged.read_bytes()[:100])
     for seed in (0, 1):
-        extract_files(counting(calls, seed=seed), recordings, devices=CPU, cache=tmp_path / "cache")
+        features(seed=seed)
 
 
-def test_two_networks_of_the_same_weights_and_other_layers_have_features_of_their_own(recordings) -> None:
+def test_two_networks_of_the_same_weights_and_other_layers_have_features_of_their_own(tones) -> None:
     torch.manual_seed(0)
-    strided, plain = (fresh("l3", width=0.0625, stride=stride).eval() for stride in (True, False))
-    plain.load_state_dict(strided.state_dict())
-    assert trunk_features(strided, name="l3").key != trunk_features(plain, name="l3").key
-    assert trunk_features(strided, name="l3").key == trunk_features(strided, name="moved").key
+    strided, plain = (encoders("l3", width=0.0625, stride=stride) for stride in (True, False))
+    plain.audio.load_state_dict(strided.audio.state_dict())
+    assert strided.audio.key != plain.audio.key
+    smaller = encoders("l3", width=0.0625, data={"image_size": 112})
+    smaller.image.load_state_dict(strided.image.state_dict())
+    assert strided.image.key != smaller.image.key
+    config = parse_config({"model": {"name": "l3", "width": 0.0625}})
+    assert strided.audio.key == encoders_of("moved", strided.audio.network, config).audio.key
 
 
-def test_what_could_not_be_read_is_tried_again(recordings, tmp_path) -> None:
-    whole = recordings[2].read_bytes()
-    many, calls = recordings * 4, []
+def test_what_could_not_be_read_is_tried_again(tones, tmp_path) -> None:
+    whole = tones[2].read_bytes()
+    many, calls = tones * 4, []
 
     def extracted():
         # An identity that does not change with the content, as that of a clip of shards that are copied once more.
-        return extract(
-            counting(calls), many, identify=lambda path: Identity(path.name, b""), devices=CPU, cache=tmp_path / "cache"
-        )
+        return features_of(many, calls=calls, cache=tmp_path / "cache", identify=lambda path: Identity(path.name, b""))
 
     many.append(tmp_path / "late.ogg")
     assert [name for name, _ in extracted().unreadable] == ["late.ogg"]
@@ -173,29 +200,28 @@ def test_what_could_not_be_read_is_tried_again(recordings, tmp_path) -> None:
 def test_a_recordings_mfcc_do_not_depend_on_what_is_heard_beside_it() -> None:
     quiet = 1e-4 * torch.randn(1, 22_050, generator=torch.Generator().manual_seed(0))
     loud = torch.ones(1, 22_050).cumsum(1).sin()
-    extractor = mfcc_features(seconds=1.0)
-    alone, beside = (extractor.compute(extractor.model, x)[0] for x in (quiet, torch.cat([quiet, loud])))
+    alone, beside = (MFCC()(x, "mean and deviation")[0] for x in (quiet, torch.cat([quiet, loud])))
     np.testing.assert_array_equal(alone, beside)
 
 
-def test_several_devices_give_the_features_of_one(recordings, tmp_path) -> None:
-    many = [path for path in recordings for _ in range(4)]
-    one = extract_files(counting([]), many, devices=CPU, cache=tmp_path / "one")
-    three = extract_files(counting([]), many, devices=CPU * 3, cache=tmp_path / "three")
+def test_several_devices_give_the_features_of_one(tones, tmp_path) -> None:
+    many = [path for path in tones for _ in range(4)]
+    one = features_of(many, calls=[], cache=tmp_path / "one")
+    three = features_of(many, calls=[], devices=CPU * 3, cache=tmp_path / "three")
     assert (one.features.item == three.features.item).all()
     np.testing.assert_allclose(one.features.rows, three.features.rows, atol=1e-6)
 
 
-def test_a_corrupt_recording_is_named_and_counted_and_takes_no_part(recordings, tmp_path) -> None:
-    many = recordings * 5
+def test_a_corrupt_recording_is_named_and_counted_and_takes_no_part(tones, tmp_path) -> None:
+    many = tones * 5
     broken = tmp_path / "broken.ogg"
-    broken.write_bytes(recordings[2].read_bytes()[:80])
-    found = extract_files(counting([]), [*many[:7], broken, *many[7:]], devices=CPU, cache=tmp_path / "cache")
+    broken.write_bytes(tones[2].read_bytes()[:80])
+    found = features_of([*many[:7], broken, *many[7:]], calls=[], cache=tmp_path / "cache")
     [(name, reason)] = found.unreadable
     assert name == "broken.ogg" and reason
     assert 7 not in found.features.item and set(found.features.item) == set(range(31)) - {7}
     with pytest.raises(ValueError, match=r"1 of 7 items cannot be read, such as broken\.ogg: "):
-        extract_files(counting([]), [*recordings, broken], devices=CPU, cache=tmp_path / "cache")
+        features_of([*tones, broken], calls=[], cache=tmp_path / "cache")
 
 
 def test_empty_endless_and_too_short_samples_and_a_missing_file_are_unreadable(tmp_path) -> None:

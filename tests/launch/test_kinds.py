@@ -95,7 +95,7 @@ def test_mistakes_are_answered_in_words(command) -> None:
     for more, words in (
         (["--split", "train"], "must be validation or test"),
         (["--strength", "0"], "more than 0"),
-        (["--layer", "conv4_2"], "must be trunk or embedding"),
+        (["--layer", "conv4_2"], "choose from trunk, embedding"),
         (["--few", "400"], "12 training clips"),
     ):
         done = avc(*command, *more)

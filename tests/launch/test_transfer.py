@@ -13,7 +13,7 @@ from PIL import Image
 from avc.imported_settings import OpenL3Model
 from avc.models import build
 from avc.models.keras_file import write_network
-from launch.report.probe_rows import image_candidates, sound_candidates, titles
+from launch.report.probe_rows import image_probes, sound_probes, titles
 from tests.command_line import avc
 
 
@@ -105,9 +105,9 @@ def test_runs_of_one_name_are_told_apart_and_an_untrained_network_in_common_stan
     settings = [tmp_path / f"{number}.yaml" for number in (1, 2)]
     for number, path in enumerate(settings):
         path.write_text(f"model: {{name: l3, width: 0.0625}}\ndata: {{image_size: {64 + 32 * number}}}\n")
-    sounds = sound_candidates(settings, layer=None, window=None, dcase=False, seed=0)
-    assert [one.extractor.owner.partition(",")[0] for one in sounds] == ["l3 untrained", "MFCC"]
-    assert len(image_candidates(settings, seed=0)) == 2
+    sounds = sound_probes(settings, layer=None, window=None, dcase=False, seed=0)
+    assert [one.encoder.name.partition(",")[0] for one in sounds] == ["l3 untrained", "MFCC"]
+    assert len(image_probes(settings, seed=0)) == 2
 
 
 def test_mistakes_are_answered_in_one_paragraph(tmp_path) -> None:

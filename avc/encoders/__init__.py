@@ -1,0 +1,1 @@
+"""Trained networks as sources of features, one file a family."""

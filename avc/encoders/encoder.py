@@ -1,0 +1,92 @@
+"""What a trained network is to those who use its features: one interface for every family.
+
+A network of one's own is a subclass: see `examples/custom_encoder.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+
+from avc.models.inputs import VisualInput
+
+
+class Encoder(nn.Module):
+    """Rows of features from audio or from images: `encoder(x, layer)`, float32 (N, D).
+
+    name: whose they are, in tables. layers: what can be taken, the usual one first.
+    """
+
+    layers: tuple[str, ...] = ("embedding",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: Tensor, layer: str) -> Tensor:
+        """x: what the subclass takes; layer: of `layers`. Gives float32 (N, units · places), places side by side."""
+        raise NotImplementedError
+
+    def named_layer(self, layer: str | None) -> str:
+        """The layer, or the usual one. Raises ValueError for one that there is not."""
+        if layer is not None and layer not in self.layers:
+            raise ValueError(f"{self.name} has no layer {layer!r} to take; choose from {', '.join(self.layers)}")
+        return layer or self.layers[0]
+
+    def describe(self, layer: str) -> str:
+        """The layer as tables call it."""
+        return layer
+
+    @property
+    def key(self) -> str:
+        """Digest of its layers, of what it takes and of every weight."""
+        digest = hashlib.sha256(repr(self).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+class AudioEncoder(Encoder):
+    """Takes float32 (N, samples) in [-1, 1], mono.
+
+    seconds: how much at once, None for any length. whole: it takes a recording as a whole, repeated, and its layers
+    have steps, of which neighbors are a row.
+    """
+
+    sample_rate_hz: int = 48_000
+    seconds: float | None = 1.0
+    whole: bool = False
+
+    def places(self, layer: str, samples: int) -> int:
+        """Numbers that stand side by side in a row for each unit. Raises ValueError where a sound is too short."""
+        return 1
+
+    def extra_repr(self) -> str:
+        """For people and for `key`."""
+        return f"{self.sample_rate_hz} Hz"
+
+
+class ImageEncoder(Encoder):
+    """Takes uint8 (N, size, size, 3) RGB, what `avc.data.preprocessing.center_crop` gives.
+
+    visual_input: what stands in place of the 3 where a network sees motion.
+    """
+
+    size: int = 224
+    visual_input: VisualInput = VisualInput()
+
+    def places(self, layer: str) -> int:
+        """Numbers that stand side by side in a row for each unit."""
+        return 1
+
+    def require_single_frames(self) -> None:
+        """Raise ValueError for a network whose visual input is more than one frame."""
+        if self.visual_input != VisualInput():
+            raise ValueError("AVE+MF and AVE+OF see motion and have no features of single images; give another run")
+
+    def extra_repr(self) -> str:
+        """For people and for `key`."""
+        return f"{self.size} pixels"

@@ -1,0 +1,69 @@
+"""The towers of networks that compare images with audio, each as an encoder.
+
+Layer trunk is the map that the tower's trunk ends in, max-pooled as in Look, Listen and Learn; embedding is what the
+tower ends in (AVE-Net: 128 numbers of length 1; L3-Net: its 512 pooled ones). Openl3's towers have the latter alone.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from avc.data.transforms import images_to_input, waveform_to_input
+from avc.encoders.encoder import AudioEncoder, ImageEncoder
+from avc.models.pair import Localizer, PairNetwork
+from avc.settings import PairData
+
+LAYERS = ("trunk", "embedding")
+AUDIO_MAP, IMAGE_MAP = (4, 3), (4, 4)  # the trunks' maps, max-pooled
+
+
+class AudioTower(AudioEncoder):
+    """One second at a time; layer trunk before its last ReLU, 4×3."""
+
+    def __init__(self, name: str, network: PairNetwork) -> None:
+        super().__init__(name)
+        self.network = network
+        self.layers = LAYERS if hasattr(network, "audio") else LAYERS[1:]
+        self.sample_rate_hz = network.audio_input.sample_rate_hz
+
+    def forward(self, x: Tensor, layer: str) -> Tensor:
+        """float32 (N, samples) of one second → (N, D)."""
+        x = waveform_to_input(x, self.network.audio_input)
+        if layer == "trunk":
+            return F.adaptive_max_pool2d(self.network.audio.features(x), AUDIO_MAP).flatten(1)
+        return self.network.embed_audio(x)
+
+    def places(self, layer: str, samples: int) -> int:
+        """12 of the map."""
+        return AUDIO_MAP[0] * AUDIO_MAP[1] if layer == "trunk" else 1
+
+    def describe(self, layer: str) -> str:
+        """As tables call it."""
+        return "trunk before ReLU" if layer == "trunk" else layer
+
+
+class ImageTower(ImageEncoder):
+    """Layer trunk after its last ReLU, 4×4. AVOL-Net embeds places, and has no embedding of an image."""
+
+    def __init__(self, name: str, network: PairNetwork, data: PairData) -> None:
+        super().__init__(name)
+        self.network, self.data, self.size = network, data, data.image_size
+        localizes = isinstance(network, Localizer)
+        self.layers = LAYERS[:1] if localizes else LAYERS if hasattr(network, "vision") else LAYERS[1:]
+        self.visual_input = network.visual_input
+
+    def forward(self, x: Tensor, layer: str) -> Tensor:
+        """uint8 (N, size, size, 3) → (N, D)."""
+        x = images_to_input(x, None, self.data)
+        if layer == "trunk":
+            return F.adaptive_max_pool2d(self.network.vision(x), IMAGE_MAP).flatten(1)
+        return self.network.embed_image(x)
+
+    def places(self, layer: str) -> int:
+        """16 of the map."""
+        return IMAGE_MAP[0] * IMAGE_MAP[1] if layer == "trunk" else 1
+
+    def describe(self, layer: str) -> str:
+        """As tables call it."""
+        return "trunk after ReLU" if layer == "trunk" else layer
