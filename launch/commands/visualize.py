@@ -39,7 +39,7 @@ def visualize(
     import numpy as np
 
     from avc.evaluation.activations import first_filters, trunk_units, waveform_units
-    from avc.inference import SoundNetwork, load_any, shards_of
+    from avc.inference import load_any, shards_of
     from launch.progress import progress
     from launch.report.activations import audio_section, vision_section, waveform_section
     from launch.report.page import filter_image, write_page
@@ -54,7 +54,7 @@ def visualize(
     if len(rows) < 2:
         raise ValueError(f"{data.folder} has {len(rows)} clips in its {split} split, and at least 2 are needed")
     with progress("measuring units", unit="clips") as report:
-        if isinstance(network, SoundNetwork):
+        if network.encoders.image is None and network.audio.seconds is None:
             layer = layer or network.model.feature_layers[-1]
             excited, ticks_of = waveform_units(
                 network, data, rows, layer=layer, units=wanted, count=count, top=top, report=report
