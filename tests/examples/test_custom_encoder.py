@@ -103,6 +103,7 @@ def test_what_an_encoder_lacks_is_said_in_one_paragraph(pictures, tmp_path) -> N
         (["eval", "sound", SOURCE, "--dataset", "folder", "--root", tmp_path], "my network only sees"),
         (["embed", tmp_path, "--run", SOURCE, "--out", tmp_path / "out"], "my network only sees: take --content image"),
         (["export", SOURCE, "--onnx", tmp_path / "x.onnx"], "my network only sees: take --takes image"),
+        (["visualize", SOURCE, "--shards", tmp_path], "my network has no units to show here"),
         (["eval", "retrieval", SOURCE, "--labels", tmp_path / "labels.csv"], "give --shards"),
         (["eval", "image", f"{FILE}:decoder", "--root", pictures], "has nothing of the name decoder"),
         (["eval", "image", f"{tmp_path}/absent.py:encoder", "--root", pictures], "there is no file"),
