@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler, Rows
-from avc.data.transforms import audio_to_input, images_to_input
+from avc.data.windows import mono, resample
 from avc.inference import Network
 from shards.read import Shards
 
@@ -26,7 +26,8 @@ _BATCH = 64
 class ClipEmbeddings:
     """Embeddings of V views, each a frame and its second of audio.
 
-    clip, tick: int64 (V,), row of the index and tick of the frame; sorted by clip. image, audio: float32 (V, D).
+    clip, tick: int64 (V,), row of the index and tick of the frame; sorted by clip. image, audio: float32 (V, D), D 0
+    where the network does not see, or does not hear.
     """
 
     clip: Integers
@@ -65,20 +66,23 @@ def embed_clips(
 ) -> ClipEmbeddings:
     """Embed `passes` random views of each clip, as Objects that Sound 3.1 does with one; the run's seed draws them.
 
-    `report`, if given, is told how many views are done, of how many. Raises ValueError for fewer than two clips or
-    images that are too small, shards.read.BadRecord for damaged shards.
+    `report`, if given, is told how many views are done, of how many. Raises ValueError for fewer than two clips,
+    shards.read.BadRecord for damaged shards.
     """
-    settings = network.config.data
     sampler = _sampler(network, shards, clips)
-    visual_input = network.model.visual_input
-    reader = PairReader(shards, sampler, image_size=settings.image_size, augment=False, visual_input=visual_input)
+    hears, sees = network.encoders.audio, network.encoders.image
+    visual = {"image_size": sees.size, "visual_input": sees.visual_input} if sees else {"image_size": 1}
+    reader = PairReader(shards, sampler, augment=False, **visual)
     total = passes * len(clips)
     clip, tick, image, audio = [], [], [], []
     for start in range(0, total, _BATCH):
         rows = views_of(sampler, start, min(start + _BATCH, total))
-        batch = reader.read(rows).to(network.device)
-        image.append(network.model.embed_image(images_to_input(batch.images, None, settings)).float().cpu().numpy())
-        audio.append(network.model.embed_audio(audio_to_input(batch.audio, None, settings)).float().cpu().numpy())
+        batch = reader.read(rows)
+        if sees is not None:
+            image.append(network.embed_crops(batch.images).numpy())
+        if hears is not None:
+            sounds = [resample(mono(sound), hears.sample_rate_hz) for sound in batch.audio.numpy()]
+            audio.append(network.embed_windows(torch.from_numpy(np.stack(sounds))).numpy())
         clip.append(rows.frame_clip)
         tick.append(rows.frame_tick)
         if report is not None:
@@ -87,8 +91,8 @@ def embed_clips(
     return ClipEmbeddings(
         clip=np.concatenate(clip)[order],
         tick=np.concatenate(tick)[order],
-        image=np.concatenate(image)[order],
-        audio=np.concatenate(audio)[order],
+        image=np.concatenate(image)[order] if image else np.zeros((total, 0), np.float32),
+        audio=np.concatenate(audio)[order] if audio else np.zeros((total, 0), np.float32),
     )
 
 

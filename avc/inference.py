@@ -12,6 +12,7 @@ maps = network.localize(images, seconds)    # float32 (N, H', W'), 0 to 1: what 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,22 +25,20 @@ from torch import Tensor
 from avc.config import load_config
 from avc.data.maps import shifted_back, whole_cells
 from avc.data.preprocessing import CROP, center_crop
-from avc.data.transforms import images_to_input, waveform_to_input
 from avc.data.windows import hop_in_samples, mono, windows_of
 from avc.devices import named_device
-from avc.imported_settings import OpenL3Config
+from avc.encoders.encoder import AudioEncoder, ImageEncoder
+from avc.encoders.load import Encoders, encoders_of, named_encoder
 from avc.models import build
 from avc.models.keras_file import imported_config
-from avc.models.pair import Localizer, PairNetwork
+from avc.models.pair import Localizer
 from avc.models.released import load_soundnet
-from avc.models.soundnet import SoundNet
-from avc.models.waveform import WaveformNetwork
-from avc.networks import network_of
+from avc.networks import NETWORKS
 from avc.pretrained import located, write_pretrained
 from avc.runs import weights as weights_file
 from avc.runs.attempt import CONFIG, WEIGHTS, place
-from avc.settings import Config, PairConfig
-from avc.sound_settings import SegmentConfig, SoundNetConfig
+from avc.settings import Config, ModelSettings, PairConfig
+from avc.sound_settings import SoundNetConfig
 
 ROWS_AT_ONCE = 64
 Timed = tuple[NDArray[np.float32], NDArray[np.float64]]  # embeddings (T, D) and their times (T,), seconds
@@ -54,11 +53,46 @@ class Network:
     weights: the file that they come from, where there is one.
     """
 
-    model: PairNetwork
-    config: PairConfig | OpenL3Config
+    model: Any
+    config: Any
     device: torch.device
     map_shift: tuple[float, float] = (0.0, 0.0)
     weights: Path | None = None
+
+    @cached_property
+    def encoders(self) -> Encoders:
+        """Of its audio and of its images."""
+        return encoders_of(self.config.model.name, self.model, self.config)
+
+    @property
+    def title(self) -> str:
+        """As figures and tables call it."""
+        name = self.config.model.name
+        return NETWORKS[name].title if name in NETWORKS else name
+
+    @property
+    def audio(self) -> AudioEncoder:
+        """The encoder of audio. Raises ValueError where it only sees."""
+        if self.encoders.audio is None:
+            raise ValueError(f"{self.encoders.name} only sees, it has no audio tower; give another run")
+        return self.encoders.audio
+
+    @property
+    def image(self) -> ImageEncoder:
+        """The encoder of images. Raises ValueError where it only hears."""
+        if self.encoders.image is None:
+            raise ValueError(f"{self.encoders.name} only hears, it has no vision tower; give another run")
+        return self.encoders.image
+
+    @property
+    def one_space(self) -> bool:
+        """Whether embeddings of images and of audio, where it has both, can be compared by their distance."""
+        return None in (self.encoders.audio, self.encoders.image) or bool(self.model.one_space)
+
+    @property
+    def localizes(self) -> bool:
+        """Whether it compares audio with every place of an image."""
+        return hasattr(self.model, "localize")
 
     @property
     def pair_config(self) -> PairConfig:
@@ -72,7 +106,7 @@ class Network:
     @property
     def sample_rate_hz(self) -> int:
         """Of the sound that the audio tower takes, a second at a time."""
-        return self.model.audio_input.sample_rate_hz
+        return self.audio.sample_rate_hz
 
     @overload
     def embed_audio(self, samples: Tensor) -> Tensor: ...
@@ -126,17 +160,17 @@ class Network:
 
     def crop(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) images of any size → uint8 (N, size, size, 3), what the network sees of them."""
-        visual = self.model.visual_input
+        visual = self.image.visual_input
         wish = f"(N, {'' if visual.frames == 1 else f'{visual.frames}, '}H, W, {visual.channels})"
         dimensions = 4 if visual.frames == 1 else 5
         _expect(images, torch.uint8, dimensions, f"images must be uint8 {wish}", last=visual.channels)
-        x = center_crop(images.to(self.device).flatten(0, -4), self.config.data.image_size)
+        x = center_crop(images.to(self.device).flatten(0, -4), self.image.size)
         return x.reshape(*images.shape[:-3], *x.shape[1:])
 
     @torch.no_grad()
     def embed_crops(self, crops: Tensor) -> Tensor:
         """What `crop` gave → float32 (N, D) on the CPU."""
-        return self.model.embed_image(images_to_input(crops.to(self.device), None, self.config.data)).float().cpu()
+        return self.image(crops.to(self.device), "embedding").float().cpu()
 
     @torch.no_grad()
     def embed_windows(self, windows: Tensor) -> Tensor:
@@ -148,8 +182,7 @@ class Network:
         kind = torch.float32 if windows.dtype == torch.float32 else torch.int16
         _expect(windows, kind, 2, f"sound must be int16 or float32 (N, {rate})", last=rate)
         x = windows.to(self.device, torch.float32)
-        x = x / 32768 if kind == torch.int16 else x
-        return self.model.embed_audio(waveform_to_input(x, self.model.audio_input)).float().cpu()
+        return self.audio(x / 32768 if kind == torch.int16 else x, "embedding").float().cpu()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights, settings and a model card to a folder that `load` reads: what is given to others.
@@ -166,7 +199,7 @@ class Network:
         the whole image evenly. Raises ValueError where the network is not AVOL-Net.
         """
         _expect(images, torch.uint8, 4, "images must be uint8 (N, H, W, 3)", last=3)
-        return self.model.embed_image(self.map_input(images)).float().cpu()
+        return self.model.embed_image(self.map_input(images)).float().cpu()  # type: ignore[no-any-return]
 
     def map_input(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) RGB images of any size → float32 (N, 3, H, W), what the network takes for a map of them.
@@ -180,7 +213,7 @@ class Network:
     @property
     def map_side(self) -> float:
         """Pixels of the smallest side that an image is scaled to for a map, before it is rounded to whole cells."""
-        return self.config.data.image_size / CROP
+        return self.image.size / CROP
 
     @torch.no_grad()
     def compare_maps(self, image_maps: Tensor, audio: Tensor) -> Tensor:
@@ -199,18 +232,9 @@ class Network:
 
     def localizer(self) -> Localizer:
         """The network, where it is AVOL-Net. Raises ValueError where it is not."""
-        if not isinstance(self.model, Localizer):
+        if not self.localizes:
             raise ValueError(f"this run trained model.name={self.config.model.name}, and only avol says where sound is")
-        return self.model
-
-
-@dataclass(frozen=True)
-class SoundNetwork:
-    """A trained network that only takes audio, as a waveform, in evaluation mode; with the settings of its training."""
-
-    model: WaveformNetwork
-    config: SegmentConfig
-    device: torch.device
+        return self.model  # type: ignore[no-any-return]
 
 
 def read_run(run: str | Path) -> tuple[Config, Path]:
@@ -232,29 +256,31 @@ def load(run: str | Path, *, device: str = "cpu") -> Network:
     """A network: the best weights of a run's folder, what `save_pretrained` wrote, or a file of `avc import`.
 
     Raises ValueError where there are no finished weights, weights that do not fit their settings, or those of a network
-    that only takes audio, which `load_any` loads. Nothing in the files is executed.
+    that only takes audio, which `load_any` loads. Nothing in the files is executed but that of FILE.py:NAME.
     """
     loaded = load_any(run, device=device)
-    if not isinstance(loaded, Network):
-        title = network_of(loaded.config.model.name).title
-        raise ValueError(f"{title} only hears; what is asked for needs a pair of towers")
+    if loaded.encoders.audio is not None and "embedding" not in loaded.encoders.audio.layers:
+        raise ValueError(f"{loaded.title} only hears; what is asked for needs a pair of towers")
     return loaded
 
 
-def load_any(source: str | Path, *, device: str = "cpu") -> Network | SoundNetwork:
+def load_any(source: str | Path, *, device: str = "cpu") -> Network:
     """As `load`, and networks that only take audio as well.
 
-    An owner/name that is no path here is taken from the Hugging Face hub, where huggingface_hub is installed. device:
-    as of `named_device`. Raises ValueError as `load` does.
+    Also what `avc.encoders.load.named_encoder` takes. An owner/name that is no path here is taken from the Hugging Face
+    hub, where huggingface_hub is installed. device: as of `named_device`. Raises ValueError as `load` does.
     """
     where = named_device(device)
+    encoder = named_encoder(str(source))
+    if encoder is not None:
+        return Network(encoder.eval().to(where), Config(model=ModelSettings(name=encoder.name)), where)
     weights = located(source)
     config: Config | None
     if weights.suffix == ".safetensors" and not (weights.name == WEIGHTS and (weights.parent / CONFIG).is_file()):
         config = imported_config(weights)
         if config is None:
             released = load_soundnet(weights)
-            return SoundNetwork(released.to(where), SoundNetConfig(model=released.settings), where)
+            return Network(released.to(where), SoundNetConfig(model=released.settings), where)
     else:
         config, weights = read_run(weights.parent if weights.suffix == ".safetensors" else weights)
     model = build(config.model)
@@ -262,11 +288,7 @@ def load_any(source: str | Path, *, device: str = "cpu") -> Network | SoundNetwo
         model.load_state_dict(weights_file.read(weights))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{weights} does not hold the weights of {config.model.name}: {error}") from None
-    model = model.eval().to(where)
-    if isinstance(config, SegmentConfig):
-        return SoundNetwork(model, config, where)
-    assert isinstance(config, PairConfig | OpenL3Config)
-    return Network(model, config, where, weights=weights)
+    return Network(model.eval().to(where), config, where, weights=weights)
 
 
 def shards_of(config: Config, source: str | Path) -> Path:
@@ -274,18 +296,6 @@ def shards_of(config: Config, source: str | Path) -> Path:
     if config.data.shards == Config().data.shards:
         raise ValueError(f"{source} does not say which shards it was trained on: give --shards")
     return config.data.shards
-
-
-def load_student(run: str | Path, *, device: str = "cpu") -> tuple[SoundNet, SoundNetConfig]:
-    """The best weights of a SoundNet, in evaluation mode, and its settings. device: as of `named_device`.
-
-    Raises ValueError where the folder holds no finished weights or those of another network.
-    """
-    loaded = load_any(run, device=device)
-    if not isinstance(loaded.model, SoundNet) or not isinstance(loaded.config, SoundNetConfig):
-        name = loaded.config.model.name
-        raise ValueError(f"{run} trained model.name={name}, which had no teachers; give a SoundNet's run")
-    return loaded.model, loaded.config
 
 
 def _expect(x: Tensor, dtype: torch.dtype, dimensions: int, wish: str, *, last: int) -> None:

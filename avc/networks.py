@@ -132,6 +132,13 @@ NETWORKS = {
 }
 
 
+# Encoders that come with their weights, by the names that commands take: made without arguments.
+ENCODERS = {
+    "efficientnet_lite0": "avc.encoders.efficientnet:EfficientNetLite0",
+    "mfcc": "avc.encoders.handmade:MFCC",
+}
+
+
 def network_of(name: object) -> NetworkSpec:
     """The row of a network. Raises ValueError for a name that is not in the list."""
     if not isinstance(name, str) or name not in NETWORKS:

@@ -19,13 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avc.data.transforms import FLOOR, HOP, N_FFT, WINDOW, images_to_input, waveform_to_input
+from avc.data.transforms import FLOOR, HOP, N_FFT, WINDOW
+from avc.encoders.encoder import Encoder
+from avc.encoders.towers import Spectrogram
 from avc.extras import require_package
 from avc.inference import Network
-from avc.models.inputs import VisualInput
-from avc.models.openl3 import OpenL3Audio
-from avc.models.pair import PairNetwork
-from avc.settings import PairData
 from shards.atomic import written_aside
 
 Takes = Literal["waveform", "spectrogram", "image"]
@@ -62,25 +60,16 @@ class _Transform(nn.Module):
         return torch.log1p(magnitude / FLOOR).transpose(1, 2)[:, None]
 
 
-class _Audio(nn.Module):
-    def __init__(self, model: PairNetwork, takes: Takes) -> None:
+class _Tower(nn.Module):
+    """An encoder's embedding behind a frontend, its own or another."""
+
+    def __init__(self, encoder: Encoder, frontend: nn.Module) -> None:
         super().__init__()
-        self.model, self.takes = model, takes
-        self.transform = _Transform() if takes == "waveform" and not model.audio_input.waveform else nn.Identity()
+        self.encoder, self.frontend = encoder, frontend
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.takes == "spectrogram" and isinstance(self.model, OpenL3Audio):
-            return self.model.embed_spectrogram(x)
-        return self.model.embed_audio(self.transform(x))
-
-
-class _Image(nn.Module):
-    def __init__(self, model: PairNetwork, settings: PairData) -> None:
-        super().__init__()
-        self.model, self.settings = model, settings
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model.embed_image(images_to_input(images, None, self.settings))
+        embedded: Tensor = self.encoder.features(self.frontend(x), "embedding")
+        return embedded
 
 
 def export_onnx(network: Network, path: Path, *, takes: Takes = "waveform") -> Exported:
@@ -91,11 +80,10 @@ def export_onnx(network: Network, path: Path, *, takes: Takes = "waveform") -> E
     `Network.crop` gives. The output is `embedding`, float32 (N, D). Raises ValueError where the network has no such
     tower, where a package is missing, and where the file cannot be written.
     """
-    model = network.model
-    name = network.config.model.name
-    if takes == "image" and (not model.sees or model.visual_input != VisualInput()):
+    sees, name = network.encoders.image, network.encoders.name
+    if takes == "image" and not (sees and sees.embeds_pictures):
         raise ValueError(f"{name} has no tower for single images: take --takes waveform")
-    if takes != "image" and not model.hears:
+    if takes != "image" and network.encoders.audio is None:
         raise ValueError(f"{name} only sees: take --takes image")
     try:
         with written_aside(path) as file:
@@ -114,8 +102,9 @@ def _exported(network: Network, takes: Takes) -> tuple[bytes, Exported]:
     import onnx
     import onnxruntime
 
-    model = network.model
-    tower = _Image(model, network.config.data) if takes == "image" else _Audio(model, takes)
+    encoder = network.image if takes == "image" else network.audio
+    frontend = nn.Identity() if takes == "spectrogram" else encoder.frontend
+    tower = _Tower(encoder, _Transform() if isinstance(frontend, Spectrogram) else frontend)
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)  # it warns of packages that nothing here uses
@@ -134,14 +123,13 @@ def _exported(network: Network, takes: Takes) -> tuple[bytes, Exported]:
     finally:
         log.setLevel(level)
     proto = program.model_proto
-    onnx.helper.set_model_props(
-        proto, {"network": network.config.model.name, "sample_rate_hz": str(network.sample_rate_hz)}
-    )
+    rate = "" if takes == "image" else str(network.sample_rate_hz)
+    onnx.helper.set_model_props(proto, {"network": network.encoders.name, "sample_rate_hz": rate})
     content = proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     x = _noise(network, takes, rows=3)
     with torch.no_grad():
-        torchs = tower(x).numpy() if takes != "waveform" else network.embed_windows(x).numpy()
+        torchs = (encoder(x, "embedding") if takes == "waveform" else tower(x)).numpy()
     difference = float(np.abs(session.run(None, {INPUTS[takes]: x.numpy()})[0] - torchs).max())
     taken, given = session.get_inputs()[0], session.get_outputs()[0]
     return content, Exported(f"{taken.name} {taken.shape}", f"{given.name} {given.shape}", difference)
@@ -150,12 +138,7 @@ def _exported(network: Network, takes: Takes) -> tuple[bytes, Exported]:
 def _noise(network: Network, takes: Takes, *, rows: int) -> Tensor:
     random = torch.Generator().manual_seed(0)
     if takes == "image":
-        size = network.config.data.image_size
+        size = network.image.size
         return torch.randint(0, 256, (rows, size, size, 3), dtype=torch.uint8, generator=random)
     samples = torch.randn(rows, network.sample_rate_hz, generator=random) / 10
-    if takes == "waveform":
-        return samples
-    if isinstance(network.model, OpenL3Audio):
-        spectrograms: Tensor = network.model.spectrogram(samples)
-        return spectrograms
-    return waveform_to_input(samples, network.model.audio_input)
+    return samples if takes == "waveform" else network.audio.frontend(samples)

@@ -127,6 +127,25 @@ def test_inside_avc_imports_point_down(path: Path) -> None:
             )
 
 
+def test_families_of_networks_are_told_apart_in_three_files_outside_of_their_encoders() -> None:
+    """isinstance on a class of avc.models; tasks and models, which train and build them, may."""
+    found = set()
+    for path in ROOMS["avc"] + ROOMS["launch"]:
+        tree = ast.parse(path.read_text())
+        families = {
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("avc.models")
+            for alias in node.names
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+                names = {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)}
+                found |= {name(path)} if names & families else set()
+    found = {path for path in found if not path.startswith(("avc/models/", "avc/encoders/"))}
+    assert found == {"avc/evaluation/activations.py", "avc/evaluation/categories.py", "avc/tasks/examples.py"}
+
+
 def test_files_of_the_bottom_layer_form_no_circle() -> None:
     before: set[str] = set()
     for part in BOTTOM:

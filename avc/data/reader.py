@@ -27,7 +27,7 @@ class PairReader:
     augment: images are decoded at the smallest of JPEG's scales (1, 1/2, 1/4, 1/8) whose crop is as large as
     `image_size`, and cropped where the plan says. Else they are decoded whole and brought to `image_size` by
     `center_crop`, as any other picture is. visual_input: what the network sees, all under one crop.
-    Raises ValueError where the stored images are too small for `image_size`, or too few for `visual_input`.
+    Raises ValueError where the stored images are too small to augment for `image_size`, or too few for `visual_input`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class PairReader:
         sides = np.minimum(shards.index["width"], shards.index["height"])[sampler.clips]
         side = int(sides.min())
         scales = [reduce for reduce in (8, 4, 2, 1) if round(side * CROP) // reduce >= image_size]
-        if not scales:
+        if augment and not scales:
             raise ValueError(
                 f"data.image_size: {image_size} is more than {round(side * CROP)}, 7/8 of the smallest side of the "
                 f"pictures in {shards.folder}; lower it, or pack with a larger --side"

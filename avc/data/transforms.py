@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avc.models.inputs import AudioInput
 from avc.settings import PairData
 from shards.format import FLOW_ZERO
 
@@ -79,13 +78,6 @@ def audio_to_input(sound: Tensor, numbers: Tensor | None, settings: PairData) ->
     x = sound.to(torch.float32) / 32768
     if numbers is not None:
         x = x * (1 + settings.volume * (2 * numbers - 1))
-    return waveform_to_input(x, AudioInput())
-
-
-def waveform_to_input(x: Tensor, audio: AudioInput) -> Tensor:
-    """float32 (N, samples) in [-1, 1] → what an audio tower takes: (N, 1, 257, 199) log-spectrograms, or themselves."""
-    if audio.waveform:
-        return x
     return log_spectrogram(x)[:, None].contiguous()  # of one channel, so this is channels_last as well
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from shards.format import SAMPLE_RATE_HZ
+
 Samples = NDArray[np.float32]
 SHORTEST_HOP = 0.001  # seconds
 MOST_CHANNELS = 64
@@ -54,6 +56,11 @@ class Resampler:
         if self._stream is None:
             return piece
         return self._stream.resample_chunk(piece, last=last)  # type: ignore[no-any-return]
+
+
+def resample(samples: Samples, target: int, rate: int = SAMPLE_RATE_HZ) -> Samples:
+    """A whole recording, of packed clips as a rule, at another sample rate."""
+    return Resampler(rate, target).push(samples, last=True)
 
 
 class Framer:

@@ -16,17 +16,27 @@ from avc.models.inputs import VisualInput
 class Encoder(nn.Module):
     """Rows of features from audio or from images: `encoder(x, layer)`, float32 (N, D).
 
-    name: whose they are, in tables. layers: what can be taken, the usual one first.
+    name: whose they are, in tables. layers: what can be taken, the usual one first; `embedding` is what it ends in.
+    frontend: what it begins with, a spectrogram for instance, and what ONNX files can leave to others.
     """
 
     layers: tuple[str, ...] = ("embedding",)
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, frontend: nn.Module | None = None) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.frontend = name, frontend or nn.Identity()
+
+    def __call__(self, x: Tensor, layer: str) -> Tensor:
+        """float32 (N, D), as `forward`."""
+        rows: Tensor = super().__call__(x, layer)
+        return rows
 
     def forward(self, x: Tensor, layer: str) -> Tensor:
         """x: what the subclass takes; layer: of `layers`. Gives float32 (N, units · places), places side by side."""
+        return self.features(self.frontend(x), layer)
+
+    def features(self, x: Tensor, layer: str) -> Tensor:
+        """What the frontend gives → float32 (N, D)."""
         raise NotImplementedError
 
     def named_layer(self, layer: str | None) -> str:
@@ -42,11 +52,16 @@ class Encoder(nn.Module):
     @property
     def key(self) -> str:
         """Digest of its layers, of what it takes and of every weight."""
-        digest = hashlib.sha256(repr(self).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return digest(self)
+
+
+def digest(model: nn.Module) -> str:
+    """SHA-256 of a network's layers and of every weight."""
+    found = hashlib.sha256(repr(model).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 class AudioEncoder(Encoder):
@@ -81,6 +96,11 @@ class ImageEncoder(Encoder):
     def places(self, layer: str) -> int:
         """Numbers that stand side by side in a row for each unit."""
         return 1
+
+    @property
+    def embeds_pictures(self) -> bool:
+        """Whether a single picture has an embedding as a whole."""
+        return "embedding" in self.layers and self.visual_input == VisualInput()
 
     def require_single_frames(self) -> None:
         """Raise ValueError for a network whose visual input is more than one frame."""

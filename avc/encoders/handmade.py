@@ -18,13 +18,16 @@ class MFCC(AudioEncoder):
 
     sample_rate_hz = SAMPLE_RATE
     seconds = None
-    layers = ("mean and deviation",)
 
     def __init__(self) -> None:
         super().__init__("MFCC")
         require_package("librosa", extra="librosa", purpose="MFCC, the hand-made features beside the networks,")
 
-    def forward(self, x: Tensor, layer: str) -> Tensor:
+    def describe(self, layer: str) -> str:
+        """As tables call it."""
+        return "mean and deviation"
+
+    def features(self, x: Tensor, layer: str) -> Tensor:
         """float32 (N, samples) → (N, 40)."""
         import librosa
 

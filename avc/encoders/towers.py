@@ -7,9 +7,9 @@ tower ends in (AVE-Net: 128 numbers of length 1; L3-Net: its 512 pooled ones). O
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from avc.data.transforms import images_to_input, waveform_to_input
+from avc.data.transforms import images_to_input, log_spectrogram
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.models.pair import Localizer, PairNetwork
 from avc.settings import PairData
@@ -18,18 +18,25 @@ LAYERS = ("trunk", "embedding")
 AUDIO_MAP, IMAGE_MAP = (4, 3), (4, 4)  # the trunks' maps, max-pooled
 
 
+class Spectrogram(nn.Module):
+    """float32 (N, 48000) → (N, 1, 257, 199): `avc.data.transforms.log_spectrogram`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As above."""
+        return log_spectrogram(x)[:, None].contiguous()
+
+
 class AudioTower(AudioEncoder):
     """One second at a time; layer trunk before its last ReLU, 4×3."""
 
     def __init__(self, name: str, network: PairNetwork) -> None:
-        super().__init__(name)
+        super().__init__(name, getattr(network, "spectrogram", None) or Spectrogram())
         self.network = network
         self.layers = LAYERS if hasattr(network, "audio") else LAYERS[1:]
-        self.sample_rate_hz = network.audio_input.sample_rate_hz
+        self.sample_rate_hz = network.sample_rate_hz
 
-    def forward(self, x: Tensor, layer: str) -> Tensor:
-        """float32 (N, samples) of one second → (N, D)."""
-        x = waveform_to_input(x, self.network.audio_input)
+    def features(self, x: Tensor, layer: str) -> Tensor:
+        """Spectrograms → (N, D)."""
         if layer == "trunk":
             return F.adaptive_max_pool2d(self.network.audio.features(x), AUDIO_MAP).flatten(1)
         return self.network.embed_audio(x)
@@ -53,7 +60,7 @@ class ImageTower(ImageEncoder):
         self.layers = LAYERS[:1] if localizes else LAYERS if hasattr(network, "vision") else LAYERS[1:]
         self.visual_input = network.visual_input
 
-    def forward(self, x: Tensor, layer: str) -> Tensor:
+    def features(self, x: Tensor, layer: str) -> Tensor:
         """uint8 (N, size, size, 3) → (N, D)."""
         x = images_to_input(x, None, self.data)
         if layer == "trunk":

@@ -22,7 +22,7 @@ class Waveform(AudioEncoder):
         self.layers = (usual, *(layer for layer in network.feature_layers if layer != usual))
         self.whole = network.heard_whole
 
-    def forward(self, x: Tensor, layer: str) -> Tensor:
+    def features(self, x: Tensor, layer: str) -> Tensor:
         """float32 (N, samples) → (N, filters · steps), at least 0."""
         return self.network.features(to_waveform(x), layer).flatten(1)
 

@@ -21,7 +21,7 @@ from avc.data.sampler import PairSampler
 from avc.data.segments import SegmentSampler, student_sound
 from avc.data.transforms import audio_to_input, images_to_input
 from avc.embedding import Integers, Report, views_of
-from avc.inference import Network, SoundNetwork
+from avc.inference import Network
 from avc.models.inputs import VisualInput
 from avc.models.pair import PairNetwork
 from avc.models.trunks import global_max_pool
@@ -133,7 +133,7 @@ def trunk_units(
 
 @torch.no_grad()
 def waveform_units(
-    network: SoundNetwork,
+    network: Network,
     shards: Shards,
     clips: Integers,
     *,
@@ -163,7 +163,8 @@ def waveform_units(
     def heat_of(clip: int, first_tick: int) -> Tensor:
         sound = torch.from_numpy(student_sound(shards, clip, first_tick, ticks_of[clip]))
         waveform = to_waveform(sound.to(network.device, torch.float32) / 32768)[None]
-        return model.features(waveform, layer)[:, :, None]
+        steps: Tensor = model.features(waveform, layer)
+        return steps[:, :, None]
 
     values = []
     for done, (clip, first) in enumerate(zip(rows.clip.tolist(), rows.first_tick.tolist(), strict=True), start=1):

@@ -19,7 +19,7 @@ from avc.data.labels import labeled, read_labels
 from avc.data.ontology import Ontology
 from avc.data.preprocessing import center_crop
 from avc.data.segments import sound_ticks, student_sound
-from avc.data.windows import Resampler, mono
+from avc.data.windows import mono, resample
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.evaluation.classifiers import Integers
 from avc.evaluation.extraction import Identity, Inputs, Unreadable
@@ -101,7 +101,7 @@ def seconds_of_clips(encoder: AudioEncoder, layer: str, shards: Shards) -> Input
 
         def seconds(clip: int) -> list[Tensor]:
             sounds = [mono(shards.sound(clip, second_start(tick))) for tick in middles(shards.index[clip])]
-            return [torch.from_numpy(Resampler(SAMPLE_RATE_HZ, rate).push(sound, last=True)) for sound in sounds]
+            return [torch.from_numpy(resample(sound, rate)) for sound in sounds]
 
         return Inputs(f"{_named(encoder, layer)}sound", _rows(seconds), identify)
     samples = round(CONTEXT_SECONDS * rate)

@@ -24,8 +24,6 @@ from avc.evaluation.cca import CCA, COMPONENTS, fit_cca
 from avc.evaluation.given import GivenFeatures
 from avc.inference import Network
 from avc.intervals import wilson_interval
-from avc.models.pair import Localizer
-from avc.networks import network_of
 from avc.tasks.evaluators import recalls
 from shards.read import Shards
 
@@ -146,10 +144,11 @@ class Scorer:
         )
 
     def four_directions(self, name: str, image: Features, audio: Features) -> Row:
-        """The features of N frames and of N sounds, row by row of the same clips, in all four directions."""
+        """The features of N frames and of N sounds, row by row of the same clips, in the directions that there are."""
         pairs = ((image, image), (image, audio), (audio, image), (audio, audio))
-        im_im, im_aud, aud_im, aud_aud = (self.score(queries, items) for queries, items in pairs)
-        return Row(name, im_im, im_aud, aud_im, aud_aud, recall(image, audio), recall(audio, image))
+        im_im, im_aud, aud_im, aud_aud = (self.score(x, y) if x.size and y.size else None for x, y in pairs)
+        recalls_of = (recall(image, audio), recall(audio, image)) if im_aud else ((), ())
+        return Row(name, im_im, im_aud, aud_im, aud_aud, *recalls_of)
 
 
 def recall(queries: Features, items: Features, *, depths: Sequence[int] = RECALL_DEPTHS) -> tuple[Recall, ...]:
@@ -185,27 +184,27 @@ def evaluate_retrieval(
     features: others' of the frames that are drawn; scored alone and, through CCA, with the network's sounds.
     Raises ValueError for AVOL-Net, which embeds slots, and for features that lack a frame.
     """
-    title = network_of(network.config.model.name).title
-    if isinstance(network.model, Localizer):
+    if network.localizes:
         raise ValueError(
-            f"{title} embeds the places of an image and not the image: retrieval needs a run of another network"
+            f"{network.title} embeds the places of an image and not the image: retrieval needs a run of another network"
         )
     if features is not None:
         features.of(shards, *drawn_frames(network, shards, known.clips))  # refused before anything is embedded
     scorer = Scorer(known.sets, relevance=relevance, gain=gain)
     views = embed_clips(network, shards, known.clips, report=report)
-    pairs = [(title, views.image, views.audio)]
+    pairs = [(network.title, views.image, views.audio)]
     rows: list[Row] = []
-    if not network.model.one_space or features is not None:
+    if not network.one_space or features is not None:
         fitting = _fitting_views(network, shards, report)
-        if not network.model.one_space:
+        if not network.one_space:
             cca = fit_cca(fitting.image, fitting.audio)
-            pairs.append((_with_cca(title, cca), cca.of_x(views.image), cca.of_y(views.audio)))
+            pairs.append((_with_cca(network.title, cca), cca.of_x(views.image), cca.of_y(views.audio)))
         if features is not None:
-            cca = fit_cca(features.of(shards, fitting.clip, fitting.tick), fitting.audio)
             given = features.of(shards, views.clip, views.tick)
-            rows.append(Row("given features", scorer.score(given, given), None, None, None))
-            pairs.append((_with_cca("given features", cca), cca.of_x(given), cca.of_y(views.audio)))
+            rows.append(scorer.four_directions("given features", given, views.audio[:, :0]))
+            if views.audio.size:
+                cca = fit_cca(features.of(shards, fitting.clip, fitting.tick), fitting.audio)
+                pairs.append((_with_cca("given features", cca), cca.of_x(given), cca.of_y(views.audio)))
     rng = np.random.default_rng(network.config.run.seed)
     chance = rng.standard_normal((2, len(known.clips), RANDOM_DIMENSIONS), dtype=np.float32)
     pairs.append(("random", chance[0], chance[1]))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from avc.files.decoding import Wanted, pieces_of
+from avc.files.decoding import pieces_of
+from avc.files.settings import Settings, wanted_by
 from avc.inference import Network
 from shards.media.clip import Rejected
 from shards.sources import Source
@@ -88,17 +88,14 @@ def _recording_of(regression: Path) -> Path:
 def _embedded(network: Network, recording: Path, hop: float, *, rows: int) -> NDArray[np.float32]:
     size = recording.stat().st_size
     source = Source(str(recording), str(recording), None, size, 0)
-    rate = network.sample_rate_hz
-    wanted = Wanted(
-        "audio" if network.model.hears else "image", Fraction(str(hop)), rate, network.config.data.image_size
-    )
+    wanted = wanted_by(network, Settings("audio" if network.encoders.audio else "image", hop))
     try:
         pieces = [piece for _, piece in pieces_of(source, wanted)]
     except (Rejected, OSError) as error:
         raise ValueError(f"{recording} cannot be read: {error}") from None
     if wanted.content == "image":
         return network.embed_crops(torch.from_numpy(np.stack(pieces))).numpy()
-    sound = np.concatenate(pieces)
+    sound, rate = np.concatenate(pieces), wanted.sample_rate_hz
     centered, plain = (
         network.embed_audio(sound, sample_rate=rate, hop_size=hop, center=center)[0] for center in (True, False)
     )

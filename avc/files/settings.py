@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import torch
-
 from avc.data.windows import hop_in_samples
+from avc.encoders.encoder import digest
 from avc.files.decoding import Content, Wanted
 from avc.inference import Network
-from avc.models.inputs import VisualInput
 from shards.atomic import written_aside
+from shards.format import SAMPLE_RATE_HZ
 
 ABOUT = "embeddings.json"  # in the folder: what its files are embeddings by
 
@@ -31,29 +29,25 @@ class Settings:
 
 def wanted_by(network: Network, settings: Settings) -> Wanted:
     """What decoders are to give. Raises ValueError where the network lacks the tower that is asked for."""
-    hop_in_samples(settings.hop_size, network.sample_rate_hz)
-    name = network.config.model.name
-    if settings.content == "audio" and not network.model.hears:
+    name, (audio, image) = network.encoders.name, (network.encoders.audio, network.encoders.image)
+    if settings.content == "audio" and audio is None:
         raise ValueError(f"{name} only sees: take --content image")
-    if settings.content == "image" and not network.model.sees:
+    if settings.content == "image" and image is None:
         raise ValueError(f"{name} only hears: take --content audio")
-    if settings.content == "image" and (network.model.visual_input != VisualInput() or name == "avol"):
+    if settings.content == "image" and image and not image.embeds_pictures:
         raise ValueError(
             f"{name} has no embedding of a single picture as a whole; take --content audio, or another run"
         )
-    hop = Fraction(str(settings.hop_size))
-    return Wanted(settings.content, hop, network.sample_rate_hz, network.config.data.image_size)
+    rate = audio.sample_rate_hz if audio else SAMPLE_RATE_HZ
+    hop_in_samples(settings.hop_size, rate)
+    return Wanted(settings.content, Fraction(str(settings.hop_size)), rate, image.size if image else 0)
 
 
 def agree(folder: Path, network: Network, settings: Settings) -> None:
     """Note what the folder's embeddings are by; raise ValueError where it has others."""
-    digest = hashlib.sha256(repr(network.model).encode())
-    for name, tensor in sorted(network.model.state_dict().items()):
-        digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     about = {
         "network": network.config.model.name,
-        "weights_sha256": digest.hexdigest(),
+        "weights_sha256": digest(network.model),
         "content": settings.content,
         "hop_size": settings.hop_size,
         "center": settings.center,

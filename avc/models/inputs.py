@@ -1,16 +1,8 @@
-"""What the towers of a network take."""
+"""What the vision tower of a network takes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class AudioInput:
-    """One second of mono sound at so many samples; waveform: taken as it is, and not as a log-spectrogram."""
-
-    sample_rate_hz: int = 48_000
-    waveform: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from avc.extras import require_package
 from avc.imported_settings import OpenL3Model
-from avc.models.inputs import AudioInput
 from avc.models.pair import PairNetwork
 
 CHANNELS = (64, 128, 256, 512)
@@ -108,7 +107,7 @@ def mel_filters(form: Frontend, *, htk: bool) -> Tensor:
 
 
 class OpenL3Audio(PairNetwork):
-    """Takes float (N, samples), one second of mono sound in [-1, 1] at the frontend's sample rate."""
+    """Takes what its `spectrogram` makes of float (N, samples), a second of mono sound in [-1, 1] at sample_rate_hz."""
 
     sees: ClassVar[bool] = False
     frontends: ClassVar[tuple[str, ...]] = ("linear", "mel128", "mel256")
@@ -122,20 +121,12 @@ class OpenL3Audio(PairNetwork):
         self.spectrogram = Spectrogram(settings)
         self.layers = _tower(1, settings, ends_in_relu=self.ends_in_relu)
         form = self.spectrogram.form
-        self.audio_input = AudioInput(form.sample_rate_hz, waveform=True)
+        self.sample_rate_hz = form.sample_rate_hz
         self.pool = ((4 if form.mels == 128 else 8), 8) if settings.grid else None
 
-    def embed_audio(self, waveforms: Tensor) -> Tensor:
-        """float (N, samples) → float32 (N, D); a grid's numbers are in Keras' order, channels last."""
-        return self.embed_spectrogram(self.spectrogram(waveforms))
-
-    def embed_spectrogram(self, spectrograms: Tensor) -> Tensor:
-        """What `spectrogram` gave, float32 (N, 1, bins, steps) → float32 (N, D)."""
+    def embed_audio(self, spectrograms: Tensor) -> Tensor:
+        """What `spectrogram` gave, float32 (N, 1, bins, steps) → float32 (N, D); a grid's in Keras' order."""
         return _pooled(self.layers(spectrograms), self.pool)
-
-    def embed_image(self, images: Tensor) -> Tensor:
-        """Raises ValueError: there is no vision tower."""
-        raise ValueError("this network only hears, it has no vision tower; give another run")
 
 
 class EdgeL3(OpenL3Audio):
@@ -161,10 +152,6 @@ class OpenL3Image(PairNetwork):
     def embed_image(self, images: Tensor) -> Tensor:
         """(N, 3, 224, 224) normalized images → float32 (N, D); a grid's numbers are in Keras' order, channels last."""
         return _pooled(self.layers(images / 2), self.pool)
-
-    def embed_audio(self, spectrograms: Tensor) -> Tensor:
-        """Raises ValueError: there is no audio tower."""
-        raise ValueError("this network only sees, it has no audio tower; give another run")
 
 
 def _tower(in_channels: int, settings: OpenL3Model, *, ends_in_relu: bool) -> nn.Sequential:

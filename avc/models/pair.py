@@ -6,8 +6,9 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from avc.models.inputs import AudioInput, VisualInput
+from avc.models.inputs import VisualInput
 from avc.models.trunks import Trunk
+from shards.format import SAMPLE_RATE_HZ
 
 
 class Embeddings(NamedTuple):
@@ -20,12 +21,12 @@ class Embeddings(NamedTuple):
 class PairNetwork(nn.Module):
     """Two towers, and a comparison of what they give.
 
-    vision, audio: the trunks. visual_input, audio_input: what the towers take. sees, hears: False where a network from
-    elsewhere lacks that tower. one_space: image and audio embeddings can be compared by their distance.
+    vision, audio: the trunks. visual_input, sample_rate_hz: what the towers take. sees, hears: False where a network
+    from elsewhere lacks that tower. one_space: image and audio embeddings can be compared by their distance.
     """
 
     visual_input: ClassVar[VisualInput] = VisualInput()
-    audio_input = AudioInput()
+    sample_rate_hz: int = SAMPLE_RATE_HZ
     sees: ClassVar[bool] = True
     hears: ClassVar[bool] = True
     one_space: ClassVar[bool] = False

@@ -30,9 +30,8 @@ def categories(
 
         avc eval categories soundnet8.safetensors rooster.ogg --names objects=imagenet.txt --names scenes=places.txt
     """
-    from avc.evaluation.categories import posteriors
+    from avc.evaluation.categories import load_student, posteriors
     from avc.evaluation.extraction import Unreadable
-    from avc.inference import load_student
     from launch.progress import printable, progress
     from launch.report.results import write_json
     from launch.report.table import print_table

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from launch.commands.options import Device, Json, JudgingSplit, Run, ShardsOption, Wandb
+from launch.commands.options import AnyRun, Device, Json, JudgingSplit, Run, ShardsOption, Wandb
 
 
 def correspondence(
@@ -49,7 +49,7 @@ def correspondence(
 
 
 def retrieval(
-    run: Run,
+    run: AnyRun,
     labels: Annotated[Path, typer.Option(help="Labels of videos, in a form of docs/evaluation.md.")],
     ontology: Annotated[
         Path | None, typer.Option(help="The AudioSet ontology; relevance is then 20 − tree distance.")
@@ -92,7 +92,7 @@ def retrieval(
     from avc.data.ontology import INSTRUMENTS, Ontology, flat_relevance
     from avc.evaluation.given import GivenFeatures, write_drawn
     from avc.evaluation.retrieval import GAINS, RECALL_DEPTHS, drawn_frames, evaluate_retrieval
-    from avc.inference import load
+    from avc.inference import load, shards_of
     from launch.progress import printable, progress
     from launch.report.results import write_json, write_wandb
     from launch.report.splits import judging_split, say_splits
@@ -105,7 +105,7 @@ def retrieval(
     if instruments and tree is None:
         raise ValueError("--instruments are classes of the AudioSet ontology: give its file with --ontology")
     network = load(run, device=device)
-    data = Shards(shards or network.config.data.shards)
+    data = Shards(shards or shards_of(network.config, run))
     split = judging_split(data, split)
     labels_of = read_labels(labels)
     if instruments and tree is not None:

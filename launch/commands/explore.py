@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from launch.commands.options import Device, Run, ShardsOption
+from launch.commands.options import AnyRun, Device, ShardsOption
 
 
 def explore(
-    run: Run,
+    run: AnyRun,
     run2: Annotated[
         Path | None, typer.Argument(help="A second run, to see what both find.", show_default=False)
     ] = None,
@@ -49,7 +49,7 @@ def explore(
     import numpy as np
 
     from avc.data.labels import labeled, read_labels
-    from avc.inference import load
+    from avc.inference import load, shards_of
     from launch.explore.moments import embedder
     from launch.explore.write import write_explorer
     from launch.progress import printable
@@ -58,7 +58,7 @@ def explore(
     out = out.expanduser()
     paths = [path for path in (run, run2) if path is not None]
     networks = [load(path, device=device) for path in paths]
-    data = Shards(shards or networks[0].config.data.shards)
+    data = Shards(shards or shards_of(networks[0].config, paths[0]))
     rows = np.arange(len(data)) if split == "all" else data.clips(split)
     if clips is not None and clips < len(rows):
         rows = rows[np.linspace(0, len(rows) - 1, clips).round().astype(np.int64)]

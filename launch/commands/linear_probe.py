@@ -13,7 +13,7 @@ Models = Annotated[
     list[Path],
     typer.Argument(
         metavar="MODEL...",
-        help="Folders of runs, .safetensors of `avc import`, .yaml of settings (the untrained network).",
+        help="Runs, .safetensors of `avc import`, FILE.py:NAME (an encoder), .yaml of settings (untrained).",
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of the untrained network's weights.")]

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 Run = Annotated[Path, typer.Argument(help="The folder of a run (run.dir of `avc train`).")]
-AnyRun = Annotated[Path, typer.Argument(help="The folder of a run, or a .safetensors file of `avc import`.")]
+AnyRun = Annotated[
+    Path, typer.Argument(help="A run, a .safetensors of `avc import`, a network by name, or FILE.py:NAME, an encoder.")
+]
 ShardsOption = Annotated[Path | None, typer.Option(help="Packed videos.", show_default="the run's own")]
 Split = Annotated[str, typer.Option(help="train, validation or test.")]
 JudgingSplit = Annotated[

@@ -101,7 +101,7 @@ def agreement(
     from dataclasses import asdict
 
     from avc.distributed.world import join
-    from avc.inference import load_student
+    from avc.evaluation.categories import load_student
     from avc.tasks.distillation import evaluate_agreement, student_sampler
     from launch.progress import progress
     from launch.report.results import write_json

@@ -39,7 +39,7 @@ def visualize(
     import numpy as np
 
     from avc.evaluation.activations import first_filters, trunk_units, waveform_units
-    from avc.inference import SoundNetwork, load_any, shards_of
+    from avc.inference import load_any, shards_of
     from launch.progress import progress
     from launch.report.activations import audio_section, vision_section, waveform_section
     from launch.report.page import filter_image, write_page
@@ -47,6 +47,9 @@ def visualize(
 
     wanted = _numbers(units)
     network = load_any(run, device=device)
+    waveform = hasattr(network.model, "feature_layers")
+    if not waveform and not (hasattr(network.model, "vision") and hasattr(network.model, "audio")):
+        raise ValueError(f"{network.title} has no units to show here: give a pair of towers or SoundNet")
     config = network.config
     data = Shards(shards or shards_of(config, run))
     rows = data.clips(split)
@@ -54,7 +57,7 @@ def visualize(
     if len(rows) < 2:
         raise ValueError(f"{data.folder} has {len(rows)} clips in its {split} split, and at least 2 are needed")
     with progress("measuring units", unit="clips") as report:
-        if isinstance(network, SoundNetwork):
+        if waveform:
             layer = layer or network.model.feature_layers[-1]
             excited, ticks_of = waveform_units(
                 network, data, rows, layer=layer, units=wanted, count=count, top=top, report=report

@@ -180,6 +180,7 @@ explorer.part("about").then((about) => {
       const vector = asked.clip < 0 ? asked.vectors[number] : await explorer.vector(about, number, asked.kind, asked.clip);
       const sections = [];
       for (const [kind, word] of [["audio", "Sounds"], ["image", "Frames"]]) {
+        if (!vector.length || !run[kind].mean.length) continue; // a network that only sees, or only hears
         const scores = await explorer.cosines(about, number, kind, vector);
         const passes = (clip) => allowed(clip) && !(kind === asked.kind && clip === asked.clip);
         const own = asked.clip >= 0 && kind !== asked.kind && allowed(asked.clip);

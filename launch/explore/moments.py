@@ -15,8 +15,7 @@ from avc.embedding import Features, Integers, Report, embed_clips
 from avc.evaluation.cca import CCA
 from avc.evaluation.retrieval import fitted_cca
 from avc.inference import Network
-from avc.models.pair import Localizer
-from avc.networks import network_of
+from avc.models.inputs import VisualInput
 from launch.progress import progress
 from shards.format import SAMPLE_RATE_HZ, second_start
 from shards.read import Shards
@@ -69,8 +68,7 @@ class Embedder:
 
     def picture(self, images: torch.Tensor) -> Features:
         """uint8 (N, H, W, 3) pictures of anybody's → as `image`. Raises ValueError where the network takes more."""
-        visual = self.network.model.visual_input
-        if visual.frames > 1 or visual.flow_frames:
+        if self.network.image.visual_input != VisualInput():
             raise ValueError(f"{self.title} takes frames in motion, and a picture is one of them")
         return self.image(self.network.embed_image(images).numpy())
 
@@ -80,18 +78,21 @@ class Embedder:
 
     @property
     def localizes(self) -> bool:
-        return isinstance(self.network.model, Localizer)
+        """Whether it says where in a frame a sound is."""
+        return self.network.localizes
 
 
 def embedder(network: Network, run: Path, shards: Shards) -> Embedder:
     """A loaded run as an Embedder. Raises ValueError where L3-Net's CCA lacks training clips to be fitted on."""
     settings = network.config.run.model_copy(update={"seed": SEED})
     network = replace(network, config=network.config.model_copy(update={"run": settings}))
-    title = network_of(network.config.model.name).title
+    title = network.title
     cca, about = None, ""
-    if isinstance(network.model, Localizer):
+    if network.localizes:
         about = "It compares a sound with every place of a frame; here the mean of the places stands for the frame."
-    elif not network.model.one_space:
+    elif network.encoders.audio is None or network.encoders.image is None:
+        about = f"It only {'sees' if network.encoders.image else 'hears'}, and finds what is alike to that."
+    elif not network.one_space:
         with progress(f"fitting CCA for {title}", unit="views") as report:
             cca = fitted_cca(network, shards, report)
         about = "Its frames and sounds lie in two spaces, joined by CCA fitted on the training clips."
@@ -172,5 +173,5 @@ def _classes(
 
 
 def _unit(features: Features) -> Features:
-    unit: Features = normalize(np.ascontiguousarray(features, dtype=np.float32))
-    return unit
+    unit: Features = np.ascontiguousarray(features, dtype=np.float32)
+    return normalize(unit) if unit.size else unit

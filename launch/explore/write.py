@@ -135,7 +135,7 @@ def quantized(vectors: Features) -> tuple[NDArray[np.int8], NDArray[np.float32],
     """
     mean = vectors.mean(axis=0)
     centered = vectors - mean
-    scale = max(float(np.abs(centered).max()) / 127, 1e-9)
+    scale = max(float(np.abs(centered).max(initial=0)) / 127, 1e-9)
     return np.round(centered / scale).astype(np.int8), mean, scale
 
 

@@ -12,7 +12,7 @@ from avc.devices import named_devices
 from avc.evaluation.extraction import UNREADABLE_SHARE, Unreadable
 from avc.evaluation.fine_tuning import train_on_recordings
 from avc.evaluation.sound import read_sound
-from avc.models.waveform import SAMPLE_RATE, WaveformNetwork
+from avc.models.waveform import SAMPLE_RATE
 from launch.progress import progress
 from launch.report.linear_table import Row
 from launch.report.probe_rows import networks, titles
@@ -39,8 +39,9 @@ def fine_tuned(paths: Sequence[Path], labeled: LabeledSet, *, passes: int, seed:
     rows: dict[str, Row] = {}
     for path, title in titles(paths).items():
         for encoders in networks(path, title, seed):
-            model = getattr(encoders.audio, "network", None)
-            if not isinstance(model, WaveformNetwork):
+            audio = encoders.audio
+            model = getattr(audio, "network", None)
+            if audio is None or audio.seconds is not None or model is None:
                 raise ValueError(f"--fine-tune trains networks that take a waveform, as SoundNet; {path} is of towers")
             name = f"{encoders.name}, {'from scratch' if 'untrained' in encoders.name else 'fine-tuned'}"
             if name in rows:

@@ -24,6 +24,7 @@ from avc.evaluation.sound import recordings
 from avc.extras import is_installed
 from avc.inference import load_any
 from avc.models import build
+from avc.networks import NETWORKS
 from avc.sound_settings import TEACHERS
 from launch.progress import progress
 from launch.report.linear_table import Row
@@ -88,7 +89,7 @@ def sound_probes(
         return _once(probes)
     mfcc = MFCC().eval()
     inputs = recordings(mfcc, mfcc.layers[0], seconds=seconds, whole=whole)
-    return [*_once(probes), Probe(mfcc, mfcc.layers[0], inputs, svm(standardize=True))]
+    return _once([*probes, Probe(mfcc, mfcc.layers[0], inputs, svm(standardize=True))])
 
 
 def image_probes(paths: Sequence[Path], *, seed: int, devices: str = "auto") -> list[Probe]:
@@ -195,6 +196,8 @@ def networks(path: Path, title: str, seed: int) -> list[Encoders]:
     else:
         network = load_any(path)
         config = network.config
+        if config.model.name not in NETWORKS:
+            return [network.encoders]  # from elsewhere: of an untrained one nothing is known
         trained = [encoders_of(f"{config.model.name} of {title}", network.model, config)]
     torch.manual_seed(seed)
     same = {"name", "width", "frozen_trunks", *TEACHERS}  # what the hidden layers of an untrained one do not show

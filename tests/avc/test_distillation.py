@@ -11,7 +11,8 @@ import torch
 from avc.config import load_config
 from avc.data.prefetch import load as load_batches
 from avc.data.segments import SegmentReader
-from avc.inference import load, load_student
+from avc.evaluation.categories import load_student
+from avc.inference import load
 from avc.tasks.distillation import Distillation, divergences, student_sampler, teachers_of
 from avc.teachers.label_shards import teach
 from shards.read import Shards

@@ -14,7 +14,6 @@ from avc.evaluation.localization import Localization, evaluate_localization
 from avc.evaluation.retrieval import Row, evaluate_retrieval
 from avc.evaluation.shortcut import Grid
 from avc.inference import load
-from avc.models.pair import Localizer
 from launch.demo import demo
 from launch.demo.world.labels import LABELS, read_labels
 from launch.progress import progress
@@ -85,7 +84,7 @@ def train_and_measure(run: Run, *, material: Material, folder: Path, seed: int) 
     held_out, truth = shards.clips(SPLIT), material.world / LABELS
     rows: tuple[Row, ...] = ()
     localization = None
-    if isinstance(network.model, Localizer):
+    if network.localizes:
         with progress(f"localizing by {run.name}", unit="frames") as report:
             boxes = read_boxes(truth)
             localization = evaluate_localization(network, shards, held_out, boxes, passes=FRAMES, report=report)
