@@ -221,7 +221,7 @@ def test_ten_seconds_far_into_three_hours_take_the_memory_of_ten_seconds(tmp_pat
     for start in (0, 10_000):
         outcome, megabytes = read_within_limits(long, start_seconds=start)
         assert outcome == "packed 250"
-        assert megabytes < least + 20
+        assert megabytes < least + 100  # its index among it; the sound alone would take twenty times as much
 
 
 def test_tables_of_a_billion_samples_in_a_small_file_end_in_a_reason(tmp_path: Path) -> None:
