@@ -72,7 +72,7 @@ def demo_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
         patch.setattr(launch.demo.demo, "RUNS", runs)
-        demo_command(folder, clips=40, kinds=8, seed=1, workers=2, json=None, study=False, seeds=None)
+        demo_command(folder, clips=40, kinds=8, seed=1, workers=2, json=None)
     return folder, printed.getvalue()
 
 
