@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from launch.bench.commands import app as bench
 from launch.commands import (
     audit,
     categories,
@@ -85,7 +84,6 @@ app.command("submit-pack", hidden=True, context_settings=anything)(pack.submit_p
 app.command("import")(import_weights.import_weights)
 app.add_typer(measure, name="eval", help="Measure what a trained network knows.")
 app.add_typer(audit.audit, name="audit")
-app.add_typer(bench, name="bench", help="Measure speed, each figure beside its own limit in the same run.")
 
 for question in (
     *(evaluate.correspondence, evaluate.retrieval, localize.localization, teach.agreement),

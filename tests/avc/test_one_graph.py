@@ -17,11 +17,11 @@ from avc.networks import NETWORKS
 from avc.settings import PairConfig
 from avc.tasks import task_of
 from avc.tasks.task import TrainingStep
-from launch.bench.synthetic import synthetic
 from shards.format import PackSettings
 from shards.pack import pack
 from shards.read import Shards
 from tests.small_videos import render_folder
+from workshop.bench.synthetic import synthetic
 
 PAIR_NETWORKS = [name for name, row in NETWORKS.items() if issubclass(row.config, PairConfig) and name != "supervised"]
 

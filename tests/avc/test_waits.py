@@ -16,7 +16,7 @@ from avc.models import build
 from avc.settings import PairConfig
 from avc.tasks.correspondence import pair_loss
 from avc.training.metrics import StepSums
-from launch.bench.synthetic import synthetic
+from workshop.bench.synthetic import synthetic
 
 META = torch.device("meta")
 READS = {"item", "tolist", "cpu", "numpy", "nonzero", "masked_select", "unique", "__bool__", "__int__", "__float__"}

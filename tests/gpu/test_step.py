@@ -13,8 +13,8 @@ from avc.distributed.device import set_numerics
 from avc.models import build, to_channels_last
 from avc.settings import PairConfig, TrainingSettings
 from avc.tasks.correspondence import pair_loss
-from launch.bench.synthetic import synthetic
 from tests.avc.launching import train_here, write_config
+from workshop.bench.synthetic import synthetic
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DEVICE = "cuda"

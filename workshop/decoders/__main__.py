@@ -15,9 +15,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from launch.bench.commands import show, write
 from launch.progress import progress
 from launch.user_errors import user_errors
+from workshop.bench.machine import describe
+from workshop.bench.report import write_json
 from workshop.decoders.conformance import CASES, measure, report
 from workshop.decoders.decoders import DECODERS, decoder_of
 
@@ -40,8 +41,9 @@ def main() -> None:
         with progress("decoding", unit="files") as tell:
             cases = CASES[::8] if asked.quick else CASES
             result = measure([*mine, *chosen], cases, time_limit_seconds=asked.time_limit, progress=tell)
-        show(report(result))
-        write(asked.json, "decoders", result)
+        print(report(result).plain())
+        if asked.json is not None:
+            write_json(asked.json, bench="decoders", machine=describe(), result=result)
         if mine and (share := 100 * result.scores[0].within) < asked.at_least:
             print(f"{asked.mine}: {share:.1f} % within 20 ms, and --at-least is {asked.at_least:g} %", file=sys.stderr)
             sys.exit(1)

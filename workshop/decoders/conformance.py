@@ -18,11 +18,11 @@ from functools import partial
 from itertools import accumulate, product
 from pathlib import Path
 
-from launch.bench.report import Progress, Report
 from shards.format import TICKS_PER_SECOND, Reason
 from shards.journal import Rejection
 from shards.sources import Source, list_sources
 from shards.workers import in_workers
+from workshop.bench.report import Progress, Report
 from workshop.decoders.decoders import DECODERS, Decoder, Heard
 from workshop.decoders.flash_and_beep import MILLISECOND, OTHER_EVENTS, Film, cut_by_copy, film, render
 

@@ -5,16 +5,13 @@ large matrix product in the same precision: no convolution can be faster for lon
 how much a better way of running it could still gain. What its operators read and write takes its time as well: at the
 rate of a large copy, that is the other limit.
 
-Reads no videos, so it runs where only torch and the libraries of training are:
-`python -m launch.bench.step [CONFIG.yaml] [section.name=value ...] [--seconds S] [--json FILE]`.
+Reads no videos, so it runs where only torch and the libraries of training are.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import itertools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +22,7 @@ from avc.config import load_config, parse_config
 from avc.distributed.device import take_device
 from avc.networks import network_of
 from avc.settings import ClassifierConfig, Config, PairConfig
-from launch.bench.device import (
+from workshop.bench.device import (
     MATRIX_SIDE,
     copied_bytes,
     forget_peak,
@@ -35,9 +32,8 @@ from launch.bench.device import (
     per_second,
     tf32_as_convolutions_have_it,
 )
-from launch.bench.machine import describe
-from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of, write_json
-from launch.bench.synthetic import MODES, PRECISIONS, BytesCounter, Way, flop_of, step_on, synthetic
+from workshop.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
+from workshop.bench.synthetic import MODES, PRECISIONS, BytesCounter, Way, flop_of, step_on, synthetic
 
 ROUNDS = 5
 SECONDS = 5.0
@@ -254,32 +250,6 @@ def _vocabulary(ways: Sequence[Way]) -> str:
     return ", ".join(dict.fromkeys(word for way in ways for word in _words(way)))
 
 
-def main() -> None:
-    """Measure and print without the libraries of the `avc` command."""
-    parser = argparse.ArgumentParser(prog="python -m launch.bench.step", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("words", nargs="*", metavar="CONFIG.yaml | section.name=value")
-    parser.add_argument("--ways", default="", metavar="WORD,...", help="as in bf16,compiled")
-    parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    arguments = parser.parse_args()
-    files = [Path(word) for word in arguments.words if "=" not in word]
-    try:
-        if len(files) > 1:
-            raise ValueError(f"one configuration file, not {len(files)}: {', '.join(map(str, files))}")
-        config = settings(files[0] if files else None, [word for word in arguments.words if "=" in word])
-        result = measure(config, ways=[*filter(None, arguments.ways.split(","))], seconds=arguments.seconds)
-        sys.stdout.write(report(result).plain() + "\n")
-        if arguments.json is not None:
-            write_json(arguments.json, bench="step", machine=describe(gpu=gpu_of(result)), result=result)
-    except ValueError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
-
-
 def gpu_of(result: StepResult) -> str | None:
     """The GPU that was measured, if one was."""
     return None if result.device == "cpu" else result.device
-
-
-if __name__ == "__main__":
-    main()

@@ -13,15 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from avc.config import parse_config
-from launch.bench import loader, pack, step, synthetic
-from launch.bench.machine import describe
-from launch.bench.report import Report, ratio, rounds_of, write_json
-from launch.cli import app
 from shards.format import PackSettings
 from shards.pack import pack as pack_videos
+from workshop.bench import __main__, loader, pack, step, synthetic
+from workshop.bench.machine import describe
+from workshop.bench.report import Report, ratio, rounds_of, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("model.width=0.0625", "data.image_size=32", "optim.micro_batch_pairs=4", "training.device=cpu")
@@ -143,7 +141,8 @@ def test_shared_negatives_take_half_the_operations() -> None:
 
 
 def test_the_step_needs_no_media_library_and_no_command_line_library() -> None:
-    code = f"import sys, launch.bench.step; print([name for name in {STEP_NEEDS_NONE_OF} if name in sys.modules])"
+    code = f"print([name for name in {STEP_NEEDS_NONE_OF} if name in sys.modules])"
+    code = f"import sys, workshop.bench.__main__, workshop.bench.step; {code}"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert found.strip() == "[]"
 
@@ -153,7 +152,17 @@ def test_the_step_runs_as_a_module_where_these_libraries_are_missing(tmp_path) -
     for name in STEP_NEEDS_NONE_OF:
         (tmp_path / f"{name}.py").write_text("raise ImportError('not here')\n")
     done = subprocess.run(
-        [sys.executable, "-m", "launch.bench.step", *SMALL, "--seconds", "0.1", "--json", str(tmp_path / "step.json")],
+        [
+            sys.executable,
+            "-m",
+            "workshop.bench",
+            "step",
+            *SMALL,
+            "--seconds",
+            "0.1",
+            "--json",
+            str(tmp_path / "step.json"),
+        ],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}", "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -162,11 +171,11 @@ def test_the_step_runs_as_a_module_where_these_libraries_are_missing(tmp_path) -
     )
     assert done.returncode == 0, done.stderr
     assert "limit" in done.stdout
-    assert json.loads((tmp_path / "step.json").read_text())["machine"]["command"].startswith("python -m launch.bench")
+    assert json.loads((tmp_path / "step.json").read_text())["machine"]["command"].startswith("python -m workshop.bench")
 
 
 def test_a_wrong_setting_ends_the_step_with_a_sentence() -> None:
-    command = [sys.executable, "-m", "launch.bench.step", "model.wdith=1"]
+    command = [sys.executable, "-m", "workshop.bench", "step", "model.wdith=1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "model.width" in done.stderr
@@ -179,24 +188,20 @@ def test_a_network_that_learns_labels_is_refused_in_words() -> None:
         step.measure(config)
 
 
-def test_the_command_prints_and_writes_what_it_measured(small_world, tmp_path) -> None:
+def test_the_command_prints_and_writes_what_it_measured(small_world, tmp_path, capsys) -> None:
     path = tmp_path / "loader.json"
-    arguments = ["bench", "loader", str(small_world), "--seconds", "0.2", "--image-size", "56", "--json", str(path)]
-    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert done.exit_code == 0
-    assert "limit: bare decoding" in done.stdout
+    __main__.main(["loader", str(small_world), "--seconds", "0.2", "--image-size", "56", "--json", str(path)])
+    assert "limit: bare decoding" in capsys.readouterr().out
     assert json.loads(path.read_text())["result"]["pairs"] == loader.PAIRS
 
 
-def test_training_is_measured_beside_the_step_alone_and_the_loader_alone(small_world, tmp_path) -> None:
+def test_training_is_measured_beside_the_step_alone_and_the_loader_alone(small_world, tmp_path, capsys) -> None:
     path = tmp_path / "train.json"
-    arguments = ["bench", "train", "small", f"data.shards={small_world}", "data.image_size=28", "data.num_workers=1"]
+    arguments = ["train", "small", f"data.shards={small_world}", "data.image_size=28", "data.num_workers=1"]
     sizes = ["model.width=0.0625", "negatives.block=4", "optim.micro_batch_pairs=16", "optim.batch_pairs=16"]
-    done = CliRunner().invoke(
-        app, [*arguments, *sizes, "--seconds", "0.5", "--json", str(path)], catch_exceptions=False
-    )
-    assert done.exit_code == 0, done.output
-    assert "limit: the step alone" in done.stdout and "limit: the loader alone" in done.stdout
+    __main__.main([*arguments, *sizes, "--seconds", "0.5", "--json", str(path)])
+    printed = capsys.readouterr().out
+    assert "limit: the step alone" in printed and "limit: the loader alone" in printed
     result = json.loads(path.read_text())["result"]
     assert all(positive(result[name]) for name in ("line", "step", "loader", "share_of_step", "share_of_loader"))
     assert 0 <= result["waiting"]["median"] < 1

@@ -27,10 +27,10 @@ from avc.tasks import task_of
 from avc.tasks.task import TrainingStep
 from avc.training.loop import warm_up, wrap
 from avc.training.optimizer import build_optimizer
-from launch.bench.device import per_second
-from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
-from launch.bench.synthetic import optimizer_step
 from shards.read import Shards
+from workshop.bench.device import per_second
+from workshop.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
+from workshop.bench.synthetic import optimizer_step
 
 ROUNDS = 5
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from launch.bench.machine import Machine
 from shards.atomic import written_aside
+from workshop.bench.machine import Machine
 
 Progress = Callable[[int, int, str], None]  # rounds done, rounds to do, what is being measured
 

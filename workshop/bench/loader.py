@@ -24,10 +24,10 @@ from avc.data.prefetch import PREFETCHED_BATCHES, load
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler, Rows
 from avc.settings import Config
-from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
 from shards.file_slice import Descriptor
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ
 from shards.read import Shards
+from workshop.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
 
 ROUNDS = 15
 PAIRS = 2048  # their JPEG files are more than a processor's caches hold, so both read from memory

@@ -72,7 +72,7 @@ def _commit() -> str | None:
     if _git(root, "ls-files", "--error-unmatch", str(here.relative_to(root))) is None:
         return None
     commit = _git(root, "rev-parse", "HEAD")
-    changed = _git(root, "status", "--porcelain", "--", "avc", "launch", "shards")
+    changed = _git(root, "status", "--porcelain", "--", "avc", "launch", "shards", "workshop")
     return f"{commit}+" if commit and changed else commit
 
 

@@ -23,13 +23,13 @@ from typing import Any
 import av
 from av.container import InputContainer
 
-from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
 from shards.file_slice import Descriptor, Window
 from shards.format import JOURNAL, TICKS_PER_SECOND, PackSettings
 from shards.journal import Packed, Rejection, read_events
 from shards.media.container import CONTAINERS, open_container
 from shards.pack import pack
 from shards.sources import Source
+from workshop.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
 
 ROUNDS = 3
 OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
