@@ -59,7 +59,7 @@ def test_time_is_halved_as_height_and_width_are_but_not_before_the_last_block(st
     seen = []
     for name, layer in trunk.layers.named_children():
         x = layer(x)
-        if name.startswith("relu") and name.endswith("_2"):
+        if name.startswith("bn") and name.endswith("_2"):
             seen.append(tuple(x.shape[1:]))
     assert seen == SHAPES[stride]
 

@@ -49,10 +49,11 @@ class VGG(Trunk):
                     in_channels, out_channels, kernel_size=3, stride=step, padding=1, bias=False
                 )
                 layers[f"bn{block}_{layer}"] = norm(out_channels)
+                if layer == 2 and block < len(CHANNELS):
+                    # The same numbers as after the ReLU, whose work is then a quarter.
+                    layers[f"pool{block}"] = pool((1, 2, 2) if in_time and block == 3 else 2)
                 layers[f"relu{block}_{layer}"] = nn.ReLU()
                 in_channels = out_channels
-            if block < len(CHANNELS):
-                layers[f"pool{block}"] = pool((1, 2, 2) if in_time and block == 3 else 2)
         self.layers = nn.Sequential(layers)
         self.out_channels = in_channels
         self.stride = 2 ** (min(len(blocks), 3) + stride)  # pools, and perhaps conv1_1
