@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,13 @@ def saved(folder: Path) -> list[Path]:
             if path.is_dir() or path.suffix in (*PICKLED, ".safetensors"):
                 itself = path.resolve()
                 found[itself] = min(found.get(itself, path), path, key=lambda path: (len(path.parts), str(path)))
-    return sorted(found.values(), key=lambda path: path.stat().st_mtime_ns)
+    ages = {}
+    for path in found.values():
+        with suppress(
+            FileNotFoundError
+        ):  # a link to what is still to come, or a file that a training has just replaced
+            ages[path] = path.stat().st_mtime_ns
+    return sorted(ages, key=lambda path: ages[path])
 
 
 def load(path: Path) -> Any:
@@ -90,6 +97,7 @@ def parts(tree: Any) -> dict[str, list[Keys]]:
 
 def alter(path: Path, part: str) -> None:
     """Reset a part of a checkpoint: tensors and numbers to 0, what is 0 to 1, what is true to false."""
+    path = path.resolve()
     tree = load(path)
     for keys in parts(tree)[part]:
         tree = _replaced(tree, keys, _altered)

@@ -106,6 +106,8 @@ class Trial:
         shutil.copytree(start, folder, symlinks=True)
         if checkpoint is None:
             return self._ended(name, what)
+        if not (folder / checkpoint).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{folder / checkpoint} leads out of the run's folder: its links must be relative")
         alter(folder / checkpoint, what)
         if status := self._run(name):
             return Verdict(f"{what} reset", f"refused, status {status}: {self._last_line(name)}", True)
