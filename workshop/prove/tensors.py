@@ -84,13 +84,13 @@ def leaves(tree: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
 def parts(tree: Any) -> dict[str, list[Keys]]:
     """The parts of a checkpoint: places that differ by no more than numbers and layers' names are one part.
 
-    `optimizer.state.0.exp_avg` and `optimizer.state.7.exp_avg` are `optimizer … exp_avg`. Texts are left out, for they
+    `optimizer.state.0.exp_avg` and `optimizer.state.7.exp_avg` are "optimizer … exp_avg". Texts are left out, for they
     describe, and so is what is nothing.
     """
     found: dict[str, list[Keys]] = {}
     for keys, value in leaves(tree):
         if isinstance(value, Tensor | bool | int | float) and _altered(value) is not None:
-            names = [str(key) for key in keys if not isinstance(key, int) and not str(key).isdigit()]
+            names = [name for key in keys for name in str(key).split(".") if not name.isdigit()]
             found.setdefault(" … ".join(dict.fromkeys((names[0], names[-1]))) if names else "-", []).append(keys)
     return found
 
