@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from avc.data.tables import read_table
+from avc.data.labels import read_table
 from shards.text import lines_of
 
 SOUNDS = (

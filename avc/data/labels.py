@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from avc.data.tables import read_table, refuse_nul
 from shards.read import Shards
 from shards.text import comparable, forms_of, lines_of
 
@@ -215,3 +215,30 @@ def labeled(shards: Shards, clips: Integers, labels: Mapping[str, Sequence[str]]
         met=len({labels.others.get(name, name) for name in called if name}),
         example=next((name for name, own in zip(names, found, strict=True) if not own), ""),
     )
+
+
+def read_table(lines: Iterable[str], *, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table's lines (`shards.text.lines_of`), each with the number of the line on which it begins.
+
+    Spaces before a cell are no part of it. Raises ValueError, with the line, for a quote that is not closed, for NUL
+    and for what is not UTF-8.
+    """
+    rows = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
+    while True:
+        line = rows.line_num + 1
+        try:
+            cells = next(rows, None)
+        except csv.Error as error:
+            raise ValueError(
+                f"line {line}: a quote opens there and is not closed, or more follows where it is ({error})"
+            ) from None
+        if cells is None:
+            return
+        refuse_nul("".join(cells), line)
+        yield line, cells
+
+
+def refuse_nul(text: str, line: int) -> None:
+    """Raise ValueError where the text of a line holds a NUL, which neither names of files nor labels do."""
+    if "\0" in text:
+        raise ValueError(f"line {line} holds a NUL; is the file text in UTF-8?")

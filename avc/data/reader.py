@@ -1,24 +1,57 @@
 """Rows of the sampler → batches: reads JPEGs and seconds of audio, decodes and crops.
 
-The bytes stay small until they are on the device, uint8 images and int16 audio; `avc.data.transforms` does the rest.
+The bytes stay small until they are on the device, uint8 images and int16 audio; `avc.data.preprocessing` does the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avc.data.batch import Batch
 from avc.data.preprocessing import CROP, center_crop, crop_origin
 from avc.data.sampler import PairSampler, Rows
 from avc.models.inputs import VisualInput
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ
 from shards.read import Shards
+
+
+class Batch(NamedTuple):
+    """F images, S seconds of audio, and P pairs of them.
+
+    images: uint8 (F, *visual_input.shape(crop)), for most networks (F, crop, crop, 3). audio: int16 (S, 48000).
+    image_draws, audio_draws: float32 (F, 5), (S, 1), augmentation numbers from the plan. frame_clip,
+    audio_clip: int64 (F,), (S,), rows of the index. pair_frame, pair_audio, label: int64 (P,). digest: int64 (), of the
+    pairs.
+    """
+
+    images: Tensor
+    audio: Tensor
+    image_draws: Tensor
+    audio_draws: Tensor
+    frame_clip: Tensor
+    audio_clip: Tensor
+    pair_frame: Tensor
+    pair_audio: Tensor
+    label: Tensor
+    digest: Tensor
+
+    def pinned(self) -> Batch:
+        """A copy in pinned memory."""
+        return Batch(*(tensor.pin_memory() for tensor in self))
+
+    def copied(self) -> Batch:
+        """A copy in memory of its own."""
+        return Batch(*(tensor.clone() for tensor in self))
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`; pinned memory is copied without waiting."""
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 class PairReader:

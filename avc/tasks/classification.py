@@ -6,8 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from avc.data.batch import Batch
 from avc.data.labels import labeled, read_labels
+from avc.data.reader import Batch
 from avc.models.pair import PairNetwork
 from avc.settings import ClassifierConfig
 from avc.tasks.correspondence import Correspondence, forward

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from avc.data.batch import Batch
+from avc.data.reader import Batch
 from avc.distributed.world import gather_rows
 from avc.models.ave_nce import ContrastiveAVENet
 from avc.settings import PairConfig

@@ -17,11 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avc.data.batch import Batch
-from avc.data.prefetch import load
-from avc.data.reader import PairReader
+from avc.data.loader import Loader
+from avc.data.preprocessing import audio_to_input, images_to_input
+from avc.data.reader import Batch, PairReader
 from avc.data.sampler import Integers, PairSampler
-from avc.data.transforms import audio_to_input, images_to_input
 from avc.distributed.world import World
 from avc.intervals import clustered_interval
 from avc.models import build, model_class
@@ -209,7 +208,9 @@ def evaluate(
     reader = PairReader(shards, sampler, image_size=config.data.image_size, augment=False, visual_input=visual_input)
     rows, size = passes * sampler.rows_per_epoch, config.validation.batch_pairs
     row_ranges = list(_row_ranges(rows, size, world))
-    batches = load(reader, iter(row_ranges), num_workers=config.data.num_workers, pin=world.device.type == "cuda")
+    pin = world.device.type == "cuda"
+    loader = Loader(reader, rows=min(size, rows), num_workers=config.data.num_workers, pin=pin)
+    batches = loader.batches(iter(row_ranges))
     was_training = model.training
     model.eval()
     judged: list[Tensor] = []

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avc.data.prefetch import load
+from avc.data.loader import Loader
 from avc.data.segments import SegmentBatch, SegmentReader, SegmentSampler
 from avc.distributed.world import World
 from avc.intervals import clustered_interval
@@ -180,8 +180,8 @@ def evaluate_agreement(
     row_ranges = [(row, row + 1) for row in range(world.rank, total, world.world_size)]
     reader = SegmentReader(shards, soft_labels, sampler)
     tallies = [_Tally(classes, world.device) for classes in config.model.teachers.values()]
-    batches = load(reader, iter(row_ranges), num_workers=config.data.num_workers, pin=world.device.type == "cuda")
-    batches = world.until_stopped(batches, most=math.ceil(total / world.world_size))
+    loader = Loader(reader, rows=1, num_workers=config.data.num_workers, pin=world.device.type == "cuda")
+    batches = world.until_stopped(loader.batches(iter(row_ranges)), most=math.ceil(total / world.world_size))
     was_training = model.training
     model.eval()
     try:

@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avc.data.batch import Batch
-from avc.data.reader import PairReader
+from avc.data.preprocessing import audio_to_input
+from avc.data.reader import Batch, PairReader
 from avc.data.sampler import PairSampler
-from avc.data.transforms import audio_to_input
 from avc.distributed.world import World
 from avc.models import model_class
 from avc.models.pair import Embeddings, Localizer

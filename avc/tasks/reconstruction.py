@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from avc.data.prefetch import load
+from avc.data.loader import Loader
 from avc.data.segments import SegmentBatch, SegmentSampler, SoundReader
 from avc.distributed.world import World
 from avc.models.autoencoder import Autoencoder
@@ -54,9 +54,8 @@ class Reconstruction:
         size = settings.batch_pairs
         row_ranges = [(row, min(row + size, total)) for row in range(world.rank * size, total, world.world_size * size)]
         pin = world.device.type == "cuda"
-        batches = load(
-            SoundReader(self.shards, sampler), iter(row_ranges), num_workers=self.config.data.num_workers, pin=pin
-        )
+        reader, num_workers = SoundReader(self.shards, sampler), self.config.data.num_workers
+        batches = Loader(reader, rows=min(size, total), num_workers=num_workers, pin=pin).batches(iter(row_ranges))
         sums = torch.zeros(2, dtype=torch.float64, device=world.device)
         model.eval()
         try:

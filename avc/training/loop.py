@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from avc.config import dump_config
-from avc.data.limits import refuse_beyond_limits
-from avc.data.prefetch import load, on_device, slots_for
-from avc.data.sharding import BatchSharding, shard_batch
+from avc.data.loader import BatchSharding, Loader, on_device, shard_batch
 from avc.distributed.device import compile_network
 from avc.distributed.stopping import Stopped
 from avc.distributed.sync_batchnorm import convert_sync_batchnorm
@@ -71,7 +69,7 @@ def train(
         accumulate=task.accumulates,
     )
     rows, num_workers = sharding.rows_per_micro_batch, config.data.num_workers
-    refuse_beyond_limits(task.reader, slots=slots_for(num_workers), rows=rows, num_workers=num_workers)
+    loader = Loader(task.reader, rows=rows, num_workers=num_workers, pin=device.type == "cuda")
     torch.manual_seed(config.run.seed)
     model = task.network()
     if config.training.sync_batchnorm:
@@ -114,8 +112,7 @@ def train(
     model.train()
 
     # Step.
-    row_ranges = sharding.row_ranges(step, config.training.steps)
-    batches = on_device(load(task.reader, row_ranges, num_workers=num_workers, pin=device.type == "cuda"), device)
+    batches = on_device(loader.batches(sharding.row_ranges(step, config.training.steps)), device)
     interval = IntervalMetrics(
         world, pairs_per_step=config.optim.batch_pairs, rows_per_step=sharding.rows_per_step, metrics=task.metrics
     )

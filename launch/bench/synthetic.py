@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from avc.data.batch import Batch
+from avc.data.reader import Batch
 from avc.distributed.device import compile_network
 from avc.models import build, model_class, to_channels_last
 from avc.models.pair import PairNetwork

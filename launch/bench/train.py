@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from avc.data.prefetch import load, on_device, slots_for
-from avc.data.sharding import shard_batch
+from avc.data.loader import Loader, on_device, shard_batch
 from avc.distributed.device import take_device
 from avc.distributed.world import World
 from avc.models import to_channels_last
@@ -73,11 +72,13 @@ def measure(
     optimizer = build_optimizer(model, config.optim)
     step = optimizer_step(network, optimizer, device, metrics=task.metrics)
     ranges = sharding.row_ranges(0, config.training.steps + 10**9)
-    loader = load(task.reader, ranges, num_workers=config.data.num_workers, pin=device.type == "cuda")
+    rows, workers = sharding.rows_per_micro_batch, config.data.num_workers
+    reading = Loader(task.reader, rows=rows, num_workers=workers, pin=device.type == "cuda")
+    loader = reading.batches(ranges)
     batches = warm_up(network, optimizer, on_device(loader, device), world, accumulating=False)
     fixed = next(batches)
     step(fixed)
-    ahead = slots_for(config.data.num_workers) + 1
+    ahead = reading.slots + 1
     waits: list[float] = []  # seconds, of each step of the line
 
     def line() -> None:

@@ -87,7 +87,7 @@ def _refuse_device(config: Config, cluster: Cluster) -> None:
 
 def _refuse_impossible(config: Config, cluster: Cluster) -> None:
     """What the ranks would find out at their start, found out here."""
-    from avc.data.sharding import shard_batch
+    from avc.data.loader import shard_batch
     from avc.runs.resuming import digests, resume
     from avc.tasks import task_of
     from shards.read import Shards

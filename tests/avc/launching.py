@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from torch import nn
 
 import launch.train
 from avc.config import load_config, settings_of
-from avc.data.batch import Batch
+from avc.data.loader import Loader
+from avc.data.reader import Batch
 from avc.distributed.world import World
 from avc.models import to_channels_last
 from avc.runs.attempt import newest_folder
@@ -88,6 +90,11 @@ def train_in_two(config: Path, folder: Path, *, stop_at: int) -> Path:
     ]
     assert digests[0] == digests[1] and len(set(digests[0])) == whole.training.steps
     return whole.run.dir
+
+
+def batches_of(reader: Any, row_ranges: Iterator[tuple[int, int]], *, num_workers: int) -> Iterator[Any]:
+    """The batches of ranges of up to 64 rows, as a training on a CPU reads them."""
+    return Loader(reader, rows=64, num_workers=num_workers, pin=False).batches(row_ranges)
 
 
 def memorize(model: nn.Module, batch: Batch, config: Config) -> list[float]:

@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from avc.config import load_config
-from avc.data.prefetch import load as load_batches
 from avc.data.segments import SegmentReader
 from avc.evaluation.categories import load_student
 from avc.inference import load
 from avc.tasks.distillation import Distillation, divergences, student_sampler, teachers_of
 from avc.teachers.label_shards import teach
 from shards.read import Shards
-from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, write_config
+from tests.avc.launching import Training, assert_same_bits, batches_of, final_state, metrics, train_here, write_config
 from tests.avc.networks import fresh
 from tests.teaching import long_clips, tiny_teachers
 
@@ -79,7 +78,7 @@ def test_a_batch_has_the_sound_and_the_mean_posterior_of_each_steps_frames(taugh
     reader = SegmentReader(shards, posteriors, sampler)
     rows = sampler.rows(0, 4)
     for workers in (0, 2):
-        [batch] = load_batches(reader, iter([(0, 4)]), num_workers=workers, pin=False)
+        [batch] = batches_of(reader, iter([(0, 4)]), num_workers=workers)
         assert batch.steps.tolist() == rows.steps.tolist()
         for i, (clip, first, ticks, steps) in enumerate(
             zip(*(getattr(rows, name).tolist() for name in ("clip", "first_tick", "ticks", "steps")), strict=True)
@@ -116,7 +115,7 @@ def test_the_divergence_is_kl_of_the_student_from_the_teacher_at_the_clips_own_s
     config = config_of(taught, tmp_path)
     shards = Shards(taught)
     sampler, posteriors = student_sampler(config, shards, split="train"), teachers_of(config, shards)
-    [batch] = load_batches(SegmentReader(shards, posteriors, sampler), iter([(0, 4)]), num_workers=0, pin=False)
+    [batch] = batches_of(SegmentReader(shards, posteriors, sampler), iter([(0, 4)]), num_workers=0)
     assert len(set(batch.steps.tolist())) == 2, "rows of equal length would not show the mask"
     torch.manual_seed(0)
     student = fresh("soundnet5", width=0.0625, objects=6, scenes=4).eval()

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from avc.config import load_config, parse_config
-from avc.data.batch import Batch
-from avc.data.reader import PairReader
+from avc.data.reader import Batch, PairReader
 from avc.data.sampler import PairSampler, Rows
 from avc.distributed.world import World
 from avc.models import build

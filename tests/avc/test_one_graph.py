@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from avc.config import parse_config
-from avc.data.transforms import audio_to_input, images_to_input
+from avc.data.preprocessing import audio_to_input, images_to_input
 from avc.distributed.device import compile_network
 from avc.models import to_channels_last
 from avc.networks import NETWORKS

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from avc.data.loader import shard_batch
 from avc.data.sampler import PairSampler, Rows
-from avc.data.sharding import shard_batch
 from shards.format import SAMPLES_PER_TICK, centers
 
 SOURCES = ("independent", "shared", "sync")

@@ -10,7 +10,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from avc.config import parse_config
-from avc.data.batch import Batch
+from avc.data.reader import Batch
 from avc.distributed.world import World
 from avc.models import build
 from avc.settings import PairConfig
