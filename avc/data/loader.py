@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Generic
 
 import torch
+from torch import Tensor
 
-from avc.data.interfaces import AnySampler, B, Reader
+from avc.data.interfaces import AnySampler, B, Reader, copied
 from avc.data.limits import refuse_beyond_limits
 
 PREFETCHED_BATCHES = 2  # that each worker reads ahead
@@ -96,7 +97,7 @@ class Loader(Generic[B]):
         Raises shards.read.BadRecord where the shards are damaged, WorkerLost where a worker is killed.
         """
         if self._num_workers:
-            from avc.data.prefetch import prefetched  # which a training that reads by itself needs not
+            from avc.data.prefetch import prefetched  # not needed where this process reads by itself
 
             yield from prefetched(
                 self._reader, row_ranges, self._num_workers, rows=self._rows, slots=self.slots, pin=self._pin
@@ -104,7 +105,7 @@ class Loader(Generic[B]):
             return
         for row_range in row_ranges:
             batch = self._reader[row_range]
-            yield batch.pinned() if self._pin else batch
+            yield copied(batch, Tensor.pin_memory) if self._pin else batch
 
 
 def on_device(batches: Iterator[B], device: torch.device) -> Iterator[B]:

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import chain
 from multiprocessing import reduction, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -29,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avc.data.interfaces import AnyBatch, B, Reader
+from avc.data.interfaces import AnyBatch, B, Buffers, Reader, copied
 from shards.parent import follow_parent
 
 EXIT_SECONDS = 5.0  # that a killed worker's exit status may take to arrive
@@ -56,10 +57,12 @@ def prefetched(
 
     Raises as `avc.data.loader.Loader.batches` does.
     """
+    if (first := next(row_ranges, None)) is None:
+        return
     device = torch.device("cuda", torch.cuda.current_device()) if pin else None
     with _started(reader, num_workers, rows=rows, slots=slots) as (workers, buffers), ThreadPoolExecutor(1) as thread:
         # A thread copies the next batch out of its slot while the network is at work on this one.
-        batches = _batches(workers, buffers, row_ranges, slots, device)
+        batches = _batches(workers, buffers, chain([first], row_ranges), slots, device)
         coming = thread.submit(next, batches, None)
         while (collected := coming.result()) is not None:
             coming = thread.submit(next, batches, None)
@@ -161,11 +164,11 @@ def _no_signals() -> Iterator[None]:
 
 def _batches(
     workers: list[_Worker],
-    buffers: Any,
+    buffers: Buffers[B],
     row_ranges: Iterator[tuple[int, int]],
     slots: int,
     pin_for: torch.device | None,
-) -> Iterator[Any]:
+) -> Iterator[B]:
     """The batches in order, each in memory of its own, so that its slot is free again."""
     if pin_for is not None:
         torch.cuda.set_device(pin_for)  # a thread begins on the first GPU, and pinning would take memory there
@@ -180,7 +183,7 @@ def _batches(
             return
         worker, slot = asked.popleft()
         batch = buffers.batch(slot, worker.answer())
-        batch = batch.copied() if pin_for is None else batch.pinned()
+        batch = copied(batch, Tensor.clone if pin_for is None else Tensor.pin_memory)
         free.append((worker, slot))
         yield batch
 
@@ -197,7 +200,9 @@ def _serve(pipe: Connection, reader: Reader[AnyBatch], memory: SharedMemory, slo
             pipe.send(_read(reader, buffers, start, stop, slot))
 
 
-def _read(reader: Reader[AnyBatch], buffers: Any, start: int, stop: int, slot: int) -> tuple[Any, Exception | None]:
+def _read(
+    reader: Reader[AnyBatch], buffers: Buffers[AnyBatch], start: int, stop: int, slot: int
+) -> tuple[Any, Exception | None]:
     try:
         rows = reader.sampler.rows(start, stop)
         reader.read_into(buffers, slot, rows)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avc.data.preprocessing import CROP, center_crop, crop_origin
-from avc.data.sampler import PairSampler, Rows
-from avc.models.inputs import VisualInput
+from avc.data.sampler import PairRows, PairSampler
+from avc.models.pair import VisualInput
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ
 from shards.read import Shards
 
@@ -40,14 +40,6 @@ class Batch(NamedTuple):
     pair_audio: Tensor
     label: Tensor
     digest: Tensor
-
-    def pinned(self) -> Batch:
-        """A copy in pinned memory."""
-        return Batch(*(tensor.pin_memory() for tensor in self))
-
-    def copied(self) -> Batch:
-        """A copy in memory of its own."""
-        return Batch(*(tensor.clone() for tensor in self))
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; pinned memory is copied without waiting."""
@@ -98,7 +90,7 @@ class PairReader:
     def __getitem__(self, row_range: tuple[int, int]) -> Batch:
         return self.read(self.sampler.rows(*row_range))
 
-    def read(self, rows: Rows) -> Batch:
+    def read(self, rows: PairRows) -> Batch:
         """Read what the rows name. Raises shards.read.BadRecord where the shards are damaged."""
         buffers = self.buffers(slots=1, rows=len(rows.frame_clip))
         self.read_into(buffers, 0, rows)
@@ -110,7 +102,7 @@ class PairReader:
         audio = empty((slots, rows, SAMPLE_RATE_HZ), dtype=torch.int16)
         return PairBuffers(images, audio)
 
-    def read_into(self, buffers: PairBuffers, slot: int, rows: Rows) -> None:
+    def read_into(self, buffers: PairBuffers, slot: int, rows: PairRows) -> None:
         """Read what the rows name into a slot of `buffers`. Raises as `read` does."""
         # numpy's views: what torch spends on a slice and a copy is a tenth of decoding the image.
         images, audio = buffers.images[slot].numpy(), buffers.audio[slot].numpy()
@@ -147,7 +139,7 @@ class PairBuffers:
     images: Tensor
     audio: Tensor
 
-    def batch(self, slot: int, rows: Rows) -> Batch:
+    def batch(self, slot: int, rows: PairRows) -> Batch:
         """The batch of `rows` that was read into a slot; it shares the slot's memory."""
         return Batch(
             self.images[slot, : len(rows.frame_clip)],

@@ -17,8 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avc.models.autoencoder import ENCODER
-from avc.models.soundnet import SOUNDNETS
+from avc.models.soundnet import ENCODER, SOUNDNETS
 from avc.models.waveform import SAMPLE_RATE, steps_of
 from avc.sound_settings import TEACHERS
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND
@@ -46,7 +45,7 @@ class Segments:
     steps: Integers
 
     def digest(self) -> int:
-        """The sum over the rows of 32 bits that mix all a row is, as `avc.data.sampler.Rows.digest` does for pairs."""
+        """The sum over the rows of 32 bits that mix all a row is, as `PairRows.digest` of avc.data.sampler does."""
         mixed = np.zeros(len(self.clip), dtype=np.uint64)
         for column in (self.clip, self.first_tick, self.ticks):
             mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
@@ -139,14 +138,6 @@ class SegmentBatch(NamedTuple):
     objects: Tensor
     scenes: Tensor
     digest: Tensor
-
-    def pinned(self) -> SegmentBatch:
-        """A copy in pinned memory."""
-        return SegmentBatch(*(tensor.pin_memory() for tensor in self))
-
-    def copied(self) -> SegmentBatch:
-        """A copy in memory of its own."""
-        return SegmentBatch(*(tensor.clone() for tensor in self))
 
     def to(self, device: torch.device) -> SegmentBatch:
         """The same batch on `device`; pinned memory is copied without waiting."""

@@ -169,7 +169,7 @@ class IntervalMetrics:
         A name's group is before the slash; those without are of the training itself. Seconds are of the mean step.
         speed/own_seconds: from a rank's beginning of the step until it needs the others, where a straggler shows.
         data/first_row, data/last_row: of the plan. data/pairs_digest: of what the ranks have really read, see
-        `avc.data.sampler.Rows.digest`.
+        `avc.data.sampler.PairRows.digest`.
         """
         pairs = self._steps * self.pairs_per_step
         memory = int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9

@@ -21,7 +21,7 @@ import soundfile
 
 from avc.data.loader import PREFETCHED_BATCHES, Loader
 from avc.data.reader import Batch, PairReader
-from avc.data.sampler import PairSampler, Rows
+from avc.data.sampler import PairRows, PairSampler
 from avc.settings import Config
 from launch.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
 from shards.file_slice import Descriptor
@@ -173,7 +173,7 @@ def _decode_for(seconds: float, decoders: Iterator[Callable[[], None]]) -> _Turn
     return _Turn(pairs / elapsed, (time.thread_time() - cpu_began) / pairs)
 
 
-def _bare(reader: PairReader, rows: Rows) -> Sequence[Callable[[], None]]:
+def _bare(reader: PairReader, rows: PairRows) -> Sequence[Callable[[], None]]:
     """For each pair, a call that decodes its JPEG and its second of sound from memory, and nothing else."""
     shards = reader.shards
     factor = float(reader.reduce)

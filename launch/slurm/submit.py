@@ -95,14 +95,14 @@ def _refuse_impossible(config: Config, cluster: Cluster) -> None:
     shards = Shards(config.data.shards)
     task = task_of(config, shards)
     shard_batch(
-        task.sampler,
+        task.reader.sampler,
         batch_pairs=config.optim.batch_pairs,
         micro_batch_pairs=config.optim.micro_batch_pairs,
         rank=0,
         world_size=cluster.world_size,
         accumulate=task.accumulates,
     )
-    resume(config, digests(config, shards))
+    resume(config, digests(shards, task.inputs))
 
 
 def _refuse_queued(run: Path) -> None:

@@ -29,7 +29,7 @@ from avc.models import to_channels_last
 from avc.runs.attempt import newest_folder
 from avc.runs.checkpoint import load_newest
 from avc.settings import Config
-from avc.tasks.correspondence import pair_logits
+from avc.tasks.correspondence import forward
 from avc.training.loop import train
 
 SETTINGS = {
@@ -103,7 +103,7 @@ def memorize(model: nn.Module, batch: Batch, config: Config) -> list[float]:
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     losses = []
     for _ in range(25):
-        loss = F.cross_entropy(pair_logits(model, batch, config, augment=False), batch.label)
+        loss = F.cross_entropy(forward(model, batch, config, augment=False)[1], batch.label)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

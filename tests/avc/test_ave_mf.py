@@ -17,8 +17,8 @@ from avc.evaluation.clips import frames_of_clips
 from avc.evaluation.image import pictures
 from avc.inference import load as load_run
 from avc.models import build, parameter_count
-from avc.models.ave_mf import AVEMFNet
-from avc.models.inputs import VisualInput
+from avc.models.ave_variants import AVEMFNet
+from avc.models.pair import VisualInput
 from avc.models.trunks.vgg import VGG
 from shards.read import Shards
 from tests.avc.launching import batches_of, memorize, train_in_two, write_config

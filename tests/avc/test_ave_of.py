@@ -13,7 +13,7 @@ from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from avc.inference import load as load_run
 from avc.models import build, parameter_count
-from avc.models.inputs import VisualInput
+from avc.models.pair import VisualInput
 from avc.settings import PairData
 from shards.format import FLOW_ZERO, PackSettings
 from shards.pack import pack

@@ -12,6 +12,7 @@ from avc.config import load_config
 from avc.data.segments import SegmentReader
 from avc.evaluation.categories import load_student
 from avc.inference import load
+from avc.tasks import task_of
 from avc.tasks.distillation import Distillation, divergences, student_sampler, teachers_of
 from avc.teachers.label_shards import teach
 from shards.read import Shards
@@ -49,7 +50,8 @@ def test_a_killed_student_of_two_ranks_ends_with_the_bits_of_the_uninterrupted_o
     config = write_config(tmp_path, taught, **STUDENT)
     Training(config, tmp_path / "whole", world_size=2).finish()
     killed = Training(config, tmp_path / "killed", world_size=2)
-    killed.wait_for_step(random.randrange(1, 6))
+    killed.wait_for_step(step := random.randrange(1, 6))
+    print(f"killed once step {step} was logged")  # which a failure shows
     killed.kill()
     output = Training(config, tmp_path / "killed", world_size=2).finish()
     assert "teachers objects (6 classes) and scenes (4 classes), up to 2 output steps" in output
@@ -69,6 +71,11 @@ def test_the_clips_that_are_used_do_not_depend_on_the_number_of_ranks(taught, tm
         Training(config, run, "training.steps=4", world_size=world_size).finish()
         digests.append([line["data/pairs_digest"] for line in metrics(run) if line["kind"] == "train"])
     assert digests[0] == digests[1] and len(digests[0]) == 4
+
+
+def test_the_soft_labels_are_among_what_a_resumed_run_is_held_to(taught, tmp_path) -> None:
+    task = task_of(config_of(taught, tmp_path), Shards(taught))
+    assert task.inputs == {"teachers": taught / "teachers" / "posteriors.json"} and task.inputs["teachers"].is_file()
 
 
 def test_a_batch_has_the_sound_and_the_mean_posterior_of_each_steps_frames(taught, tmp_path) -> None:
@@ -175,7 +182,7 @@ def test_with_the_l2_loss_the_students_loss_is_the_squared_distance_and_not_kl(t
     shards = Shards(taught)
     torch.manual_seed(0)
     student = fresh("soundnet5", width=0.0625, objects=6, scenes=4).eval()
-    tasks = [Distillation(config, shards) for config in (kl, l2)]
+    tasks = [Distillation.on(config, shards) for config in (kl, l2)]
     batch = tasks[0].reader[0, 4]
     divergence, distance, _ = divergences(student, batch, kl)
     assert tasks[0].loss(student, batch).total.item() == pytest.approx(divergence.sum().item())

@@ -11,12 +11,12 @@ from torch import nn
 
 from avc.config import parse_config
 from avc.data.preprocessing import audio_to_input, images_to_input
-from avc.distributed.device import compile_network
+from avc.distributed.model import compile_network
 from avc.models import to_channels_last
 from avc.networks import NETWORKS
 from avc.settings import PairConfig
 from avc.tasks import task_of
-from avc.tasks.task import TrainingStep
+from avc.training.loop import TrainingStep
 from launch.bench.synthetic import synthetic
 from shards.format import PackSettings
 from shards.pack import pack

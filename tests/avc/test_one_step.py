@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 from avc.config import load_config
-from avc.distributed.world import join
+from avc.distributed.join import join
 from avc.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[2]
