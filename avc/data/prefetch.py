@@ -224,8 +224,10 @@ class SharedMemory:
         self._end = 0
 
     def empty(self, shape: Sequence[int], *, dtype: torch.dtype) -> Tensor:
-        """The next tensor, of at least one element; as `torch.empty`, and zero before anybody has written to it."""
+        """The next tensor, as `torch.empty` makes it, and zero before anybody has written to it."""
         size = math.prod(shape) * dtype.itemsize
+        if not size:
+            return torch.empty(shape, dtype=dtype)
         start, self._end = self._end, self._end + -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         if os.fstat(self._descriptor).st_size < self._end:
             os.ftruncate(self._descriptor, self._end)

@@ -170,11 +170,11 @@ class SegmentReader:
 
     The posterior of an output step is the mean of those of the frames in its part of the row, which the steps divide
     evenly: 5 s each in 20 s, as in the paper. Where audio is repeated, so are its frames. Where there is no frame in a
-    part, the one nearest to its middle stands for it.
+    part, the one nearest to its middle stands for it. Without soft labels it reads the audio alone.
     """
 
-    def __init__(self, shards: Shards, soft_labels: SoftLabels, sampler: SegmentSampler) -> None:
-        self.shards, self.soft_labels, self.sampler = shards, soft_labels, sampler
+    def __init__(self, shards: Shards, sampler: SegmentSampler, soft_labels: SoftLabels | None = None) -> None:
+        self.shards, self.sampler, self.soft_labels = shards, sampler, soft_labels
 
     def __getitem__(self, row_range: tuple[int, int]) -> SegmentBatch:
         rows = self.sampler.rows(*row_range)
@@ -185,7 +185,8 @@ class SegmentReader:
     def buffers(self, *, slots: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> SegmentBuffers:
         """Memory for batches of up to `rows` rows, one in each of `slots` slots; made by `empty`."""
         samples = self.sampler.longest_ticks * STUDENT_SAMPLES_PER_TICK
-        classes = {teacher.name: teacher.classes for teacher in self.soft_labels.teachers}
+        teachers = () if self.soft_labels is None else self.soft_labels.teachers
+        classes = {teacher.name: teacher.classes for teacher in teachers}
         return SegmentBuffers(
             empty((slots, rows, samples), dtype=torch.int16),
             *(
@@ -197,6 +198,8 @@ class SegmentReader:
     def read_into(self, buffers: SegmentBuffers, slot: int, rows: Segments) -> None:
         """Read what the rows name into a slot of `buffers`. Raises shards.read.BadRecord where files are damaged."""
         read_audio(self.shards, rows, buffers.audio[slot].numpy())
+        if self.soft_labels is None:
+            return
         targets = buffers.objects[slot].numpy(), buffers.scenes[slot].numpy()
         columns = (rows.clip, rows.first_tick, rows.ticks, rows.length, rows.steps)
         for i, (clip, first, ticks, length, steps) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
@@ -210,24 +213,6 @@ class SegmentReader:
                 target[i, steps:] = 0
                 for step, frames in enumerate(parts):
                     target[i, step] = seen[frames].mean(axis=0)
-
-
-class SoundReader(SegmentReader):
-    """Reads the segments' audio alone: what teachers saw has no classes in its batches."""
-
-    def __init__(self, shards: Shards, sampler: SegmentSampler) -> None:
-        self.shards, self.sampler = shards, sampler
-
-    def buffers(self, *, slots: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> SegmentBuffers:
-        """As in SegmentReader, without memory for soft labels."""
-        samples = self.sampler.longest_ticks * STUDENT_SAMPLES_PER_TICK
-        audio = empty((slots, rows, samples), dtype=torch.int16)
-        nothing = torch.empty((slots, rows, self.sampler.most_steps, 0), dtype=torch.float16)
-        return SegmentBuffers(audio, nothing, nothing)
-
-    def read_into(self, buffers: SegmentBuffers, slot: int, rows: Segments) -> None:
-        """Read what the rows name into a slot of `buffers`. Raises shards.read.BadRecord where files are damaged."""
-        read_audio(self.shards, rows, buffers.audio[slot].numpy())
 
 
 def read_audio(shards: Shards, rows: Segments, audio: NDArray[np.int16]) -> None:

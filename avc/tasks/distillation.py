@@ -44,6 +44,7 @@ class Distillation:
 
     def __init__(self, config: SoundNetConfig, reader: SegmentReader) -> None:
         self.config, self.reader = config, reader
+        assert reader.soft_labels is not None
         self.inputs = {"teachers": reader.soft_labels.folder / FINISHED}
         self.metrics: tuple[str, ...] = tuple(
             f"{what}_{teacher}" for what in ("kl", "agreement") for teacher in config.model.teachers
@@ -58,7 +59,7 @@ class Distillation:
     def on(cls, config: SoundNetConfig, shards: Shards) -> Self:
         """The task over all training clips."""
         sampler = student_sampler(config, shards, split="train")
-        return cls(config, SegmentReader(shards, teachers_of(config, shards), sampler))
+        return cls(config, SegmentReader(shards, sampler, teachers_of(config, shards)))
 
     def network(self) -> SoundNet:
         """The student with fresh weights from torch's global generator."""
@@ -183,10 +184,9 @@ def evaluate_agreement(
     network is put into evaluation mode for the while. `report`, if given, is told how many rows of this rank are done.
     """
     sampler = student_sampler(config, shards, split=split)
-    soft_labels = teachers_of(config, shards)
     total = passes * sampler.rows_per_epoch
     row_ranges = [(row, row + 1) for row in range(world.rank, total, world.world_size)]
-    reader = SegmentReader(shards, soft_labels, sampler)
+    reader = SegmentReader(shards, sampler, teachers_of(config, shards))
     tallies = [_AgreementTally(classes, world.device) for classes in config.model.teachers.values()]
     loader = Loader(reader, rows=1, num_workers=config.data.num_workers, pin=world.device.type == "cuda")
     batches = world.until_stopped(loader.batches(iter(row_ranges)), most=math.ceil(total / world.world_size))

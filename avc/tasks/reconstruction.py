@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from avc.data.loader import Loader
-from avc.data.segments import SegmentBatch, SegmentSampler, SoundReader
+from avc.data.segments import SegmentBatch, SegmentReader, SegmentSampler
 from avc.distributed.world import World
 from avc.models.soundnet import Autoencoder
 from avc.models.waveform import to_waveform
@@ -33,7 +33,7 @@ class Reconstruction:
     accumulates = True
     hard_from_step = 0
 
-    def __init__(self, config: SegmentConfig, reader: SoundReader) -> None:
+    def __init__(self, config: SegmentConfig, reader: SegmentReader) -> None:
         self.config, self.reader = config, reader
         self.summary = f"{reader.sampler.longest_ticks / TICKS_PER_SECOND:g} s of sound a row"
         self.warnings: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Reconstruction:
     @classmethod
     def on(cls, config: SegmentConfig, shards: Shards) -> Self:
         """The task over all training clips."""
-        return cls(config, SoundReader(shards, _sampler(config, shards, split="train")))
+        return cls(config, SegmentReader(shards, _sampler(config, shards, split="train")))
 
     def network(self) -> nn.Module:
         """The autoencoder with fresh weights from torch's global generator."""
@@ -61,7 +61,7 @@ class Reconstruction:
         size = settings.batch_pairs
         row_ranges = [(row, min(row + size, total)) for row in range(world.rank * size, total, world.world_size * size)]
         pin = world.device.type == "cuda"
-        reader, num_workers = SoundReader(self.reader.shards, sampler), self.config.data.num_workers
+        reader, num_workers = SegmentReader(self.reader.shards, sampler), self.config.data.num_workers
         batches = Loader(reader, rows=min(size, total), num_workers=num_workers, pin=pin).batches(iter(row_ranges))
         sums = torch.zeros(2, dtype=torch.float64, device=world.device)
         model.eval()

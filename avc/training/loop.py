@@ -141,8 +141,8 @@ def train(
             except Stopped:
                 interval.catch_up()
                 due, stopped = pacing.stopped(interval), True
-            if report is not None and interval.last is not None:
-                report(step, config.training.steps, f"loss {interval.last.loss / config.optim.batch_pairs:.3f}")
+            if report is not None and interval.last_loss is not None:
+                report(step, config.training.steps, f"loss {interval.last_loss / config.optim.batch_pairs:.3f}")
             if not any(due):
                 continue
 
