@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from avc.data.reader import PairReader
-from avc.data.sampler import PairSampler, Rows
+from avc.data.sampler import PairRows, PairSampler
 from avc.data.windows import mono, resample
 from avc.inference import Network
 from shards.read import Shards
@@ -36,11 +36,11 @@ class ClipEmbeddings:
     audio: Features
 
 
-def views_of(sampler: PairSampler, start: int, stop: int) -> Rows:
+def views_of(sampler: PairSampler, start: int, stop: int) -> PairRows:
     """Views [start, stop) of a plan of independent pairs: its positives alone, each clip once in len(sampler.clips)."""
     rows = sampler.rows(2 * start, 2 * stop)
     pairs = np.arange(stop - start)
-    return Rows(
+    return PairRows(
         frame_clip=rows.frame_clip[::2],
         frame_tick=rows.frame_tick[::2],
         audio_clip=rows.audio_clip[::2],

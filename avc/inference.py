@@ -23,8 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from avc.config import load_config
-from avc.data.maps import shifted_back, whole_cells
-from avc.data.preprocessing import CROP, center_crop
+from avc.data.preprocessing import CROP, center_crop, shifted_back, whole_cells
 from avc.data.windows import hop_in_samples, mono, windows_of
 from avc.devices import named_device
 from avc.encoders.encoder import AudioEncoder, ImageEncoder

@@ -11,15 +11,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from avc.imported_settings import OpenL3Config
-from avc.settings import (
-    AVOLConfig,
-    ClassifierConfig,
-    Config,
-    PairConfig,
-    PairTrunkConfig,
-)
-from avc.sound_settings import SegmentConfig, SoundNetConfig
+from avc.settings import AVOLConfig, ClassifierConfig, Config, PairConfig, PairTrunkConfig
+from avc.sound_settings import OpenL3Config, SegmentConfig, SoundNetConfig
 
 
 @dataclass(frozen=True)
@@ -54,14 +47,14 @@ NETWORKS = {
     ),
     "ave_mf": NetworkSpec(
         title="AVE+MF",
-        model="avc.models.ave_mf:AVEMFNet",
+        model="avc.models.ave_variants:AVEMFNet",
         config=PairConfig,
         task="avc.tasks.correspondence:Correspondence",
         about="AVE-Net that sees 25 frames (Objects that Sound)",
     ),
     "ave_of": NetworkSpec(
         title="AVE+OF",
-        model="avc.models.ave_of:AVEOFNet",
+        model="avc.models.ave_variants:AVEOFNet",
         config=PairConfig,
         task="avc.tasks.correspondence:Correspondence",
         about="AVE-Net that sees a frame and optical flow (Objects that Sound)",
@@ -75,14 +68,14 @@ NETWORKS = {
     ),
     "ave_nce": NetworkSpec(
         title="AVE-Net, contrastive",
-        model="avc.models.ave_nce:ContrastiveAVENet",
+        model="avc.models.ave_variants:ContrastiveAVENet",
         config=PairTrunkConfig,
         task="avc.tasks.contrastive:Contrastive",
         about="AVE-Net's towers under InfoNCE over all pairs of the batch (the loss is CLIP's)",
     ),
     "supervised": NetworkSpec(
         title="supervised",
-        model="avc.models.supervised:SupervisedNet",
+        model="avc.models.l3:SupervisedNet",
         config=ClassifierConfig,
         task="avc.tasks.classification:Classification",
         about="L3-Net's trunks trained on labels, its baseline (Look, Listen and Learn)",
@@ -103,7 +96,7 @@ NETWORKS = {
     ),
     "autoencoder": NetworkSpec(
         title="autoencoder",
-        model="avc.models.autoencoder:Autoencoder",
+        model="avc.models.soundnet:Autoencoder",
         config=SegmentConfig,
         task="avc.tasks.reconstruction:Reconstruction",
         about="convolutional autoencoder of the waveform, SoundNet's baseline (SoundNet)",

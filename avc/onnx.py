@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avc.data.transforms import FLOOR, HOP, N_FFT, WINDOW
+from avc.data.preprocessing import FLOOR, HOP, N_FFT, WINDOW
 from avc.encoders.encoder import Encoder
 from avc.encoders.towers import Spectrogram
 from avc.extras import require_package
@@ -40,7 +40,7 @@ class Exported:
 
 
 class _Transform(nn.Module):
-    """`avc.data.transforms.log_spectrogram`, by a matrix."""
+    """`avc.data.preprocessing.log_spectrogram`, by a matrix."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -83,7 +83,7 @@ def model_card(config: Config, metrics: Mapping[str, float], *, parameters: int)
         lines.append("The weights were not trained by this project but imported from what its authors released.\n")
     else:
         optim, training = config.optim, config.training
-        taught = "It was taught which frame and which second of sound belong together; nobody labelled anything."
+        taught = "It was taught which frame and which second of sound belong together; nobody labeled anything."
         if name == "supervised":
             taught = "It was taught the videos' labels."
         lines += [

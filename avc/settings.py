@@ -9,13 +9,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
-
-from avc.section import FilePath, Section
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MOST_STEPS = 10**8 - 1  # the names of checkpoints have eight digits
 MOST_PAIRS = 2**20  # in a batch: thousands of times what is usual
 MOST_CLASSES = 10**6
+
+
+def _path(value: object) -> object:
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("a path cannot hold the character NUL")
+    try:
+        return Path(value).expanduser() if isinstance(value, str) else value
+    except RuntimeError as error:  # ~nobody
+        raise ValueError(str(error)) from None
+
+
+FilePath = Annotated[Path, BeforeValidator(_path)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings; names that it does not know are errors."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class RunSettings(Section):
@@ -119,7 +137,7 @@ class OptimSettings(Section):
 
 class TrainingSettings(Section):
     steps: int = Field(default=1000, ge=1, le=MOST_STEPS)
-    """optimizer steps of the whole run."""
+    """Optimizer steps of the whole run."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is any."""
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from avc.config import dump_config, load_config
+from avc.data.preprocessing import audio_to_input, images_to_input
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
-from avc.data.transforms import audio_to_input, images_to_input
 from avc.models import to_channels_last
 from avc.models.ave import AVENet
 from shards.read import Shards

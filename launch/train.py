@@ -14,8 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from avc.distributed.agent import follow_agent
-from avc.distributed.leaving import leave
+from avc.distributed.agent import follow_agent, leave
 from launch.config_file import find_config
 from launch.stop_request import StopRequest
 from launch.user_errors import user_errors
@@ -47,7 +46,7 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
     from avc.config import load_config
     from avc.data.prefetch import WorkerLost
     from avc.distributed.heartbeat import PeerLost
-    from avc.distributed.world import join
+    from avc.distributed.join import join
     from avc.runs.attempt import StaleAttempt
     from avc.training.dashboard import last_words
     from avc.training.loop import train

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from shards import Report
 from shards.journal import Rejection
 from shards.media import read_sync
 from shards.sources import Source, list_sources
@@ -30,7 +31,7 @@ def audit_sync(
     seconds: float = math.inf,
     workers: int | None = None,
     time_limit_seconds: float = 120.0,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Report | None = None,
 ) -> SyncAudit:
     """Sync of the first `seconds` of every input; `inputs` are as in `list_sources`.
 

@@ -74,13 +74,7 @@ def write_index(folder: Path, settings: PackSettings, events: Iterable[Event]) -
         packed={split: splits[code] for code, split in enumerate(SPLITS)},
         rejected={reason.value: reasons[reason] for reason in Reason if reasons[reason]},
     )
-    content = json.dumps(asdict(manifest) | {"settings": settings.written()}, indent=1).encode("ascii") + b"\n"
-    if len(content) > LARGEST_MANIFEST:
-        raise ValueError(
-            f"{folder} has {len(shards):,} shards, more than a manifest can list: pack again with a larger --shard-mb"
-        )
-    with written_aside(folder / MANIFEST) as file:
-        file.write(content)
+    _write_manifest(folder, manifest)
     return manifest
 
 
@@ -99,6 +93,17 @@ def _check_that_keys_differ(folder: Path, clips: np.ndarray, shards: Sequence[st
             f"record {key} is in {first} and in {second}, and {len(twice) - 1} more are in two tasks: videos changed "
             f"while they were packed. Remove {first.parent} and {second.parent}, pack these tasks again, and merge"
         )
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    content = json.dumps(asdict(manifest) | {"settings": manifest.settings.written()}, indent=1).encode("ascii") + b"\n"
+    if len(content) > LARGEST_MANIFEST:
+        raise ValueError(
+            f"{folder} has {len(manifest.shards):,} shards, more than a manifest can list: pack again with a larger "
+            "--shard-mb"
+        )
+    with written_aside(folder / MANIFEST) as file:
+        file.write(content)
 
 
 def _firsts(starts: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:

@@ -15,10 +15,11 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shards import Report
 from shards.atomic import LACKING, PART
 from shards.build_index import remove_manifest, write_index
 from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
@@ -31,8 +32,6 @@ from shards.sources import Source, list_sources
 from shards.split import ListMet, Splitter
 from shards.tasks import Task, make_folder
 from shards.writer import ShardWriter, render_record
-
-Progress = Callable[[int, int, str], None]  # inputs done, inputs to do, name of the last one
 
 SECONDS_BETWEEN_SYNCS = 2.0  # what a kill can cost, beside the results that wait
 
@@ -57,7 +56,7 @@ def pack(
     workers: int | None = None,
     time_limit_seconds: float = 120.0,
     shard_bytes: int = 256_000_000,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> Summary:
     """Pack videos into the folder `out`, or go on where an earlier packing into it was stopped.
 
@@ -122,7 +121,7 @@ def pack_sources(
     workers: int | None = None,
     time_limit_seconds: float = 120.0,
     shard_bytes: int = 256_000_000,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> Summary:
     """As `pack`, of what `list_inputs` has listed: a large list need not be made anew by each of many tasks."""
     refuse_unguarded()

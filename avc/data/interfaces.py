@@ -28,7 +28,7 @@ class AnySampler(Protocol):
 
 
 class AnyBatch(Protocol):
-    """What rows name, read. digest: int64 (), of all that a pair is, to be summed."""
+    """What rows name, read: a named tuple of tensors. digest: int64 (), of all that a pair is, to be summed."""
 
     @property
     def digest(self) -> Tensor:
@@ -36,12 +36,6 @@ class AnyBatch(Protocol):
 
     def __iter__(self) -> Iterator[Tensor]:
         """Its tensors."""
-
-    def pinned(self) -> Self:
-        """A copy in pinned memory."""
-
-    def copied(self) -> Self:
-        """A copy in memory of its own."""
 
     def to(self, device: torch.device) -> Self:
         """The same batch on `device`."""
@@ -51,10 +45,22 @@ B = TypeVar("B", bound=AnyBatch)
 B_co = TypeVar("B_co", bound=AnyBatch, covariant=True)
 
 
+def copied(batch: B, copy: Callable[[Tensor], Tensor]) -> B:
+    """A batch of copies, each made by `copy`."""
+    return type(batch)(*map(copy, batch))
+
+
+class Buffers(Protocol[B_co]):
+    """Memory for batches, one in each of its slots."""
+
+    def batch(self, slot: int, rows: Any) -> B_co:
+        """What `Reader.read_into` has read into a slot for these rows; it shares the slot's memory."""
+
+
 class Reader(Protocol[B_co]):
     """Reads ranges of rows, at once or into memory that several processes share.
 
-    Buffers have a method `batch(slot, rows)` that gives what `read_into(buffers, slot, rows)` has read into a slot.
+    What its sampler's rows are is between the two and its buffers.
     """
 
     @property
@@ -64,7 +70,7 @@ class Reader(Protocol[B_co]):
     def __getitem__(self, row_range: tuple[int, int]) -> B_co:
         """The batch of rows [start, stop). Raises shards.read.BadRecord where the shards are damaged."""
 
-    def buffers(self, *, slots: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> Any:
+    def buffers(self, *, slots: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> Buffers[B_co]:
         """Memory for batches of up to `rows` rows, one in each of `slots` slots; made by `empty`."""
 
     def read_into(self, buffers: Any, slot: int, rows: Any) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from avc.data.tables import read_table
+from avc.data.labels import read_table
 from shards.text import lines_of
 
 SOUNDS = (
@@ -19,7 +19,7 @@ SOUNDS = (
     *(".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".wma", ".mka", ".weba"),
 )
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".avif", ".heic", ".heif")
-Row = TypeVar("Row")
+T = TypeVar("T")
 FOLDS = 5  # of a folder of classes, which brings none of its own
 
 
@@ -78,7 +78,7 @@ def dcase2013(root: Path) -> LabeledSet:
             if match is None:
                 raise ValueError(f"{path} is not named class and number, as DCASE 2013's bus07.wav is")
             rows.append((path, match[1], 0 if part.endswith("testset") else 1 + int(match[2]) % FOLDS))
-    return _labelled("dcase2013", rows, tested_folds=(0,))
+    return _labeled("dcase2013", rows, tested_folds=(0,))
 
 
 def urbansound8k(root: Path) -> LabeledSet:
@@ -92,7 +92,7 @@ def urbansound8k(root: Path) -> LabeledSet:
         ("slice_file_name", "fold", "class"),
         lambda name, fold, kind: (root / "audio" / f"fold{fold}" / name, kind, int(fold)),
     )
-    return _labelled("urbansound8k", rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))
+    return _labeled("urbansound8k", rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))
 
 
 def labeled_folder(root: Path, suffixes: tuple[str, ...]) -> LabeledSet:
@@ -110,9 +110,9 @@ def labeled_folder(root: Path, suffixes: tuple[str, ...]) -> LabeledSet:
         if set(train) != set(test):
             raise ValueError(f"train/ and val/ in {root} differ in the classes {sorted(set(train) ^ set(test))[:5]}")
         rows = _dealt(train, root) + [(path, name, 0) for name, files in test.items() for path in files]
-        return _labelled(root.name, rows, tested_folds=(0,), other=other + other_test)
+        return _labeled(root.name, rows, tested_folds=(0,), other=other + other_test)
     classes, other = _classes_in(root, suffixes, least=FOLDS)
-    return _labelled(root.name, _dealt(classes, root), tested_folds=tuple(range(1, FOLDS + 1)), other=other)
+    return _labeled(root.name, _dealt(classes, root), tested_folds=tuple(range(1, FOLDS + 1)), other=other)
 
 
 DATASETS: dict[str, Callable[[Path], LabeledSet]] = {
@@ -136,7 +136,7 @@ def _esc(root: Path, name: str, *, classes: int) -> LabeledSet:
         rows = [(path, kind, fold) for path, kind, fold, in_esc10 in marked if name == "esc50" or in_esc10]
     else:
         rows = [(path, path.parent.name, _esc_fold(path)) for path in _files_under(root, SOUNDS)]
-    labeled = _labelled(name, rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))
+    labeled = _labeled(name, rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))
     if len(labeled.classes) != classes:
         raise ValueError(
             f"{root} is not {name}: it has {len(labeled.classes)} classes and not {classes}. Give the folder that "
@@ -145,7 +145,7 @@ def _esc(root: Path, name: str, *, classes: int) -> LabeledSet:
     return labeled
 
 
-def _read_rows(table: Path, what: str, columns: tuple[str, ...], row: Callable[..., Row]) -> list[Row]:
+def _read_rows(table: Path, what: str, columns: tuple[str, ...], row: Callable[..., T]) -> list[T]:
     """`row` of the named columns of each line. Raises ValueError where the table is not `what`."""
     try:
         (_, names), *lines = read_table(lines_of(table))
@@ -196,7 +196,7 @@ def _files_under(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return sorted(path for path in root.rglob("[!.]*") if path.suffix.lower() in suffixes and path.is_file())
 
 
-def _labelled(
+def _labeled(
     name: str, rows: list[tuple[Path, str, int]], *, tested_folds: tuple[int, ...], other: int = 0
 ) -> LabeledSet:
     classes = tuple(sorted({label for _, label, _ in rows}))

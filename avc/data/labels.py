@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,11 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from avc.data.tables import read_table, refuse_nul
 from shards.read import Shards
 from shards.text import comparable, forms_of, lines_of
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -28,9 +26,9 @@ class Labeled:
     `example`. unread: how many rows of the file of labels could not be read. met: how many of its `names` are of clips.
     """
 
-    clips: Integers
+    clips: NDArray[np.int64]
     classes: tuple[str, ...]
-    sets: Integers
+    sets: NDArray[np.int64]
     unlabeled: int
     unread: int = 0
     names: int = 0
@@ -104,6 +102,42 @@ def _segment(cells: list[str], form: _Segments) -> tuple[str, list[str], list[st
     return (video, names, own) if video and all(own) else None
 
 
+class _Found:
+    """What a file of labels has said so far."""
+
+    def __init__(self) -> None:
+        self._labels: dict[str, list[str]] = {}
+        self._paths: dict[str, str] = {}  # of the files by their names
+        self._segments: dict[str, set[str]] = {}  # names of a video's segments
+        self._others: dict[str, str] = {}
+        self.unread = 0
+
+    def add(self, file: str, labels: Sequence[str]) -> str:
+        """Add labels of a file; its name without folders. Raises ValueError for two files of one name."""
+        whole, name = comparable(file), forms_of(file)[0]
+        if self._paths.setdefault(name, whole) != whole:
+            both = f"{self._paths[name]} and {whole}"
+            raise ValueError(f"labels go by file names without their folders, and {both} share one")
+        self._labels.setdefault(name, []).extend(labels)
+        return name
+
+    def add_segment(self, video: str, names: Sequence[str], labels: Sequence[str]) -> None:
+        """Add labels of a video's segment, under each name that a file of it may have."""
+        first, *more = (self.add(name, labels) for name in names)
+        self._segments.setdefault(forms_of(video)[0], set()).add(first)
+        self._others |= dict.fromkeys(more, first)
+
+    def labels(self) -> Labels:
+        """All of them; the identifier of a video with one segment alone stands for that."""
+        for video, segments in self._segments.items():
+            if len(segments) == 1:
+                self._others[video] = segments.pop()
+                self._labels[video] = self._labels[self._others[video]]
+        labels = Labels({name: tuple(dict.fromkeys(own)) for name, own in self._labels.items()})
+        labels.unread, labels.others = self.unread, self._others
+        return labels
+
+
 def read_labels(path: Path) -> Labels:
     """The labels of each video by its file name.
 
@@ -115,52 +149,16 @@ def read_labels(path: Path) -> Labels:
     or `labels`.
     Raises ValueError where the file is missing or of another form, or names two files of one name in two folders.
     """
-    labels: dict[str, list[str]] = {}
-    paths: dict[str, str] = {}
-    segments: dict[str, set[str]] = {}
-    others: dict[str, str] = {}
-    unread = 0
-
-    def add(file: str, own: Sequence[str]) -> str:
-        whole, name = comparable(file), forms_of(file)[0]
-        if paths.setdefault(name, whole) != whole:
-            raise ValueError(f"labels go by file names without their folders, and {paths[name]} and {whole} share one")
-        labels.setdefault(name, []).extend(own)
-        return name
-
+    found = _Found()
     try:
         lines = lines_of(path.expanduser())
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     try:
         if path.suffix.lower() == ".jsonl":
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                own = row["labels"] if "labels" in row else [row["kind"]]
-                if not isinstance(own, list) or not all(isinstance(label, str) for label in own):
-                    raise ValueError(f"{own!r} is no list of labels")
-                refuse_nul("".join([row["file"], *own]), number)
-                add(row["file"], own)
+            _read_objects(lines, found)
         else:
-            table = read_table(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            rows = (row for row in table if row[1] and not row[1][0].startswith("# "))  # AudioSet's comments
-            begin = next(rows, (0, []))
-            form = _segments(begin[1])
-            for number, cells in chain([begin], rows):
-                if form is not None:
-                    if not (segment := _segment(cells, form)):
-                        unread += number > begin[0] or not form.named
-                        continue
-                    video, names, own = segment
-                    first, *more = (add(name, own) for name in names)
-                    segments.setdefault(forms_of(video)[0], set()).add(first)
-                    others |= dict.fromkeys(more, first)
-                elif len(cells) > 2:
-                    raise ValueError(f"line {number} has {len(cells)} columns")
-                elif len(cells) == 2 and cells[1].strip():
-                    add(cells[0], [cells[1].strip()])
+            _read_rows(lines, found, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         said = str(error) if type(error) is ValueError else repr(error)
         raise ValueError(
@@ -168,21 +166,44 @@ def read_labels(path: Path) -> Labels:
             "VGGSound's table (video, start, label, split), AudioSet's (video, start, end, labels) or Kinetics' "
             "(label, youtube_id, time_start, time_end, split)"
         ) from None
-    for video, own_segments in segments.items():
-        if len(own_segments) == 1:
-            others[video] = own_segments.pop()
-            labels[video] = labels[others[video]]
-    found = Labels({name: tuple(dict.fromkeys(own)) for name, own in labels.items()})
-    found.unread, found.others = unread, others
-    return found
+    return found.labels()
 
 
-def names_of(shards: Shards, clips: Integers) -> list[str]:
+def _read_objects(lines: Iterable[str], found: _Found) -> None:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        row = json.loads(line)
+        own = row["labels"] if "labels" in row else [row["kind"]]
+        if not isinstance(own, list) or not all(isinstance(label, str) for label in own):
+            raise ValueError(f"{own!r} is no list of labels")
+        refuse_nul("".join([row["file"], *own]), number)
+        found.add(row["file"], own)
+
+
+def _read_rows(lines: Iterable[str], found: _Found, *, delimiter: str) -> None:
+    table = read_table(lines, delimiter=delimiter)
+    rows = (row for row in table if row[1] and not row[1][0].startswith("# "))  # AudioSet's comments
+    begin = next(rows, (0, []))
+    form = _segments(begin[1])
+    for number, cells in chain([begin], rows):
+        if form is not None:
+            if segment := _segment(cells, form):
+                found.add_segment(*segment)
+            else:
+                found.unread += number > begin[0] or not form.named
+        elif len(cells) > 2:
+            raise ValueError(f"line {number} has {len(cells)} columns")
+        elif len(cells) == 2 and cells[1].strip():
+            found.add(cells[0], [cells[1].strip()])
+
+
+def names_of(shards: Shards, clips: NDArray[np.int64]) -> list[str]:
     """The file names that the clips came from, without folders."""
     return [str(shards.info(clip)["name"]) for clip in clips.tolist()]
 
 
-def labeled(shards: Shards, clips: Integers, labels: Mapping[str, Sequence[str]]) -> Labeled:
+def labeled(shards: Shards, clips: NDArray[np.int64], labels: Mapping[str, Sequence[str]]) -> Labeled:
     """Match clips and labels by the video's file name, with or without its suffix.
 
     Raises ValueError where fewer than two clips have a label.
@@ -215,3 +236,30 @@ def labeled(shards: Shards, clips: Integers, labels: Mapping[str, Sequence[str]]
         met=len({labels.others.get(name, name) for name in called if name}),
         example=next((name for name, own in zip(names, found, strict=True) if not own), ""),
     )
+
+
+def read_table(lines: Iterable[str], *, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table's lines (`shards.text.lines_of`), each with the number of the line on which it begins.
+
+    Spaces before a cell are no part of it. Raises ValueError, with the line, for a quote that is not closed, for NUL
+    and for what is not UTF-8.
+    """
+    rows = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
+    while True:
+        line = rows.line_num + 1
+        try:
+            cells = next(rows, None)
+        except csv.Error as error:
+            raise ValueError(
+                f"line {line}: a quote opens there and is not closed, or more follows where it is ({error})"
+            ) from None
+        if cells is None:
+            return
+        refuse_nul("".join(cells), line)
+        yield line, cells
+
+
+def refuse_nul(text: str, line: int) -> None:
+    """Raise ValueError where the text of a line holds a NUL, which neither names of files nor labels do."""
+    if "\0" in text:
+        raise ValueError(f"line {line} holds a NUL; is the file text in UTF-8?")

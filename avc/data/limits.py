@@ -1,7 +1,8 @@
 """What reading batches takes of a machine, looked at before it is taken.
 
-The buffers are memory without a name (`avc.data.memory`). No file system bounds it, /dev/shm and `docker --shm-size`
-neither: only the machine's memory does, and the limit of the cgroup, which a container or a SLURM job may have.
+The buffers are memory without a name (`avc.data.prefetch.SharedMemory`). No file system bounds it, /dev/shm and
+`docker --shm-size` neither: only the machine's memory does, and the limit of the cgroup, which a container or a SLURM
+job may have.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from avc.data.labels import Integers, Labels
+from avc.data.labels import Labels
 from shards.text import lines_of
 
 Relevance = NDArray[np.float64]
@@ -51,13 +51,13 @@ class Ontology:
         self._children = dict(children)
         # The file has several trees; one root above them makes every two classes some distance apart.
         children["root"] = sorted(children.keys() - {child for own in children.values() for child in own})
-        self._neighbours: dict[str, list[str]] = {name: [] for name in children}
+        self._neighbors: dict[str, list[str]] = {name: [] for name in children}
         for parent, own in children.items():
             for child in own:
-                self._neighbours[parent].append(child)
-                self._neighbours[child].append(parent)
+                self._neighbors[parent].append(child)
+                self._neighbors[child].append(parent)
 
-    def distances(self, classes: Sequence[str]) -> Integers:
+    def distances(self, classes: Sequence[str]) -> NDArray[np.int64]:
         """Edges between every two classes, named or by identifier: int64 (C, C). Raises ValueError for unknown ones."""
         ids = [self._identifier(name) for name in classes]
         return np.array([[steps[other] for other in ids] for steps in map(self._steps_from, ids)], dtype=np.int64)
@@ -96,7 +96,7 @@ class Ontology:
         steps, queue = {start: 0}, deque([start])
         while queue:
             here = queue.popleft()
-            for there in self._neighbours[here]:
+            for there in self._neighbors[here]:
                 if there not in steps:
                     steps[there] = steps[here] + 1
                     queue.append(there)

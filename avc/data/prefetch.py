@@ -11,28 +11,28 @@ from __future__ import annotations
 
 import atexit
 import errno
+import math
+import mmap
 import multiprocessing
 import os
 import signal
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import chain
-from multiprocessing import resource_tracker
+from multiprocessing import reduction, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from avc.data.interfaces import AnyBatch, B, Reader
-from avc.data.limits import refuse_beyond_limits
-from avc.data.memory import SharedMemory
+from avc.data.interfaces import AnyBatch, B, Buffers, Reader, copied
 from shards.parent import follow_parent
 
-PREFETCHED_BATCHES = 2  # that each worker reads ahead
 EXIT_SECONDS = 5.0  # that a killed worker's exit status may take to arrive
 
 
@@ -50,51 +50,23 @@ class WorkerLost(ChildProcessError):
         return str(self.strerror)
 
 
-def slots_for(num_workers: int) -> int:
-    """How many batches are in memory."""
-    return max(1, PREFETCHED_BATCHES * num_workers)
+def prefetched(
+    reader: Reader[B], row_ranges: Iterator[tuple[int, int]], num_workers: int, *, rows: int, slots: int, pin: bool
+) -> Iterator[B]:
+    """The batches of these ranges of rows, of up to `rows` each; as many as `slots` are read ahead.
 
-
-def load(reader: Reader[B], row_ranges: Iterator[tuple[int, int]], *, num_workers: int, pin: bool) -> Iterator[B]:
-    """The batches of the given ranges of rows, in that order whatever the number of workers.
-
-    No range may be longer than the first. `pin` gives pinned memory, for a CUDA device.
-    Raises shards.read.BadRecord where the shards are damaged, WorkerLost where a worker is killed, ValueError where
-    this machine is too small.
+    Raises as `avc.data.loader.Loader.batches` does.
     """
-    first = next(row_ranges, None)
-    if first is None:
-        return
-    refuse_beyond_limits(reader, slots=slots_for(num_workers), rows=first[1] - first[0], num_workers=num_workers)
-    if not num_workers:
-        for row_range in chain([first], row_ranges):
-            batch = reader[row_range]
-            yield batch.pinned() if pin else batch
+    if (first := next(row_ranges, None)) is None:
         return
     device = torch.device("cuda", torch.cuda.current_device()) if pin else None
-    with _started(reader, num_workers, rows=first[1] - first[0]) as (workers, buffers), ThreadPoolExecutor(1) as thread:
+    with _started(reader, num_workers, rows=rows, slots=slots) as (workers, buffers), ThreadPoolExecutor(1) as thread:
         # A thread copies the next batch out of its slot while the network is at work on this one.
-        batches = _batches(workers, buffers, chain([first], row_ranges), device)
+        batches = _batches(workers, buffers, chain([first], row_ranges), slots, device)
         coming = thread.submit(next, batches, None)
         while (collected := coming.result()) is not None:
             coming = thread.submit(next, batches, None)
             yield collected
-
-
-def on_device(batches: Iterator[B], device: torch.device) -> Iterator[B]:
-    """The batches on a device; on a GPU they are copied on a stream of their own, beside the work on those before."""
-    if device.type != "cuda":
-        for batch in batches:
-            yield batch.to(device)
-        return
-    copying, working = torch.cuda.Stream(device), torch.cuda.current_stream(device)  # type: ignore[no-untyped-call]
-    for batch in batches:
-        with torch.cuda.stream(copying):
-            batch = batch.to(device)
-        working.wait_stream(copying)
-        for tensor in batch:
-            tensor.record_stream(working)  # its memory is not given away before the work on it is done
-        yield batch
 
 
 class _Worker:
@@ -140,17 +112,17 @@ class _Worker:
 
 
 @contextmanager
-def _started(reader: Reader[AnyBatch], count: int, *, rows: int) -> Iterator[tuple[list[_Worker], Any]]:
+def _started(reader: Reader[AnyBatch], count: int, *, rows: int, slots: int) -> Iterator[tuple[list[_Worker], Any]]:
     """Workers, and the buffers for batches of up to `rows` rows that they fill."""
     # Slots that stay where they are. Memory of its own for every batch costs a page fault for each 4 KB of it, which on
     # a virtual machine took half as long as decoding.
-    memory, slots = SharedMemory(), PREFETCHED_BATCHES * count
+    memory = SharedMemory()
     buffers = reader.buffers(slots=slots, rows=rows, empty=memory.empty)
     # Not fork: the training process has threads (torch's, NCCL's, W&B's) whose locks a fork would copy. Workers are
     # forked from a server that has imported what they need and nothing else.
     context = multiprocessing.get_context("forkserver")
     os.environ["AVC_PARENT"] = str(os.getpid())
-    context.set_forkserver_preload(["avc.data.server", __name__, type(reader).__module__])
+    context.set_forkserver_preload(["avc.data.end_with_parent", __name__, type(reader).__module__])
     workers: list[_Worker] = []
 
     def start(pipe: Connection) -> ForkServerProcess:
@@ -191,12 +163,16 @@ def _no_signals() -> Iterator[None]:
 
 
 def _batches(
-    workers: list[_Worker], buffers: Any, row_ranges: Iterator[tuple[int, int]], pin_for: torch.device | None
-) -> Iterator[Any]:
+    workers: list[_Worker],
+    buffers: Buffers[B],
+    row_ranges: Iterator[tuple[int, int]],
+    slots: int,
+    pin_for: torch.device | None,
+) -> Iterator[B]:
     """The batches in order, each in memory of its own, so that its slot is free again."""
     if pin_for is not None:
         torch.cuda.set_device(pin_for)  # a thread begins on the first GPU, and pinning would take memory there
-    free = deque((workers[slot % len(workers)], slot) for slot in range(PREFETCHED_BATCHES * len(workers)))
+    free = deque((workers[slot % len(workers)], slot) for slot in range(slots))
     asked: deque[tuple[_Worker, int]] = deque()
     while True:
         while free and (row_range := next(row_ranges, None)) is not None:
@@ -207,7 +183,7 @@ def _batches(
             return
         worker, slot = asked.popleft()
         batch = buffers.batch(slot, worker.answer())
-        batch = batch.copied() if pin_for is None else batch.pinned()
+        batch = copied(batch, Tensor.clone if pin_for is None else Tensor.pin_memory)
         free.append((worker, slot))
         yield batch
 
@@ -224,7 +200,9 @@ def _serve(pipe: Connection, reader: Reader[AnyBatch], memory: SharedMemory, slo
             pipe.send(_read(reader, buffers, start, stop, slot))
 
 
-def _read(reader: Reader[AnyBatch], buffers: Any, start: int, stop: int, slot: int) -> tuple[Any, Exception | None]:
+def _read(
+    reader: Reader[AnyBatch], buffers: Buffers[AnyBatch], start: int, stop: int, slot: int
+) -> tuple[Any, Exception | None]:
     try:
         rows = reader.sampler.rows(start, stop)
         reader.read_into(buffers, slot, rows)
@@ -232,3 +210,36 @@ def _read(reader: Reader[AnyBatch], buffers: Any, start: int, stop: int, slot: i
         error.add_note(f"in a worker:\n{traceback.format_exc()}")
         return None, error
     return rows, None
+
+
+class SharedMemory:
+    """Memory without a name: it is gone with the last process that has it, however that one ends.
+
+    It can be handed to a process that is being started. Both ends ask for the same tensors in the same order and have
+    them in common.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self._descriptor = os.memfd_create("batches") if descriptor is None else descriptor
+        self._end = 0
+
+    def empty(self, shape: Sequence[int], *, dtype: torch.dtype) -> Tensor:
+        """The next tensor, as `torch.empty` makes it, and zero before anybody has written to it."""
+        size = math.prod(shape) * dtype.itemsize
+        if not size:
+            return torch.empty(shape, dtype=dtype)
+        start, self._end = self._end, self._end + -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        if os.fstat(self._descriptor).st_size < self._end:
+            os.ftruncate(self._descriptor, self._end)
+        return torch.frombuffer(mmap.mmap(self._descriptor, size, offset=start), dtype=dtype).view(*shape)
+
+    def close(self) -> None:
+        """Ask for no more tensors, and hand it to no more processes; what there is stays."""
+        os.close(self._descriptor)
+
+    def __reduce__(self) -> tuple[Callable[[Any], SharedMemory], tuple[Any]]:
+        return _received, (reduction.DupFd(self._descriptor),)
+
+
+def _received(duplicate: Any) -> SharedMemory:
+    return SharedMemory(duplicate.detach())

@@ -1,24 +1,49 @@
 """Rows of the sampler → batches: reads JPEGs and seconds of audio, decodes and crops.
 
-The bytes stay small until they are on the device, uint8 images and int16 audio; `avc.data.transforms` does the rest.
+The bytes stay small until they are on the device, uint8 images and int16 audio; `avc.data.preprocessing` does the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avc.data.batch import Batch
 from avc.data.preprocessing import CROP, center_crop, crop_origin
-from avc.data.sampler import PairSampler, Rows
-from avc.models.inputs import VisualInput
+from avc.data.sampler import PairRows, PairSampler
+from avc.models.pair import VisualInput
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ
 from shards.read import Shards
+
+
+class Batch(NamedTuple):
+    """F images, S seconds of audio, and P pairs of them.
+
+    images: uint8 (F, *visual_input.shape(crop)), for most networks (F, crop, crop, 3). audio: int16 (S, 48000).
+    image_draws, audio_draws: float32 (F, 5), (S, 1), augmentation numbers from the plan. frame_clip,
+    audio_clip: int64 (F,), (S,), rows of the index. pair_frame, pair_audio, label: int64 (P,). digest: int64 (), of the
+    pairs.
+    """
+
+    images: Tensor
+    audio: Tensor
+    image_draws: Tensor
+    audio_draws: Tensor
+    frame_clip: Tensor
+    audio_clip: Tensor
+    pair_frame: Tensor
+    pair_audio: Tensor
+    label: Tensor
+    digest: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`; pinned memory is copied without waiting."""
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 class PairReader:
@@ -65,7 +90,7 @@ class PairReader:
     def __getitem__(self, row_range: tuple[int, int]) -> Batch:
         return self.read(self.sampler.rows(*row_range))
 
-    def read(self, rows: Rows) -> Batch:
+    def read(self, rows: PairRows) -> Batch:
         """Read what the rows name. Raises shards.read.BadRecord where the shards are damaged."""
         buffers = self.buffers(slots=1, rows=len(rows.frame_clip))
         self.read_into(buffers, 0, rows)
@@ -77,7 +102,7 @@ class PairReader:
         audio = empty((slots, rows, SAMPLE_RATE_HZ), dtype=torch.int16)
         return PairBuffers(images, audio)
 
-    def read_into(self, buffers: PairBuffers, slot: int, rows: Rows) -> None:
+    def read_into(self, buffers: PairBuffers, slot: int, rows: PairRows) -> None:
         """Read what the rows name into a slot of `buffers`. Raises as `read` does."""
         # numpy's views: what torch spends on a slice and a copy is a tenth of decoding the image.
         images, audio = buffers.images[slot].numpy(), buffers.audio[slot].numpy()
@@ -114,7 +139,7 @@ class PairBuffers:
     images: Tensor
     audio: Tensor
 
-    def batch(self, slot: int, rows: Rows) -> Batch:
+    def batch(self, slot: int, rows: PairRows) -> Batch:
         """The batch of `rows` that was read into a slot; it shares the slot's memory."""
         return Batch(
             self.images[slot, : len(rows.frame_clip)],

@@ -30,14 +30,12 @@ from shards.format import HALF_SECOND_SAMPLES, SAMPLES_PER_TICK, centers_of
 Integers = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
-Source = Literal["independent", "shared", "sync"]
-
 _COUNTS_PER_ROW = 3  # of four words each
 _ROWS, _ORDER, _SHIFT, _BLOCK = range(4)  # streams of the generator, so that no two uses share a word
 
 
 @dataclass(frozen=True)
-class Rows:
+class PairRows:
     """A range of the plan: F frames, S seconds of audio, and P pairs of them.
 
     frame_clip, frame_tick: int64 (F,), the clip's row in the index and the tick of the image.
@@ -101,7 +99,7 @@ class PairSampler:
         clips: Integers,
         *,
         seed: int,
-        source: Source = "independent",
+        source: Literal["independent", "shared", "sync"] = "independent",
         grid: Literal["frame", "free"] = "frame",
         block: int = 16,
         min_ticks: int = 51,
@@ -145,7 +143,7 @@ class PairSampler:
             raise ValueError(f"clip {unusable} has no image around which there is one second of sound; pack it again")
         self._orders: dict[tuple[int, int], Integers] = {}
 
-    def rows(self, start: int, stop: int) -> Rows:
+    def rows(self, start: int, stop: int) -> PairRows:
         """Rows [start, stop) of the plan; both are multiples of `group_size`."""
         assert 0 <= start < stop and start % self.group_size == 0 and stop % self.group_size == 0, (start, stop)
         words = self._words(_ROWS, _COUNTS_PER_ROW * start, self.WORDS_PER_ROW * (stop - start))
@@ -153,12 +151,12 @@ class PairSampler:
         row = np.arange(start, stop)
         return {"independent": self._independent, "shared": self._shared, "sync": self._sync}[self.source](row, words)
 
-    def row_from_words(self, row: int, words: Words) -> Rows:
+    def row_from_words(self, row: int, words: Words) -> PairRows:
         """What a row of independent pairs would be had it these random words: uint64 (N, WORDS_PER_ROW) → N rows."""
         assert self.source == "independent", self.source
         return self._independent(np.full(len(words), row), words)
 
-    def _independent(self, row: Integers, words: Words) -> Rows:
+    def _independent(self, row: Integers, words: Words) -> PairRows:
         epoch, turn = row // self.rows_per_epoch, row % self.rows_per_epoch // 2
         label = 1 - row % 2
         count = len(self.clips)
@@ -181,7 +179,7 @@ class PairSampler:
             center = np.where(label == 0, np.minimum(center + offset, self._last_sample[sound_of]), center)
         return self._finish(frame_of, frame_tick, sound_of, center, words, np.arange(len(row)), label)
 
-    def _shared(self, row: Integers, words: Words) -> Rows:
+    def _shared(self, row: Integers, words: Words) -> PairRows:
         clip = self._visited(row // self.rows_per_epoch, row % self.rows_per_epoch)
         tick, center = self._view(clip, words[:, 0], words[:, 1])
         here = np.arange(len(row))
@@ -203,7 +201,7 @@ class PairSampler:
         label, pair_audio = np.repeat([1, 0], len(row)), np.concatenate(own + other)
         return self._finish(clip, tick, clip, center * SAMPLES_PER_TICK, words, pair_audio, label)
 
-    def _sync(self, row: Integers, words: Words) -> Rows:
+    def _sync(self, row: Integers, words: Words) -> PairRows:
         clip = self._visited(row // self.rows_per_epoch, row % self.rows_per_epoch // 2)
         drawn = np.repeat(words[::2], 2, axis=0)  # both views are drawn with the words of the first
         every, images = self._every[clip], self._pictures[clip]
@@ -234,9 +232,9 @@ class PairSampler:
         words: Words,
         pair_audio: Integers,
         label: Integers,
-    ) -> Rows:
+    ) -> PairRows:
         numbers = (words[:, 5:11] >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-        return Rows(
+        return PairRows(
             frame_clip=self.clips[frame_of],
             frame_tick=frame_tick,
             audio_clip=self.clips[sound_of],

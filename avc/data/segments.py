@@ -17,8 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avc.models.autoencoder import ENCODER
-from avc.models.soundnet import SOUNDNETS
+from avc.models.soundnet import ENCODER, SOUNDNETS
 from avc.models.waveform import SAMPLE_RATE, steps_of
 from avc.sound_settings import TEACHERS
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND
@@ -46,7 +45,7 @@ class Segments:
     steps: Integers
 
     def digest(self) -> int:
-        """The sum over the rows of 32 bits that mix all a row is, as `avc.data.sampler.Rows.digest` does for pairs."""
+        """The sum over the rows of 32 bits that mix all a row is, as `PairRows.digest` of avc.data.sampler does."""
         mixed = np.zeros(len(self.clip), dtype=np.uint64)
         for column in (self.clip, self.first_tick, self.ticks):
             mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
@@ -140,14 +139,6 @@ class SegmentBatch(NamedTuple):
     scenes: Tensor
     digest: Tensor
 
-    def pinned(self) -> SegmentBatch:
-        """A copy in pinned memory."""
-        return SegmentBatch(*(tensor.pin_memory() for tensor in self))
-
-    def copied(self) -> SegmentBatch:
-        """A copy in memory of its own."""
-        return SegmentBatch(*(tensor.clone() for tensor in self))
-
     def to(self, device: torch.device) -> SegmentBatch:
         """The same batch on `device`; pinned memory is copied without waiting."""
         return SegmentBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
@@ -179,11 +170,11 @@ class SegmentReader:
 
     The posterior of an output step is the mean of those of the frames in its part of the row, which the steps divide
     evenly: 5 s each in 20 s, as in the paper. Where audio is repeated, so are its frames. Where there is no frame in a
-    part, the one nearest to its middle stands for it.
+    part, the one nearest to its middle stands for it. Without soft labels it reads the audio alone.
     """
 
-    def __init__(self, shards: Shards, soft_labels: SoftLabels, sampler: SegmentSampler) -> None:
-        self.shards, self.soft_labels, self.sampler = shards, soft_labels, sampler
+    def __init__(self, shards: Shards, sampler: SegmentSampler, soft_labels: SoftLabels | None = None) -> None:
+        self.shards, self.sampler, self.soft_labels = shards, sampler, soft_labels
 
     def __getitem__(self, row_range: tuple[int, int]) -> SegmentBatch:
         rows = self.sampler.rows(*row_range)
@@ -194,7 +185,8 @@ class SegmentReader:
     def buffers(self, *, slots: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> SegmentBuffers:
         """Memory for batches of up to `rows` rows, one in each of `slots` slots; made by `empty`."""
         samples = self.sampler.longest_ticks * STUDENT_SAMPLES_PER_TICK
-        classes = {teacher.name: teacher.classes for teacher in self.soft_labels.teachers}
+        teachers = () if self.soft_labels is None else self.soft_labels.teachers
+        classes = {teacher.name: teacher.classes for teacher in teachers}
         return SegmentBuffers(
             empty((slots, rows, samples), dtype=torch.int16),
             *(
@@ -206,6 +198,8 @@ class SegmentReader:
     def read_into(self, buffers: SegmentBuffers, slot: int, rows: Segments) -> None:
         """Read what the rows name into a slot of `buffers`. Raises shards.read.BadRecord where files are damaged."""
         read_audio(self.shards, rows, buffers.audio[slot].numpy())
+        if self.soft_labels is None:
+            return
         targets = buffers.objects[slot].numpy(), buffers.scenes[slot].numpy()
         columns = (rows.clip, rows.first_tick, rows.ticks, rows.length, rows.steps)
         for i, (clip, first, ticks, length, steps) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
@@ -219,24 +213,6 @@ class SegmentReader:
                 target[i, steps:] = 0
                 for step, frames in enumerate(parts):
                     target[i, step] = seen[frames].mean(axis=0)
-
-
-class SoundReader(SegmentReader):
-    """Reads the segments' audio alone: what teachers saw has no classes in its batches."""
-
-    def __init__(self, shards: Shards, sampler: SegmentSampler) -> None:
-        self.shards, self.sampler = shards, sampler
-
-    def buffers(self, *, slots: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> SegmentBuffers:
-        """As in SegmentReader, without memory for soft labels."""
-        samples = self.sampler.longest_ticks * STUDENT_SAMPLES_PER_TICK
-        audio = empty((slots, rows, samples), dtype=torch.int16)
-        nothing = torch.empty((slots, rows, self.sampler.most_steps, 0), dtype=torch.float16)
-        return SegmentBuffers(audio, nothing, nothing)
-
-    def read_into(self, buffers: SegmentBuffers, slot: int, rows: Segments) -> None:
-        """Read what the rows name into a slot of `buffers`. Raises shards.read.BadRecord where files are damaged."""
-        read_audio(self.shards, rows, buffers.audio[slot].numpy())
 
 
 def read_audio(shards: Shards, rows: Segments, audio: NDArray[np.int16]) -> None:

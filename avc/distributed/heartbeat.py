@@ -27,7 +27,7 @@ from datetime import timedelta
 
 from torch.distributed.distributed_c10d import Store
 
-from avc.distributed.leaving import leave
+from avc.distributed.agent import leave
 from avc.distributed.stopping import StopPoints
 
 BEAT_SECONDS = 0.5

@@ -10,7 +10,7 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from avc.models.inputs import VisualInput
+from avc.models.pair import VisualInput
 
 
 class Encoder(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avc.data.transforms import images_to_input, log_spectrogram
+from avc.data.preprocessing import images_to_input, log_spectrogram
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.models.pair import Localizer, PairNetwork
 from avc.settings import PairData
@@ -19,7 +19,7 @@ AUDIO_MAP, IMAGE_MAP = (4, 3), (4, 4)  # the trunks' maps, max-pooled
 
 
 class Spectrogram(nn.Module):
-    """float32 (N, 48000) → (N, 1, 257, 199): `avc.data.transforms.log_spectrogram`."""
+    """float32 (N, 48000) → (N, 1, 257, 199): `avc.data.preprocessing.log_spectrogram`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """As above."""

@@ -15,16 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from avc.data.preprocessing import center_crop
+from avc.data.preprocessing import audio_to_input, center_crop, images_to_input
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from avc.data.segments import SegmentSampler, student_sound
-from avc.data.transforms import audio_to_input, images_to_input
 from avc.embedding import Integers, Report, views_of
 from avc.inference import Network
-from avc.models.inputs import VisualInput
-from avc.models.pair import PairNetwork
-from avc.models.trunks import global_max_pool
+from avc.models.pair import PairNetwork, VisualInput, global_max_pool
 from avc.models.waveform import WaveformNetwork, to_waveform
 from shards.format import SAMPLES_PER_TICK, second_start
 from shards.read import Shards

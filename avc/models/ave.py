@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avc.models.pair import PairNetwork
-from avc.models.trunks import Trunk, build_trunk, global_max_pool
-from avc.settings import PairModel, TowerSettings
+from avc.models.pair import PairNetwork, global_max_pool
+from avc.models.trunks import Trunk, build_trunk
+from avc.settings import PairModel
 
 EMBEDDING = 128
 
@@ -24,11 +24,9 @@ class AVENet(PairNetwork):
 
     one_space: ClassVar[bool] = True
 
-    def __init__(self, settings: TowerSettings) -> None:
+    def __init__(self, settings: PairModel) -> None:
         super().__init__()
-        trunk = settings.trunk if isinstance(settings, PairModel) else "vgg"
-        self.vision = self._vision(trunk, settings)
-        self.audio = build_trunk(trunk, 1, width=settings.width, stride=settings.stride)
+        self.vision, self.audio = self._trunks(settings)
         self.vision_head = _head(self.vision.out_channels)
         self.audio_head = _head(self.audio.out_channels)
         self.fc3 = nn.Linear(1, 2)
@@ -38,8 +36,11 @@ class AVENet(PairNetwork):
             self.fc3.weight.copy_(torch.tensor([[3.0], [-3.0]]))
             self.fc3.bias.copy_(torch.tensor([-3.0, 3.0]))
 
-    def _vision(self, trunk: str, settings: TowerSettings) -> Trunk:
-        return build_trunk(trunk, 3, width=settings.width, stride=settings.stride)
+    def _trunks(self, settings: PairModel) -> tuple[Trunk, Trunk]:
+        vision, audio = (
+            build_trunk(settings.trunk, channels, width=settings.width, stride=settings.stride) for channels in (3, 1)
+        )
+        return vision, audio
 
     def embed_image(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) normalized images → (N, 128) embeddings of length 1."""

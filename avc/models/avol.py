@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from avc.models.ave import EMBEDDING
-from avc.models.pair import PairNetwork
-from avc.models.trunks import build_trunk, global_max_pool
+from avc.models.pair import PairNetwork, global_max_pool
+from avc.models.trunks import build_trunk
 from avc.settings import AVOLModel
 
 

@@ -21,10 +21,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from avc.extras import require_package
-from avc.imported_settings import OpenL3Config, OpenL3Model
 from avc.models.openl3 import EdgeL3, OpenL3Audio, OpenL3Image
 from avc.models.released import MODEL
 from avc.runs.weights import about, as_bytes
+from avc.sound_settings import OpenL3Config, OpenL3Model
 from shards.atomic import refuse_special, written_aside
 
 SETTINGS = "settings"  # of a network, as JSON: among the notes of a .safetensors file

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avc.extras import require_package
-from avc.imported_settings import OpenL3Model
 from avc.models.pair import PairNetwork
+from avc.sound_settings import OpenL3Model
 
 CHANNELS = (64, 128, 256, 512)
 EPSILON = 1e-3  # of Keras' batch norm

@@ -1,4 +1,7 @@
-"""SoundNet: Aytar, Vondrick and Torralba, SoundNet: Learning Sound Representations from Unlabeled Video, NIPS 2016."""
+"""SoundNet and the autoencoder that it is compared with.
+
+Aytar, Vondrick and Torralba, SoundNet: Learning Sound Representations from Unlabeled Video, NIPS 2016.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from avc.models.waveform import Layer, WaveformNetwork
+from avc.models.waveform import ConvLayer, WaveformNetwork
+from avc.settings import ModelSettings
 from avc.sound_settings import SoundNetModel
 
 OBJECTS = 1000
@@ -18,21 +22,21 @@ SCENES = 401
 
 # Tables 1 and 2 of the paper, paddings from the authors' released code. The last layer is the two teachers'.
 SOUNDNET8 = (
-    Layer("conv1", 16, 64, 2, 32, pool=8),
-    Layer("conv2", 32, 32, 2, 16, pool=8),
-    Layer("conv3", 64, 16, 2, 8),
-    Layer("conv4", 128, 8, 2, 4),
-    Layer("conv5", 256, 4, 2, 2, pool=4),
-    Layer("conv6", 512, 4, 2, 2),
-    Layer("conv7", 1024, 4, 2, 2),
-    Layer("conv8", OBJECTS + SCENES, 8, 2, 0),
+    ConvLayer("conv1", 16, 64, 2, 32, pool=8),
+    ConvLayer("conv2", 32, 32, 2, 16, pool=8),
+    ConvLayer("conv3", 64, 16, 2, 8),
+    ConvLayer("conv4", 128, 8, 2, 4),
+    ConvLayer("conv5", 256, 4, 2, 2, pool=4),
+    ConvLayer("conv6", 512, 4, 2, 2),
+    ConvLayer("conv7", 1024, 4, 2, 2),
+    ConvLayer("conv8", OBJECTS + SCENES, 8, 2, 0),
 )
 SOUNDNET5 = (
-    Layer("conv1", 32, 64, 2, 32, pool=8),
-    Layer("conv2", 64, 32, 2, 16, pool=8),
-    Layer("conv3", 128, 16, 2, 8, pool=8),
-    Layer("conv4", 256, 8, 2, 4),
-    Layer("conv5", OBJECTS + SCENES, 16, 12, 4),
+    ConvLayer("conv1", 32, 64, 2, 32, pool=8),
+    ConvLayer("conv2", 64, 32, 2, 16, pool=8),
+    ConvLayer("conv3", 128, 16, 2, 8, pool=8),
+    ConvLayer("conv4", 256, 8, 2, 4),
+    ConvLayer("conv5", OBJECTS + SCENES, 16, 12, 4),
 )
 SOUNDNETS = {"soundnet8": SOUNDNET8, "soundnet5": SOUNDNET5}
 
@@ -89,3 +93,56 @@ class SoundNet(WaveformNetwork):
         self.refuse_short(waveform, self.table[-1].name)
         x = self.layers(waveform[:, None])
         return tuple(self.get_submodule(name)(x) for name in self.teachers)
+
+
+ENCODER = SOUNDNET8[:4]
+LOUDNESS = 32.0
+"""What comes out is multiplied by this, about as loud as a recording is in [-256, 256]. With 1 it would take thousands
+of steps to become so loud; with 256 the first thing that is learnt is silence, which is slow to leave again."""
+
+
+class Autoencoder(WaveformNetwork):
+    """SoundNet-8's first four layers, and four fractionally strided convolutions back to the waveform.
+
+    Each layer back undoes one: its filters in reverse, its kernel, and its stride times its pool as the stride. Batch
+    norm and ReLU follow all but the last. The paper gives no more than the number of layers; the rest is ours.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.name, self.table = settings.name, ENCODER
+        filters = [max(1, round(layer.filters * settings.width)) for layer in ENCODER]
+        encoder: OrderedDict[str, nn.Module] = OrderedDict()
+        decoder: OrderedDict[str, nn.Module] = OrderedDict()
+        channels = 1
+        for number, layer in enumerate(ENCODER, start=1):
+            made = filters[number - 1]
+            encoder[layer.name] = nn.Conv1d(channels, made, layer.kernel, layer.stride, layer.padding)
+            encoder[f"bn{number}"] = nn.BatchNorm1d(made)
+            encoder[f"relu{number}"] = nn.ReLU()
+            if layer.pool:
+                encoder[f"pool{number}"] = nn.MaxPool1d(layer.pool)
+            channels = made
+        for number, layer in reversed(list(enumerate(ENCODER, start=1))):
+            made = filters[number - 2] if number > 1 else 1
+            stride = layer.stride * max(1, layer.pool)
+            # So padded, as many strides come out as steps went in.
+            padding = (layer.kernel - stride) // 2
+            decoder[f"deconv{number}"] = nn.ConvTranspose1d(channels, made, layer.kernel, stride, padding)
+            if number > 1:
+                decoder[f"debn{number}"] = nn.BatchNorm1d(made)
+                decoder[f"derelu{number}"] = nn.ReLU()
+            channels = made
+        self.encoder = nn.Sequential(encoder)
+        self.decoder = nn.Sequential(decoder)
+
+    @property
+    def hidden(self) -> nn.Sequential:
+        """The encoder; conv4 ends it, and is what is taken where no layer is named."""
+        return self.encoder
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """float32 (N, samples) at 22,050 Hz in [-256, 256] → the same again as well as it can, (N, samples)."""
+        made = self.decoder(self.features(waveform, ENCODER[-1].name))
+        assert made.shape[2] >= waveform.shape[1]
+        return LOUDNESS * made[:, 0, : waveform.shape[1]]  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ AMPLITUDE = 256.0
 
 
 @dataclass(frozen=True)
-class Layer:
+class ConvLayer:
     """A convolution over time: filters, kernel, stride and zero padding in samples of its input; pool 0 is none."""
 
     name: str
@@ -34,7 +34,7 @@ class Layer:
         return length // self.pool if self.pool else length
 
 
-def steps_of(table: tuple[Layer, ...], samples: NDArray[np.int64]) -> NDArray[np.int64]:
+def steps_of(table: tuple[ConvLayer, ...], samples: NDArray[np.int64]) -> NDArray[np.int64]:
     """Output steps for so many samples at 22,050 Hz, 0 where they are too few; both int64 (N,)."""
     lengths, where = np.unique(samples, return_inverse=True)
     for layer in table:
@@ -55,7 +55,7 @@ class WaveformNetwork(nn.Module):
     probe_layer: ClassVar[str] = "pool5"  # SoundNet's, section 5
     heard_whole: ClassVar[bool] = False
     name: str
-    table: tuple[Layer, ...]
+    table: tuple[ConvLayer, ...]
 
     @property
     def hidden(self) -> nn.Sequential:
@@ -97,7 +97,7 @@ class WaveformNetwork(nn.Module):
         for row in self.table:
             if row.name.removeprefix("conv") == layer.removeprefix("conv").removeprefix("pool"):
                 pool = row.pool if layer.startswith("pool") else 0
-                return Layer(row.name, row.filters, row.kernel, row.stride, row.padding, pool).output_length(samples)
+                return replace(row, pool=pool).output_length(samples)
             samples = row.output_length(samples)
         raise ValueError(f"{self.name} has no layer {layer!r}")
 

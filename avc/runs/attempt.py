@@ -73,7 +73,7 @@ class End:
 
 
 @dataclass(frozen=True)
-class Record:
+class AttemptRecord:
     """An attempt. began: ISO 8601, UTC; host: of the main rank; end: None while it runs, or where it was killed.
 
     wandb_id: the run's on its dashboard, the same for all attempts. world_size, micro_batch_pairs: how it was spread.
@@ -96,8 +96,8 @@ class Attempt:
     """
 
     run: Path
-    record: Record
-    before: Record | None
+    record: AttemptRecord
+    before: AttemptRecord | None
     remarks: tuple[str, ...] = ()
 
     @property
@@ -159,7 +159,7 @@ def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_i
     while True:
         numbers = _numbers(run)
         before = _read(_folder(run, numbers[-1])) if numbers else None
-        record = Record(
+        record = AttemptRecord(
             number=before.number + 1 if before else 1,
             wandb_id=before.wandb_id if before else wandb_id or uuid.uuid4().hex[:12],
             began=_now(),
@@ -185,7 +185,7 @@ def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_i
     return replace(attempt, remarks=tuple(remarks))
 
 
-def history(run: Path) -> list[Record]:
+def history(run: Path) -> list[AttemptRecord]:
     """Every attempt at the run in `run`, oldest first."""
     return [_read(_folder(run, number)) for number in _numbers(run)]
 
@@ -220,7 +220,7 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.stem.partition("-")[2])
 
 
-def _build(aside: Path, record: Record, before: Path | None) -> None:
+def _build(aside: Path, record: AttemptRecord, before: Path | None) -> None:
     (aside / CHECKPOINTS).mkdir(parents=True)
     if before is not None:
         for path in [*checkpoints(before), before / WEIGHTS]:
@@ -262,8 +262,8 @@ def _folder(run: Path, number: int) -> Path:
     return run / ATTEMPTS / f"{number:05d}"
 
 
-def _read(folder: Path) -> Record:
-    record = _parsed(folder / _RECORD, Record)
+def _read(folder: Path) -> AttemptRecord:
+    record = _parsed(folder / _RECORD, AttemptRecord)
     if f"{record.number:05d}" != folder.name:
         raise ValueError(f"{folder / _RECORD} is of attempt {record.number}: it belongs into another folder")
     return replace(record, end=_parsed(folder / _END, End) if (folder / _END).exists() else None)

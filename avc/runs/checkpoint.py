@@ -44,7 +44,7 @@ class Checkpoint:
     model: dict[str, Any]
     optimizer: dict[str, Any]
     config: dict[str, dict[str, Any]]
-    best_accuracy: Annotated[float, Field(strict=True, allow_inf_nan=False)]
+    best_score: Annotated[float, Field(strict=True, allow_inf_nan=False)]
     inputs: dict[str, str] = field(default_factory=dict)
     unvalidated: bool = False
     format: int = FORMAT_VERSION
@@ -85,9 +85,9 @@ class _Sink:
         """Left to whoever closes the file."""
 
 
-def export(attempt: Attempt, weights: dict[str, Tensor], *, name: str, step: int, accuracy: float) -> None:
+def export(attempt: Attempt, weights: dict[str, Tensor], *, name: str, step: int, score: float) -> None:
     """Write the weights of the network of that name for those who use it. One rank calls it. Raises StaleAttempt."""
-    about = {"step": str(step), "validation_accuracy": f"{accuracy:.6f}", "model": name}
+    about = {"step": str(step), "validation_score": f"{score:.6f}", "model": name}
     attempt.write(WEIGHTS, lambda file: file.write(as_bytes(weights, about)))
 
 
@@ -124,7 +124,7 @@ class CheckpointWriter:
     def _write(self, checkpoint: Checkpoint, resumable: bool, weights: bool) -> None:
         if weights:
             name = checkpoint.config["model"]["name"]
-            export(self._attempt, checkpoint.model, name=name, step=checkpoint.step, accuracy=checkpoint.best_accuracy)
+            export(self._attempt, checkpoint.model, name=name, step=checkpoint.step, score=checkpoint.best_score)
         if resumable:
             save(self._attempt, checkpoint, keep=self._keep)
 
@@ -182,6 +182,8 @@ def read(path: Path, *, mapped: bool = False) -> Checkpoint:
     if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{path} has checkpoint format {found!r:.60}; this version reads {FORMAT_VERSION}")
+    if "best_accuracy" in content:  # its name in versions up to 0.1
+        content["best_score"] = content.pop("best_accuracy")
     try:
         checkpoint = pydantic.TypeAdapter(Checkpoint).validate_python(content)
     except pydantic.ValidationError as error:

@@ -21,16 +21,16 @@ from shards.atomic import refuse_links, written_aside
 
 FOLDER = "slurm"
 JOB = "job.json"
-Words = dict[str, dict[str, Any]]  # what was said -> `at`, in seconds since 1970, and its details
 
 
 @dataclass(frozen=True)
 class Start:
-    """One start of a job: restart is 0 for the first. words: what it said."""
+    """One start of a job: restart is 0 for the first. words: what it said,
+    each with `at`, in seconds since 1970, and its details."""
 
     job: int
     restart: int
-    words: Words
+    words: dict[str, dict[str, Any]]
 
     @property
     def order(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from avc.runs.attempt import checkpoints, newest_folder, refuse_foreign_links
 from avc.runs.checkpoint import Checkpoint, DamagedCheckpoint, read, refuse_damaged
-from avc.settings import ClassifierConfig, Config
-from avc.sound_settings import SoundNetConfig
+from avc.settings import Config
+from shards.format import MANIFEST
 from shards.read import Shards
-from shards.sidecars import FINISHED, digest_of
 
 DAMAGED = ".damaged"  # a file that cannot be gone on from carries this suffix, until the next start
 
@@ -56,18 +55,13 @@ class Resumption:
     remarks: tuple[str, ...] = ()
 
 
-def digests(config: Config, shards: Shards) -> dict[str, str]:
-    """SHA-256, hexadecimal, of what a run learns from: the shards' manifest; where there are any, soft labels, labels.
+def digests(shards: Shards, files: Mapping[str, Path]) -> dict[str, str]:
+    """SHA-256, hexadecimal, of what a run learns from: the manifest of its shards, and its task's other files by name.
 
     Raises OSError where a file cannot be read.
     """
-    found = {"shards": digest_of(shards)}
-    if isinstance(config, SoundNetConfig):
-        soft_labels = (config.data.teachers or shards.folder / "teachers") / FINISHED
-        found["teachers"] = hashlib.sha256(soft_labels.read_bytes()).hexdigest()
-    if isinstance(config, ClassifierConfig) and config.data.labels is not None:
-        found["labels"] = hashlib.sha256(config.data.labels.read_bytes()).hexdigest()
-    return found
+    read = {"shards": shards.folder / MANIFEST, **files}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in read.items()}
 
 
 def resume(config: Config, inputs: dict[str, str]) -> Resumption:

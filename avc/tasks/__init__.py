@@ -15,5 +15,5 @@ def task_of(config: Config, shards: Shards) -> Task[Any]:
     place = network_of(config.model.name).task
     if place is None:
         raise ValueError(f"{config.model.name} is not trained here: its weights come from elsewhere, by `avc import`")
-    task: Task[Any] = resolve(place)(config, shards)
+    task: Task[Any] = resolve(place).on(config, shards)
     return task

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from avc.data.batch import Batch
 from avc.data.labels import labeled, read_labels
-from avc.models.pair import PairNetwork
-from avc.settings import ClassifierConfig
-from avc.tasks.correspondence import Correspondence, forward
-from avc.tasks.task import Losses, autocast
+from avc.data.reader import Batch
+from avc.settings import ClassifierConfig, PairConfig
+from avc.tasks.correspondence import Correspondence, forward, training_reader, unusual
+from avc.tasks.task import Losses
 from shards.read import Shards
 
 
@@ -23,8 +25,12 @@ class Classification(Correspondence):
     """
 
     metrics: tuple[str, ...] = ("accuracy", "image_accuracy", "audio_accuracy")
+    _class_of: Tensor  # int64 (clips of the index,)
 
-    def __init__(self, config: ClassifierConfig, shards: Shards) -> None:
+    @classmethod
+    def on(cls, config: PairConfig, shards: Shards) -> Self:
+        """The task over the training clips that have one label. Raises as the class does."""
+        assert isinstance(config, ClassifierConfig)
         if config.data.labels is None:
             raise ValueError("model.name: supervised learns from labels, and data.labels names no file of them")
         known = labeled(shards, shards.clips("train"), read_labels(config.data.labels))
@@ -34,20 +40,22 @@ class Classification(Correspondence):
                 f"model.num_classes is {config.model.num_classes}, and {config.data.labels} has {len(known.classes)} "
                 f"classes for the training clips of {shards.folder}: set model.num_classes={len(known.classes)}"
             )
-        super().__init__(config, shards, clips=known.clips[single])
+        reader = training_reader(config, shards, clips=known.clips[single])
+        warnings = unusual(config, reader)
+        if known.unlabeled or known.unread:
+            warnings += known.counts(config.data.labels, "the train split")
+        if several := int((~single).sum()):
+            warnings.append(f"{several:,} clips of the train split have several labels and are left out")
+        task = cls(config, reader, warnings=warnings)
+        task.inputs = {"labels": config.data.labels}
         class_of = np.full(len(shards), -1, dtype=np.int64)
         class_of[known.clips] = known.sets[:, 0]
-        self._class_of = torch.from_numpy(class_of)
-        if known.unlabeled or known.unread:
-            self.warnings += tuple(known.counts(config.data.labels, "the train split"))
-        if several := int((~single).sum()):
-            self.warnings += (f"{several:,} clips of the train split have several labels and are left out",)
+        task._class_of = torch.from_numpy(class_of)
+        return task
 
-    def loss(self, network: PairNetwork, batch: Batch, *, hard: bool = False) -> Losses:
+    def loss(self, network: Any, batch: Batch, *, hard: bool = False) -> Losses:
         """The three losses, and how many pairs, images and seconds of audio were judged rightly."""
-        image, audio = forward(network, batch, self.config, augment=True)
-        with autocast(batch.label.device, self.config):
-            pairs = network.compare(image[batch.pair_frame], audio[batch.pair_audio])
+        (image, audio), pairs = forward(network, batch, self.config, augment=True)
         self._class_of = self._class_of.to(batch.label.device)
         truths = (batch.label, self._class_of[batch.frame_clip], self._class_of[batch.audio_clip])
         losses, rights = [], []

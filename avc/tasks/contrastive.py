@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 
-from avc.data.batch import Batch
+from avc.data.reader import Batch, PairReader
 from avc.distributed.world import gather_rows
-from avc.models.ave_nce import ContrastiveAVENet
+from avc.models.ave_variants import ContrastiveAVENet
 from avc.settings import PairConfig
 from avc.tasks.correspondence import Correspondence, forward
-from avc.tasks.task import Losses, autocast
-from shards.read import Shards
+from avc.tasks.task import Losses
 
 
 class Contrastive(Correspondence):
@@ -23,16 +24,14 @@ class Contrastive(Correspondence):
     metrics: tuple[str, ...] = ("accuracy", "recall_at_1")
     accumulates = False
 
-    def __init__(self, config: PairConfig, shards: Shards) -> None:
+    def __init__(self, config: PairConfig, reader: PairReader, *, warnings: Iterable[str] = ()) -> None:
         if config.negatives.source != "shared":
             raise ValueError(f"{config.model.name} needs negatives.source: shared, where each view is read once")
-        super().__init__(config, shards)
+        super().__init__(config, reader, warnings=warnings)
 
-    def loss(self, network: ContrastiveAVENet, batch: Batch, *, hard: bool = False) -> Losses:  # type: ignore[override]
+    def loss(self, network: ContrastiveAVENet, batch: Batch, *, hard: bool = False) -> Losses:
         """Per view, the cross-entropies of both directions; and pairs and views that were judged rightly."""
-        image, audio = forward(network, batch, self.config, augment=True)
-        with autocast(batch.label.device, self.config):
-            compared = network.compare(image.detach()[batch.pair_frame], audio.detach()[batch.pair_audio]).float()
+        (image, audio), compared = forward(network, batch, self.config, augment=True)
         positive = batch.pair_audio[: len(image)]  # of the frames in their order: the first half of the pairs
         views = (image, batch.frame_clip), (audio[positive], batch.audio_clip[positive])
         total = F.cross_entropy(compared, batch.label, reduction="sum")

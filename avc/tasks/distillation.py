@@ -6,15 +6,15 @@ It is judged by how well it foretells what the teachers saw in clips that it has
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avc.data.prefetch import load
+from avc.data.loader import Loader
 from avc.data.segments import SegmentBatch, SegmentReader, SegmentSampler
 from avc.distributed.world import World
 from avc.intervals import clustered_interval
@@ -22,7 +22,9 @@ from avc.models.soundnet import SoundNet
 from avc.models.waveform import to_waveform
 from avc.sound_settings import SoundNetConfig
 from avc.tasks.task import Losses, Validation
+from shards import Report
 from shards.read import Shards
+from shards.sidecars import FINISHED
 from shards.soft_labels import SoftLabels
 
 
@@ -40,17 +42,24 @@ class Distillation:
     accumulates = True
     hard_from_step = 0
 
-    def __init__(self, config: SoundNetConfig, shards: Shards) -> None:
-        self.config, self.shards = config, shards
+    def __init__(self, config: SoundNetConfig, reader: SegmentReader) -> None:
+        self.config, self.reader = config, reader
+        assert reader.soft_labels is not None
+        self.inputs = {"teachers": reader.soft_labels.folder / FINISHED}
         self.metrics: tuple[str, ...] = tuple(
             f"{what}_{teacher}" for what in ("kl", "agreement") for teacher in config.model.teachers
         )
-        self.sampler = student_sampler(config, shards, split="train")
-        self.reader = SegmentReader(shards, teachers_of(config, shards), self.sampler)
-        self.summary = f"teachers {_in_words(config.model.teachers)}, up to {self.sampler.most_steps} output steps"
+        sampler = reader.sampler
+        self.summary = f"teachers {_in_words(config.model.teachers)}, up to {sampler.most_steps} output steps"
         self.warnings: tuple[str, ...] = ()
-        if self.sampler.too_short:
-            self.warnings = (f"{self.sampler.too_short} clips are too short for one output step and are left out",)
+        if sampler.too_short:
+            self.warnings = (f"{sampler.too_short} clips are too short for one output step and are left out",)
+
+    @classmethod
+    def on(cls, config: SoundNetConfig, shards: Shards) -> Self:
+        """The task over all training clips."""
+        sampler = student_sampler(config, shards, split="train")
+        return cls(config, SegmentReader(shards, sampler, teachers_of(config, shards)))
 
     def network(self) -> SoundNet:
         """The student with fresh weights from torch's global generator."""
@@ -67,7 +76,7 @@ class Distillation:
         """KL and agreement on the validation split; the score is the mean agreement with the teachers."""
         settings = self.config.validation
         results = evaluate_agreement(
-            model, self.shards, self.config, world, split=settings.split, passes=settings.passes
+            model, self.reader.shards, self.config, world, split=settings.split, passes=settings.passes
         )
         metrics = {"loss": sum(result.kl for result in results), "steps": float(results[0].steps)}
         for result in results:
@@ -167,7 +176,7 @@ def evaluate_agreement(
     *,
     split: str,
     passes: int = 1,
-    report: Callable[[int, int, str], None] | None = None,
+    report: Report | None = None,
 ) -> tuple[Agreement, ...]:
     """Compare the student with each teacher on the clips of a split, `passes` segments of each.
 
@@ -175,13 +184,12 @@ def evaluate_agreement(
     network is put into evaluation mode for the while. `report`, if given, is told how many rows of this rank are done.
     """
     sampler = student_sampler(config, shards, split=split)
-    soft_labels = teachers_of(config, shards)
     total = passes * sampler.rows_per_epoch
     row_ranges = [(row, row + 1) for row in range(world.rank, total, world.world_size)]
-    reader = SegmentReader(shards, soft_labels, sampler)
-    tallies = [_Tally(classes, world.device) for classes in config.model.teachers.values()]
-    batches = load(reader, iter(row_ranges), num_workers=config.data.num_workers, pin=world.device.type == "cuda")
-    batches = world.until_stopped(batches, most=math.ceil(total / world.world_size))
+    reader = SegmentReader(shards, sampler, teachers_of(config, shards))
+    tallies = [_AgreementTally(classes, world.device) for classes in config.model.teachers.values()]
+    loader = Loader(reader, rows=1, num_workers=config.data.num_workers, pin=world.device.type == "cuda")
+    batches = world.until_stopped(loader.batches(iter(row_ranges)), most=math.ceil(total / world.world_size))
     was_training = model.training
     model.eval()
     try:
@@ -200,7 +208,7 @@ def evaluate_agreement(
         model.train(was_training)
 
 
-class _Tally:
+class _AgreementTally:
     """Sums over output steps, from which all of one teacher's figures follow."""
 
     def __init__(self, classes: int, device: torch.device) -> None:

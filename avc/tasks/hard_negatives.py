@@ -16,7 +16,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from avc.data.batch import Batch
+from avc.data.reader import Batch
 
 _STEPS_PER_UNIT = 1000  # that distances are rounded to; embeddings of length 1 are 0 to 2 apart
 

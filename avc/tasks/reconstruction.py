@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from avc.data.prefetch import load
-from avc.data.segments import SegmentBatch, SegmentSampler, SoundReader
+from avc.data.loader import Loader
+from avc.data.segments import SegmentBatch, SegmentReader, SegmentSampler
 from avc.distributed.world import World
-from avc.models.autoencoder import Autoencoder
+from avc.models.soundnet import Autoencoder
 from avc.models.waveform import to_waveform
 from avc.sound_settings import SegmentConfig
 from avc.tasks.task import Losses, Validation
@@ -26,15 +29,19 @@ class Reconstruction:
     """
 
     metrics: tuple[str, ...] = ("power",)
+    inputs: Mapping[str, Path] = {}
     accumulates = True
     hard_from_step = 0
 
-    def __init__(self, config: SegmentConfig, shards: Shards) -> None:
-        self.config, self.shards = config, shards
-        self.sampler = _sampler(config, shards, split="train")
-        self.reader = SoundReader(shards, self.sampler)
-        self.summary = f"{self.sampler.longest_ticks / TICKS_PER_SECOND:g} s of sound a row"
+    def __init__(self, config: SegmentConfig, reader: SegmentReader) -> None:
+        self.config, self.reader = config, reader
+        self.summary = f"{reader.sampler.longest_ticks / TICKS_PER_SECOND:g} s of sound a row"
         self.warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def on(cls, config: SegmentConfig, shards: Shards) -> Self:
+        """The task over all training clips."""
+        return cls(config, SegmentReader(shards, _sampler(config, shards, split="train")))
 
     def network(self) -> nn.Module:
         """The autoencoder with fresh weights from torch's global generator."""
@@ -49,14 +56,13 @@ class Reconstruction:
     def validate(self, model: nn.Module, world: World) -> Validation:
         """The score is the share of the power that comes back right, 1 - error / power, on the validation split."""
         settings = self.config.validation
-        sampler = _sampler(self.config, self.shards, split=settings.split)
+        sampler = _sampler(self.config, self.reader.shards, split=settings.split)
         total = settings.passes * sampler.rows_per_epoch
         size = settings.batch_pairs
         row_ranges = [(row, min(row + size, total)) for row in range(world.rank * size, total, world.world_size * size)]
         pin = world.device.type == "cuda"
-        batches = load(
-            SoundReader(self.shards, sampler), iter(row_ranges), num_workers=self.config.data.num_workers, pin=pin
-        )
+        reader, num_workers = SegmentReader(self.reader.shards, sampler), self.config.data.num_workers
+        batches = Loader(reader, rows=min(size, total), num_workers=num_workers, pin=pin).batches(iter(row_ranges))
         sums = torch.zeros(2, dtype=torch.float64, device=world.device)
         model.eval()
         try:

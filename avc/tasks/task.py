@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from avc.data.interfaces import AnySampler, B, Reader
+from avc.data.interfaces import B, Reader
 from avc.distributed.world import World
-from avc.settings import PairConfig
-from avc.tasks.examples import Examples
+from shards.read import Shards
 
 
 class Losses(NamedTuple):
@@ -19,6 +21,35 @@ class Losses(NamedTuple):
 
     total: Tensor
     metrics: Tensor
+
+
+class Pictured(NamedTuple):
+    """The pairs themselves, which stay as they are.
+
+    frame, sound: names of P clips and where in them, in seconds. images: uint8 (P, H, W, 3). audio: int16 (P, 48000).
+    spectrograms: float32 (P, 257, 199), at least 0. label: int64 (P,), 1 where both are of one moment.
+    """
+
+    frame: list[str]
+    sound: list[str]
+    images: NDArray[np.uint8]
+    audio: NDArray[np.int16]
+    spectrograms: NDArray[np.float32]
+    label: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a network makes of the pairs at one validation.
+
+    score: float32 (P,), probability that they belong together. maps: float32 (P, H', W'), 0 to 1, of a network that
+    localizes. curve: recall and precision on all validation pairs, float64 (BINS, 2), from the highest threshold down.
+    """
+
+    pairs: Pictured
+    score: NDArray[np.float32]
+    maps: NDArray[np.float32] | None
+    curve: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -37,23 +68,25 @@ class Task(Protocol[B]):
     """Samples, a network, its loss and its validation.
 
     metrics: names of the per-pair sums that loss() returns; logged as means. summary: a few words for the log's first
-    line. warnings: what is unusual about the settings, a line for each. accumulates: whether a step may be cut into
-    micro-batches. hard_from_step: from which step on the negatives are hard ones; 0 is never.
+    line. warnings: what is unusual about the settings, a line for each. inputs: files that it learns from beside the
+    shards, by name. accumulates: whether a step may be cut into micro-batches. hard_from_step: from which step on the
+    negatives are hard ones; 0 is never.
     """
 
     metrics: tuple[str, ...]
     summary: str
     warnings: tuple[str, ...]
+    inputs: Mapping[str, Path]
     accumulates: bool
     hard_from_step: int
 
-    @property
-    def sampler(self) -> AnySampler:
-        """The sampler of the training clips."""
+    @classmethod
+    def on(cls, config: Any, shards: Shards) -> Self:
+        """The task over the training clips. Raises ValueError where settings and shards do not fit."""
 
     @property
     def reader(self) -> Reader[B]:
-        """Reads its rows."""
+        """Reads the rows of the training clips' sampler."""
 
     def network(self) -> nn.Module:
         """The network with fresh weights from torch's global generator."""
@@ -66,21 +99,3 @@ class Task(Protocol[B]):
 
         Raises avc.distributed.stopping.Stopped between two batches, on all ranks, once one has been asked to stop.
         """
-
-
-class TrainingStep(nn.Module):
-    """Transforms, network and loss as one module, so that DDP and the compiler see the whole step."""
-
-    def __init__(self, task: Task[Any], network: nn.Module) -> None:
-        super().__init__()
-        self.task, self.network = task, network
-
-    def forward(self, batch: Any, hard: bool = False) -> Losses:
-        """`Task.loss` of the network."""
-        return self.task.loss(self.network, batch, hard=hard)
-
-
-def autocast(device: torch.device, config: PairConfig) -> torch.autocast:
-    """bf16 where `training.precision` says so."""
-    kind = "cpu" if device.type == "meta" else device.type  # shapes alone have no precision
-    return torch.autocast(kind, torch.bfloat16, enabled=config.training.precision == "bf16")

@@ -20,8 +20,8 @@ from typing import Any
 
 from avc.extras import is_installed, require_package
 from avc.runs.attempt import CHECKPOINTS, WEIGHTS, Attempt
-from avc.settings import Config
-from avc.tasks.examples import Examples
+from avc.settings import Config, LogSettings
+from avc.tasks.task import Examples
 from shards.format import MANIFEST
 
 MOST_BYTES = 256 * 10**6  # of pictures and sounds in one attempt; what comes after has numbers alone
@@ -29,10 +29,10 @@ COLUMNS = ["frame_of", "sound_of", "frame", "spectrogram", "sound", "together", 
 TABLE, CURVE = "validation/held_out_pairs", "validation/precision_recall"
 
 
-def require_wandb(config: Config) -> None:
+def require_wandb(log: LogSettings) -> None:
     """Raise ValueError where the settings ask for a dashboard and W&B is not installed."""
-    if config.log.wandb in ("online", "offline"):
-        require_package("wandb", extra="wandb", purpose=f"log.wandb={config.log.wandb}")
+    if log.wandb in ("online", "offline"):
+        require_package("wandb", extra="wandb", purpose=f"log.wandb={log.wandb}")
 
 
 def open_run(config: Config, wandb_id: str) -> Any:

@@ -11,8 +11,7 @@ from typing import Any
 from avc.distributed.world import World
 from avc.runs.attempt import METRICS, Attempt
 from avc.settings import Config
-from avc.tasks.examples import Examples
-from avc.tasks.task import Task
+from avc.tasks.task import Examples, Task
 from avc.training.dashboard import Dashboard, open_run
 
 SLOW, SLOW_LINES = 1.5, 3  # of two ranks, one that takes three times as long is 1.5 times as slow as their median
@@ -113,7 +112,7 @@ def opening(config: Config, world: World, attempt: Attempt, task: Task[Any], *, 
     """What is about to be trained, from which step, and what is unusual about it; a line for each."""
     now, before = attempt.record, attempt.before
     lines = [
-        f"{config.model.name} at width {config.model.width:g} on {len(task.sampler.clips)} clips; "
+        f"{config.model.name} at width {config.model.width:g} on {len(task.reader.sampler.clips)} clips; "
         f"{now.world_size} ranks on {world.device.type}; {config.optim.batch_pairs} pairs a step in "
         f"{config.optim.batch_pairs // (now.world_size * now.micro_batch_pairs)} micro-batches a rank; "
         f"{task.summary}; attempt {now.number}, from step {step}"
@@ -124,12 +123,10 @@ def opening(config: Config, world: World, attempt: Attempt, task: Task[Any], *, 
             record.micro_batch_pairs * (record.world_size if config.training.sync_batchnorm else 1)
             for record in (now, before)
         )
-        statistics = f"over {over} pairs as before" if over == was_over else f"over {over} pairs instead of {was_over}"
         lines.append(
-            f"goes on with {now.world_size} ranks after {before.world_size}: the same pairs, "
-            f"{config.optim.batch_pairs} in a step; batch statistics are {statistics}, running statistics are those "
-            "that rank 0 sees, and sums are formed in another order, so the weights differ in their last bits from "
-            "those of a run that kept its ranks, or by more where the batch statistics do"
+            f"resumed on {now.world_size} ranks (was {before.world_size}): the same pairs, {config.optim.batch_pairs} "
+            f"in a step. Batch norm is over {over} pairs (was {was_over}), and its running statistics are rank 0's. "
+            "Weights differ from those of a run that kept its ranks, in the last bits or by more where batch norm does"
         )
     return "\n".join([*lines, *task.warnings])
 

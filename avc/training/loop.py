@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -12,38 +11,30 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from avc.config import dump_config
-from avc.data.limits import refuse_beyond_limits
-from avc.data.prefetch import load, on_device, slots_for
-from avc.data.sharding import BatchSharding, shard_batch
-from avc.distributed.device import compile_network
+from avc.data.loader import BatchSharding, Loader, on_device, shard_batch
+from avc.distributed.model import convert_sync_batchnorm, share_statistics, wrap
 from avc.distributed.stopping import Stopped
-from avc.distributed.sync_batchnorm import convert_sync_batchnorm
-from avc.distributed.world import World, share_statistics
+from avc.distributed.world import World
 from avc.models import to_channels_last
 from avc.runs.attempt import CONFIG, Attempt, start_attempt
 from avc.runs.checkpoint import Checkpoint, CheckpointWriter, load_newest
 from avc.runs.resuming import digests, refuse_unfit, resume, set_aside
-from avc.settings import Config
+from avc.settings import Config, OptimSettings
 from avc.tasks import task_of
-from avc.tasks.task import Losses, TrainingStep
+from avc.tasks.task import Losses, Task
 from avc.training.dashboard import require_wandb
 from avc.training.log import RunLog, opening
 from avc.training.metrics import IntervalMetrics, StepSums
-from avc.training.optimizer import build_optimizer, learning_rate
 from avc.training.pacing import Pacing, garbage_collection_by_hand
+from shards import Report
 from shards.read import Shards
 
 
 @garbage_collection_by_hand()
 def train(
-    config: Config,
-    world: World,
-    *,
-    report: Callable[[int, int, str], None] | None = None,
-    stop: Callable[[], bool] | None = None,
+    config: Config, world: World, *, report: Report | None = None, stop: Callable[[], bool] | None = None
 ) -> bool:
     """Train the network that `config` describes, going on from the newest checkpoint in `run.dir` if there is one.
 
@@ -56,12 +47,12 @@ def train(
     the run has begun.
     """
     # Build.
-    require_wandb(config)
+    require_wandb(config.log)
     world = replace(world, stop=stop)
     device = world.device
     shards = Shards(config.data.shards)
     task = task_of(config, shards)
-    sampler = task.sampler
+    sampler = task.reader.sampler
     sharding = shard_batch(
         sampler,
         batch_pairs=config.optim.batch_pairs,
@@ -70,8 +61,8 @@ def train(
         world_size=world.world_size,
         accumulate=task.accumulates,
     )
-    rows, num_workers = sharding.rows_per_micro_batch, config.data.num_workers
-    refuse_beyond_limits(task.reader, slots=slots_for(num_workers), rows=rows, num_workers=num_workers)
+    rows, pin = sharding.rows_per_micro_batch, device.type == "cuda"
+    loader = Loader(task.reader, rows=rows, num_workers=config.data.num_workers, pin=pin)
     torch.manual_seed(config.run.seed)
     model = task.network()
     if config.training.sync_batchnorm:
@@ -82,8 +73,7 @@ def train(
     optimizer = build_optimizer(model, config.optim)
 
     # Resume.
-    inputs = digests(config, shards)
-    micro_batch_pairs = sharding.rows_per_micro_batch * sampler.pairs_per_row
+    inputs = digests(shards, task.inputs)
 
     def begin() -> tuple[Attempt, tuple[str, ...]]:  # on the main rank alone: it clears away what others see
         found = resume(config, inputs)
@@ -92,7 +82,7 @@ def train(
         attempt = start_attempt(
             config.run.dir,
             world_size=world.world_size,
-            micro_batch_pairs=micro_batch_pairs,
+            micro_batch_pairs=rows * sampler.pairs_per_row,
             wandb_id=config.log.wandb_id,
         )
         set_aside(attempt.folder, found.damaged)
@@ -104,22 +94,21 @@ def train(
     if checkpoint is not None:
         model.load_state_dict(checkpoint.model)
         optimizer.load_state_dict(checkpoint.optimizer)
-        step, best = checkpoint.step, checkpoint.best_accuracy
+        step, best = checkpoint.step, checkpoint.best_score
     log = None
     if world.is_main:
         attempt.write(CONFIG, lambda file: file.write(dump_config(config).encode()))
         log = RunLog(config, attempt, first_step=step, inputs=inputs)
         log.say("\n".join([opening(config, world, attempt, task, step=step), *remarks]))
-    network = wrap(TrainingStep(task, model), config, world)
+    network = wrap(TrainingStep(task, model), world, compiled=config.training.compile)
     model.train()
 
     # Step.
-    row_ranges = sharding.row_ranges(step, config.training.steps)
-    batches = on_device(load(task.reader, row_ranges, num_workers=num_workers, pin=device.type == "cuda"), device)
+    batches = on_device(loader.batches(sharding.row_ranges(step, config.training.steps)), device)
     interval = IntervalMetrics(
         world, pairs_per_step=config.optim.batch_pairs, rows_per_step=sharding.rows_per_step, metrics=task.metrics
     )
-    pacing = Pacing(config)
+    pacing = Pacing(config.training.steps, config.log, config.validation, config.checkpoint)
     writer = CheckpointWriter(attempt, keep=config.checkpoint.keep)
     world.at(step, "warming up")
     batches = warm_up(network, optimizer, batches, world, accumulating=sharding.micro_batches > 1)
@@ -152,8 +141,8 @@ def train(
             except Stopped:
                 interval.catch_up()
                 due, stopped = pacing.stopped(interval), True
-            if report is not None and interval.last is not None:
-                report(step, config.training.steps, f"loss {interval.last.loss / config.optim.batch_pairs:.3f}")
+            if report is not None and interval.last_loss is not None:
+                report(step, config.training.steps, f"loss {interval.last_loss / config.optim.batch_pairs:.3f}")
             if not any(due):
                 continue
 
@@ -181,7 +170,7 @@ def train(
                 improved = result.score > best
                 best = max(best, result.score)
                 if log is not None:
-                    log.write("validation", step, result.metrics | {"best_accuracy": best}, result.examples)
+                    log.write("validation", step, result.metrics | {"best_score": best}, result.examples)
         written = None
         if world.is_main and (due.save or improved):
             checkpoint = Checkpoint(
@@ -189,7 +178,7 @@ def train(
                 model=model.state_dict(),
                 optimizer=optimizer.state_dict(),
                 config=config.model_dump(mode="json"),
-                best_accuracy=best,
+                best_score=best,
                 inputs=inputs,
                 unvalidated=stopped and due.validate,
             )
@@ -269,21 +258,29 @@ def warm_up(
     return chain([first], batches)
 
 
-def wrap(model: TrainingStep, config: Config, world: World) -> nn.Module:
-    """DDP around it where there are other ranks, and compiled where the settings say so."""
-    network: nn.Module = model
-    if world.world_size > 1:
-        # Its successor of torch 2.13 is not there in the lowest version that this runs on.
-        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
-        with world.waiting():
-            network = DistributedDataParallel(
-                model,
-                device_ids=[world.device] if world.device.type == "cuda" else None,
-                broadcast_buffers=False,  # running statistics do not enter a training step; rank 0's count
-                gradient_as_bucket_view=True,
-            )
-    compiled = world.device.type == "cuda" if config.training.compile == "auto" else config.training.compile
-    return compile_network(network) if compiled else network
+def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Adam:
+    """Adam with weight decay added to the gradient, as in both papers (Objects that Sound 3.3).
+
+    Fused, and so it leaves out a step by itself where the tensor `found_inf` that it is given is 1.
+    """
+    return torch.optim.Adam(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+
+
+def learning_rate(epoch: int, settings: OptimSettings) -> float:
+    """× 0.94 every 16 epochs (Objects that Sound 3.3); `epoch` counts from 0."""
+    return settings.lr * settings.lr_decay ** (epoch // settings.lr_decay_epochs)
+
+
+class TrainingStep(nn.Module):
+    """Transforms, network and loss as one module, so that DDP and the compiler see the whole step."""
+
+    def __init__(self, task: Task[Any], network: nn.Module) -> None:
+        super().__init__()
+        self.task, self.network = task, network
+
+    def forward(self, batch: Any, hard: bool = False) -> Losses:
+        """`Task.loss` of the network."""
+        return self.task.loss(self.network, batch, hard=hard)
 
 
 def _put_back(kept: list[Tensor], network: nn.Module) -> None:

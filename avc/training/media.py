@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from avc.tasks.examples import Pictured
+from avc.tasks.task import Pictured
 from shards.format import SAMPLE_RATE_HZ
 
 SIDE = 224  # pixels, at most

@@ -8,7 +8,6 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,20 +23,11 @@ class NonFiniteLoss(RuntimeError):
     """The loss of some rank was infinite or not a number; no rank took the step."""
 
 
-@dataclass(frozen=True)
-class StepTotals:
-    """Of a step, over all ranks: sums over its pairs, and whether any rank asks for a checkpoint."""
-
-    loss: float
-    metrics: list[float]
-    digest: int
-    save: bool
-
-
 class StepSums:
-    """The same of one rank, on its device. metrics: names of the per-pair sums of the task.
+    """Sums over the pairs of a step of this rank, on its device. metrics: names of the per-pair sums of the task.
 
-    One vector, so that one collective adds them up over the ranks: loss, metrics, digest, save.
+    One vector, so that one collective adds them up over the ranks: loss, metrics, digest, and whether any rank asks for
+    a checkpoint.
     """
 
     def __init__(self, *, metrics: tuple[str, ...], device: torch.device) -> None:
@@ -72,7 +62,7 @@ class IntervalMetrics:
     """Sums over the steps since the last logged line. metrics: names of the per-pair sums of the task.
 
     The totals of a step are read when the next step has been enqueued, so that a GPU never waits for the host.
-    last: the totals that were read last. save: whether any since the last checkpoint asked for one.
+    last_loss: the sum that was read last. save: whether any rank has asked for a checkpoint since the last one.
     """
 
     def __init__(self, world: World, *, pairs_per_step: int, rows_per_step: int, metrics: tuple[str, ...]) -> None:
@@ -80,7 +70,7 @@ class IntervalMetrics:
         self.pairs_per_step, self._rows_per_step = pairs_per_step, rows_per_step
         self._cuda = world.device.type == "cuda"
         self._unread: tuple[int, Tensor, torch.cuda.Event | None] | None = None
-        self.last: StepTotals | None = None
+        self.last_loss: float | None = None
         self.save = False
         self._enqueued: torch.cuda.Event | None = None
         self._restart()
@@ -151,12 +141,11 @@ class IntervalMetrics:
         loss, *metrics, digest, save = sums.tolist()
         if not math.isfinite(loss):
             raise NonFiniteLoss(f"the loss is {loss} at step {step - 1}; no rank took the step")
-        self.last = StepTotals(loss, metrics, int(digest), save > 0)
-        self.save = self.save or self.last.save
+        self.last_loss, self.save = loss, self.save or save > 0
         self._steps += 1
         self._loss_sum += loss
         self._sums = [total + value for total, value in zip(self._sums, metrics, strict=True)]
-        self._digest = (self._digest + self.last.digest) % 2**32
+        self._digest = (self._digest + int(digest)) % 2**32
 
     def _event(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -169,7 +158,7 @@ class IntervalMetrics:
         A name's group is before the slash; those without are of the training itself. Seconds are of the mean step.
         speed/own_seconds: from a rank's beginning of the step until it needs the others, where a straggler shows.
         data/first_row, data/last_row: of the plan. data/pairs_digest: of what the ranks have really read, see
-        `avc.data.sampler.Rows.digest`.
+        `avc.data.sampler.PairRows.digest`.
         """
         pairs = self._steps * self.pairs_per_step
         memory = int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9

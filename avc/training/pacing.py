@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from avc.distributed.agent import shutdown_seconds
-from avc.settings import Config
+from avc.settings import CheckpointSettings, LogSettings, ValidationSettings
 from avc.training.metrics import IntervalMetrics
 
 AGREED_SECONDS = 2.0  # that the ranks take to agree on where they stop
@@ -29,8 +29,10 @@ class Due(NamedTuple):
 class Pacing:
     """Decides what is due after a step, alike on all ranks; what depends on a clock, rank 0 decides for all."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(
+        self, steps: int, log: LogSettings, validation: ValidationSettings, checkpoint: CheckpointSettings
+    ) -> None:
+        self._steps, self._log, self._validation, self._checkpoint = steps, log, validation, checkpoint
         self._began = self._last_save = time.monotonic()
         self._validating_seconds = 0.0
         self._writing_seconds = 0.0
@@ -38,12 +40,11 @@ class Pacing:
 
     def due(self, step: int, interval: IntervalMetrics) -> Due:
         """What is due after `step` steps, with what any rank has asked for."""
-        config = self._config
-        finished = step == config.training.steps
-        save = finished or interval.save or step % config.checkpoint.every_steps == 0
-        every = config.validation.every_steps
+        finished = step == self._steps
+        save = finished or interval.save or step % self._checkpoint.every_steps == 0
+        every = self._validation.every_steps
         validate = every > 0 and (finished or step % every == 0)
-        return Due(save or step % config.log.every_steps == 0, validate, save, finished)
+        return Due(save or step % self._log.every_steps == 0, validate, save, finished)
 
     def stopped(self, interval: IntervalMetrics) -> Due:
         """What is due where all ranks stop."""
@@ -55,7 +56,7 @@ class Pacing:
 
     def minutes_are_over(self) -> bool:
         """Whether this rank's clock asks for a checkpoint."""
-        minutes = self._config.checkpoint.every_minutes
+        minutes = self._checkpoint.every_minutes
         return minutes > 0 and time.monotonic() - self._last_save > 60 * minutes
 
     def saved(self, written: Future[None] | None) -> None:
@@ -83,7 +84,7 @@ class Pacing:
 
     def may_validate(self) -> bool:
         """Whether validation has taken less than its share of the time since the start, by this rank's clock."""
-        share = self._config.validation.max_time_share
+        share = self._validation.max_time_share
         return self._validating_seconds <= share * (time.monotonic() - self._began)
 
     @contextmanager

@@ -22,7 +22,7 @@ TOP_LEVEL = ("BENCHMARKS.md", "CONTRIBUTING.md")
 MODULES = {
     "A trained network": ("avc.inference", "avc.pretrained"),
     "Packed videos": ("shards.read", "shards.soft_labels", "shards.format"),
-    "Labels and labelled data sets": (
+    "Labels and labeled data sets": (
         "avc.data.labels",
         "avc.data.ontology",
         "avc.data.labeled_sets",

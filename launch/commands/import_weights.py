@@ -68,10 +68,10 @@ def _keras(
     import torch
 
     from avc.files.check import check, read_regression
-    from avc.imported_settings import OpenL3Config
     from avc.inference import Network
     from avc.models import parameter_count
     from avc.models.keras_file import read_keras, write_network
+    from avc.sound_settings import OpenL3Config
 
     if frontend is not None and frontend not in ("linear", "mel128", "mel256"):
         raise ValueError(f"--frontend is {frontend!r} and must be linear, mel128 or mel256")

@@ -100,7 +100,7 @@ def agreement(
     """
     from dataclasses import asdict
 
-    from avc.distributed.world import join
+    from avc.distributed.join import join
     from avc.evaluation.categories import load_student
     from avc.tasks.distillation import evaluate_agreement, student_sampler
     from launch.progress import progress

@@ -20,7 +20,7 @@ from typing import Any
 from avc.config import load_config
 from avc.runs.attempt import METRICS, place
 from avc.settings import PairConfig
-from avc.tasks.correspondence import evaluation_sampler
+from avc.tasks.held_out import evaluation_sampler
 from launch.config_file import CONFIGS
 from launch.demo.page import write_demo_page
 from launch.demo.world.contact_sheet import contact_sheet

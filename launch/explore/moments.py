@@ -15,7 +15,7 @@ from avc.embedding import Features, Integers, Report, embed_clips
 from avc.evaluation.cca import CCA
 from avc.evaluation.retrieval import fitted_cca
 from avc.inference import Network
-from avc.models.inputs import VisualInput
+from avc.models.pair import VisualInput
 from launch.progress import progress
 from shards.format import SAMPLE_RATE_HZ, second_start
 from shards.read import Shards

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from avc.data.preprocessing import middle
-from avc.data.transforms import log_spectrogram
+from avc.data.preprocessing import log_spectrogram, middle
 from avc.evaluation.activations import Activation, Heat, Unit
 from launch.report.overlay import blend
 from launch.report.page import ImageArray, Moment, Section

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from avc.config import load_config
-from avc.distributed.world import join
+from avc.distributed.join import join
 from avc.extras import require_package
 from avc.inference import load
 from avc.runs.attempt import CONFIG, history, place
-from avc.tasks.correspondence import PairAccuracy, evaluate
+from avc.tasks.held_out import PairAccuracy, evaluate
 from avc.training.dashboard import open_run
 from shards.atomic import written_aside
 from shards.read import Shards
@@ -30,7 +30,7 @@ def correspondence(
 ) -> PairAccuracy:
     """AVC accuracy of a run's best weights on a split of its own shards, or of others.
 
-    `grid` is that of `avc.tasks.correspondence.evaluation_sampler`. Raises ValueError where the folder is no run, the
+    `grid` is that of `avc.tasks.held_out.evaluation_sampler`. Raises ValueError where the folder is no run, the
     split has too few clips, or the frames are too small.
     """
     network = load(run)

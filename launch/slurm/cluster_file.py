@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from avc.section import Section
-from avc.settings_file import no_such_setting, read_settings, refusal
+from avc.config import no_such_setting, read_settings, refusal
+from avc.settings import Section
 from launch.config_file import CONFIGS
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from avc.runs.attempt import CONFIG, METRICS, Record, checkpoints, history, newest_folder, place, step_of
+from avc.runs.attempt import CONFIG, METRICS, AttemptRecord, checkpoints, history, newest_folder, place, step_of
 from avc.runs.events import FOLDER, Start, starts, submitted_job
 from launch.slurm.jobs import SUBMITTED, queue_state
 
@@ -108,7 +108,7 @@ def _jobs(jobs: Sequence[Start], *, running: bool) -> list[tuple[str, str]]:
     return lines
 
 
-def _attempt(record: Record) -> tuple[str, str]:
+def _attempt(record: AttemptRecord) -> tuple[str, str]:
     end = f"{record.end.why} at step {record.end.step:,}" if record.end else "running, or killed"
     where = f"{record.world_size} ranks, the first on {record.host}, from {record.began}"
     return f"attempt {record.number}", f"{where}; {end}"

@@ -87,7 +87,7 @@ def _refuse_device(config: Config, cluster: Cluster) -> None:
 
 def _refuse_impossible(config: Config, cluster: Cluster) -> None:
     """What the ranks would find out at their start, found out here."""
-    from avc.data.sharding import shard_batch
+    from avc.data.loader import shard_batch
     from avc.runs.resuming import digests, resume
     from avc.tasks import task_of
     from shards.read import Shards
@@ -95,14 +95,14 @@ def _refuse_impossible(config: Config, cluster: Cluster) -> None:
     shards = Shards(config.data.shards)
     task = task_of(config, shards)
     shard_batch(
-        task.sampler,
+        task.reader.sampler,
         batch_pairs=config.optim.batch_pairs,
         micro_batch_pairs=config.optim.micro_batch_pairs,
         rank=0,
         world_size=cluster.world_size,
         accumulate=task.accumulates,
     )
-    resume(config, digests(config, shards))
+    resume(config, digests(shards, task.inputs))
 
 
 def _refuse_queued(run: Path) -> None:

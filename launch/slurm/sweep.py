@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,12 @@ from avc.runs.events import starts, submitted_job
 from launch.slurm.jobs import queue_state
 from launch.slurm.submit import OVER, submit
 from launch.slurm.sweep_file import Metric, SweepFile
+from shards import Report
 from shards.atomic import lock, written_aside
 
 POLL_SECONDS = 2.0
 QUEUE_SECONDS = 20.0  # between questions to the queue, which has more to do than to answer us
 TRIAL, SWEEP = "trial.json", "sweep.json"
-Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from avc.section import Section
-from avc.settings_file import no_such_setting, read_settings, refusal
+from avc.config import no_such_setting, read_settings, refusal
+from avc.settings import Section
 
 WANDBS = ("name", "description", "entity", "project", "command")  # W&B's alone
 MOST_TRIALS = 100_000

@@ -69,7 +69,7 @@ def _table(states: dict[Path, str]) -> Table:
             state,
             f"{newest.get('step', 0):,} of {steps:,}" if steps else "none yet",
             _curve(trained, "loss", "{:.3f}"),
-            _curve(validated, "best_accuracy", "{:.3f}"),
+            _curve(validated, "best_score", "{:.3f}", once="best_accuracy"),
             _curve(trained, "speed/pairs_per_second", "{:,.0f}"),
             f"{newest['system/ranks']:.0f}" if "system/ranks" in newest else "",
             str(restarts(run)),
@@ -78,8 +78,9 @@ def _table(states: dict[Path, str]) -> Table:
     return table
 
 
-def _curve(lines: Sequence[dict[str, Any]], name: str, form: str) -> str:
-    values = [line[name] for line in lines if name in line]
+def _curve(lines: Sequence[dict[str, Any]], name: str, form: str, *, once: str = "") -> str:
+    """once: what the metric was called in older runs."""
+    values = [line[key] for line in lines for key in (name, once) if key in line]
     return f"{sparkline(values)} {form.format(values[-1])}" if values else ""
 
 

@@ -1,7 +1,7 @@
 """The optical flow between the pictures of a clip.
 
 By dense inverse search (Kroeger et al., ECCV 2016), OpenCV's DIS at its "medium" setting. Objects that Sound (figure 8)
-uses TV-L1, which minimises over the whole picture and takes a hundred times as long: minutes for a clip. DIS matches
+uses TV-L1, which minimizes over the whole picture and takes a hundred times as long: minutes for a clip. DIS matches
 patches from coarse to fine and refines what it found in a few steps of a variational method; where a patch has nothing
 to hold on to, or moves far, the two differ. BENCHMARKS.md has by how much.
 """

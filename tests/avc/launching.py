@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from torch import nn
 
 import launch.train
 from avc.config import load_config, settings_of
-from avc.data.batch import Batch
+from avc.data.loader import Loader
+from avc.data.reader import Batch
 from avc.distributed.world import World
 from avc.models import to_channels_last
 from avc.runs.attempt import newest_folder
 from avc.runs.checkpoint import load_newest
 from avc.settings import Config
-from avc.tasks.correspondence import pair_logits
+from avc.tasks.correspondence import forward
 from avc.training.loop import train
 
 SETTINGS = {
@@ -90,13 +92,18 @@ def train_in_two(config: Path, folder: Path, *, stop_at: int) -> Path:
     return whole.run.dir
 
 
+def batches_of(reader: Any, row_ranges: Iterator[tuple[int, int]], *, num_workers: int) -> Iterator[Any]:
+    """The batches of ranges of up to 64 rows, as a training on a CPU reads them."""
+    return Loader(reader, rows=64, num_workers=num_workers, pin=False).batches(row_ranges)
+
+
 def memorize(model: nn.Module, batch: Batch, config: Config) -> list[float]:
     """The losses of 25 steps on one batch."""
     to_channels_last(model.train())
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     losses = []
     for _ in range(25):
-        loss = F.cross_entropy(pair_logits(model, batch, config, augment=False), batch.label)
+        loss = F.cross_entropy(forward(model, batch, config, augment=False)[1], batch.label)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

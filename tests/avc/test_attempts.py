@@ -22,7 +22,7 @@ def begin(run: Path):  # type: ignore[no-untyped-def]
 
 
 def checkpoint_of(step: int) -> Checkpoint:
-    return Checkpoint(step=step, model={}, optimizer={}, config={}, best_accuracy=0.0)
+    return Checkpoint(step=step, model={}, optimizer={}, config={}, best_score=0.0)
 
 
 def signed_in_as(run: Path) -> int:

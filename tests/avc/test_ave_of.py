@@ -7,19 +7,18 @@ import pytest
 import torch
 
 from avc.config import load_config
-from avc.data.prefetch import load
+from avc.data.loader import shard_batch
+from avc.data.preprocessing import images_to_input
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
-from avc.data.sharding import shard_batch
-from avc.data.transforms import images_to_input
 from avc.inference import load as load_run
 from avc.models import build, parameter_count
-from avc.models.inputs import VisualInput
+from avc.models.pair import VisualInput
 from avc.settings import PairData
 from shards.format import FLOW_ZERO, PackSettings
 from shards.pack import pack
 from shards.read import Shards
-from tests.avc.launching import memorize, train_in_two, write_config
+from tests.avc.launching import batches_of, memorize, train_in_two, write_config
 from tests.avc.networks import fresh
 from tests.small_videos import render_folder
 from tests.test_project import ROOT
@@ -100,7 +99,7 @@ def test_batches_with_flow_do_not_depend_on_the_number_of_workers(shards, num_wo
     row_ranges = list(
         shard_batch(reader.sampler, batch_pairs=32, micro_batch_pairs=8, rank=1, world_size=2).row_ranges(0, 3)
     )
-    batches = list(load(reader, iter(row_ranges), num_workers=num_workers, pin=False))
+    batches = list(batches_of(reader, iter(row_ranges), num_workers=num_workers))
     for batch, row_range in zip(batches, row_ranges, strict=True):
         assert all(map(torch.equal, batch, reader[row_range]))
 

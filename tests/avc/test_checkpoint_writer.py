@@ -13,7 +13,7 @@ from avc.models import build
 from avc.runs import checkpoint as checkpoints
 from avc.runs.attempt import StaleAttempt, start_attempt
 from avc.runs.checkpoint import Checkpoint, CheckpointWriter, load_newest
-from avc.training.optimizer import build_optimizer
+from avc.training.loop import build_optimizer
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def snapshot(trained, step: int) -> Checkpoint:
         model=model.state_dict(),
         optimizer=optimizer.state_dict(),
         config=config.model_dump(mode="json"),
-        best_accuracy=0.5,
+        best_score=0.5,
     )
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from avc.config import parse_config
-from avc.distributed.world import join
+from avc.distributed.join import join
 from avc.inference import load
 from avc.models import build
 from avc.models.pair import Embeddings
@@ -61,13 +61,14 @@ def test_it_learns_kinds_by_sight_and_by_hearing(run) -> None:
 
 @pytest.mark.parametrize("source", ["shared", "independent"])
 def test_every_picture_and_sound_is_taught_its_own_clips_kind(settings, small_world, source) -> None:
-    task = Classification(parse_config(settings, [f"negatives.source={source}"]), Shards(small_world))
+    task = Classification.on(parse_config(settings, [f"negatives.source={source}"]), Shards(small_world))
+    assert task.inputs == {"labels": task.config.data.labels}
     batch = task.reader[0, 16]
     kind = {label.file: label.kind for label in read_labels(small_world.parent / "world").values()}
     kinds = sorted(set(kind.values()))
 
     def certain(clips):
-        own = [kinds.index(kind[task.shards.info(clip)["name"]]) for clip in clips.tolist()]
+        own = [kinds.index(kind[task.reader.shards.info(clip)["name"]]) for clip in clips.tolist()]
         return 100 * F.one_hot(torch.tensor(own), KINDS).float()
 
     class Oracle:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from avc.data.preprocessing import images_to_input
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from avc.data.segments import sound_ticks, student_sound
-from avc.data.transforms import images_to_input
 from avc.evaluation.clips import (
     clip_identity,
     concatenate,

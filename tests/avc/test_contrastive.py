@@ -124,7 +124,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_bits_of_the_uninterrupt
     ],
 )
 def test_what_it_cannot_go_with_is_refused_in_words(small_world, tmp_path, changes, words) -> None:
-    from avc.distributed.world import join
+    from avc.distributed.join import join
     from avc.training.loop import train
 
     config = load_config(write_config(tmp_path, small_world, **(SETTINGS | changes)), [f"run.dir={tmp_path / 'run'}"])

@@ -8,7 +8,7 @@ from torch import nn
 from avc.config import parse_config
 from avc.distributed.world import World
 from avc.intervals import wilson_interval
-from avc.tasks.correspondence import evaluate, evaluation_sampler
+from avc.tasks.held_out import evaluate, evaluation_sampler
 from shards.read import Shards
 
 ALONE = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))

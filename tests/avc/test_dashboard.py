@@ -16,7 +16,7 @@ from avc.config import load_config
 from avc.distributed.world import World
 from avc.runs.attempt import checkpoints, history, step_of
 from avc.tasks import task_of
-from avc.tasks.examples import Curve
+from avc.tasks.held_out import Curve
 from avc.training.dashboard import TABLE
 from avc.training.log import Straggler
 from launch.commands.evaluate import correspondence

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from avc.distributed.device import set_numerics, take_device
+from avc.distributed.join import set_numerics, take_device
 from avc.settings import TrainingSettings
 
 

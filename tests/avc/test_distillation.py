@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from avc.config import load_config
-from avc.data.prefetch import load as load_batches
 from avc.data.segments import SegmentReader
 from avc.evaluation.categories import load_student
 from avc.inference import load
+from avc.tasks import task_of
 from avc.tasks.distillation import Distillation, divergences, student_sampler, teachers_of
 from avc.teachers.label_shards import teach
+from avc.teachers.teacher import parse_source
 from shards.read import Shards
-from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, write_config
+from tests.avc.launching import Training, assert_same_bits, batches_of, final_state, metrics, train_here, write_config
 from tests.avc.networks import fresh
 from tests.teaching import long_clips, tiny_teachers
 
@@ -50,7 +51,8 @@ def test_a_killed_student_of_two_ranks_ends_with_the_bits_of_the_uninterrupted_o
     config = write_config(tmp_path, taught, **STUDENT)
     Training(config, tmp_path / "whole", world_size=2).finish()
     killed = Training(config, tmp_path / "killed", world_size=2)
-    killed.wait_for_step(random.randrange(1, 6))
+    killed.wait_for_step(step := random.randrange(1, 6))
+    print(f"killed once step {step} was logged")  # which a failure shows
     killed.kill()
     output = Training(config, tmp_path / "killed", world_size=2).finish()
     assert "teachers objects (6 classes) and scenes (4 classes), up to 2 output steps" in output
@@ -72,14 +74,19 @@ def test_the_clips_that_are_used_do_not_depend_on_the_number_of_ranks(taught, tm
     assert digests[0] == digests[1] and len(digests[0]) == 4
 
 
+def test_the_soft_labels_are_among_what_a_resumed_run_is_held_to(taught, tmp_path) -> None:
+    task = task_of(config_of(taught, tmp_path), Shards(taught))
+    assert task.inputs == {"teachers": taught / "teachers" / "posteriors.json"} and task.inputs["teachers"].is_file()
+
+
 def test_a_batch_has_the_sound_and_the_mean_posterior_of_each_steps_frames(taught, tmp_path) -> None:
     config = config_of(taught, tmp_path)
     shards = Shards(taught)
     sampler, posteriors = student_sampler(config, shards, split="train"), teachers_of(config, shards)
-    reader = SegmentReader(shards, posteriors, sampler)
+    reader = SegmentReader(shards, sampler, posteriors)
     rows = sampler.rows(0, 4)
     for workers in (0, 2):
-        [batch] = load_batches(reader, iter([(0, 4)]), num_workers=workers, pin=False)
+        [batch] = batches_of(reader, iter([(0, 4)]), num_workers=workers)
         assert batch.steps.tolist() == rows.steps.tolist()
         for i, (clip, first, ticks, steps) in enumerate(
             zip(*(getattr(rows, name).tolist() for name in ("clip", "first_tick", "ticks", "steps")), strict=True)
@@ -93,12 +100,23 @@ def test_a_batch_has_the_sound_and_the_mean_posterior_of_each_steps_frames(taugh
             assert not batch.objects[i, steps:].any()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_student_of_one_teacher_reads_with_workers_too(taught, tmp_path, workers) -> None:
+    source = parse_source(str(taught.parent / "objects.npy"))
+    teach(taught, tmp_path / "one", [source], spacing_ticks=25, devices=[CPU])
+    config = config_of(
+        taught, tmp_path, data={"teachers": str(tmp_path / "one")}, model=STUDENT["model"] | {"scenes": 0}
+    )
+    [batch] = batches_of(task_of(config, Shards(taught)).reader, iter([(0, 4)]), num_workers=workers)
+    assert batch.objects.shape[2] == 6 and batch.scenes.shape[2] == 0 and batch.audio.any()
+
+
 def test_the_soft_labels_of_repeated_clips_are_those_of_the_frames_whose_sound_repeats(taught, tmp_path) -> None:
     config = config_of(taught, tmp_path, data={})
     shards = Shards(taught)
     sampler, posteriors = student_sampler(config, shards, split="train"), teachers_of(config, shards)
     assert sampler.too_short == 0, "clips of 2 s are learnt from as well"
-    rows, batch = sampler.rows(0, 4), SegmentReader(shards, posteriors, sampler)[0, 4]
+    rows, batch = sampler.rows(0, 4), SegmentReader(shards, sampler, posteriors)[0, 4]
     assert batch.audio.shape == (4, 441_000) and batch.steps.tolist() == [sampler.most_steps] * 4
     for i, (clip, first, ticks) in enumerate(zip(rows.clip, rows.first_tick, rows.ticks, strict=True)):
         period = int(ticks) * 882
@@ -116,7 +134,7 @@ def test_the_divergence_is_kl_of_the_student_from_the_teacher_at_the_clips_own_s
     config = config_of(taught, tmp_path)
     shards = Shards(taught)
     sampler, posteriors = student_sampler(config, shards, split="train"), teachers_of(config, shards)
-    [batch] = load_batches(SegmentReader(shards, posteriors, sampler), iter([(0, 4)]), num_workers=0, pin=False)
+    [batch] = batches_of(SegmentReader(shards, sampler, posteriors), iter([(0, 4)]), num_workers=0)
     assert len(set(batch.steps.tolist())) == 2, "rows of equal length would not show the mask"
     torch.manual_seed(0)
     student = fresh("soundnet5", width=0.0625, objects=6, scenes=4).eval()
@@ -176,7 +194,7 @@ def test_with_the_l2_loss_the_students_loss_is_the_squared_distance_and_not_kl(t
     shards = Shards(taught)
     torch.manual_seed(0)
     student = fresh("soundnet5", width=0.0625, objects=6, scenes=4).eval()
-    tasks = [Distillation(config, shards) for config in (kl, l2)]
+    tasks = [Distillation.on(config, shards) for config in (kl, l2)]
     batch = tasks[0].reader[0, 4]
     divergence, distance, _ = divergences(student, batch, kl)
     assert tasks[0].loss(student, batch).total.item() == pytest.approx(divergence.sum().item())

@@ -29,8 +29,8 @@ def test_four_ranks_then_two_then_one_leave_no_pair_out_and_take_none_twice(smal
         else:
             said.append(part.finish())
     assert "2 ranks on cpu; 32 pairs a step in 2 micro-batches a rank" in said[1]
-    assert "goes on with 2 ranks after 4: the same pairs, 32 in a step; batch statistics are over 8 pairs as" in said[1]
-    assert "goes on with 1 ranks after 2" in said[2]
+    assert "resumed on 2 ranks (was 4): the same pairs, 32 in a step. Batch norm is over 8 pairs (was 8)" in said[1]
+    assert "resumed on 1 ranks (was 2)" in said[2]
     config = load_config(path)
     sampler = training_sampler(config, Shards(config.data.shards))
     rows = config.optim.batch_pairs // sampler.pairs_per_row
@@ -50,7 +50,7 @@ def test_other_micro_batches_are_said_to_change_the_batch_statistics(small_world
     path = write_config(tmp_path, small_world, **CHANGES)
     train_here(path, tmp_path / "run", "training.steps=1")
     output = Training(path, tmp_path / "run", "training.steps=2", "optim.micro_batch_pairs=16", world_size=2).finish()
-    assert "batch statistics are over 16 pairs instead of 8" in output
+    assert "Batch norm is over 16 pairs (was 8)" in output
 
 
 def test_a_straggler_shows_in_the_log_by_its_rank(small_world, tmp_path) -> None:

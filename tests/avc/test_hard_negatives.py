@@ -5,13 +5,12 @@ import pytest
 import torch
 
 from avc.config import load_config, parse_config
-from avc.data.batch import Batch
-from avc.data.reader import PairReader
-from avc.data.sampler import PairSampler, Rows
+from avc.data.reader import Batch, PairReader
+from avc.data.sampler import PairRows, PairSampler
 from avc.distributed.world import World
 from avc.models import build
 from avc.tasks import task_of
-from avc.tasks.correspondence import pair_logits
+from avc.tasks.correspondence import forward
 from avc.tasks.hard_negatives import hard_negatives
 from avc.training.loop import train
 from shards.read import Shards
@@ -21,7 +20,7 @@ BLOCK = 8
 HARD = {"negatives": {"source": "shared", "block": 4, "hard_from_step": 3}, "validation": {"every_steps": 0}}
 
 
-def batch_of(rows: Rows) -> Batch:
+def batch_of(rows: PairRows) -> Batch:
     """A batch with all that concerns pairs."""
     known = ("pair_frame", "pair_audio", "label", "frame_clip", "audio_clip")
     fields = dict.fromkeys(Batch._fields, torch.empty(0))
@@ -29,7 +28,7 @@ def batch_of(rows: Rows) -> Batch:
 
 
 @pytest.fixture
-def rows(make_index) -> Rows:
+def rows(make_index) -> PairRows:
     sampler = PairSampler(make_index(37), np.arange(37), seed=7, block=BLOCK, source="shared")
     return sampler.rows(0, 40)  # the last block straddles two epochs
 
@@ -141,7 +140,7 @@ def test_a_batch_is_judged_on_the_pairs_that_the_network_chose(small_world, tmp_
     batch = PairReader(shards, sampler, image_size=28, augment=False)[0, 16]
     torch.manual_seed(0)
     model = build(config.model).eval()
-    plain, hard = (pair_logits(model, batch, config, augment=False, hard=hard) for hard in (False, True))
+    plain, hard = (forward(model, batch, config, augment=False, hard=hard)[1] for hard in (False, True))
     positive = batch.label == 1
     assert torch.equal(plain[positive], hard[positive])
     yes = [logits[~positive, 1].double().sum() for logits in (plain, hard)]

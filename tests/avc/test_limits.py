@@ -7,10 +7,10 @@ import pytest
 
 import avc.data.limits
 from avc.data.limits import free_bytes
-from avc.data.prefetch import load
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from shards.read import Shards
+from tests.avc.launching import batches_of
 
 
 def write(path: Path, text: str) -> None:
@@ -69,4 +69,4 @@ def test_batches_that_do_not_fit_are_refused_with_what_they_need_and_what_there_
         r"4 batches of 64 rows take 0.0[0-9]+ GB .* is 0.005 GB for each of 1 ranks: lower data.num_workers \(now 2\)"
     )
     with pytest.raises(ValueError, match=words):
-        next(load(reader, iter([(0, 64)]), num_workers=2, pin=False))
+        next(batches_of(reader, iter([(0, 64)]), num_workers=2))

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from avc.data.batch import Batch
-from avc.data.prefetch import WorkerLost, load
-from avc.data.reader import PairReader
+from avc.data.loader import shard_batch
+from avc.data.prefetch import WorkerLost
+from avc.data.reader import Batch, PairReader
 from avc.data.sampler import PairSampler
-from avc.data.sharding import shard_batch
 from shards.format import MANIFEST
 from shards.read import BadRecord, Shards
+from tests.avc.launching import batches_of
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(shards, source, num_work
     reader = reader_of(shards, source=source)
     sharding = shard_batch(reader.sampler, batch_pairs=16, micro_batch_pairs=8, rank=1, world_size=2)
     row_ranges = list(sharding.row_ranges(0, 5))
-    batches = list(load(reader, iter(row_ranges), num_workers=num_workers, pin=False))
+    batches = list(batches_of(reader, iter(row_ranges), num_workers=num_workers))
     assert len(batches) == len(row_ranges)
     for batch, row_range in zip(batches, row_ranges, strict=True):
         for got, expected in zip(batch, reader[row_range], strict=True):
@@ -43,7 +43,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(shards, source, num_work
 
 
 def test_an_interrupt_that_reaches_the_workers_too_costs_no_batch(shards) -> None:
-    batches = load(reader_of(shards), ((start, start + 2) for start in range(0, 40, 2)), num_workers=2, pin=False)
+    batches = batches_of(reader_of(shards), ((start, start + 2) for start in range(0, 40, 2)), num_workers=2)
     next(batches)
     workers = multiprocessing.active_children()
     assert len(workers) == 2
@@ -54,7 +54,7 @@ def test_an_interrupt_that_reaches_the_workers_too_costs_no_batch(shards) -> Non
 
 
 def test_a_worker_that_is_killed_is_an_error_with_its_signal(shards) -> None:
-    batches = load(reader_of(shards), ((start, start + 2) for start in range(0, 40, 2)), num_workers=2, pin=False)
+    batches = batches_of(reader_of(shards), ((start, start + 2) for start in range(0, 40, 2)), num_workers=2)
     next(batches)
     os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
     with pytest.raises(WorkerLost, match="ended with signal 9"):
@@ -67,15 +67,16 @@ def test_an_error_where_rows_are_read_is_the_same_with_workers(shards) -> None:
     reader.sampler = None  # type: ignore[assignment]
     for num_workers in (0, 1):
         with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'rows'"):
-            next(load(reader, iter([(0, 2)]), num_workers=num_workers, pin=False))
+            next(batches_of(reader, iter([(0, 2)]), num_workers=num_workers))
 
 
 def test_a_program_that_ends_with_an_error_does_not_wait_for_its_workers(small_world) -> None:
     program = f"""
-from avc.data.prefetch import WorkerLost, load
+from avc.data.prefetch import WorkerLost
 from shards.read import Shards
 from tests.avc.test_loader import reader_of
-batches = load(reader_of(Shards({str(small_world)!r})), ((0, 2) for _ in range(100)), num_workers=1, pin=False)
+from tests.avc.launching import batches_of
+batches = batches_of(reader_of(Shards({str(small_world)!r})), ((0, 2) for _ in range(100)), num_workers=1)
 next(batches)
 raise RuntimeError("one of ours")
 """
@@ -145,4 +146,4 @@ def test_a_damaged_shard_ends_training_with_the_name_of_the_record(small_world, 
     shard.write_bytes(data)
     reader = reader_of(Shards(copy))
     with pytest.raises(BadRecord, match=r"\.mjpeg"):
-        next(load(reader, iter([(0, 2)]), num_workers=num_workers, pin=False))
+        next(batches_of(reader, iter([(0, 2)]), num_workers=num_workers))

@@ -9,10 +9,10 @@ import pytest
 import torch
 import torch.multiprocessing
 
-import avc.tasks.correspondence
 from avc.config import load_config
-from avc.distributed.world import join
+from avc.distributed.join import join
 from avc.runs.checkpoint import load_newest
+from avc.tasks.correspondence import Correspondence
 from avc.training.loop import train
 from avc.training.metrics import NonFiniteLoss
 from tests.avc.launching import Training, write_config
@@ -24,15 +24,15 @@ def on_rank(rank: int, config_path: str, folder: str, port: int) -> None:
     """Train as one of the ranks; the last one's loss is infinite from STEP on. Leaves what it ends with in a file."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    whole, made, calls = avc.tasks.correspondence.pair_loss, [], iter(range(-1, 1000))  # the first warms up
+    whole, made, calls = Correspondence.loss, [], iter(range(-1, 1000))  # the first warms up
 
-    def loss(network, *arguments, **settings):
+    def loss(task, network, *arguments, **settings):
         made[:] = [network]
-        losses = whole(network, *arguments, **settings)
+        losses = whole(task, network, *arguments, **settings)
         infinite = next(calls) >= STEP and rank == RANKS - 1
         return losses._replace(total=losses.total * torch.inf) if infinite else losses
 
-    avc.tasks.correspondence.pair_loss = loss
+    Correspondence.loss = loss
     config = load_config(config_path, [f"run.dir={folder}/run"])
     with join(config.training) as world, pytest.raises(NonFiniteLoss) as refused:
         train(config, world)

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from avc.config import parse_config
-from avc.data.transforms import audio_to_input, images_to_input
-from avc.distributed.device import compile_network
+from avc.data.preprocessing import audio_to_input, images_to_input
+from avc.distributed.model import compile_network
 from avc.models import to_channels_last
 from avc.networks import NETWORKS
 from avc.settings import PairConfig
 from avc.tasks import task_of
-from avc.tasks.task import TrainingStep
+from avc.training.loop import TrainingStep
 from shards.format import PackSettings
 from shards.pack import pack
 from shards.read import Shards

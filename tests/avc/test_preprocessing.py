@@ -9,10 +9,9 @@ import torch
 from PIL import Image
 
 from avc.config import parse_config
-from avc.data.preprocessing import crop_origin
+from avc.data.preprocessing import crop_origin, images_to_input
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
-from avc.data.transforms import images_to_input
 from avc.embedding import embed_clips
 from avc.encoders.load import encoders_of
 from avc.evaluation.clips import frames_of_clips

@@ -5,11 +5,11 @@ import json
 import torch
 
 from avc.config import parse_config
-from avc.data.prefetch import load as load_batches
-from avc.distributed.world import join
+from avc.distributed.join import join
 from avc.tasks.reconstruction import Reconstruction
 from avc.training.loop import train
 from shards.read import Shards
+from tests.avc.launching import batches_of
 
 
 def settings(small_world, **training):
@@ -35,8 +35,8 @@ def test_the_loop_trains_it_and_its_score_is_the_power_that_comes_back(small_wor
 
 
 def test_the_error_is_that_of_the_waveform(small_world) -> None:
-    task = Reconstruction(parse_config(settings(small_world)), Shards(small_world))
-    [batch] = load_batches(task.reader, iter([(0, 6)]), num_workers=0, pin=False)
+    task = Reconstruction.on(parse_config(settings(small_world)), Shards(small_world))
+    [batch] = batches_of(task.reader, iter([(0, 6)]), num_workers=0)
     assert batch.audio.shape == (6, 12 * 882)
     waveform = batch.audio.float() / 128
     error, [power] = task.loss(lambda heard: heard, batch)
@@ -47,9 +47,9 @@ def test_the_error_is_that_of_the_waveform(small_world) -> None:
 
 
 def test_loader_workers_read_the_same_sound(small_world) -> None:
-    task = Reconstruction(parse_config(settings(small_world)), Shards(small_world))
+    task = Reconstruction.on(parse_config(settings(small_world)), Shards(small_world))
     row_ranges = [(0, 4), (4, 8), (8, 12)]
-    alone = list(load_batches(task.reader, iter(row_ranges), num_workers=0, pin=False))
-    helped = list(load_batches(task.reader, iter(row_ranges), num_workers=1, pin=False))
+    alone = list(batches_of(task.reader, iter(row_ranges), num_workers=0))
+    helped = list(batches_of(task.reader, iter(row_ranges), num_workers=1))
     for one, other in zip(alone, helped, strict=True):
         assert torch.equal(one.audio, other.audio) and one.digest == other.digest

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from avc.evaluation.clips import middles
 from avc.evaluation.registration import offset, register
 from avc.inference import Network
 from shards.read import Shards
@@ -65,10 +66,20 @@ def test_the_offset_of_a_frame_grows_by_as_much_as_the_map_is_displaced() -> Non
 
 def test_registering_is_of_training_clips_alone_and_needs_no_labels(small_world) -> None:
     shards = Shards(small_world)
-    network, measured = register(network_of("avol"), shards, shards.clips("train"), frames=5)
-    assert measured.frames == 5 and measured.side == 32
-    assert network.map_shift == measured.pixels
-    assert np.abs(measured.pixels).max() < measured.side
+    clips = shards.clips("train")
+    plain = network_of("avol")
+    network, measured = register(plain, shards, clips, frames=4)
+    assert measured.frames == 4 and measured.side == 32
+    assert network.map_shift == measured.pixels and plain.map_shift != measured.pixels
+    offsets = []
+    for clip in clips[[0, 8, 15, 23]]:  # evenly spread over 24; of each the middle frame, with a second around it
+        ticks = middles(shards.index[clip])
+        tick = ticks[len(ticks) // 2]
+        image, audio = shards.picture(clip, tick), shards.sound(clip, 1920 * tick - 24_000)
+        offsets.append(offset(plain, torch.from_numpy(image)[None], torch.from_numpy(audio)[None]))
+    assert np.ptp(offsets, axis=0).min() > 0
+    np.testing.assert_allclose(measured.pixels, np.mean(offsets, axis=0))
+    np.testing.assert_allclose(measured.std_pixels, np.std(offsets, axis=0))
     with pytest.raises(ValueError, match="no training clips"):
         register(network_of("avol"), shards, shards.clips("test"))
     with pytest.raises(ValueError, match=r"model\.name=l3, and only avol"):

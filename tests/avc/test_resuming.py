@@ -5,14 +5,14 @@ import shutil
 import pytest
 import torch
 
-from avc.config import load_config, parse_config
+from avc.config import parse_config
 from avc.runs.attempt import start_attempt
 from avc.runs.checkpoint import Checkpoint, save
 from avc.runs.resuming import digests, resume
 from shards.format import PackSettings
 from shards.pack import pack
 from shards.read import Shards
-from tests.avc.launching import assert_same_bits, final_state, write_config
+from tests.avc.launching import assert_same_bits, final_state, metrics, train_here, write_config
 from tests.command_line import avc
 from tests.small_videos import render_video
 
@@ -24,7 +24,7 @@ def saved(tmp_path):  # type: ignore[no-untyped-def]
     def saved(inputs: dict[str, str], **sections: dict[str, object]):  # type: ignore[no-untyped-def]
         config = parse_config({"run": {"dir": str(tmp_path)}, **sections})
         settings = config.model_dump(mode="json")
-        checkpoint = Checkpoint(5, model={}, optimizer={}, config=settings, best_accuracy=0.0, inputs=inputs)
+        checkpoint = Checkpoint(5, model={}, optimizer={}, config=settings, best_score=0.0, inputs=inputs)
         save(start_attempt(tmp_path, world_size=1, micro_batch_pairs=2), checkpoint, keep=1)
         return config
 
@@ -57,7 +57,7 @@ def test_a_checkpoint_from_before_digests_goes_on_and_says_so(small_world, tmp_p
     assert avc("train", config, f"run.dir={tmp_path / 'run'}", "training.steps=1").returncode == 0
     path = tmp_path / "run" / "checkpoints" / "step-00000001.pt"
     content = torch.load(path, weights_only=True)
-    assert content.pop("inputs") == digests(load_config(config), Shards(small_world))
+    assert content.pop("inputs") == digests(Shards(small_world), {})
     torch.save(content, path)
     done = avc("train", config, f"run.dir={tmp_path / 'run'}", "training.steps=2")
     assert done.returncode == 0
@@ -113,3 +113,14 @@ def test_fewer_steps_than_are_done_are_refused_and_as_many_are_done_already(smal
     assert not (run / "attempts" / "00002").exists()
     done = avc("train", config, f"run.dir={run}", "training.steps=3")
     assert done.returncode == 0 and "all 3 steps are done already" in done.stdout
+
+
+def test_a_run_goes_on_from_a_checkpoint_whose_best_score_was_called_best_accuracy(small_world, tmp_path) -> None:
+    config, run = write_config(tmp_path, small_world, validation={"every_steps": 1}), tmp_path / "run"
+    train_here(config, run, "training.steps=1")
+    path = run / "checkpoints" / "step-00000001.pt"
+    content = torch.load(path, weights_only=True)
+    assert content.pop("best_score") == metrics(run)[-1]["best_score"]
+    torch.save(content | {"best_accuracy": 0.99}, path)
+    train_here(config, run, "training.steps=2")
+    assert metrics(run)[-1]["step"] == 2 and metrics(run)[-1]["best_score"] == 0.99

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from avc.data.sampler import PairSampler, Rows
-from avc.data.sharding import shard_batch
+from avc.data.loader import shard_batch
+from avc.data.sampler import PairRows, PairSampler
 from shards.format import SAMPLES_PER_TICK, centers
 
 SOURCES = ("independent", "shared", "sync")
@@ -25,7 +25,7 @@ def sampler_of(index: np.ndarray, **settings: object) -> PairSampler:
     return PairSampler(index, np.arange(len(index)), **({"seed": 7, "block": 8, "min_ticks": 11} | settings))
 
 
-def pairs(rows: Rows) -> np.ndarray:
+def pairs(rows: PairRows) -> np.ndarray:
     """One line of integers per pair, in an order that does not depend on how the rows were cut."""
     return np.stack(
         [

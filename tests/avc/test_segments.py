@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soxr
 
-from avc.data.segments import SegmentSampler, SoundReader, parts_of, repeated_parts, student_sound
+from avc.data.segments import SegmentReader, SegmentSampler, parts_of, repeated_parts, student_sound
 from avc.models.soundnet import SOUNDNETS
 from avc.models.waveform import steps_of
 from shards.read import Shards
@@ -105,7 +105,7 @@ def test_repeated_frames_lie_where_the_repeated_audio_does() -> None:
 def test_the_repeated_sound_follows_itself_without_a_gap(small_world) -> None:
     shards = Shards(small_world)
     sampler = SegmentSampler(shards.index, np.arange(3), student="soundnet8", sound_seconds=20.0, seed=3, repeat=True)
-    batch, rows = SoundReader(shards, sampler)[0, 3], sampler.rows(0, 3)
+    batch, rows = SegmentReader(shards, sampler)[0, 3], sampler.rows(0, 3)
     assert batch.audio.shape == (3, 441_000)
     for audio, clip, first, ticks in zip(batch.audio.numpy(), rows.clip, rows.first_tick, rows.ticks, strict=True):
         assert ticks < 500

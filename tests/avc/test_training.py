@@ -34,6 +34,7 @@ def test_a_run_killed_at_a_random_step_ends_with_the_bits_of_the_uninterrupted_o
     step = random.randrange(1, 8)
     killed = Training(config, tmp_path / "killed", world_size=world_size)
     killed.wait_for_step(step)
+    print(f"killed once step {step} was logged")  # which a failure shows
     killed.kill()
     output = Training(config, tmp_path / "killed", world_size=world_size).finish()
     assert f"{world_size} ranks on cpu" in output
@@ -140,7 +141,7 @@ def test_a_run_from_before_a_setting_existed_had_its_default(tmp_path) -> None:
     known = config.model_dump(mode="json")
     del known["model"]["stride"]
     attempt = start_attempt(tmp_path, world_size=1, micro_batch_pairs=2)
-    save(attempt, Checkpoint(step=1, model={}, optimizer={}, config=known, best_accuracy=0.0), keep=1)
+    save(attempt, Checkpoint(step=1, model={}, optimizer={}, config=known, best_score=0.0), keep=1)
     resume(config, {})
     with pytest.raises(ValueError, match=r"model.stride was True and is now False"):
         resume(parse_config({"run": {"dir": str(tmp_path)}, "model": {"stride": False}}), {})

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from avc.data.transforms import audio_to_input, images_to_input, log_spectrogram
+from avc.data.preprocessing import audio_to_input, images_to_input, log_spectrogram
 from avc.settings import PairData
 
 SETTINGS = PairData(image_size=32)

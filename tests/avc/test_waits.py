@@ -10,13 +10,12 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from avc.config import parse_config
-from avc.data.batch import Batch
+from avc.data.reader import Batch
 from avc.distributed.world import World
 from avc.models import build
 from avc.settings import PairConfig
-from avc.tasks.correspondence import pair_loss
 from avc.training.metrics import StepSums
-from workshop.bench.synthetic import synthetic
+from workshop.bench.synthetic import synthetic, task_on_noise
 
 META = torch.device("meta")
 READS = {"item", "tolist", "cpu", "numpy", "nonzero", "masked_select", "unique", "__bool__", "__int__", "__float__"}
@@ -44,7 +43,7 @@ def step() -> StepSums:
     batch = Batch(*(torch.empty_like(tensor, device=META) for tensor in synthetic(config, 8, "cpu")))
     with META:
         network = build(config.model)
-    losses = pair_loss(network, batch, config)
+    losses = task_on_noise(config).loss(network, batch)
     losses.total.backward()
     sums = StepSums(metrics=("accuracy",), device=META)
     sums.add(losses, digest=batch.digest)

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from avc.config import load_config
-from avc.distributed.device import set_numerics
+from avc.distributed.join import set_numerics
 from avc.models import build, to_channels_last
 from avc.settings import PairConfig, TrainingSettings
-from avc.tasks.correspondence import pair_loss
 from tests.avc.launching import train_here, write_config
-from workshop.bench.synthetic import synthetic
+from workshop.bench.synthetic import synthetic, task_on_noise
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DEVICE = "cuda"
@@ -55,7 +54,7 @@ def test_weights_gradients_and_activations_all_have_their_channels_last(name) ->
     for layer, module in network.named_modules():
         if not list(module.children()):
             module.register_forward_hook(lambda _, inputs, output, layer=layer: look(layer, *inputs, output))
-    pair_loss(network, batch, config).total.backward()
+    task_on_noise(config).loss(network, batch).total.backward()
     for layer, parameter in network.named_parameters():
         look(layer, parameter)
         look(f"gradient of {layer}", parameter.grad)
@@ -69,7 +68,7 @@ def test_in_fp32_a_gpu_computes_the_gradients_of_the_cpu(name) -> None:
     network = network_of(config)
     on_cpu = copy.deepcopy(network).cpu()
     losses = [
-        pair_loss(one, synthetic(config, 16, device), config).total
+        task_on_noise(config).loss(one, synthetic(config, 16, device)).total
         for one, device in ((network, DEVICE), (on_cpu, "cpu"))
     ]
     for loss in losses:
@@ -104,11 +103,11 @@ def test_a_step_waits_for_the_device_once_at_most_to_read_the_loss(small_world, 
 def test_forward_and_backward_do_not_wait_for_the_device() -> None:
     config = config_of("ave_fast", "model.width=0.25")
     network, batch = network_of(config), synthetic(config, 32, DEVICE)
-    pair_loss(network, batch, config).total.backward()  # what is made once may wait
+    task_on_noise(config).loss(network, batch).total.backward()  # what is made once may wait
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
-            pair_loss(network, batch, config).total.backward()
+            task_on_noise(config).loss(network, batch).total.backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 import avc as package
-from avc.data.transforms import audio_to_input
+from avc.data.preprocessing import audio_to_input
 from avc.models.keras_file import import_keras
 from avc.settings import PairData
 from tests.avc.keras_files import seeded_layers, write_layers

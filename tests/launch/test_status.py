@@ -124,7 +124,8 @@ def test_several_runs_are_watched_until_all_have_ended(run, tmp_path) -> None:
         {"kind": "train", "step": step, "loss": 1 / step, "speed/pairs_per_second": 99.6, "system/ranks": 2}
         for step in (1, 2, 3)
     ]
-    lines.insert(1, {"kind": "validation", "step": 1, "best_accuracy": 0.75})
+    lines.insert(1, {"kind": "validation", "step": 1, "best_accuracy": 0.5})  # its name once
+    lines.insert(3, {"kind": "validation", "step": 2, "best_score": 0.75})
     (other / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (other / "config.yaml").write_text("training: {steps: 3}\n")
     console = Console(file=io.StringIO(), force_terminal=True, width=150)
@@ -136,4 +137,4 @@ def test_several_runs_are_watched_until_all_have_ended(run, tmp_path) -> None:
         if "│" in line
     }
     assert rows["run"] == ["not in the queue", "60 of 100", "▁ 0.500", "", "▁ 1,234", "", "2"]
-    assert rows["by hand"] == ["finished", "3 of 3", "█▃▁ 0.333", "▁ 0.750", "▁▁▁ 100", "2", "1"]
+    assert rows["by hand"] == ["finished", "3 of 3", "█▃▁ 0.333", "▁█ 0.750", "▁▁▁ 100", "2", "1"]

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from avc.config import load_config
-from avc.data.labels import read_labels
+from avc.data.labels import read_labels, read_table
 from avc.data.ontology import Ontology
-from avc.data.tables import read_table
 from avc.evaluation.boxes import read_boxes
 from launch.commands.categories import _read_names
 from launch.config_file import CONFIGS

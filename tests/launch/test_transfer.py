@@ -10,9 +10,9 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from avc.imported_settings import OpenL3Model
 from avc.models import build
 from avc.models.keras_file import write_network
+from avc.sound_settings import OpenL3Model
 from launch.report.probe_rows import image_probes, sound_probes, titles
 from tests.command_line import avc
 

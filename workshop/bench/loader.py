@@ -19,10 +19,9 @@ import numpy as np
 import simplejpeg
 import soundfile
 
-from avc.data.batch import Batch
-from avc.data.prefetch import PREFETCHED_BATCHES, load
-from avc.data.reader import PairReader
-from avc.data.sampler import PairSampler, Rows
+from avc.data.loader import PREFETCHED_BATCHES, Loader
+from avc.data.reader import Batch, PairReader
+from avc.data.sampler import PairRows, PairSampler
 from avc.settings import Config
 from shards.file_slice import Descriptor
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ
@@ -79,7 +78,7 @@ def measure(
     bare = itertools.cycle(_bare(reader, rows))
     starts = range(0, pairs, PAIRS_PER_BATCH)
     row_ranges = itertools.cycle([(start, min(start + PAIRS_PER_BATCH, pairs)) for start in starts])
-    loader = _Loader(load(reader, row_ranges, num_workers=workers, pin=False), workers)
+    loader = _Loader(Loader(reader, rows=PAIRS_PER_BATCH, num_workers=workers, pin=False).batches(row_ranges), workers)
     loaded, decoded = [], []
     for number in range(-1, rounds):  # the first one is warm-up
         if progress is not None:
@@ -174,7 +173,7 @@ def _decode_for(seconds: float, decoders: Iterator[Callable[[], None]]) -> _Turn
     return _Turn(pairs / elapsed, (time.thread_time() - cpu_began) / pairs)
 
 
-def _bare(reader: PairReader, rows: Rows) -> Sequence[Callable[[], None]]:
+def _bare(reader: PairReader, rows: PairRows) -> Sequence[Callable[[], None]]:
     """For each pair, a call that decodes its JPEG and its second of sound from memory, and nothing else."""
     shards = reader.shards
     factor = float(reader.reduce)

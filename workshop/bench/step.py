@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from avc.config import load_config, parse_config
-from avc.distributed.device import take_device
+from avc.distributed.join import take_device
 from avc.networks import network_of
 from avc.settings import ClassifierConfig, Config, PairConfig
 from workshop.bench.device import (

@@ -13,15 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from avc.data.batch import Batch
-from avc.distributed.device import compile_network
+from avc.data.reader import Batch
+from avc.distributed.model import compile_network
 from avc.models import build, model_class, to_channels_last
 from avc.models.pair import PairNetwork
+from avc.networks import network_of, resolve
 from avc.settings import PairConfig
-from avc.tasks.correspondence import pair_loss
-from avc.tasks.task import Losses
+from avc.tasks.correspondence import Correspondence
+from avc.training.loop import TrainingStep, build_optimizer
 from avc.training.metrics import StepSums
-from avc.training.optimizer import build_optimizer
 
 STORED_CROP = 224  # 7/8 of the 256 pixels that `avc pack` stores
 
@@ -64,15 +64,10 @@ def synthetic(config: PairConfig, pairs: int, device: torch.device | str) -> Bat
     ).to(torch.device(device))
 
 
-class _Step(nn.Module):
-    """As `avc.tasks.task.TrainingStep`, of a task without shards."""
-
-    def __init__(self, network: PairNetwork, config: PairConfig) -> None:
-        super().__init__()
-        self.network, self.config = network, config
-
-    def forward(self, batch: Batch, hard: bool = False) -> Losses:
-        return pair_loss(self.network, batch, self.config, hard=hard)
+def task_on_noise(config: PairConfig) -> Correspondence:
+    """The network's own task, whose batches `synthetic` makes."""
+    task: Correspondence = resolve(str(network_of(config.model.name).task))(config, reader=None)
+    return task
 
 
 def optimizer_step(
@@ -103,10 +98,11 @@ def step_on(config: PairConfig, way: Way, device: torch.device, batch: Batch) ->
         to_channels_last(model)
     optimizer = build_optimizer(model, config.optim)
     model.train()
-    network: Any = _Step(model, config)
+    task = task_on_noise(config)
+    network: nn.Module = TrainingStep(task, model)
     if way.mode != "eager":
         network = compile_network(network, mode="reduce-overhead" if way.mode == "graphs" else None)
-    return partial(optimizer_step(network, optimizer, device, metrics=("accuracy",)), batch)
+    return partial(optimizer_step(network, optimizer, device, metrics=task.metrics), batch)
 
 
 class BytesCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -130,5 +126,5 @@ def flop_of(config: PairConfig, pairs: int) -> int:
     with torch.device("meta"):
         model = build(config.model)
     with counter:
-        pair_loss(model, batch, config).total.backward()  # type: ignore[no-untyped-call]
+        task_on_noise(config).loss(model, batch).total.backward()  # type: ignore[no-untyped-call]
     return int(counter.get_total_flops())

@@ -9,24 +9,22 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 
-from avc.data.prefetch import load, on_device, slots_for
-from avc.data.sharding import shard_batch
-from avc.distributed.device import take_device
+from avc.data.loader import Loader, on_device, shard_batch
+from avc.distributed.join import take_device
+from avc.distributed.model import wrap
 from avc.distributed.world import World
 from avc.models import to_channels_last
 from avc.networks import network_of
 from avc.settings import Config
 from avc.tasks import task_of
-from avc.tasks.task import TrainingStep
-from avc.training.loop import warm_up, wrap
-from avc.training.optimizer import build_optimizer
+from avc.training.loop import TrainingStep, build_optimizer, warm_up
 from shards.read import Shards
 from workshop.bench.device import per_second
 from workshop.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
@@ -61,23 +59,11 @@ def measure(
     if not seconds > 0:
         raise ValueError(f"--seconds is {seconds} and must be more than 0")
     device = take_device(config.training, local_rank=0)
-    world = World(rank=0, local_rank=0, world_size=1, device=device)
-    task = task_of(config, Shards(config.data.shards))
     pairs = min(config.optim.micro_batch_pairs, config.optim.batch_pairs)
-    sharding = shard_batch(task.sampler, batch_pairs=pairs, micro_batch_pairs=pairs, rank=0, world_size=1)
-    torch.manual_seed(config.run.seed)
-    model = task.network().to(device).train()
-    if config.training.channels_last:
-        to_channels_last(model)
-    network = wrap(TrainingStep(task, model), config, world)
-    optimizer = build_optimizer(model, config.optim)
-    step = optimizer_step(network, optimizer, device, metrics=task.metrics)
-    ranges = sharding.row_ranges(0, config.training.steps + 10**9)
-    loader = load(task.reader, ranges, num_workers=config.data.num_workers, pin=device.type == "cuda")
-    batches = warm_up(network, optimizer, on_device(loader, device), world, accumulating=False)
+    step, loader, batches, slots = _start(config, device, pairs)
     fixed = next(batches)
     step(fixed)
-    ahead = slots_for(config.data.num_workers) + 1
+    ahead = slots + 1
     waits: list[float] = []  # seconds, of each step of the line
 
     def line() -> None:
@@ -133,6 +119,27 @@ def report(result: TrainResult) -> Report:
             "turn of another is left out.",
         ],
     )
+
+
+def _start(
+    config: Config, device: torch.device, pairs: int
+) -> tuple[Callable[[Any], None], Iterator[Any], Iterator[Any], int]:
+    """A step of so many pairs, the loader's batches, the same on the device, and how many are in memory at once."""
+    world = World(rank=0, local_rank=0, world_size=1, device=device)
+    task = task_of(config, Shards(config.data.shards))
+    sharding = shard_batch(task.reader.sampler, batch_pairs=pairs, micro_batch_pairs=pairs, rank=0, world_size=1)
+    torch.manual_seed(config.run.seed)
+    model = task.network().to(device).train()
+    if config.training.channels_last:
+        to_channels_last(model)
+    network = wrap(TrainingStep(task, model), world, compiled=config.training.compile)
+    optimizer = build_optimizer(model, config.optim)
+    step = optimizer_step(network, optimizer, device, metrics=task.metrics)
+    rows, workers = sharding.rows_per_micro_batch, config.data.num_workers
+    reading = Loader(task.reader, rows=rows, num_workers=workers, pin=device.type == "cuda")
+    loader = reading.batches(sharding.row_ranges(0, config.training.steps + 10**9))
+    batches = warm_up(network, optimizer, on_device(loader, device), world, accumulating=False)
+    return step, loader, batches, reading.slots
 
 
 def _drop(batches: Iterator[Any], count: int) -> None:

@@ -55,8 +55,3 @@ def build_trunk(name: str, in_channels: int, **settings: Any) -> Trunk:
         raise ValueError(f"`model.trunk` is {name!r} and must be one of {', '.join(TRUNKS)}")
     trunk: Trunk = resolve(TRUNKS[name])(in_channels, **settings)
     return trunk
-
-
-def global_max_pool(maps: Tensor) -> Tensor:
-    """(N, C, H, W) or (N, C, T, H, W) → (N, C): pool4 of both papers takes the maximum over the whole map."""
-    return maps.amax(dim=tuple(range(2, maps.dim())))

@@ -24,12 +24,14 @@ import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from avc.models.trunks import Trunk, global_max_pool
+from avc.models.pair import global_max_pool
+from avc.models.trunks import Trunk
 from avc.models.trunks.vgg import VGG
 from avc.teachers.teacher import precompute, to_teacher
 from launch.demo.world.labels import read_labels
-from launch.progress import Report, progress
+from launch.progress import progress
 from launch.user_errors import user_errors
+from shards import Report
 from shards.format import TICKS_PER_SECOND
 from shards.read import Shards
 

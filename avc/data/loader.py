@@ -1,11 +1,18 @@
-"""How the rows of a step fall to the ranks, and those of a rank to micro-batches."""
+"""Which rows a rank reads in a step, and their batches in that order, read here or by processes ahead of time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic
 
-from avc.data.interfaces import AnySampler
+import torch
+from torch import Tensor
+
+from avc.data.interfaces import AnySampler, B, Reader, copied
+from avc.data.limits import refuse_beyond_limits
+
+PREFETCHED_BATCHES = 2  # that each worker reads ahead
 
 
 @dataclass(frozen=True)
@@ -70,3 +77,48 @@ def shard_batch(
             "of a step, and this loss compares all of them at once: raise it, lower optim.batch_pairs, or add ranks"
         )
     return BatchSharding(batch_pairs // sampler.pairs_per_row, rank, world_size, micro_batches)
+
+
+class Loader(Generic[B]):
+    """Reads batches of up to `rows` rows, in order whatever the number of workers.
+
+    pin: give pinned memory, for a CUDA device. slots: how many batches are in memory.
+    Raises ValueError where this machine is too small for them.
+    """
+
+    def __init__(self, reader: Reader[B], *, rows: int, num_workers: int, pin: bool) -> None:
+        self._reader, self._rows, self._num_workers, self._pin = reader, rows, num_workers, pin
+        self.slots = max(1, PREFETCHED_BATCHES * num_workers)
+        refuse_beyond_limits(reader, slots=self.slots, rows=rows, num_workers=num_workers)
+
+    def batches(self, row_ranges: Iterator[tuple[int, int]]) -> Iterator[B]:
+        """The batches of these ranges of rows.
+
+        Raises shards.read.BadRecord where the shards are damaged, WorkerLost where a worker is killed.
+        """
+        if self._num_workers:
+            from avc.data.prefetch import prefetched  # not needed where this process reads by itself
+
+            yield from prefetched(
+                self._reader, row_ranges, self._num_workers, rows=self._rows, slots=self.slots, pin=self._pin
+            )
+            return
+        for row_range in row_ranges:
+            batch = self._reader[row_range]
+            yield copied(batch, Tensor.pin_memory) if self._pin else batch
+
+
+def on_device(batches: Iterator[B], device: torch.device) -> Iterator[B]:
+    """The batches on a device; on a GPU they are copied on a stream of their own, beside the work on those before."""
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch.to(device)
+        return
+    copying, working = torch.cuda.Stream(device), torch.cuda.current_stream(device)  # type: ignore[no-untyped-call]
+    for batch in batches:
+        with torch.cuda.stream(copying):
+            batch = batch.to(device)
+        working.wait_stream(copying)
+        for tensor in batch:
+            tensor.record_stream(working)  # its memory is not given away before the work on it is done
+        yield batch

@@ -1,11 +1,16 @@
-"""Batch normalization over the micro-batches of all ranks."""
+"""A network that several ranks train: batch norm over all of them, DDP, and the compiler around both."""
 
 from __future__ import annotations
 
+import warnings
+from typing import Literal, cast
+
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from avc.distributed.world import World
 
@@ -22,6 +27,44 @@ def convert_sync_batchnorm(model: nn.Module, world: World) -> nn.Module:
         else:
             convert_sync_batchnorm(child, world)
     return model
+
+
+def wrap(model: nn.Module, world: World, *, compiled: bool | Literal["auto"]) -> nn.Module:
+    """DDP around it where there are other ranks, and compiled where the settings say so."""
+    network: nn.Module = model
+    if world.world_size > 1:
+        # Its successor of torch 2.13 is not there in the lowest version that this runs on.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+        with world.waiting():
+            network = DistributedDataParallel(
+                model,
+                device_ids=[world.device] if world.device.type == "cuda" else None,
+                broadcast_buffers=False,  # running statistics do not enter a training step; rank 0's count
+                gradient_as_bucket_view=True,
+            )
+    if compiled == "auto":
+        compiled = world.device.type == "cuda"
+    return compile_network(network) if compiled else network
+
+
+def compile_network(network: nn.Module, *, mode: str | None = None) -> nn.Module:
+    """The network under torch.compile, in a mode of its.
+
+    Max pool's backward keeps its own kernel: torch 2.12 to 2.14 would make zeros in fp32 and atomic additions of it,
+    which moves more bytes than the pool itself.
+    """
+    from torch._inductor.decomposition import decompositions  # seconds of importing, for this alone
+
+    decompositions.pop(torch.ops.aten.max_pool2d_with_indices_backward.default, None)
+    return cast("nn.Module", torch.compile(network, mode=mode))
+
+
+def share_statistics(model: nn.Module, world: World) -> None:
+    """Give every rank the running statistics of rank 0, which are the ones that are saved."""
+    if world.world_size > 1:
+        with world.waiting():
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
 
 
 class _SyncBatchNormOnCPU(_BatchNorm):
@@ -52,7 +95,7 @@ class _SyncBatchNormOnCPU(_BatchNorm):
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * total / (total - 1), self.momentum)
+            self.running_var.lerp_(variance * total / (total - 1).clamp(min=1), self.momentum)  # of one value: 0
         scale = self.weight * (variance + self.eps).rsqrt()
         normalized: Tensor = centered * scale.view(one_each) + self.bias.view(one_each)
         return normalized.to(x.dtype)
