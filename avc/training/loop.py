@@ -93,7 +93,9 @@ def train(
     checkpoint = load_newest(attempt.folder)
     if checkpoint is not None:
         model.load_state_dict(checkpoint.model)
-        optimizer.load_state_dict(checkpoint.optimizer)
+        # Of the optimizer its moments: of the settings in the file only some are compared, and all have an effect.
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": checkpoint.optimizer["state"], "param_groups": groups})
         step, best = checkpoint.step, checkpoint.best_score
     log = None
     if world.is_main:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import socket
 import zipfile
 from collections.abc import Callable
@@ -174,6 +175,16 @@ def test_a_checkpoint_that_is_anothers_is_refused_with_the_file_and_the_reason(t
     said = refused(train(trained[0], run))
     assert reason in said and str(run) in said
     assert not (run / "attempts" / "00002").exists()
+
+
+def test_an_optimizers_settings_in_a_checkpoint_have_no_effect(trained, run, tmp_path) -> None:
+    untouched = tmp_path / "untouched"
+    shutil.copytree(run, untouched, symlinks=True)
+    group = {"lr": 7.0, "decoupled_weight_decay": True, "capturable": True, "differentiable": True}
+    altered(lambda c: c["optimizer"]["param_groups"][0].update(group))(newest(run))
+    for folder in (untouched, run):
+        assert train(trained[0], folder, steps=3).returncode == 0
+    assert_same_bits(final_state(untouched), final_state(run))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
