@@ -5,7 +5,6 @@ It is judged by how well it foretells what the teachers saw in clips that it has
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,14 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avc.data.loader import Loader
 from avc.data.segments import SegmentBatch, SegmentReader, SegmentSampler
 from avc.distributed.world import World
 from avc.intervals import clustered_interval
 from avc.models.soundnet import SoundNet
 from avc.models.waveform import to_waveform
 from avc.sound_settings import SoundNetConfig
-from avc.tasks.task import Losses, Validation
+from avc.tasks.task import Losses, Validation, held_out_batches
 from shards import Report
 from shards.read import Shards
 from shards.sidecars import FINISHED
@@ -184,28 +182,15 @@ def evaluate_agreement(
     network is put into evaluation mode for the while. `report`, if given, is told how many rows of this rank are done.
     """
     sampler = student_sampler(config, shards, split=split)
-    total = passes * sampler.rows_per_epoch
-    row_ranges = [(row, row + 1) for row in range(world.rank, total, world.world_size)]
     reader = SegmentReader(shards, sampler, teachers_of(config, shards))
     tallies = [_AgreementTally(classes, world.device) for classes in config.model.teachers.values()]
-    loader = Loader(reader, rows=1, num_workers=config.data.num_workers, pin=world.device.type == "cuda")
-    batches = world.until_stopped(loader.batches(iter(row_ranges)), most=math.ceil(total / world.world_size))
-    was_training = model.training
-    model.eval()
-    try:
-        for done, ((row, _), batch) in enumerate(zip(row_ranges, batches, strict=True), start=1):
-            batch = batch.to(world.device)
-            clip = int(sampler.rows(row, row + 1).clip[0])
-            outputs = model(to_waveform(batch.audio.to(torch.float32) / 32768))
-            for tally, logits, seen in zip(tallies, outputs, _seen(batch, config), strict=True):
-                tally.add(clip, logits[0].float().T, seen[0].float())
-            if report is not None:
-                report(done, len(row_ranges), "")
-        return tuple(
-            tally.agreement(teacher, world) for tally, teacher in zip(tallies, config.model.teachers, strict=True)
-        )
-    finally:
-        model.train(was_training)
+    rows, num_workers = passes * sampler.rows_per_epoch, config.data.num_workers
+    for row, batch in held_out_batches(model, reader, world, rows=rows, size=1, num_workers=num_workers, report=report):
+        clip = int(sampler.rows(row, row + 1).clip[0])
+        outputs = model(to_waveform(batch.audio.to(torch.float32) / 32768))
+        for tally, logits, seen in zip(tallies, outputs, _seen(batch, config), strict=True):
+            tally.add(clip, logits[0].float().T, seen[0].float())
+    return tuple(tally.agreement(teacher, world) for tally, teacher in zip(tallies, config.model.teachers, strict=True))
 
 
 class _AgreementTally:

@@ -6,7 +6,6 @@ of ranks, and in all runs on the same shards, whatever those runs' seeds.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from avc.data.loader import Loader
 from avc.data.preprocessing import audio_to_input
 from avc.data.reader import Batch, PairReader
 from avc.data.sampler import PairSampler
@@ -29,7 +27,7 @@ from avc.models.pair import Embeddings, Localizer, PairNetwork
 from avc.settings import PairConfig
 from avc.tasks.correspondence import forward
 from avc.tasks.evaluators import Views, evaluate_embeddings
-from avc.tasks.task import Examples, Pictured, Validation
+from avc.tasks.task import Examples, Pictured, Validation, held_out_batches
 from shards import Report
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND
 from shards.read import Shards
@@ -236,29 +234,9 @@ def _judged(
     visual_input = model_class(config.model.name).visual_input
     reader = PairReader(shards, sampler, image_size=config.data.image_size, augment=False, visual_input=visual_input)
     rows, size = passes * sampler.rows_per_epoch, config.validation.batch_pairs
-    row_ranges = list(_row_ranges(rows, size, world))
-    pin = world.device.type == "cuda"
-    loader = Loader(reader, rows=min(size, rows), num_workers=config.data.num_workers, pin=pin)
-    most = math.ceil(rows / (size * world.world_size))
-    batches = world.until_stopped(loader.batches(iter(row_ranges)), most=most)
-    done, total = 0, sum(stop - start for start, stop in row_ranges)
-    was_training = model.training
-    model.eval()
-    try:
-        for batch, (start, stop) in zip(batches, row_ranges, strict=True):
-            batch = batch.to(world.device)
-            with torch.no_grad():
-                embeddings, logits = forward(model, batch, config, augment=False)
-            yield start, batch, embeddings, logits
-            done += stop - start
-            if report is not None:
-                report(done, total, "")
-    finally:
-        model.train(was_training)
-
-
-def _row_ranges(rows: int, size: int, world: World) -> Iterator[tuple[int, int]]:
-    """This rank's share of the rows in even pieces: every world_size-th piece, so that each row is judged once."""
-    for number, start in enumerate(range(0, rows, size)):
-        if number % world.world_size == world.rank:
-            yield start, min(start + size, rows)
+    for row, batch in held_out_batches(
+        model, reader, world, rows=rows, size=size, num_workers=config.data.num_workers, report=report
+    ):
+        with torch.no_grad():
+            embeddings, logits = forward(model, batch, config, augment=False)
+        yield row, batch, embeddings, logits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -10,13 +9,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from avc.data.loader import Loader
 from avc.data.segments import SegmentBatch, SegmentReader, SegmentSampler
 from avc.distributed.world import World
 from avc.models.soundnet import Autoencoder
 from avc.models.waveform import to_waveform
 from avc.sound_settings import SegmentConfig
-from avc.tasks.task import Losses, Validation
+from avc.tasks.task import Losses, Validation, held_out_batches
 from shards.format import TICKS_PER_SECOND
 from shards.read import Shards
 
@@ -55,21 +53,14 @@ class Reconstruction:
     @torch.no_grad()
     def validate(self, model: nn.Module, world: World) -> Validation:
         """The score is the share of the power that comes back right, 1 - error / power, on the validation split."""
-        settings = self.config.validation
-        sampler = _sampler(self.config, self.reader.shards, split=settings.split)
-        total = settings.passes * sampler.rows_per_epoch
-        size = settings.batch_pairs
-        row_ranges = [(row, min(row + size, total)) for row in range(world.rank * size, total, world.world_size * size)]
-        pin = world.device.type == "cuda"
-        reader, num_workers = SegmentReader(self.reader.shards, sampler), self.config.data.num_workers
-        batches = Loader(reader, rows=min(size, total), num_workers=num_workers, pin=pin).batches(iter(row_ranges))
+        settings, shards = self.config.validation, self.reader.shards
+        reader = SegmentReader(shards, _sampler(self.config, shards, split=settings.split))
+        total, size = settings.passes * reader.sampler.rows_per_epoch, settings.batch_pairs
         sums = torch.zeros(2, dtype=torch.float64, device=world.device)
-        model.eval()
-        try:
-            for batch in world.until_stopped(batches, most=math.ceil(total / (size * world.world_size))):
-                sums += torch.stack(_error_and_power(model, batch.to(world.device), self.config))
-        finally:
-            model.train()
+        for _, batch in held_out_batches(
+            model, reader, world, rows=total, size=size, num_workers=self.config.data.num_workers
+        ):
+            sums += torch.stack(_error_and_power(model, batch, self.config))
         error, power = world.sum(sums)
         score = max(0.0, 1 - error / power) if power > 0 else 0.0
         return Validation(score, {"score": score, "loss": error / total, "power": power / total})

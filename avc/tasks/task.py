@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from avc.data.interfaces import B, Reader
+from avc.data.loader import Loader
 from avc.distributed.world import World
+from shards import Report
 from shards.read import Shards
 
 
@@ -62,6 +65,38 @@ class Validation:
     score: float
     metrics: dict[str, float]
     examples: Examples | None = None
+
+
+def held_out_batches(
+    model: nn.Module,
+    reader: Reader[B],
+    world: World,
+    *,
+    rows: int,
+    size: int,
+    num_workers: int,
+    report: Report | None = None,
+) -> Iterator[tuple[int, B]]:
+    """This rank's batches of the first `rows` rows, of up to `size` rows, each with its first row, on the device.
+
+    Every world_size-th batch, so that each row is read once. The model is in evaluation mode for the while, and so its
+    batch statistics stay as they are. report: told how many rows of this rank are done, of how many.
+    """
+    row_ranges = [(start, min(start + size, rows)) for start in range(world.rank * size, rows, world.world_size * size)]
+    loader = Loader(reader, rows=min(size, rows), num_workers=num_workers, pin=world.device.type == "cuda")
+    most = math.ceil(rows / (size * world.world_size))
+    batches = world.until_stopped(loader.batches(iter(row_ranges)), most=most)
+    done, total = 0, sum(stop - start for start, stop in row_ranges)
+    was_training = model.training
+    model.eval()
+    try:
+        for (start, stop), batch in zip(row_ranges, batches, strict=True):
+            yield start, batch.to(world.device)
+            done += stop - start
+            if report is not None:
+                report(done, total, "")
+    finally:
+        model.train(was_training)
 
 
 class Task(Protocol[B]):

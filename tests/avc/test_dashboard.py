@@ -110,7 +110,13 @@ def resumed(small_world, tmp_path_factory) -> Files:
     config = write_config(folder, small_world, model={"name": "avol"}, **changes)
     rarely = [f"{section}.every_steps=30" for section in ("log", "validation", "checkpoint")]
     killed = Training(config, folder / "run", "training.steps=100000", *rarely)
-    wait_until(lambda: bool(Files(folder / "run").tables()), seconds=200, what="a table is written")
+
+    def shown() -> bool:
+        """A table and, after it, the weights of the first validation, which a later one may not surpass."""
+        files = Files(folder / "run")
+        return bool(files.tables()) and any(model.name.startswith("weights") for model in files.artifacts("model"))
+
+    wait_until(shown, seconds=200, what="a table and weights are written")
     killed.kill()
     steps = max(map(step_of, checkpoints(folder / "run"))) + 2
     Training(config, folder / "run", f"training.steps={steps}", world_size=2).finish()
