@@ -79,15 +79,21 @@ def dbfs(amplitude: float) -> float:
 
 def _silence(loudness: float, channels: list[float]) -> str:
     """What a silent clip is like, all in dBFS: channels that are not silent have cancelled each other, or are few."""
+    if cancelled := cancellation(loudness, channels):
+        return cancelled
+    said = f"its sound is at {loudness:.0f} dBFS on average"
+    loudest = max(channels, default=-math.inf)
+    return said if loudest < SILENT_DBFS else f"{said}; the loudest of its {len(channels)} channels is at {loudest:.0f}"
+
+
+def cancellation(loudness: float, channels: list[float]) -> str:
+    """What is said of channels, by their levels, that leave a mean of `loudness` (dBFS); empty where they are heard."""
     heard = sorted(level for level in channels if level >= SILENT_DBFS)
-    if not heard:
-        return f"its sound is at {loudness:.0f} dBFS on average"
+    if loudness >= SILENT_DBFS or len(heard) < 2:
+        return ""
     unrelated = dbfs(math.sqrt(sum(10 ** (level / 10) for level in channels)) / len(channels))
-    if len(heard) == 1 or loudness > unrelated - CANCELLED_DB:
-        return (
-            f"its sound is at {loudness:.0f} dBFS on average; the loudest of its {len(channels)} channels is at "
-            f"{heard[-1]:.0f}"
-        )
+    if loudness > unrelated - CANCELLED_DB:
+        return ""
     quietest, loudest = f"{heard[0]:.0f}", f"{heard[-1]:.0f}"
     each = f"each at {loudest}" if quietest == loudest else f"at {quietest} to {loudest}"
     return f"its channels cancel each other: {each} dBFS, their mean at {loudness:.0f}"

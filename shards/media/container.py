@@ -17,7 +17,7 @@ from av.stream import Disposition
 
 from shards.format import Reason
 from shards.media.clip import Rejected
-from shards.media.heads import MP4_BOXES, heads_in
+from shards.media.heads import MP4_BOXES, head_of, heads_in
 
 # Containers that hold their streams themselves. Playlists, manifests, scripts and session descriptions (hls, dash,
 # concat, sdp, imf ...) are left out, and so are single images and devices.
@@ -56,10 +56,11 @@ class _Bytes:
     containers can be open.
     """
 
-    def __init__(self, content: BinaryIO, *, begin: int, end: int | None) -> None:
-        self._content = content
-        self._begin, self._end = begin, end
-        self._at = begin
+    def __init__(self, content: BinaryIO, *, begin: int, end: int | None, head: bytes) -> None:
+        """`head` stands before the section; it has stood somewhere before in the file, so that no place is negative."""
+        self._content, self._head = content, head
+        self._begin, self._end = begin - len(head), end
+        self._at = self._begin
         self._failed = False
 
     def tell(self) -> int:
@@ -69,6 +70,9 @@ class _Bytes:
         """As the file does. An error is raised once: PyAV keeps one for its caller and prints it when another comes."""
         if self._failed:
             return b""
+        if found := self._head[self._at - self._begin :][:size]:
+            self._at += len(found)
+            return found
         if self._end is not None:
             size = max(0, min(size, self._end - self._at))
         try:
@@ -154,7 +158,8 @@ class File:
         if not self.edit_lists:
             options["ignore_editlist"] = "1"
         try:
-            container = open_container(_Bytes(self.content, begin=begin, end=end), options=options, io_open=_refuse)
+            content = _Bytes(self.content, begin=begin, end=end, head=head_of(self.content, self.heads[: section + 1]))
+            container = open_container(content, options=options, io_open=_refuse)
         except av.error.MemoryError as error:
             raise Rejected(Reason.TOO_LARGE, "its tables do not fit into memory") from error
         except av.error.FFmpegError as error:

@@ -18,7 +18,7 @@ from av.stream import Discard
 from shards.format import Reason
 from shards.media.clip import Rejected
 from shards.media.container import MAX_PIXELS, WITHOUT_STAMPS, File, Kind, Part, stream_of
-from shards.media.parts import HEADLESS, Watch, goes_on_as_others, parts_of
+from shards.media.parts import HEADLESS, Watch, begins_later, goes_on_as_others, parts_of
 
 # Seeking aims this much early: decoders of sound need a running start (mp3's bit reservoir, opus's 80 ms).
 RUN_UP_SECONDS = 2
@@ -142,14 +142,16 @@ def _with_parts(
     file: File, container: InputContainer, kind: Kind, packets: Iterator[Any], *, section: int, after: float
 ) -> Iterator[Any]:
     """The packets of a stream, and each Part before those that belong to it, but for a file's first."""
-    watch = Watch(container, stream_of(container, kind))
+    stream = stream_of(container, kind)
+    watch = Watch(container, stream)
+    later = begins_later(file, container, stream)
     parts: dict[int, Part] | None = None
     number = 0
     last: int | None = None
     passed_over = False
     for packet in packets:
         if packet.size:
-            if parts is None and (file.parts or section or watch.steps(packet)):
+            if parts is None and (file.parts or section or later or watch.steps(packet)):
                 its = [part for part in parts_of(file) if part.section == section]
                 parts = {part.first[kind]: part for part in its if kind in part.first}
                 last = its[-1].packets.get(kind)

@@ -24,6 +24,7 @@ RIFF_FORMS = (b"AVI ", b"WAVE")
 
 CHUNK = 1 << 20  # bytes
 MOST_HEADS = 4096
+LONGEST_HEAD = 1 << 24  # bytes, of fragments
 
 
 def heads_in(content: BinaryIO) -> list[int]:
@@ -97,18 +98,60 @@ def _is_mp3(head: bytes) -> bool:
 
 
 def _boxes(content: BinaryIO) -> Iterator[int]:
-    """The mp4 boxes at the top that say of which type what follows is."""
-    offset, length = 0, content.seek(0, os.SEEK_END)
+    """The mp4 boxes at the top that say of which type what follows is, and fragments with which time starts over."""
+    latest: dict[bytes, int] = {}
+    for offset, name, size in _top_boxes(content):
+        if name == b"ftyp":
+            latest = {}
+            yield offset
+        elif name == b"moof" and size <= CHUNK:
+            times = _times(_at(content, offset + 8, size - 8))
+            if any(time < latest.get(track, 0) for track, time in times.items()):
+                latest = {}
+                yield offset
+            latest |= times
+
+
+def _top_boxes(content: BinaryIO, offset: int = 0) -> Iterator[tuple[int, bytes, int]]:
+    """Offset, name and size of each, up to one that lasts to the end, or is none."""
+    length = content.seek(0, os.SEEK_END)
     while offset + 8 <= length:
         head = _at(content, offset, 16)
         size, name = int.from_bytes(head[:4]), head[4:8]
-        if name == b"ftyp":
-            yield offset
         if size == 1:
             size = int.from_bytes(head[8:16])
-        if size < 8:  # it lasts to the end, or is none
+        if size < 8:
+            yield offset, name, length - offset
             return
+        yield offset, name, size
         offset += size
+
+
+def _times(fragment: bytes) -> dict[bytes, int]:
+    """When each track goes on in a fragment, in its own units, by its number."""
+    times = {}
+    for name, track in _inner_boxes(fragment):
+        inner = dict(_inner_boxes(track)) if name == b"traf" else {}
+        if b"tfhd" in inner and b"tfdt" in inner:
+            time = inner[b"tfdt"]
+            times[inner[b"tfhd"][4:8]] = int.from_bytes(time[4:12] if time[:1] == b"\1" else time[4:8])
+    return times
+
+
+def _inner_boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 0
+    while (size := int.from_bytes(data[at : at + 4])) >= 8:
+        yield data[at + 4 : at + 8], data[at + 8 : at + size]
+        at += size
+
+
+def head_of(content: BinaryIO, heads: list[int]) -> bytes:
+    """What has to stand before the last of these sections: of fragments without a head of their own the one before."""
+    if _at(content, heads[-1] + 4, 4) != b"moof":
+        return b""
+    begin = next((head for head in reversed(heads) if _at(content, head + 4, 4) != b"moof"), 0)
+    end = next((offset for offset, name, _ in _top_boxes(content, begin) if name == b"moof"), begin)
+    return _at(content, begin, min(end - begin, LONGEST_HEAD))
 
 
 def _segments(content: BinaryIO) -> Iterator[int]:
@@ -161,6 +204,20 @@ def _riffs(content: BinaryIO) -> Iterator[int]:
 def programs_in(content: BinaryIO) -> list[int]:
     """The offsets in bytes at which a transport stream's tables name other streams than before, 0 first."""
     heads, streams = [0], dict[int, int]()
+    for offset, now in _tables(content):
+        if any(streams.get(pid, kind) != kind for pid, kind in now.items()) or (streams and not streams.keys() & now):
+            heads.append(offset)
+        streams = now
+    return heads
+
+
+def begins_with(content: BinaryIO, pid: int) -> bool:
+    """Whether the first table of a transport stream names the stream of that number, or there is no table."""
+    return pid in next((streams for _, streams in _tables(content)), [pid])
+
+
+def _tables(content: BinaryIO) -> Iterator[tuple[int, dict[int, int]]]:
+    """The offset in bytes of each table of programs, and the first program's streams: type by number."""
     step, sync = (188, 0) if _at(content, 0, 1) == b"\x47" else (192, 4)
     for offset in _found(content, b"\x47\x40\x00"):  # a packet with which the table of programs begins
         if offset % step != sync:
@@ -172,15 +229,8 @@ def programs_in(content: BinaryIO) -> list[int]:
         at_packet = bytes((0x47, numbers[0][0] & 31 | 64, numbers[0][1]))
         near = _at(content, offset, 64 * step)
         found = next((n for n in range(0, len(near), step) if near.startswith(at_packet, n)), None)
-        if found is None:
-            continue
-        now = _streams(near[found : found + 188])
-        if not now:
-            continue
-        if any(streams.get(pid, kind) != kind for pid, kind in now.items()) or (streams and not streams.keys() & now):
-            heads.append(max(0, offset - sync))
-        streams = now
-    return heads
+        if found is not None and (now := _streams(near[found : found + 188])):
+            yield max(0, offset - sync), now
 
 
 def _table(packet: bytes, *, entry: int) -> bytes:

@@ -6,7 +6,6 @@ is usually BT.709 in high definition.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +14,9 @@ import cv2
 import numpy as np
 import simplejpeg
 
-Planes = tuple[np.ndarray, np.ndarray, np.ndarray]  # luma (height, width), two chroma planes of half size; uint8
+ZERO = 128 << 8  # of what is added to a level, and neutral chroma, in 1/256 of a level
+
+Planes = tuple[np.ndarray, np.ndarray, np.ndarray]  # luma (height, width), two chroma planes of half size
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Matrix:
 
 def _matrix(name: str, red: float, blue: float) -> Matrix:
     change = _from_rgb(0.299, 0.114) @ np.linalg.inv(_from_rgb(red, blue))
-    luma, new_blue, new_red = ((float(row[1]), float(row[2])) for row in change)
+    luma, new_blue, new_red = ((round(float(row[1]), 9), round(float(row[2]), 9)) for row in change)
     return Matrix(name, (luma, new_blue, new_red))
 
 
@@ -56,95 +57,64 @@ MATRICES = {
 
 @dataclass(frozen=True)
 class Levels:
-    """What the numbers of a scaled picture mean: black, white and the neutral of chroma, and JPEG's levels in a step.
-
-    Numbers are of 10 bits (uint16) where anything is left to round: what is rounded to 8 bits before it is expanded or
-    recolored is rounded twice, and averages of few pixels are always rounded upwards.
-    """
+    """What a picture's numbers mean: black, neutral chroma, and JPEG's levels in a step of luma and of chroma."""
 
     black: int
-    white: int
     neutral: int
+    luma_step: float
     chroma_step: float
 
 
-LIMITED = Levels(64, 940, 512, 255 / 896)
-FULL = Levels(0, 1020, 512, 1 / 4)  # swscale makes 10 bits of 8 by shifting them
-FULL_OF_MORE_BITS = Levels(0, 1023, 512, 255 / 1023)
-COPIED = Levels(0, 255, 128, 1)  # uint8
+def limited_range(bits: int) -> Levels:
+    """Of numbers of so many bits, as nearly all videos have them."""
+    scale = 2 ** (bits - 8)
+    return Levels(16 * scale, 128 * scale, 255 / 219 / scale, 255 / 224 / scale)
+
+
+def full_range(bits: int, *, of: int, filled: bool = False) -> Levels:
+    """Of numbers of so many bits that were shifted up from fewer; filled: those of luma so that white is all ones."""
+    step = 255 / ((2**of - 1) * 2 ** (bits - of))
+    return Levels(0, 2 ** (bits - 1), 255 / (2**bits - 1) if filled else step, step)
 
 
 class Recolouring:
-    """Takes scaled pictures of one size to full-range BT.601 of 8 bits, always in the same memory.
+    """Takes scaled pictures of one size (uint16) to full-range BT.601 of 8 bits, always in the same memory.
 
-    swscale can expand limited range, too, but puts chroma half a level low. New arrays for each picture would be mapped
-    and unmapped by the system each time, which costs more than the sums.
+    swscale can expand limited range, too, but puts chroma half a level low. Sums are in 1/256 of a level: where 8 bits
+    are to saturate, 16 do. New arrays for each picture would be mapped and unmapped by the system each time, which
+    costs more than the sums.
     """
 
     def __init__(self, matrix: Matrix, levels: Levels, *, width: int, height: int) -> None:
         half = (height + 1) // 2, (width + 1) // 2
-        self._levels = levels
-        self._weights = [[round(weight * levels.chroma_step * 2**20) for weight in row] for row in matrix.weights]
-        self._old = np.empty((2, *half), np.int32)
-        self._sum, self._term = np.empty(half, np.int32), np.empty(half, np.int32)
-        self._row = np.empty((half[0], width), np.int16)
-        self._luma = np.empty((height, width), np.uint8)
-        self._chroma = np.empty((2, *half), np.uint8)
-        luma_step = 255 / (levels.white - levels.black)
-        self._expand_luma = _Expansion(luma_step, fixed=levels.black, to=0, shape=(height, width))
-        self._expand_chroma = _Expansion(levels.chroma_step, fixed=levels.neutral, to=128, shape=half)
+        self._weights = [[256 * levels.chroma_step * weight for weight in row] for row in matrix.weights]
+        self._step, self._dark = 256 * levels.luma_step, -256 * levels.luma_step * levels.black
+        self._neutral = levels.neutral
+        self._sums = [np.empty(shape, np.uint16) for shape in ((height, width), half, half)]
+        self._added, self._twice = np.empty(half, np.uint16), np.empty((*half, 2), np.uint16)
+        self._planes = [np.empty(total.shape, np.uint8) for total in self._sums]
 
     def __call__(self, planes: Planes) -> Planes:
         """The picture; what the call before gave is overwritten."""
-        luma, *chroma = planes
-        self._expand_luma(luma, out=self._luma)
-        if not any(self._weights[0]):
-            for new, plane in zip(self._chroma, chroma, strict=True):
-                self._expand_chroma(plane, out=new)
-            return self._luma, self._chroma[0], self._chroma[1]
-        for old, plane in zip(self._old, chroma, strict=True):
-            old[:] = plane
-            old -= self._levels.neutral
-        self._add_to_luma()
-        for new, row in zip(self._chroma, self._weights[1:], strict=True):
-            total = self._weighted(row)
-            total += 128
-            np.clip(total, 0, 255, out=total)
-            new[:] = total
-        return self._luma, self._chroma[0], self._chroma[1]
+        luma, blue, red = planes
+        for weights, new in zip(self._weights[1:], self._sums[1:], strict=True):
+            self._weighted(blue, red, weights, out=new)
+        if any(self._weights[0]):
+            self._weighted(blue, red, self._weights[0], out=self._added)
+            cv2.merge((self._added, self._added), self._twice)
+            twice = self._twice.reshape(len(self._twice), -1)[:, : luma.shape[1]]
+            for half in (0, 1):
+                old, new = luma[half::2], self._sums[0][half::2]
+                cv2.addWeighted(old, self._step, twice[: len(old)], 1, self._dark - ZERO, new)
+        else:
+            cv2.addWeighted(luma, self._step, luma, 0, self._dark, self._sums[0])
+        for total, plane in zip(self._sums, self._planes, strict=True):
+            cv2.convertScaleAbs(total, plane, 1 / 256)
+        return self._planes[0], self._planes[1], self._planes[2]
 
-    def _add_to_luma(self) -> None:
-        added = self._weighted(self._weights[0])
-        added &= 0xFFFF
-        added *= 0x10001  # the same int16 twice, side by side
-        twice = added.view(np.int16)[:, : self._luma.shape[1]]
-        for half in (0, 1):
-            rows = self._luma[half::2]
-            total = np.add(twice[: len(rows)], rows, out=self._row[: len(rows)])
-            np.clip(total, 0, 255, out=rows, casting="unsafe")
-
-    def _weighted(self, row: list[int]) -> np.ndarray:
-        np.multiply(self._old[0], row[0], out=self._sum)
-        self._sum += np.multiply(self._old[1], row[1], out=self._term)
-        self._sum += 2**19
-        self._sum >>= 20
-        return self._sum
-
-
-class _Expansion:
-    """Rounds planes of one shape to levels from 0 to 255: `to` where they are `fixed`, `step` more for each number."""
-
-    def __init__(self, step: float, *, fixed: int, to: int, shape: tuple[int, int]) -> None:
-        zero = fixed - to / step
-        self._step, self._at_0 = step, -zero * step
-        # OpenCV gives how far a level is from 0, also where it is below. It is faster by an array than by a number.
-        self._least = np.full(shape, math.ceil(zero), np.uint16) if zero > 0 else None
-        self._raised = None if self._least is None else np.empty_like(self._least)
-
-    def __call__(self, plane: np.ndarray, *, out: np.ndarray) -> None:
-        if self._least is not None:
-            plane = cv2.max(plane, self._least, self._raised)
-        cv2.convertScaleAbs(plane, out, self._step, self._at_0)
+    def _weighted(self, blue: np.ndarray, red: np.ndarray, weights: list[float], *, out: np.ndarray) -> None:
+        """A sum of chroma that is ZERO where it is neutral."""
+        cv2.addWeighted(blue, weights[0], red, weights[1], ZERO - self._neutral * sum(weights), out)
 
 
 @dataclass(frozen=True)

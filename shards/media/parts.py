@@ -19,7 +19,7 @@ from av.stream import Discard
 
 from shards.media.clip import Rejected
 from shards.media.container import File, Kind, Part, stream_of
-from shards.media.heads import programs_in
+from shards.media.heads import begins_with, programs_in
 
 KINDS: tuple[Kind, ...] = ("video", "audio")
 # Stamps that fall by more than this, and stay there, start over.
@@ -62,6 +62,11 @@ def _leap(container: InputContainer) -> float:
 def goes_on_as_others(file: File, container: InputContainer) -> bool:
     """Whether a transport stream that ended for its reader goes on in other streams."""
     return container.format.name == "mpegts" and len(programs_in(file.content)) > 1
+
+
+def begins_later(file: File, container: InputContainer, stream: Any) -> bool:
+    """Whether a transport stream does not begin with this one of its streams: its stamps may be a later part's."""
+    return container.format.name == "mpegts" and not begins_with(file.content, stream.id)
 
 
 def parts_of(file: File) -> list[Part]:

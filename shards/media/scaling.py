@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from shards.media import jpeg
+
+USUAL = ("yuv420p", "yuvj420p")
 
 
 class Scaler:
@@ -18,45 +21,50 @@ class Scaler:
         """The size in pixels, before the picture is turned upright."""
         self._width, self._height = width, height
         self._scaler = VideoReformatter()
-        self._recolourings: dict[tuple[jpeg.Matrix, jpeg.Levels], jpeg.Recolouring] = {}
+        self._ways: dict[tuple[object, ...], _Way] = {}
 
     def __call__(self, frame: VideoFrame) -> jpeg.Planes:
         """The picture's planes; the next call overwrites them."""
         fields = 1 + frame.interlaced_frame
-        levels = self._levels_of(frame)
-        reduces = min(frame.width, frame.height // fields) >= min(self._width, self._height)
-        filtering = Interpolation.AREA if reduces else Interpolation.BICUBIC
-        scaled = self._scaler.reformat(
-            frame,
-            width=self._width,
-            height=self._height * fields,  # swscale scales each field by itself
-            format="yuv420p" if levels is jpeg.COPIED else "yuv420p10le",
-            interpolation=filtering,
+        form = frame.format.name, frame.color_range, frame.colorspace, frame.width, frame.height, fields
+        way = self._ways.get(form) or self._ways.setdefault(form, self._way_of(frame, fields))
+        planes: Any = self._scaler.reformat(frame, **way.options).planes
+        luma, blue, red = (
+            np.frombuffer(plane, np.uint16).reshape(plane.height, -1)[::fields, : plane.width] for plane in planes
+        )
+        return way.recolouring((luma, blue, red))
+
+    def _way_of(self, frame: VideoFrame, fields: int) -> _Way:
+        source, size = frame.format, (self._width, self._height)
+        # What is rounded to 8 bits before it is expanded or recolored is rounded twice, and averages of few numbers are
+        # always rounded upwards: 10 bits hold those of pictures of 8 whose chroma is of half size, as most are.
+        bits = 10 if source.name in USUAL else 16
+        full = source.name.startswith(("yuvj", "gray", "ya")) or frame.color_range == ColorRange.JPEG
+        full &= not (source.is_rgb or source.has_palette)
+        reduces = min(frame.width, frame.height // fields) >= min(size)
+        options = {
+            "width": self._width,
+            "height": self._height * fields,  # swscale scales each field by itself
+            "format": f"yuv420p{bits}le",
+            "interpolation": Interpolation.AREA if reduces else Interpolation.BICUBIC,
             # Naming one matrix for both keeps swscale from a detour over RGB: Recolouring makes the change afterwards,
             # on planes that are small by then.
-            src_colorspace=None if frame.format.is_rgb else Colorspace.ITU601,
-            dst_colorspace=Colorspace.ITU601,
-            dst_color_range=ColorRange.MPEG if levels is jpeg.LIMITED else ColorRange.JPEG,
-            threads=1,
-        )
-        buffers: Any = scaled.planes
-        kind = np.dtype(np.uint8 if levels is jpeg.COPIED else np.uint16)
-        luma, blue, red = (
-            np.frombuffer(plane, kind).reshape(plane.height, -1)[::fields, : plane.width] for plane in buffers
-        )
-        matrix = jpeg.BT601 if frame.format.is_rgb else jpeg.MATRICES.get(frame.colorspace, jpeg.BT601)
-        if (matrix, levels) not in self._recolourings:
-            self._recolourings[matrix, levels] = jpeg.Recolouring(
-                matrix, levels, width=self._width, height=self._height
-            )
-        return self._recolourings[matrix, levels]((luma, blue, red))
+            "src_colorspace": None if source.is_rgb else Colorspace.ITU601,
+            "dst_colorspace": Colorspace.ITU601,
+            "dst_color_range": ColorRange.JPEG if full else ColorRange.MPEG,
+            "threads": 1,
+        }
+        matrix = jpeg.BT601 if source.is_rgb else jpeg.MATRICES.get(frame.colorspace, jpeg.BT601)
+        levels = jpeg.limited_range(bits)
+        if full:
+            copied = (frame.width, frame.height) == size and source.name.startswith((*USUAL, "gray"))
+            levels = jpeg.full_range(bits, of=source.components[0].bits, filled=copied)  # as swscale then does
+        return _Way(options, jpeg.Recolouring(matrix, levels, width=self._width, height=self._height))
 
-    def _levels_of(self, frame: VideoFrame) -> jpeg.Levels:
-        name = frame.format.name
-        full = name.startswith(("yuvj", "gray", "ya")) or frame.color_range == ColorRange.JPEG
-        if frame.format.is_rgb or frame.format.has_palette or not full:
-            return jpeg.LIMITED
-        if frame.format.components[0].bits > 8:
-            return jpeg.FULL_OF_MORE_BITS
-        same = (frame.width, frame.height) == (self._width, self._height)
-        return jpeg.COPIED if same and name in ("yuv420p", "yuvj420p", "gray") else jpeg.FULL
+
+@dataclass(frozen=True)
+class _Way:
+    """How frames of one form become planes: options of VideoReformatter, and what comes after it."""
+
+    options: dict[str, Any]
+    recolouring: jpeg.Recolouring

@@ -6,6 +6,7 @@ import contextlib
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from shards.media.decoding import Record, decoded_frames, frames_into
 MARGIN_SECONDS = 1
 # Of fewer than this libswresample gives back less than there was, down to nothing.
 FEW_SAMPLES = 512
+# As many are resampled in a step: the system maps larger pieces anew each time, which takes longer than the sums.
+AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -163,15 +166,22 @@ def _graph(form: timeline.Form, *filters: tuple[str, str]) -> Graph:
 
 def _at_48_khz(sound: np.ndarray, rate_hz: int) -> np.ndarray:
     """Sound of one channel, float32 (samples,), as int16 at 48 kHz; its first sample keeps its place."""
-    if short := len(sound) < FEW_SAMPLES:
+    length = None
+    if len(sound) < FEW_SAMPLES:
         length = -(-len(sound) * SAMPLE_RATE_HZ // rate_hz)
         sound = np.pad(sound, (0, FEW_SAMPLES), mode="symmetric")
+    resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+    frames = (_mono(sound[begin : begin + AT_ONCE], rate_hz) for begin in range(0, len(sound), AT_ONCE))
+    resampled = chain.from_iterable(map(resampler.resample, chain(frames, [None])))
+    return np.concatenate([_as_int16(piece.to_ndarray()[0]) for piece in resampled if piece is not None])[:length]
+
+
+def _mono(sound: np.ndarray, rate_hz: int) -> AudioFrame:
     frame = AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
     frame.sample_rate = rate_hz
-    resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
-    out = [*resampler.resample(frame), *resampler.resample(None)]
-    resampled = np.concatenate([piece.to_ndarray()[0] for piece in out if piece is not None])
-    if short:
-        resampled = resampled[:length]
-    samples: np.ndarray = np.clip(np.rint(np.nan_to_num(resampled) * 32768), -32768, 32767).astype(np.int16)
+    return frame
+
+
+def _as_int16(sound: np.ndarray) -> np.ndarray:
+    samples: np.ndarray = np.clip(np.rint(np.nan_to_num(sound) * 32768), -32768, 32767).astype(np.int16)
     return samples

@@ -18,13 +18,13 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from shards.format import PackSettings, Reason
+from shards.format import TICKS_PER_SECOND, PackSettings, Reason
 from shards.media import bytes_of, timeline
-from shards.media.clip import Rejected
+from shards.media.clip import SILENT_DBFS, Rejected, cancellation, dbfs
 from shards.media.container import File, Kind, bound_picture, bound_sound, required_stream, stream_of
 from shards.media.decoding import Record, decoded_frames, packets_of
 from shards.media.pictures import Camera, shown_pictures
-from shards.media.sound import mixer_of
+from shards.media.sound import channel_levels, mixer_of
 
 BLOCK_SECONDS = 20.0
 LONGEST_GAP_SECONDS = 3600.0
@@ -36,7 +36,8 @@ Sound = tuple[np.ndarray, int]  # float32 (samples,) of one channel, and their r
 def stream_sound(source: Path | BinaryIO) -> Iterator[Sound]:
     """The sound of a file, each piece following the last; where its stamps leave a gap, silence.
 
-    Channels are mixed as in packing. Raises Rejected, perhaps after some pieces, for what is no sound.
+    Channels are mixed as in packing. Raises Rejected, perhaps after some pieces, for what is no sound, and where the
+    channels have cancelled each other.
     """
     with _container(source, "audio") as (file, container, zero):
         record, line = Record(), _Line()
@@ -68,6 +69,10 @@ def stream_sound(source: Path | BinaryIO) -> Iterator[Sound]:
             raise Rejected(Reason.UNDECODABLE, f"{decoded} pieces of sound decode ({record})")
         if not line.samples:
             raise Rejected(Reason.NO_AUDIO_SAMPLES, f"nothing comes out of its audio stream ({record})")
+        if (loudness := line.loudness()) < SILENT_DBFS:
+            levels = channel_levels(file, start=zero, ticks=math.ceil(line.position * TICKS_PER_SECOND), seek=False)
+            if cancelled := cancellation(loudness, levels):
+                raise Rejected(Reason.SILENT, cancelled)
 
 
 class _Line:
@@ -77,6 +82,12 @@ class _Line:
         self.position = 0.0  # seconds that are given out
         self.samples = 0  # that were decoded and not silence put in between
         self._form: timeline.Form | None = None
+        self._total = self._squares = 0.0
+
+    def loudness(self) -> float:
+        """The root mean square of what was decoded, without its mean, in dBFS."""
+        mean = self._total / self.samples
+        return dbfs(math.sqrt(max(0.0, self._squares / self.samples - mean**2)))
 
     def place(self, stamps: list[float], pieces: list[np.ndarray], forms: list[timeline.Form]) -> Iterator[Sound]:
         if not pieces:
@@ -99,6 +110,8 @@ class _Line:
             for start in range(0, shift, 10 * rate):
                 yield self._given(np.zeros(min(10 * rate, shift - start), np.float32), rate)
             self.samples += len(sound)
+            self._total += float(sound.sum(dtype=np.float64))
+            self._squares += float(np.square(sound).sum(dtype=np.float64))
             yield self._given(sound[max(0, -shift) :], rate)
 
     def _given(self, sound: np.ndarray, rate: int) -> Sound:

@@ -24,8 +24,10 @@ def test_ctrl_c_saves_at_the_step_and_the_same_command_goes_on_with_the_same_bit
     said = asked.finish(status=128 + signal.SIGINT)
     assert SAVED in said and "Traceback" not in said
     stopped_at = metrics(tmp_path / "asked")[-1]["step"]
-    for run in ("asked", "whole"):
-        Training(config, tmp_path / run, f"training.steps={stopped_at + 2}").finish()
+    for training in [
+        Training(config, tmp_path / run, f"training.steps={stopped_at + 2}") for run in ("asked", "whole")
+    ]:
+        training.finish()
     steps = [line["step"] for line in metrics(tmp_path / "asked")]
     assert steps == list(range(1, stopped_at + 3))
     assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "asked"))
@@ -47,7 +49,7 @@ def terminate(asked: Training) -> str:
     """Let torchrun alone be told to end, which passes it on, and wait for the end; what was printed."""
     asked.process.send_signal(signal.SIGTERM)
     said, _ = asked.process.communicate(timeout=240)
-    assert asked.process.returncode == 1  # torchrun's own status, whatever the ranks'
+    assert asked.process.returncode == 1, said  # torchrun's own status, whatever the ranks'
     return said
 
 

@@ -12,12 +12,11 @@ from PIL import Image
 
 from shards.media import jpeg
 
-# Type of the numbers, black, steps to a level of JPEG, neutral chroma, steps to a level of JPEG's chroma.
-LEVELS = {
-    "LIMITED": (np.uint16, 64, 876 / 255, 512, 896 / 255),
-    "FULL": (np.uint16, 0, 4, 512, 4),
-    "FULL_OF_MORE_BITS": (np.uint16, 0, 1023 / 255, 512, 1023 / 255),
-    "COPIED": (np.uint8, 0, 1, 128, 1),
+LEVELS = {  # black, steps to a level of JPEG, steps to a level of JPEG's chroma
+    jpeg.limited_range(10): (64, 876 / 255, 896 / 255),
+    jpeg.full_range(10, of=8): (0, 4, 4),
+    jpeg.full_range(10, of=10): (0, 1023 / 255, 1023 / 255),
+    jpeg.full_range(10, of=8, filled=True): (0, 1023 / 255, 4),
 }
 WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}  # of red and blue, by H.273
 
@@ -31,14 +30,16 @@ def full_range(rgb: np.ndarray, red: float, blue: float) -> np.ndarray:
 @pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("code", WEIGHTS)
 @pytest.mark.parametrize("size", [(6, 10), (5, 9), (17, 16)])
-def test_a_colour_stays_the_same_colour_in_another_matrix(code: int, size: tuple[int, int], levels: str) -> None:
+def test_a_colour_stays_the_same_colour_in_another_matrix(
+    code: int, size: tuple[int, int], levels: jpeg.Levels
+) -> None:
     colors = np.random.default_rng(code).integers(0, 256, (50, 3)).astype(float)
-    kind, black, steps, neutral, chroma_steps = LEVELS[levels]
-    recolour = jpeg.Recolouring(jpeg.MATRICES[code], getattr(jpeg, levels), width=size[1], height=size[0])
+    black, steps, chroma_steps = LEVELS[levels]
+    recolour = jpeg.Recolouring(jpeg.MATRICES[code], levels, width=size[1], height=size[0])
     half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     for old, true in zip(full_range(colors, *WEIGHTS[code]).T, full_range(colors, 0.299, 0.114).T, strict=True):
-        coded = black + old[0] * steps, *(neutral + (old[1:] - 128) * chroma_steps)
-        values = np.rint(np.clip(coded, 0, np.iinfo(np.uint8).max if kind is np.uint8 else 1023)).astype(kind)
+        coded = black + old[0] * steps, *(512 + (old[1:] - 128) * chroma_steps)
+        values = np.rint(np.clip(coded, 0, 1023)).astype(np.uint16)
         planes = recolour((np.full(size, values[0]), np.full(half, values[1]), np.full(half, values[2])))
         assert [plane.shape for plane in planes] == [size, half, half]
         assert max(np.ptp(plane) for plane in planes) == 0
@@ -46,27 +47,31 @@ def test_a_colour_stays_the_same_colour_in_another_matrix(code: int, size: tuple
 
 
 @pytest.mark.parametrize("levels", LEVELS)
-def test_grey_is_the_same_in_every_matrix(levels: str) -> None:
-    kind, black, steps, neutral, _ = LEVELS[levels]
+def test_grey_is_the_same_in_every_matrix(levels: jpeg.Levels) -> None:
+    black, steps, _ = LEVELS[levels]
     gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    coded = np.rint(black + gray * float(steps)).astype(kind)
+    coded = np.rint(black + gray * float(steps)).astype(np.uint16)
     for matrix in (jpeg.BT601, *jpeg.MATRICES.values()):
-        recolour = jpeg.Recolouring(matrix, getattr(jpeg, levels), width=16, height=16)
-        luma, blue, red = recolour((coded, np.full((8, 8), neutral, kind), np.full((8, 8), neutral, kind)))
+        recolour = jpeg.Recolouring(matrix, levels, width=16, height=16)
+        luma, blue, red = recolour((coded, *np.full((2, 8, 8), 512, np.uint16)))
         assert (luma == gray).all()
         assert (blue == 128).all()
         assert (red == 128).all()
 
 
 @pytest.mark.parametrize("levels", LEVELS)
-def test_numbers_beyond_black_and_white_are_black_and_white(levels: str) -> None:
-    kind, black, steps, neutral, chroma_steps = LEVELS[levels]
-    every = np.arange(256 if kind is np.uint8 else 1024, dtype=kind)[None].repeat(2, axis=0)
-    recolour = jpeg.Recolouring(jpeg.BT601, getattr(jpeg, levels), width=every.shape[1], height=2)
+def test_numbers_beyond_black_and_white_are_black_and_white(levels: jpeg.Levels) -> None:
+    black, steps, chroma_steps = LEVELS[levels]
+    every = np.arange(1024, dtype=np.uint16)[None].repeat(2, axis=0)
+    recolour = jpeg.Recolouring(jpeg.BT601, levels, width=every.shape[1], height=2)
     luma, blue, red = recolour((every, every[:1, ::2], every[:1, 1::2]))
     chroma = np.stack([blue, red], axis=2).reshape(1, -1)
-    assert np.abs(luma - np.clip((every - float(black)) / steps, 0, 255)).max() <= 0.5
-    assert np.abs(chroma - np.clip((every[:1] - float(neutral)) / chroma_steps + 128, 0, 255)).max() <= 0.5
+    assert (
+        np.abs(luma - np.clip((every - float(black)) / steps, 0, 255)).max() <= 0.503
+    )  # 1/512 of a level is rounded away
+    assert (
+        np.abs(chroma - np.clip((every[:1] - 512.0) / chroma_steps + 128, 0, 255)).max() <= 0.503
+    )  # 1/512 of a level is rounded away
 
 
 @pytest.mark.parametrize("quarter_turns", range(4))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings
-from shards.media import Clip, read, read_sync
+from shards.media import Clip, Rejected, read, read_sync
 from shards.media.heads import heads_in
 from shards.media.parts import FALL_SECONDS, Stream, joins
 from shards.media.streams import stream_pictures, stream_sound
@@ -70,6 +70,18 @@ def test_each_part_of_a_joined_file_keeps_its_own_sound(container: str, tmp_path
     check(clip, events_of([A, B]))
     assert clip.ticks == 130
     assert clip.source["parts"] == 2
+
+
+def test_fragments_without_a_head_of_their_own_go_on_with_the_one_before(tmp_path: Path) -> None:
+    whole = [part(tmp_path / f"{n}.mp4", shown, options=FRAGMENTS) for n, shown in enumerate((A, B, A))]
+    fragments = [content[content.index(b"moof") - 4 :] for content in whole]
+    path = tmp_path / "joined.mp4"
+    path.write_bytes(whole[0] + fragments[1] + fragments[2])
+    clip = read(path, PackSettings(side=48))
+    check(clip, events_of([A, B, A]))
+    assert clip.ticks == 195
+    assert clip.source["parts"] == 3
+    assert clip.source["video"]["decoded"] == 195
 
 
 def test_whole_movies_that_were_joined_are_read_one_after_the_other(tmp_path: Path) -> None:
@@ -146,6 +158,13 @@ def test_pictures_of_a_part_without_sound_have_none_of_another_s(tmp_path: Path)
         path.write_bytes(b"".join(contents))
         heard = [2.6 * place + time for place in places for time in A.event_times]
         check(read(path, PackSettings(side=48)), events_of(films), heard=heard)
+
+
+def test_a_clip_that_ends_inside_of_a_part_without_sound_has_none_of_the_next_one_s(tmp_path: Path) -> None:
+    silent, whole = part(tmp_path / "silent.ts", B, sound=False), part(tmp_path / "whole.ts", A)
+    (tmp_path / "joined.ts").write_bytes(silent + whole)
+    with pytest.raises(Rejected, match="none of its sound falls into the clip"):
+        read(tmp_path / "joined.ts", PackSettings(side=48, seconds=2.0))
 
 
 def test_an_audit_counts_the_parts_and_finds_no_step_between_them(tmp_path: Path) -> None:

@@ -17,7 +17,10 @@ from tests.shards.rendering import frame_of, luma_of, write
 
 LOOK = PackSettings(side=128, keep_still=True)
 WEIGHTS = {1: (0.2126, 0.0722), 2: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}  # of red and blue, by H.273
-CHROMA = {"yuv420p": (2, 2), "yuvj420p": (2, 2), "yuv422p": (1, 2), "yuv444p": (1, 1), "yuv420p10le": (2, 2)}
+CHROMA = {
+    **{"yuv420p": (2, 2), "yuvj420p": (2, 2), "yuv422p": (1, 2), "yuv444p": (1, 1)},
+    **{"yuv420p10le": (2, 2), "yuv422p10le": (1, 2), "yuv420p12le": (2, 2)},
+}
 
 Planes = list[np.ndarray]
 
@@ -55,14 +58,14 @@ def patches(size: tuple[int, int], *, lowest: float, highest: float, seed: int) 
     return levels.repeat(16, axis=0).repeat(16, axis=1)[: size[0], : size[1]] + rng.uniform(-3, 3, size)
 
 
-@pytest.mark.parametrize("size", [(128, 227), (256, 455), (90, 160), (360, 640)])
+@pytest.mark.parametrize("size", [(128, 227), (256, 455), (90, 160), (361, 640), (180, 320)])
 @pytest.mark.parametrize("matrix", WEIGHTS)
 @pytest.mark.parametrize("pixel_format", CHROMA)
 @pytest.mark.parametrize("full", [False, True])
 def test_the_mean_of_each_plane_is_that_of_exact_arithmetic(
     pixel_format: str, matrix: int, size: tuple[int, int], full: bool
 ) -> None:
-    bits = 10 if "10" in pixel_format else 8
+    bits = 12 if "12" in pixel_format else 10 if "10" in pixel_format else 8
     rows, columns = CHROMA[pixel_format]
     shapes = (361, 640), (-(-361 // rows), 640 // columns), (-(-361 // rows), 640 // columns)
     full |= pixel_format.startswith("yuvj")

@@ -45,3 +45,21 @@ def test_a_file_without_the_stream_that_is_asked_for_is_named(tmp_path) -> None:
     path = leaping(tmp_path / "sound.mkv", seconds=0)
     with pytest.raises(Rejected, match="matroska"):
         list(stream_pictures(path, hop=Fraction(1), side=64))
+
+
+@pytest.mark.parametrize(
+    ("inverted", "said"), [(-1.0, "each at -9 dBFS, their mean at -inf"), (-0.9, None), (0.0, None)]
+)
+def test_channels_that_cancel_each_other_are_named(tmp_path, inverted, said) -> None:
+    sound = np.random.default_rng(0).uniform(-0.6, 0.6, 50_000)
+    soundfile.write(tmp_path / "a.wav", np.stack([sound, inverted * sound], axis=1), 16_000)
+    if said is None:
+        assert sum(len(piece) for piece, _ in stream_sound(tmp_path / "a.wav")) == 50_000
+    else:
+        with pytest.raises(Rejected, match=f"silent: its channels cancel each other: {said}"):
+            list(stream_sound(tmp_path / "a.wav"))
+
+
+def test_a_silent_recording_is_not_one_whose_channels_cancel(tmp_path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros((50_000, 2)), 16_000)
+    assert not any(piece.any() for piece, _ in stream_sound(tmp_path / "a.wav"))
