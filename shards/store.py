@@ -122,15 +122,19 @@ class Store:
 
     def whole(self, name: str, *, most: int) -> bytes:
         """All of a small object. Raises ValueError where it has more than `most` bytes."""
-        size = self.size(name)
-        if size > most:
-            raise ValueError(f"{self.url / name} has {size:,} bytes of at most {most:,}")
-        return b"".join(self.parts(name, size))
-
-    def size(self, name: str) -> int:
-        """Bytes of an object."""
         obstore, store = self._client
-        return int(self._until_done(name, lambda: obstore.head(store, name))["size"])
+
+        def once() -> bytes:
+            found = obstore.get(store, name)
+            size = int(found.meta["size"])
+            if size > most:
+                raise ValueError(f"{self.url / name} has {size:,} bytes of at most {most:,}")
+            content = bytes(found.bytes())
+            if len(content) != size:
+                raise _Short(f"{len(content):,} bytes came of {size:,}")
+            return content
+
+        return self._until_done(name, once)
 
     def sizes(self) -> dict[str, int] | None:
         """Bytes of every object by its name; None over http, where nothing is listed."""
@@ -205,6 +209,17 @@ class Store:
                 )
             time.sleep(min(pause, max(0.0, self._patience - passed)))
             pause = min(2 * pause, 5.0)
+
+
+class Object:
+    """An object, for reading by position as a `Descriptor`."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`."""
+        return bytes(self._store.read(self._name, offset, size))
 
 
 _NUMBERS = {
