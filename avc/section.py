@@ -7,12 +7,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from shards.store import place
+
 
 def _path(value: object) -> object:
     if isinstance(value, str) and "\0" in value:
         raise ValueError("a path cannot hold the character NUL")
     try:
-        return Path(value).expanduser() if isinstance(value, str) else value
+        return place(value) if isinstance(value, str) else value
     except RuntimeError as error:  # ~nobody
         raise ValueError(str(error)) from None
 

@@ -27,7 +27,12 @@ class RunSettings(Section):
 
 class DataSettings(Section):
     shards: FilePath = Path("shards-not-given")
-    """Folder that `avc pack` wrote."""
+    """Folder that `avc pack` wrote, or a URL to which `avc copy` copied it: s3, gs, az, http or https."""
+    cache: FilePath | None = None
+    """Folder on a disk of this machine in which shards at a URL are kept whole, for all its ranks and runs. Without one
+    they are read by ranges."""
+    cache_gb: float = Field(default=100, gt=0, le=10**6)
+    """Most that the cache may hold, in GB of 10^9 bytes."""
     num_workers: int = Field(default=2, ge=0, le=256)
     """Worker processes per rank that read and decode; 0 reads in the training process."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from shards.atomic import refuse_links, written_aside
 from shards.build_index import REJECTED
 from shards.format import JOURNAL, MANIFEST
 from shards.index import LARGEST_MANIFEST, Manifest, StoredFile, manifest_text, read_manifest
-from shards.store import Store, Url, place
+from shards.store import IN_FLIGHT, Store, Url, place
 
 LARGEST_LIST = 2**32  # bytes of a journal
 Progress = Callable[[int, int, str], None]  # bytes done, bytes to do, name of the last file
@@ -51,10 +52,14 @@ def _lists(manifest: Manifest) -> list[str]:
 def _upload(folder: Path, store: Store, manifest: Manifest) -> Iterator[StoredFile]:
     text, there = manifest_text(folder), store.sizes() or {}
     _refuse_other(there.get(MANIFEST) is None or store.whole(MANIFEST, most=LARGEST_MANIFEST) == text, store.url)
-    for file in _files(manifest):
+
+    def upload(file: StoredFile) -> StoredFile:
         if there.get(file.name) != file.bytes or store.uploaded(file.name) != file.sha256:
             store.upload(folder / file.name, file.name, sha256=file.sha256)
-        yield file
+        return file
+
+    with ThreadPoolExecutor(IN_FLIGHT) as threads:
+        yield from threads.map(upload, _files(manifest))
     for name in _lists(manifest):
         if (folder / name).is_file():
             with open(folder / name, "rb") as opened:
@@ -72,13 +77,17 @@ def _download(store: Store, folder: Path, manifest: Manifest) -> Iterator[Stored
     _refuse_other(not (folder / MANIFEST).exists() or (folder / MANIFEST).read_bytes() == text, folder)
     folder.mkdir(parents=True, exist_ok=True)
     refuse_links([folder])
-    for file in _files(manifest):
+
+    def download(file: StoredFile) -> StoredFile:
         path = folder / file.name
         path.parent.mkdir(exist_ok=True)
         if not path.is_file() or StoredFile.of(folder, file.name) != StoredFile(file.name, file.bytes, file.sha256):
             with written_aside(path) as copy:
                 store.fetch(file.name, copy, size=file.bytes, sha256=file.sha256)
-        yield file
+        return file
+
+    with ThreadPoolExecutor(IN_FLIGHT) as threads:
+        yield from threads.map(download, _files(manifest))
     for name in _lists(manifest):
         try:
             content = store.whole(name, most=LARGEST_LIST)

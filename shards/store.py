@@ -14,9 +14,7 @@ import os
 import re
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path, PosixPath
@@ -26,7 +24,8 @@ from shards.atomic import Unprotected
 
 SCHEMES = ("s3:", "gs:", "az:", "http:", "https:")
 PART_BYTES = 16 * 2**20
-PARTS_IN_FLIGHT = 4
+PIECE_BYTES = 2**20  # that are hashed and written at once: they stay in the processor's cache
+IN_FLIGHT = 4  # parts of an upload, and files
 STALLED_SECONDS = 10.0  # without a byte; a wait of which people are told
 PART_SECONDS = 300.0  # for 16 MB
 TIMES_READ = 3  # of a file whose bytes are not the ones that they should be
@@ -43,6 +42,10 @@ class Url(PosixPath):
     def absolute(self) -> Url:
         """Itself."""
         return self
+
+    def as_uri(self) -> str:
+        """Itself as text."""
+        return str(self)
 
 
 def place(folder: str | os.PathLike[str]) -> Path:
@@ -109,16 +112,33 @@ class Store:
 
         return self._until_done(name, once) if size else b""
 
-    def parts(self, name: str, size: int) -> Iterator[Any]:
-        """An object of `size` bytes from its start, in parts, of which the next ones are on their way."""
-        with ThreadPoolExecutor(PARTS_IN_FLIGHT) as pool:
-            coming: deque[Future[Any]] = deque()
-            for start in range(0, size, PART_BYTES):
-                coming.append(pool.submit(self.read, name, start, min(PART_BYTES, size - start)))
-                if len(coming) == PARTS_IN_FLIGHT:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
+    def parts(self, name: str, size: int) -> Iterator[bytes]:
+        """An object of `size` bytes in pieces, from its start: in parts of 16 MB, anew from where one fails."""
+        for start in range(0, size, PART_BYTES):
+            yield from self._pieces(name, start, min(start + PART_BYTES, size))
+
+    def _pieces(self, name: str, start: int, stop: int) -> Iterator[bytes]:
+        obstore, store = self._client
+        coming: Iterator[bytes] | None = None
+
+        def once() -> bytes:
+            nonlocal coming
+            try:
+                if coming is None:
+                    found = obstore.get(store, name, options={"range": (start, stop)})
+                    coming = iter(found.stream(min_chunk_size=PIECE_BYTES))
+                piece = next(coming, b"")
+                if not 0 < len(piece) <= stop - start:
+                    raise _Short(f"{len(piece):,} bytes came of {stop - start:,}")
+            except Exception:
+                coming = None
+                raise
+            return piece
+
+        while start < stop:
+            piece = self._until_done(name, once)
+            start += len(piece)
+            yield piece
 
     def whole(self, name: str, *, most: int) -> bytes:
         """All of a small object. Raises ValueError where it has more than `most` bytes."""
@@ -164,7 +184,7 @@ class Store:
             with open(path, "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 content = _hashed(file, sha256)
-                more = {"use_multipart": size > PART_BYTES, "max_concurrency": PARTS_IN_FLIGHT}
+                more = {"use_multipart": size > PART_BYTES, "max_concurrency": IN_FLIGHT}
                 obstore.put(store, name, content, chunk_size=PART_BYTES, attributes={"sha256": sha256}, **more)
 
         self._until_done(name, once)

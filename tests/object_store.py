@@ -46,12 +46,14 @@ class Server:
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *("sh", "-c", '"$@" </dev/null & cat > /dev/null; kill -9 $!', "until the tests end"),
                     *(WEED, "server", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *ports),
                     *("-filer", "-s3", f"-s3.config={self.folder / 's3.json'}", "-s3.iam=false"),
                     *("-s3.port.iceberg=0", "-s3.port.lance=0"),
                     *(f"-filer.localSocket={self.folder}/filer.sock", f"-s3.localSocket={self.folder}/s3.sock"),
                     *("-master.telemetry=false", "-master.volumeSizeLimitMB=64"),
                 ],
+                stdin=subprocess.PIPE,  # which ends where the tests are killed
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -90,18 +92,17 @@ class Proxy:
     503      is the answer                  cut     half of the body, and the connection ends
     silent   nothing is answered            lie     half of the body, and its length says so
     stall    half of the body, no more      flip    one bit of the body is another
-    down     the connection ends at once    or a number of seconds to wait before
+    down     the connection ends at once
     """
 
     to: int
-    fault: Callable[[Request], str | float | None] = lambda request: None
+    fault: Callable[[Request], str | None] = lambda request: None
     requests: list[Request] = field(default_factory=list)
-    most_at_once: int = 0
 
     def __post_init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self._socket.getsockname()[1]
-        self._at_once, self._lock = 0, threading.Lock()
+        self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -137,18 +138,9 @@ class Proxy:
             with self._lock:
                 request = Request(method, target, int(first) if first else None, len(self.requests))
                 self.requests.append(request)
-                self._at_once += 1
-                self.most_at_once = max(self.most_at_once, self._at_once)
-            try:
-                fault = self.fault(request)
-                if isinstance(fault, float):
-                    time.sleep(fault)
-                self._answer(client, lines, body, fault)
-            finally:
-                with self._lock:
-                    self._at_once -= 1
+            self._answer(client, lines, body, self.fault(request))
 
-    def _answer(self, client: socket.socket, lines: list[str], body: bytes, fault: str | float | None) -> None:
+    def _answer(self, client: socket.socket, lines: list[str], body: bytes, fault: str | None) -> None:
         if fault == "down":
             return
         if fault == "silent":

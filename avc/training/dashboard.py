@@ -23,6 +23,7 @@ from avc.runs.attempt import CHECKPOINTS, WEIGHTS, Attempt
 from avc.settings import Config
 from avc.tasks.examples import Examples
 from shards.format import MANIFEST
+from shards.store import Url
 
 MOST_BYTES = 256 * 10**6  # of pictures and sounds in one attempt; what comes after has numbers alone
 COLUMNS = ["frame_of", "sound_of", "frame", "spectrogram", "sound", "together", "score", "right"]
@@ -155,7 +156,7 @@ class Dashboard:
         import wandb
 
         artifact = wandb.Artifact(name, kind, metadata=metadata)
-        artifact.add_reference(path.as_uri())
+        artifact.add_reference(path.as_uri(), checksum=not isinstance(path, Url))  # W&B would ask the store
         return artifact
 
     def _show(self, step: int) -> None:

@@ -18,6 +18,7 @@ from avc.config import dump_config
 from avc.data.limits import refuse_beyond_limits
 from avc.data.prefetch import load, on_device, slots_for
 from avc.data.sharding import BatchSharding, shard_batch
+from avc.data.stored import cache_of, fetch_ahead
 from avc.distributed.device import compile_network
 from avc.distributed.stopping import Stopped
 from avc.distributed.sync_batchnorm import convert_sync_batchnorm
@@ -59,7 +60,7 @@ def train(
     require_wandb(config)
     world = replace(world, stop=stop)
     device = world.device
-    shards = Shards(config.data.shards)
+    shards = Shards(config.data.shards, cache=cache_of(config))
     task = task_of(config, shards)
     sampler = task.sampler
     sharding = shard_batch(
@@ -70,6 +71,7 @@ def train(
         world_size=world.world_size,
         accumulate=task.accumulates,
     )
+    fetch_ahead(shards, sampler, sharding, config)
     rows, num_workers = sharding.rows_per_micro_batch, config.data.num_workers
     refuse_beyond_limits(task.reader, slots=slots_for(num_workers), rows=rows, num_workers=num_workers)
     torch.manual_seed(config.run.seed)

@@ -60,10 +60,11 @@ def test_what_was_stored_comes_back_by_ranges_and_whole(store: Store, proxy: Pro
 
 @pytest.mark.parametrize("fault", ["503", "stall", "cut", "lie", "flip", "silent", "down"])
 def test_spoilt_answers_are_asked_for_again_and_no_wrong_byte_gets_through(
-    store: Store, proxy: Proxy, tmp_path: Path, fault: str
+    store: Store, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
+    monkeypatch.setattr(shards.store, "STALLED_SECONDS", 2.0)
     proxy.fault = lambda request: fault if request.count in (1, 2) else None
-    assert fetched(store, tmp_path) == CONTENT
+    assert fetched(Store(store.url), tmp_path) == CONTENT
     assert len(proxy.got("film.tar")) == (8 if fault == "flip" else 6)
 
 
@@ -72,8 +73,6 @@ def test_a_store_that_refuses_one_answer_in_three_is_read_to_its_end(
 ) -> None:
     proxy.fault = lambda request: "503" if request.count % 3 == 0 else None
     assert [fetched(store, tmp_path) == CONTENT for _ in range(3)] == [True] * 3
-    monkeypatch.setenv("AVC_STORE_PATIENCE", "60")
-    store = Store(store.url)
     monkeypatch.setattr(shards.store, "PART_BYTES", 5 * 2**20)  # S3 takes no smaller ones
     (tmp_path / "large").write_bytes(4 * CONTENT)
     store.upload(tmp_path / "large", "large", sha256=hashlib.sha256(4 * CONTENT).hexdigest())
@@ -102,6 +101,7 @@ def test_bytes_that_are_always_others_end_in_a_sentence(store: Store, proxy: Pro
 
 def test_a_long_wait_is_said_once(store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards.store, "STALLED_SECONDS", 0.5)
+    monkeypatch.setenv("AVC_STORE_PATIENCE", "4")
     proxy.fault = lambda request: "503"
     refusal = "does not give what is asked for .the store answers 503"
     with pytest.warns(shards.store.Unprotected, match=refusal) as said, pytest.raises(OSError, match="and so for"):
@@ -156,7 +156,6 @@ def test_what_is_there_is_not_created_again(store: Store, proxy: Proxy) -> None:
 def test_a_server_that_is_killed_and_started_again_is_waited_for(
     store: Store, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AVC_STORE_PATIENCE", "120")
     server.kill()
     starting = threading.Thread(target=server.start)
     starting.start()
