@@ -49,6 +49,9 @@ class PairData(DataSettings):
     """Saturation is multiplied by 1 ± this (amount not published either)."""
     volume: float = Field(default=0.1, ge=0, lt=1)
     """The second's volume is multiplied by 1 ± this (up to 10 %, Objects that Sound 3.3)."""
+    partitions: int = Field(default=1, ge=1, le=10**6)
+    """Parts into which the shards are dealt for a run, with pairs inside of a part alone. Each step has as many of
+    each, and a rank draws from its own, so that its machine need not hold the others. Best a multiple of the ranks."""
     shuffle_sound: bool = False
     """Control: positives get the audio of another clip as well, so that nothing can be learnt."""
 

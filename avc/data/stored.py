@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avc.data.interfaces import AnySampler
+from avc.data.partitions import PartitionedSampler
 from avc.data.sharding import BatchSharding
 from avc.settings import Config
 from shards.cache import Cache
@@ -33,8 +34,11 @@ def fetch_ahead(shards: Shards, sampler: AnySampler, sharding: BatchSharding, co
     if cache is None or store is None:
         return
     of_clip = shards.index["shard"]
-    own = np.unique(of_clip[sampler.clips])
-    held_out = shards.clips(config.validation.split) if config.validation.every_steps else sampler.clips
+    drawn = sampler.clips
+    if isinstance(sampler, PartitionedSampler):
+        drawn = sampler.clips_of(sharding.rank, sharding.world_size)
+    own = np.unique(of_clip[drawn])
+    held_out = shards.clips(config.validation.split) if config.validation.every_steps else drawn
     needed = [*_in_order(of_clip, own, sampler, sharding), *np.setdiff1d(of_clip[held_out], own).tolist()]
     files = [shards.manifest.shards[number] for number in needed]
     cache.need([*shards.manifest.tables, *files])

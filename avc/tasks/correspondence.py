@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avc.data.batch import Batch
+from avc.data.partitions import partitioned
 from avc.data.prefetch import load
 from avc.data.reader import PairReader
 from avc.data.sampler import Integers, PairSampler
@@ -115,9 +116,11 @@ class PairAccuracy:
 
 def training_sampler(config: PairConfig, shards: Shards, *, clips: Integers | None = None) -> PairSampler:
     """The plan over the training clips, or some of them. Raises ValueError where there are too few."""
-    return PairSampler(
+    return partitioned(
         shards.index,
         shards.clips("train") if clips is None else clips,
+        partitions=config.data.partitions,
+        batch_pairs=config.optim.batch_pairs,
         seed=config.run.seed,
         source=config.negatives.source,
         grid=config.negatives.grid,

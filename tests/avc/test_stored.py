@@ -73,10 +73,10 @@ def test_a_run_out_of_the_cache_fetches_each_shard_once_and_ends_with_the_bits_o
         assert secret not in output and not any(secret.encode() in data for data in logged)
 
 
-def test_two_ranks_with_a_worker_each_share_a_cache(
+def test_two_ranks_with_a_worker_each_share_a_cache_and_two_partitions(
     many_shards: Path, url: Url, proxy: Proxy, tmp_path: Path
 ) -> None:
-    settings = {"data": {"num_workers": 1}, "training": {"steps": 4}, "validation": {"every_steps": 4}}
+    settings = {"data": {"num_workers": 1, "partitions": 2}, "training": {"steps": 4}, "validation": {"every_steps": 4}}
     local = write_config(tmp_path, many_shards, **settings)
     Training(local, tmp_path / "local", world_size=2).finish()
     cached = f"data.cache={tmp_path / 'cache'}"
