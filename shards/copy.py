@@ -68,8 +68,8 @@ def _upload(folder: Path, store: Store, manifest: Manifest) -> Iterator[StoredFi
                 store.upload(folder / name, name, sha256=digest)
     try:
         store.create(MANIFEST, text)
-    except FileExistsError:  # put there meanwhile
-        _refuse_other(False, store.url)
+    except FileExistsError:  # put there before, or meanwhile
+        _refuse_other(store.whole(MANIFEST, most=LARGEST_MANIFEST) == text, store.url)
 
 
 def _download(store: Store, folder: Path, manifest: Manifest) -> Iterator[StoredFile]:

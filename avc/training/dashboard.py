@@ -156,7 +156,8 @@ class Dashboard:
         import wandb
 
         artifact = wandb.Artifact(name, kind, metadata=metadata)
-        artifact.add_reference(path.as_uri(), checksum=not isinstance(path, Url))  # W&B would ask the store
+        at_url = isinstance(path, Url)  # of which W&B would ask the store
+        artifact.add_reference(str(path) if at_url else path.as_uri(), checksum=not at_url)
         return artifact
 
     def _show(self, step: int) -> None:

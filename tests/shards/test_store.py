@@ -147,7 +147,6 @@ def test_a_file_that_is_not_what_the_manifest_says_is_not_stored(store: Store, t
 
 def test_what_is_there_is_not_created_again(store: Store, proxy: Proxy) -> None:
     store.create("manifest.json", b"one")
-    store.create("manifest.json", b"one")  # as after an answer that was lost
     with pytest.raises(FileExistsError, match="answers 412"):
         store.create("manifest.json", b"another")
     assert store.whole("manifest.json", most=100) == b"one"
