@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from shards.store import place
+
 MOST_STEPS = 10**8 - 1  # the names of checkpoints have eight digits
 MOST_PAIRS = 2**20  # in a batch: thousands of times what is usual
 MOST_CLASSES = 10**6
@@ -20,7 +22,7 @@ def _path(value: object) -> object:
     if isinstance(value, str) and "\0" in value:
         raise ValueError("a path cannot hold the character NUL")
     try:
-        return Path(value).expanduser() if isinstance(value, str) else value
+        return place(value) if isinstance(value, str) else value
     except RuntimeError as error:  # ~nobody
         raise ValueError(str(error)) from None
 
@@ -45,7 +47,12 @@ class RunSettings(Section):
 
 class DataSettings(Section):
     shards: FilePath = Path("shards-not-given")
-    """Folder that `avc pack` wrote."""
+    """Folder that `avc pack` wrote, or a URL to which `avc copy` copied it: s3, gs, az, http or https."""
+    cache: FilePath | None = None
+    """Folder on a disk of this machine in which shards at a URL are kept whole, for all its ranks and runs. Without one
+    they are read by ranges."""
+    cache_gb: float = Field(default=100, gt=0, le=10**6)
+    """Most that the cache may hold, in GB of 10^9 bytes."""
     num_workers: int = Field(default=2, ge=0, le=256)
     """Worker processes per rank that read and decode; 0 reads in the training process."""
 
@@ -62,6 +69,9 @@ class PairData(DataSettings):
     """Saturation is multiplied by 1 ± this (amount not published either)."""
     volume: float = Field(default=0.1, ge=0, lt=1)
     """The second's volume is multiplied by 1 ± this (up to 10 %, Objects that Sound 3.3)."""
+    partitions: int = Field(default=1, ge=1, le=10**6)
+    """Parts into which the shards are dealt for a run, with pairs inside of a part alone. Each step has as many of
+    each, and a rank draws from its own, so that its machine need not hold the others. Best a multiple of the ranks."""
     shuffle_sound: bool = False
     """Control: positives get the audio of another clip as well, so that nothing can be learnt."""
 

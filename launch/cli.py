@@ -17,6 +17,7 @@ from launch.commands import (
     categories,
     clip_probe,
     cluster,
+    copy,
     demo,
     embed,
     evaluate,
@@ -74,7 +75,7 @@ def avc(
 
 
 for command in (
-    *(pack.pack, pack.merge, verify.verify),
+    *(pack.pack, pack.merge, copy.copy, verify.verify),
     *(settings.settings, train.train, cluster.submit, cluster.sweep, cluster.status),
     *(teach.teach, embed.embed, export.export, explore.explore, visualize.visualize, localize.localize, demo.demo),
 ):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any
+import resource
+from typing import Any, Protocol
+
+LARGEST_LIMIT = 2**20  # of open files, where a process has none
 
 
 class Descriptor:
@@ -27,15 +30,26 @@ class Descriptor:
             data += more
         return data
 
+    def facts(self) -> os.stat_result:
+        """Its size and times now."""
+        return os.fstat(self._number)
+
     def __del__(self) -> None:
         if self._number >= 0:
             os.close(self._number)
 
 
+class Readable(Protocol):
+    """What is read by position."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`; fewer only where the file ends."""
+
+
 class Window(io.RawIOBase):
     """Bytes [offset, offset + size) of an opened file as a seekable file that is read-only."""
 
-    def __init__(self, descriptor: Descriptor, *, offset: int, size: int) -> None:
+    def __init__(self, descriptor: Readable, *, offset: int, size: int) -> None:
         self._descriptor, self._offset, self._size, self._position = descriptor, offset, size, 0
 
     def readable(self) -> bool:
@@ -62,3 +76,13 @@ class Window(io.RawIOBase):
 
     def tell(self) -> int:
         return self._position
+
+
+def shards_kept_open() -> int:
+    """How many shards one `Shards` keeps open: a quarter of the files that a process may have open (`ulimit -n`).
+
+    A large set has more shards than the customary 256; the longest unused is closed then, and opening it again may
+    cost a network file system more than reading from it.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (LARGEST_LIMIT if limit == resource.RLIM_INFINITY else limit) // 4

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 import pydantic
 
+from shards.file_slice import Readable
 from shards.format import (
     CLIPS,
     FLOW,
@@ -27,10 +28,13 @@ from shards.format import (
     PackSettings,
     check_settings,
 )
+from shards.store import Store, Url
 from shards.table import Table
 
 ROWS_AT_ONCE = 2**16  # that are looked at: what is computed of them stays in the processor's cache
 LARGEST_MANIFEST = 2**26  # bytes: of 300,000 shards
+
+Fetched = tuple[Path, Callable[[], Readable] | None]  # a file on this machine, and what opens it instead of its path
 
 # No number that a file cannot have.
 Split = Annotated[str, pydantic.Field(pattern=f"^({'|'.join(SPLITS)})$")]
@@ -41,7 +45,7 @@ Bytes = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**32)]
 
 # Other folders than a task's are never named: whoever writes beside the shards takes their names.
-_NAME = re.compile(r"(task-[0-9]+-of-[0-9]+/)?[A-Za-z0-9_][A-Za-z0-9_.-]*\.(tar|npy)")
+NAME = re.compile(r"(task-[0-9]+-of-[0-9]+/)?[A-Za-z0-9_][A-Za-z0-9_.-]*\.(tar|npy)")
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,10 @@ class StoredFile:
 
     name: str  # relative to the folder: a shard that a task packed is `task-0001-of-0008/train-000000.tar`
     bytes: Bytes
-    sha256: str  # hexadecimal
+    sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not NAME.fullmatch(self.name):
             raise ValueError(f"{self.name!r} is no name of a file in a packed folder, as train-000000.tar is")
 
     @classmethod
@@ -93,19 +97,30 @@ class Index:
     rows: Table  # the same on the disk
     pictures: Table  # uint32: where each picture starts inside its member, and where the last one ends
     flow: Table | None  # likewise of the steps of optical flow
+    digest: str  # SHA-256 of the manifest, which holds that of every shard: equal digests are equal shards
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a packed folder.
+    """The manifest of a packed folder, or at a URL.
 
     Raises ValueError when the folder is missing, is not a packed one, was not packed to the end, is of another format
     version, or has a manifest that is no longer what the packer wrote.
     """
-    if not folder.is_dir():
+    return _read_manifest(folder)[0]
+
+
+def _read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """The manifest, and the SHA-256 of its file."""
+    if not isinstance(folder, Url) and not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: give the folder that `avc pack ... --out FOLDER` made")
     try:
-        text = _manifest_text(folder / MANIFEST)
+        text = manifest_text(folder)
     except FileNotFoundError:
+        if isinstance(folder, Url):
+            raise ValueError(
+                f"{folder} has no {MANIFEST}, which `avc copy FOLDER {folder}` puts there last: give the same command "
+                "again where it was stopped"
+            ) from None
         if (folder / JOURNAL).is_file():
             raise ValueError(
                 f"{folder} has a {JOURNAL} but no {MANIFEST}: its packing was not finished. "
@@ -142,26 +157,32 @@ def read_manifest(folder: Path) -> Manifest:
         raise ValueError(damaged.format(error)) from None
     if len({shard.name for shard in manifest.shards}) < len(manifest.shards):
         raise ValueError(damaged.format("it lists a shard twice"))
-    return manifest
+    return manifest, hashlib.sha256(text).hexdigest()
 
 
-def _manifest_text(path: Path) -> bytes:
+def manifest_text(folder: Path) -> bytes:
+    """The bytes of the manifest. Raises OSError, and ValueError where it is no file or too large for one."""
+    if isinstance(folder, Url):
+        return Store(folder).whole(MANIFEST, most=LARGEST_MANIFEST)
+    path = folder / MANIFEST
     facts = os.stat(path)
     if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST_MANIFEST:
         raise ValueError(f"{path} is no file, or has {facts.st_size:,} bytes of at most {LARGEST_MANIFEST:,}")
     return path.read_bytes()
 
 
-def open_index(folder: Path) -> Index:
+def open_index(folder: Path, fetched: Callable[[Manifest], Mapping[str, Fetched]] | None = None) -> Index:
     """Open the tables of a packed folder, and hold every number of the clips against the shards and the other tables.
 
+    fetched: of a folder at a URL, its tables on this machine, by name.
     Raises ValueError as `read_manifest` does, and when a table is missing, of another type or length, or points to
     what is not there.
     """
-    manifest = read_manifest(folder)
-    rows = _table(folder, CLIPS, manifest.settings.clip_type)
-    pictures = _table(folder, PICTURES, np.dtype(np.uint32))
-    flow = _table(folder, FLOW, np.dtype(np.uint32)) if manifest.settings.flow else None
+    manifest, digest = _read_manifest(folder)
+    tables = fetched(manifest) if fetched is not None else {}
+    rows = _table(folder, CLIPS, manifest.settings.clip_type, tables)
+    pictures = _table(folder, PICTURES, np.dtype(np.uint32), tables)
+    flow = _table(folder, FLOW, np.dtype(np.uint32), tables) if manifest.settings.flow else None
     listed = sum(shard.records for shard in manifest.shards)
     if len(rows) != listed:
         raise _unlike(folder, f"{CLIPS} has {len(rows)} rows and {MANIFEST} lists {listed} records")
@@ -177,7 +198,7 @@ def open_index(folder: Path) -> Index:
         before = max(0, first - 1)  # rules hold between neighbors, too
         for wrong, what in _rules(manifest, clips[before : first + ROWS_AT_ONCE]):
             _refuse_rows(folder, before, wrong, what)
-    return Index(manifest, clips, rows, pictures, flow)
+    return Index(manifest, clips, rows, pictures, flow, digest)
 
 
 def _rules(manifest: Manifest, clips: np.ndarray) -> Iterator[tuple[Any, str]]:
@@ -212,11 +233,14 @@ def _refuse_rows(folder: Path, first: int, wrong: np.ndarray, what: str) -> None
 
 
 def check_shards(folder: Path, manifest: Manifest) -> None:
-    """Raise ValueError when a shard that the manifest lists is missing or has another size."""
+    """Raise ValueError when a shard that the manifest lists is missing or has another size; over http none is told."""
+    sizes = Store(folder).sizes() if isinstance(folder, Url) else None
+    if isinstance(folder, Url) and sizes is None:
+        return
     for shard in manifest.shards:
         try:
-            size = os.stat(folder / shard.name).st_size
-        except FileNotFoundError:
+            size = os.stat(folder / shard.name).st_size if sizes is None else sizes[shard.name]
+        except (FileNotFoundError, KeyError):
             raise ValueError(
                 f"{folder / shard.name} is listed in {MANIFEST} and is not there: copy it back, or pack again into a "
                 f"new folder. `avc verify {folder}` lists everything that is wrong"
@@ -228,9 +252,10 @@ def check_shards(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def _table(folder: Path, name: str, dtype: np.dtype) -> Table:
+def _table(folder: Path, name: str, dtype: np.dtype, fetched: Mapping[str, Fetched]) -> Table:
+    path, opened = fetched.get(name, (folder / name, None))
     try:
-        return Table(folder / name, dtype)
+        return Table(path, dtype, opened=opened)
     except FileNotFoundError:
         raise _unlike(folder, f"{name} is not there") from None
     except OSError as error:

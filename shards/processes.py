@@ -73,6 +73,11 @@ class Processes(Generic[A, T]):
         self._asked.put((argument, future))
         return future
 
+    def finish(self) -> None:
+        """Nothing more will be asked: they end by themselves when they have done what was."""
+        for _ in self._threads:
+            self._asked.put(None)
+
     def close(self) -> None:
         """End all of them now; what they are at, or have not begun, is not done."""
         atexit.unregister(self.close)

@@ -16,25 +16,27 @@ import io
 import itertools
 import json
 import os
-import resource
-from functools import cached_property, lru_cache
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
-import simplejpeg
 import soundfile
 
-from shards.file_slice import Descriptor, Window
+from shards.cache import Cache
+from shards.file_slice import Descriptor, Readable, Window, shards_kept_open
 from shards.flow import decode_flow
 from shards.format import CLIPS, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, SPLITS
-from shards.index import check_shards, open_index
+from shards.index import Fetched, Manifest, check_shards, open_index
+from shards.picture import PictureError, decode_picture
+from shards.store import Object, Store, Url, place
 from shards.table import Table
 
 ROWS_KEPT = 256  # of the index, where it is not in memory: one clip's row is asked for several times in a row
-LEFT_OUT = ("index", "_descriptor", "_read_row")  # of what is pickled
+LEFT_OUT = ("index", "_descriptor", "_read_row", "_threads")  # of what is pickled
 
-LARGEST_LIMIT = 2**20  # of open files, where a process has none
+RANGES_IN_FLIGHT = 128  # of a batch, read from a store
 
 COLUMNS = {"json": "json", "mjpeg": "mjpeg", "flow.mjpeg": "flow", "wav": "sound", "flac": "sound"}  # of the index
 
@@ -58,23 +60,34 @@ class BadRecord(Exception):
 class Shards:
     """The records of one packed folder, by row number.
 
-    Rows are sorted by key, so a row number means the same clip wherever the folder is copied to. Raises ValueError
+    Rows are sorted by key, so a row number means the same clip wherever the folder is copied to. At a URL, records are
+    read by ranges, or out of `cache`, into which a shard is fetched whole when it is first read from. Raises ValueError
     when the folder is missing, not packed to the end, of another format version, or when a shard is missing.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder).expanduser()
-        index = open_index(self.folder)
+    def __init__(self, folder: str | os.PathLike[str], *, cache: Cache | None = None) -> None:
+        self.folder, self.cache = place(folder), cache
+        self.store = Store(self.folder) if isinstance(self.folder, Url) else None
+        if cache is not None and self.store is None:
+            raise ValueError(f"data.cache is for shards at a URL, and {self.folder} is a folder of this machine")
+        index = open_index(self.folder, None if self.store is None else partial(_tables, self.store, cache or Cache()))
         check_shards(self.folder, index.manifest)
-        self.manifest, self.index = index.manifest, index.clips
+        self.manifest, self.index, self.digest = index.manifest, index.clips, index.digest
         self._rows, self.pictures, self._flow = index.rows, index.pictures, index.flow
         self._open_shards()
 
     def _open_shards(self) -> None:
-        paths = [self.folder / shard.name for shard in self.manifest.shards]
-        # Threads hold the Descriptor while they read, so that one that falls out of the cache closes after them. The
+        folder, files, store, cache = self.folder, self.manifest.shards, self.store, self.cache
+
+        def opened(shard: int) -> Readable:
+            if store is None:
+                return Descriptor(folder / files[shard].name)
+            return Object(store, files[shard].name) if cache is None else cache.open(store, files[shard])
+
+        # Threads hold what is opened while they read, so that one that falls out of the cache closes after them. The
         # cache does not refer to this object, so that both go when the last reference to it does.
-        self._descriptor = lru_cache(maxsize=shards_kept_open())(lambda shard: Descriptor(paths[shard]))
+        self._descriptor = lru_cache(maxsize=shards_kept_open())(opened)
+        self._threads: ThreadPoolExecutor | None = None
         rows = self._rows
         self._read_row = lru_cache(maxsize=ROWS_KEPT)(lambda clip: rows[clip : clip + 1][0])
 
@@ -89,6 +102,16 @@ class Shards:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def together(self, jobs: Iterable[Callable[[], object]]) -> None:
+        """Do jobs that read records: one after the other, or at once where each of them waits for a store."""
+        if self.store is None or self.cache is not None:
+            for job in jobs:
+                job()
+            return
+        self._threads = self._threads or ThreadPoolExecutor(RANGES_IN_FLIGHT)
+        for done in [self._threads.submit(job) for job in jobs]:
+            done.result()
 
     @cached_property
     def index(self) -> np.ndarray:
@@ -164,11 +187,11 @@ class Shards:
         row = self.row(clip)
         width, height, every = int(row["width"]), int(row["height"]), int(row["every"])
         film = []
-        for place, data in enumerate(self.frames(clip, first_tick, count=count)):
+        for number, data in enumerate(self.frames(clip, first_tick, count=count)):
             try:
                 film.append(decode_picture(data, width=width, height=height, reduce=reduce))
             except PictureError as error:
-                tick = first_tick + place * every
+                tick = first_tick + number * every
                 raise self._bad(clip, "mjpeg", f"the picture at tick {tick} does not decode: {error}") from None
         return film
 
@@ -265,36 +288,6 @@ class Shards:
         return BadRecord(str(self.folder), shard, key, f"{key}.{member}", reason)
 
 
-def shards_kept_open() -> int:
-    """How many shards one `Shards` keeps open: a quarter of the files that a process may have open (`ulimit -n`).
-
-    A large set has more shards than the customary 256; the longest unused is closed then, and opening it again may
-    cost a network file system more than reading from it.
-    """
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (LARGEST_LIMIT if limit == resource.RLIM_INFINITY else limit) // 4
-
-
-class PictureError(ValueError):
-    """A JPEG file that does not decode to the size that it should have."""
-
-
-def decode_picture(data: bytes, *, width: int, height: int, reduce: int = 1) -> np.ndarray:
-    """Decode one JPEG file of `width` x `height` pixels: uint8, ceil(height / reduce) x ceil(width / reduce) x 3, RGB.
-
-    `reduce` is 1, 2, 4 or 8. Raises PictureError when the data is damaged or of another size.
-    """
-    if reduce not in (1, 2, 4, 8):
-        raise ValueError(f"reduce must be 1, 2, 4 or 8, not {reduce}: these are the scales at which libjpeg decodes")
-    smaller_height, smaller_width = -(-height // reduce), -(-width // reduce)
-    try:
-        stored_height, stored_width, *_ = simplejpeg.decode_jpeg_header(data)
-        if (stored_height, stored_width) != (height, width):  # before memory is taken for it
-            raise PictureError(f"{stored_width} x {stored_height} pixels instead of {width} x {height}")
-        picture: np.ndarray = simplejpeg.decode_jpeg(
-            data, colorspace="RGB", min_height=smaller_height, min_width=smaller_width, min_factor=float(reduce)
-        )
-    except ValueError as error:
-        raise PictureError(str(error)) from None
-    assert picture.shape == (smaller_height, smaller_width, 3)
-    return picture
+def _tables(store: Store, cache: Cache, manifest: Manifest) -> dict[str, Fetched]:
+    cache.need(manifest.tables)
+    return {table.name: (cache.path(store, table), partial(cache.open, store, table)) for table in manifest.tables}

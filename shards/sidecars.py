@@ -27,7 +27,6 @@ import pydantic
 from numpy.typing import NDArray
 
 from shards.atomic import refuse_links, written_aside
-from shards.format import MANIFEST
 from shards.index import StoredFile
 from shards.read import Shards
 from shards.writer import BLOCK, TAR_RECORD, render_record
@@ -81,7 +80,7 @@ class Sidecars:
 
 def digest_of(shards: Shards) -> str:
     """SHA-256 of the manifest, which holds that of every shard: equal digests are equal shards."""
-    return hashlib.sha256((shards.folder / MANIFEST).read_bytes()).hexdigest()
+    return shards.digest
 
 
 class Layout:

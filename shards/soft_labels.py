@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.file_slice import Descriptor
-from shards.read import BadRecord, Shards, shards_kept_open
+from shards.file_slice import Descriptor, shards_kept_open
+from shards.read import BadRecord, Shards
 from shards.sidecars import (
     NPY_HEADER_BYTES,
     Distribution,

@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shards.file_slice import Descriptor
+from shards.file_slice import Descriptor, Readable
 
 
 class Table:
@@ -23,9 +24,12 @@ class Table:
     May be pickled: another process opens the file when it first reads.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype) -> None:
-        """Raises ValueError, as `is not a table ...`, where it is none of that type and of its own length; OSError."""
-        self.path, self.dtype = path, dtype
+    def __init__(self, path: Path, dtype: np.dtype, *, opened: Callable[[], Readable] | None = None) -> None:
+        """opened: opens it for reading, instead of its path.
+
+        Raises ValueError, as `is not a table ...`, where it is none of that type and of its own length; OSError.
+        """
+        self.path, self.dtype, self._open = path, dtype, opened
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
             raise ValueError("is not a regular file")
         with open(path, "rb") as file:
@@ -42,7 +46,7 @@ class Table:
         self._rows = int(shape[0])
         if self._bytes != self._start + self._rows * dtype.itemsize:
             raise ValueError(f"is to have {self._rows:,} rows, which do not take {self._bytes:,} bytes")
-        self._descriptor: Descriptor | None = None
+        self._descriptor: Readable | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_descriptor": None}
@@ -60,7 +64,9 @@ class Table:
             raise OSError(errno.EIO, "it was cut off since it was opened", str(self.path))
         return np.frombuffer(data, dtype=self.dtype)
 
-    def _opened(self) -> Descriptor:
+    def _opened(self) -> Readable:
+        if self._descriptor is None and self._open is not None:
+            self._descriptor = self._open()
         if self._descriptor is None:
             if os.stat(self.path).st_size != self._bytes:
                 raise OSError(errno.EIO, "it is no longer the file that was opened at first", str(self.path))

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import soundfile
@@ -19,8 +20,9 @@ import soundfile
 from shards.atomic import PART
 from shards.file_slice import Descriptor
 from shards.format import CLIPS, MANIFEST, SAMPLES_PER_TICK, SPLITS, picture_count
-from shards.index import Index, Manifest, ShardFile, StoredFile, open_index, read_manifest
+from shards.index import NAME, Index, Manifest, ShardFile, StoredFile, manifest_text, open_index, read_manifest
 from shards.read import WAV_HEADER_BYTES
+from shards.store import Store, Url, place
 from shards.writer import BLOCK
 
 Progress = Callable[[int, int, str], None]  # bytes done, bytes to do, name of the last file
@@ -40,27 +42,44 @@ def verify(folder: str | os.PathLike[str], *, quick: bool = False, progress: Pro
     """Everything that is wrong with a packed folder; an empty list means that it is as it was packed.
 
     All bytes are read: files are held against their SHA-256, members against their CRC-32, pictures and sound against
-    the index. `quick` compares files' names and sizes only. Raises ValueError when the folder has no manifest that can
-    be read.
+    the index. `quick` compares files' names and sizes only. At a URL, each file is fetched to a temporary folder for
+    that. Raises ValueError when the folder has no manifest that can be read.
     """
-    path = Path(folder).expanduser()
+    path = place(folder)
+    if not isinstance(path, Url):
+        return _verify(path, None, quick=quick, progress=progress)
+    with TemporaryDirectory() as here:
+        return _verify(Path(here), Store(path), quick=quick, progress=progress)
+
+
+def _verify(path: Path, store: Store | None, *, quick: bool, progress: Progress | None) -> list[Problem]:
+    """store: what the files of `path` are fetched from; until then they have their sizes, and no bytes."""
+    if store is not None:
+        (path / MANIFEST).write_bytes(manifest_text(store.url))
+        for name, size in _sizes(store, path, quick=quick).items():
+            (path / name).parent.mkdir(exist_ok=True)
+            with open(path / name, "wb") as file:
+                file.truncate(size)
     manifest = read_manifest(path)
-    problems = [problem for table in manifest.tables for problem in _file_problems(path, table, quick=quick)]
+    problems = [problem for table in manifest.tables for problem in _file_problems(path, table, store, quick=quick)]
     index = None
     if not problems:  # a damaged index would accuse every member
         try:
             index = open_index(path)
         except ValueError as error:
-            problems.append(Problem(MANIFEST, "", "inconsistent", str(error)))
+            detail = str(error) if store is None else str(error).replace(str(path), str(store.url))
+            problems.append(Problem(MANIFEST, "", "inconsistent", detail))
     problems += _not_listed(path, manifest)
     total, done = sum(shard.bytes for shard in manifest.shards), 0
     for row, shard in enumerate(manifest.shards):
-        in_file = _file_problems(path, shard, quick=quick)
+        in_file = _file_problems(path, shard, store, quick=quick)
         in_members: list[Problem] = []
         if index is not None and not quick and (path / shard.name).is_file():
             in_members = [*_member_problems(path, shard, row, index)]
         # A member that is named says more than the shard's checksum; this one remains for what lies between members.
         problems += [problem for problem in in_file if problem.what != "altered" or not in_members] + in_members
+        if store is not None:
+            (path / shard.name).unlink(missing_ok=True)
         done += shard.bytes
         if progress is not None:
             progress(done, total, shard.name)
@@ -77,8 +96,21 @@ def _not_listed(folder: Path, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(name, "", "not listed", "the manifest does not have it")
 
 
-def _file_problems(folder: Path, file: StoredFile, *, quick: bool) -> list[Problem]:
+def _sizes(store: Store, folder: Path, *, quick: bool) -> dict[str, int]:
+    sizes = store.sizes()
+    if sizes is None and quick:
+        raise ValueError(f"--quick needs a list of what is there, which {store.url} does not give; leave it out")
+    if sizes is None:
+        manifest = read_manifest(folder)
+        sizes = {file.name: file.bytes for file in (*manifest.tables, *manifest.shards)}
+    return {name: size for name, size in sizes.items() if NAME.fullmatch(name)}
+
+
+def _file_problems(folder: Path, file: StoredFile, store: Store | None, *, quick: bool) -> list[Problem]:
     try:
+        if store is not None and not (quick and isinstance(file, ShardFile)):
+            with open(folder / file.name, "r+b") as copy:
+                copy.writelines(store.parts(file.name, os.fstat(copy.fileno()).st_size))
         with open(folder / file.name, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if size < file.bytes:
@@ -170,9 +202,9 @@ def _images_problem(content: bytes, table: np.ndarray) -> str:
     starts = table.astype(np.int64)
     if starts[0] != 0 or starts[-1] != len(content) or (np.diff(starts) < 4).any():
         return "the table of pictures does not divide it into pictures"
-    for place, (start, end) in enumerate(itertools.pairwise(starts.tolist())):
+    for number, (start, end) in enumerate(itertools.pairwise(starts.tolist())):
         if content[start : start + 2] != b"\xff\xd8" or content[end - 2 : end] != b"\xff\xd9":
-            return f"picture {place} does not start and end as a JPEG file"
+            return f"picture {number} does not start and end as a JPEG file"
     return ""
 
 

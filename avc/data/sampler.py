@@ -88,6 +88,7 @@ class PairSampler:
     make negatives; an epoch is two rows per clip, and clips too short for that are left out.
 
     clips: int64, rows of `index` to draw from; index: rows of `shards.format.CLIP`; too_short: how many are left out.
+    partition: its number where the clips are some of a run's (`avc.data.partitions`), for random words of its own.
     Raises ValueError where there are too few clips to draw negatives from.
     """
 
@@ -106,6 +107,7 @@ class PairSampler:
         max_ticks: int = 145,
         max_misalignment_ticks: int = 25,
         shuffle_sound: bool = False,
+        partition: int = 0,
     ) -> None:
         clips = np.asarray(clips, dtype=np.int64)
         count = len(clips)
@@ -116,7 +118,7 @@ class PairSampler:
             raise ValueError(
                 f"{count} clips are too few for blocks of {block}; lower negatives.block or pack more clips"
             )
-        self.seed, self.source, self.grid, self.block = seed, source, grid, block
+        self.seed, self.source, self.grid, self.block, self.partition = seed, source, grid, block, partition
         self.max_misalignment_ticks, self.shuffle_sound = max_misalignment_ticks, shuffle_sound
         self.pairs_per_row = 1 if source == "independent" else 2
         self.group_size = block if source == "shared" else 2  # rows come in multiples of this
@@ -263,7 +265,7 @@ class PairSampler:
         return self._orders[epoch, which]
 
     def _words(self, stream: int, counter: int, count: int) -> Words:
-        return np.random.Philox(key=self.seed + (stream << 64), counter=counter).random_raw(count)
+        return np.random.Philox(key=self.seed + (stream + 4 * self.partition << 64), counter=counter).random_raw(count)
 
 
 def _two_views(ticks: Integers, every: Integers, apart: range) -> NDArray[np.bool_]:

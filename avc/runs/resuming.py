@@ -28,6 +28,7 @@ DAMAGED = ".damaged"  # a file that cannot be gone on from carries this suffix, 
 # Everything that is not named here is refused when it changes: it decides what is learnt.
 _WITHOUT_A_WORD = {  # no number depends on them; the content of files is compared, micro-batches are in the log
     *("run.dir", "data.shards", "data.teachers", "data.labels", "data.num_workers", "optim.micro_batch_pairs"),
+    *("data.cache", "data.cache_gb"),
     *("training.process_group_timeout_seconds", "training.first_step_timeout_seconds"),
     "training.heartbeat_timeout_seconds",
     *("checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep"),

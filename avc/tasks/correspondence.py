@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from avc.data.partitions import partitioned
 from avc.data.preprocessing import audio_to_input, images_to_input
 from avc.data.reader import Batch, PairReader
 from avc.data.sampler import PairSampler
@@ -101,9 +102,11 @@ def autocast(device: torch.device, config: PairConfig) -> torch.autocast:
 
 def training_sampler(config: PairConfig, shards: Shards, *, clips: NDArray[np.int64] | None = None) -> PairSampler:
     """The plan over the training clips, or some of them. Raises ValueError where there are too few."""
-    return PairSampler(
+    return partitioned(
         shards.index,
         shards.clips("train") if clips is None else clips,
+        partitions=config.data.partitions,
+        batch_pairs=config.optim.batch_pairs,
         seed=config.run.seed,
         source=config.negatives.source,
         grid=config.negatives.grid,

@@ -23,6 +23,7 @@ from avc.runs.attempt import CHECKPOINTS, WEIGHTS, Attempt
 from avc.settings import Config, LogSettings
 from avc.tasks.task import Examples
 from shards.format import MANIFEST
+from shards.store import Url
 
 MOST_BYTES = 256 * 10**6  # of pictures and sounds in one attempt; what comes after has numbers alone
 COLUMNS = ["frame_of", "sound_of", "frame", "spectrogram", "sound", "together", "score", "right"]
@@ -155,7 +156,8 @@ class Dashboard:
         import wandb
 
         artifact = wandb.Artifact(name, kind, metadata=metadata)
-        artifact.add_reference(path.as_uri())
+        at_url = isinstance(path, Url)  # of which W&B would ask the store
+        artifact.add_reference(str(path) if at_url else path.as_uri(), checksum=not at_url)
         return artifact
 
     def _show(self, step: int) -> None:

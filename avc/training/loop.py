@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from avc.config import dump_config
 from avc.data.loader import BatchSharding, Loader, on_device, shard_batch
+from avc.data.stored import cache_of, fetch_ahead
 from avc.distributed.model import convert_sync_batchnorm, share_statistics, wrap
 from avc.distributed.stopping import Stopped
 from avc.distributed.world import World
@@ -50,7 +51,7 @@ def train(
     require_wandb(config.log)
     world = replace(world, stop=stop)
     device = world.device
-    shards = Shards(config.data.shards)
+    shards = Shards(config.data.shards, cache=cache_of(config))
     task = task_of(config, shards)
     sampler = task.reader.sampler
     sharding = shard_batch(
@@ -61,6 +62,7 @@ def train(
         world_size=world.world_size,
         accumulate=task.accumulates,
     )
+    fetch_ahead(shards, sampler, sharding, config)
     rows, pin = sharding.rows_per_micro_batch, device.type == "cuda"
     loader = Loader(task.reader, rows=rows, num_workers=config.data.num_workers, pin=pin)
     torch.manual_seed(config.run.seed)

@@ -14,7 +14,7 @@ STREAMS = (
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(help="A folder that `avc pack` made.")],
+    folder: Annotated[Path, typer.Argument(help="A folder that `avc pack` made, or its URL.")],
     quick: Annotated[bool, typer.Option("--quick", help="Compare files' names and sizes only.")] = False,
 ) -> None:
     """Check a packed folder, after copying it for example.
@@ -27,14 +27,16 @@ def verify(
 
         avc verify ~/shards
         avc verify ~/shards/teachers
+        avc verify s3://bucket/flickr
     """
     from launch.progress import printable, progress
     from shards.index import read_manifest
     from shards.order import sorted_by_name
     from shards.sidecars import FINISHED, verify_sidecars
+    from shards.store import place
     from shards.verify import verify as verify_folder
 
-    path = folder.expanduser()
+    path = place(folder)
     if (path / FINISHED).is_file():
         if quick:
             raise ValueError(f"--quick is for packed videos, and {folder} holds what teachers saw; leave it out")
@@ -44,12 +46,12 @@ def verify(
         manifest = read_manifest(path)
         with progress("verifying", unit="MB") as report:
             problems = verify_folder(
-                folder, quick=quick, progress=lambda done, total, name: report(done // 10**6, total // 10**6, name)
+                path, quick=quick, progress=lambda done, total, name: report(done // 10**6, total // 10**6, name)
             )
         records = sum(shard.records for shard in manifest.shards)
         size = sum(shard.bytes for shard in manifest.shards) / 1e6
         what = "names and sizes" if quick else "every byte"
-        print(f"{folder}: {records:,} records in {len(manifest.shards):,} shards, {size:,.1f} MB; {what} compared")
+        print(f"{path}: {records:,} records in {len(manifest.shards):,} shards, {size:,.1f} MB; {what} compared")
         if told := sorted_by_name(path, manifest, quick=quick):
             print(f"its shards are sorted: {told}. What streams them meets clips of like names together: {STREAMS}")
         lines = [f"{each.file}: {each.member} {each.what}: {each.detail}".replace(":  ", ": ") for each in problems]

@@ -26,6 +26,7 @@ from launch.slurm.jobs import (
 )
 from shards.atomic import written_aside
 from shards.format import MANIFEST
+from shards.store import Url
 
 OVER = (
     *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"),
@@ -62,7 +63,7 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
         nodes=cluster.nodes,
         tasks_per_node=cluster.ranks_per_node,
         gpus=cluster.gpus,
-        beforehand=looking(config.run.dir, [folder / SUBMITTED, config.data.shards / MANIFEST]),
+        beforehand=looking(config.run.dir, [folder / SUBMITTED, *_seen(config.data.shards)]),
         afterwards=concluding(config.run.dir),
     )
     job = submit_job(built, TrainingJob(config.run.dir, cluster))
@@ -74,8 +75,17 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
 def _absolute(config: Config) -> Config:
     """The same settings for a process that starts in another folder."""
     run = config.run.model_copy(update={"dir": Path(os.path.abspath(config.run.dir))})
-    data = config.data.model_copy(update={"shards": Path(os.path.abspath(config.data.shards))})
+    shards = config.data.shards
+    if not isinstance(shards, Url):
+        shards = Path(os.path.abspath(shards))
+    cache = config.data.cache and config.data.cache.absolute()
+    data = config.data.model_copy(update={"shards": shards, "cache": cache})
     return config.model_copy(update={"run": run, "data": data})
+
+
+def _seen(shards: Path) -> list[Path]:
+    """What a node must see of the shards."""
+    return [] if isinstance(shards, Url) else [shards / MANIFEST]
 
 
 def _refuse_device(config: Config, cluster: Cluster) -> None:

@@ -1,0 +1,195 @@
+"""Files of stores kept on this machine: whole, by their SHA-256, shared by all processes and runs.
+
+::
+
+    CACHE/
+      lock           held while it is decided what stays
+      needs-*        a line for each file that a process reads; held for as long as that process lives
+      SHA256.part    being fetched by the process that holds it
+      SHA256         all there, and held against its digest
+
+A file gets a time of change that follows from its digest. One that has another has been written to: it is fetched anew.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from shards.atomic import PART, sync
+from shards.file_slice import Descriptor
+from shards.index import StoredFile
+from shards.store import TIMES_READ, Store
+
+
+class Cache:
+    """A folder for files of stores, of at most `limit_bytes`, where that is given. May be pickled.
+
+    Without `folder` it is $XDG_CACHE_HOME/avc, or ~/.cache/avc.
+    """
+
+    def __init__(self, folder: Path | None = None, *, limit_bytes: int | None = None) -> None:
+        self.folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "avc"
+        self._limit = limit_bytes
+        self._held: list[BinaryIO] = []
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_held": []}
+
+    def need(self, files: Sequence[StoredFile]) -> None:
+        """Say what this process reads until it ends, and make room: what was unused for longest, and unneeded, goes.
+
+        Raises ValueError where the bound is less than what this and all other living processes need.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "lock", "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            own = {file.sha256: file.bytes for file in files}
+            others = self._of_others()
+            wanted = sum((others | own).values())
+            if self._limit is not None and wanted > self._limit:
+                raise ValueError(
+                    f"the cache {self.folder} may hold {self._limit / 1e9:,.2f} GB (data.cache_gb), and "
+                    f"{wanted / 1e9:,.2f} GB are needed: {sum(own.values()) / 1e9:,.2f} GB by this process, the others "
+                    "by processes that share it. Raise it, take more nodes with data.partitions, or read by ranges, "
+                    "without data.cache"
+                )
+            needs = open(self.folder / f"needs-{uuid.uuid4().hex}", "w+b")  # noqa: SIM115
+            needs.writelines(f"{sha256} {size}\n".encode() for sha256, size in own.items())
+            needs.flush()
+            fcntl.flock(needs, fcntl.LOCK_EX)
+            self._held.append(needs)
+            self._clear(others | own, None if self._limit is None else self._limit - wanted)
+
+    def fetch(self, store: Store, file: StoredFile, *, wait: bool = True) -> None:
+        """Have a file in the cache; without `wait` it is left to a process that is fetching it."""
+        path = self.folder / file.sha256
+        while not self._is_whole(path, file):
+            with _held(path.with_name(path.name + PART), wait=wait) as part:
+                if part is None:
+                    return
+                if not self._is_whole(path, file):
+                    self._fill(store, file, path, part)
+
+    def open(self, store: Store, file: StoredFile) -> CachedFile:
+        """A file for reading, fetched where it is not there."""
+        return CachedFile(self, store, file)
+
+    def path(self, store: Store, file: StoredFile) -> Path:
+        """Where a file is, fetched where it is not there."""
+        self.fetch(store, file)
+        return self.folder / file.sha256
+
+    def is_as_placed(self, facts: os.stat_result, file: StoredFile) -> bool:
+        """Whether a file has not been written to since it was placed."""
+        return facts.st_size == file.bytes and facts.st_mtime_ns == _stamp(file.sha256)
+
+    def _is_whole(self, path: Path, file: StoredFile) -> bool:
+        try:
+            return self.is_as_placed(os.stat(path, follow_symlinks=False), file)
+        except FileNotFoundError:
+            return False
+
+    def _fill(self, store: Store, file: StoredFile, path: Path, part: BinaryIO) -> None:
+        part.truncate(0)  # left by a kill
+        try:
+            store.fetch(file.name, part, size=file.bytes, sha256=file.sha256)
+            part.flush()
+            sync(part.fileno())
+            os.utime(part.fileno(), ns=(time.time_ns(), _stamp(file.sha256)))
+            os.replace(path.with_name(path.name + PART), path)
+        except OSError as error:
+            error.filename = error.filename or str(path)
+            raise
+
+    def _of_others(self) -> dict[str, int]:
+        """Bytes of each file that living processes need; what the dead have left is cleared away."""
+        needed: dict[str, int] = {}
+        for path in self.folder.glob("needs-*"):
+            with open(path, "rb") as needs:
+                try:
+                    fcntl.flock(needs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                except BlockingIOError:
+                    needed |= {sha256: int(size) for sha256, size in map(str.split, needs.read().decode().splitlines())}
+        return needed
+
+    def _clear(self, wanted: dict[str, int], room: int | None) -> None:
+        found = [path for path in self.folder.iterdir() if re.fullmatch(f"[0-9a-f]{{64}}({PART})?", path.name)]
+        unneeded = []
+        for path in found:
+            with suppress(OSError):  # another user's
+                facts = os.stat(path)
+                if path.name.removesuffix(PART) not in wanted:
+                    unneeded.append((facts.st_atime_ns, facts.st_size, path))
+                elif not path.name.endswith(PART):  # used now, as file systems may not tell
+                    os.utime(path, ns=(time.time_ns(), facts.st_mtime_ns))
+        for _, size, path in sorted(unneeded, reverse=True):
+            room = None if room is None else room - size
+            if path.name.endswith(PART) or (room is not None and room < 0):
+                path.unlink(missing_ok=True)
+
+
+class CachedFile:
+    """A file of a cache for reading by position, as a `Descriptor`; fetched anew where it has been written to."""
+
+    def __init__(self, cache: Cache, store: Store, file: StoredFile) -> None:
+        self._cache, self._store, self._file = cache, store, file
+        self._descriptor = self._opened()
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`."""
+        for _ in range(TIMES_READ):
+            data = self._descriptor.read(offset, size)
+            if self._cache.is_as_placed(
+                self._descriptor.facts(), self._file
+            ):  # after reading: it was so before as well
+                return data
+            self._descriptor = self._opened()
+        raise OSError(errno.EIO, "is being written to in the cache", str(self._cache.folder / self._file.sha256))
+
+    def _opened(self) -> Descriptor:
+        while True:
+            with suppress(FileNotFoundError):  # cleared away since
+                return Descriptor(self._cache.path(self._store, self._file))
+
+
+@contextmanager
+def _held(path: Path, *, wait: bool) -> Iterator[BinaryIO | None]:
+    """The file at `path`, made where there is none, for this process alone; it is not there any more after that.
+
+    None where another process has it, and `wait` is false.
+    """
+    while True:
+        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644), "r+b") as part:
+
+            def is_there(part: BinaryIO = part) -> bool:
+                with suppress(FileNotFoundError):
+                    return os.path.samestat(os.stat(path), os.fstat(part.fileno()))
+                return False
+
+            try:
+                fcntl.flock(part, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+                return
+            if is_there():  # not placed or cleared away while this process waited
+                try:
+                    yield part
+                finally:
+                    if is_there():
+                        path.unlink()
+                return
+
+
+def _stamp(sha256: str) -> int:
+    """Nanoseconds since 1970, in whole seconds of the years 2001 to 2010."""
+    return (10**9 + int(sha256[:7], 16)) * 10**9

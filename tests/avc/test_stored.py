@@ -1,0 +1,134 @@
+"""Training from shards at a URL: the bits of local files, by ranges and out of a cache that ranks and runs share."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import shards.store
+from avc.data.reader import PairReader
+from avc.data.sampler import PairSampler
+from shards.copy import copy_packed
+from shards.read import Shards
+from shards.store import Url
+from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, write_config
+from tests.object_store import KEY, SECRET, Proxy, Request
+
+
+@pytest.fixture
+def url(many_shards: Path, proxy: Proxy, tmp_path: Path) -> Url:
+    there = Url(f"s3://shelf/{tmp_path.name}")
+    copy_packed(many_shards, there, progress=lambda *_: None)
+    proxy.requests.clear()
+    return there
+
+
+def test_a_batch_by_ranges_is_the_local_one_and_all_of_it_is_in_flight(
+    many_shards: Path, url: Url, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards.store, "STALLED_SECONDS", 100.0)
+    monkeypatch.setenv("AVC_STORE_PATIENCE", "400")
+    batches = []
+    for data in (Shards(many_shards), Shards(url)):
+        sampler = PairSampler(data.index, data.clips("train"), seed=3)
+        reader = PairReader(data, sampler, image_size=28, augment=True)
+        proxy.requests.clear()
+        everybody = threading.Barrier(64)  # no request is answered before all are there
+        proxy.fault = lambda request, everybody=everybody: everybody.wait(100) and None  # type: ignore[misc]
+        batches.append(reader[0, 32])
+    for local, remote in zip(*batches, strict=True):
+        assert local.equal(remote)
+    assert len(proxy.got(".tar")) == 64
+
+
+def fetched_once(proxy: Proxy, many_shards: Path, *splits: str, spoilt: int = -1) -> bool:
+    """Whether the shards of the splits, and the tables, were asked for once, but for every 50th request."""
+    whole = [request for request in proxy.requests if request.count % 50 != spoilt]
+    asked = Counter(request.target for request in whole if request.target.endswith((".tar", ".npy")))
+    drawn = [shard for shard in Shards(many_shards).manifest.shards if shard.split in splits]
+    return set(asked.values()) == {1} and len(asked) == len(drawn) + 2
+
+
+def test_a_run_out_of_the_cache_fetches_each_shard_once_and_ends_with_the_bits_of_local_files(
+    many_shards: Path, url: Url, proxy: Proxy, tmp_path: Path
+) -> None:
+    settings = {"training": {"steps": 6}, "validation": {"every_steps": 0}}  # three epochs
+    train_here(write_config(tmp_path, many_shards, **settings), tmp_path / "local")
+    config, cached = write_config(tmp_path, url, **settings), f"data.cache={tmp_path / 'cache'}"
+    proxy.fault = lambda request: "503" if request.count % 50 == 3 else None
+    output = train_here(config, tmp_path / "stored", cached)
+    assert_same_bits(final_state(tmp_path / "local"), final_state(tmp_path / "stored"))
+    assert fetched_once(proxy, many_shards, "train", spoilt=3)
+    proxy.requests.clear()
+    proxy.fault = lambda request: None
+    output += train_here(config, tmp_path / "again", cached)
+    assert proxy.got(".tar") == [] == proxy.got(".npy")
+    assert_same_bits(final_state(tmp_path / "local"), final_state(tmp_path / "again"))
+    logged = [path.read_bytes() for path in (tmp_path / "stored").rglob("*") if path.is_file()]
+    assert str(url).encode() in b"".join(logged)
+    for secret in (KEY, SECRET):
+        assert secret not in output and not any(secret.encode() in data for data in logged)
+
+
+def test_two_ranks_with_a_worker_each_share_a_cache_and_two_partitions(
+    many_shards: Path, url: Url, proxy: Proxy, tmp_path: Path
+) -> None:
+    settings = {"data": {"num_workers": 1, "partitions": 2}, "training": {"steps": 4}, "validation": {"every_steps": 4}}
+    local = write_config(tmp_path, many_shards, **settings)
+    Training(local, tmp_path / "local", world_size=2).finish()
+    cached = f"data.cache={tmp_path / 'cache'}"
+    Training(write_config(tmp_path, url, **settings), tmp_path / "stored", cached, world_size=2).finish()
+    assert_same_bits(final_state(tmp_path / "local"), final_state(tmp_path / "stored"))
+    assert fetched_once(proxy, many_shards, "train", "validation")
+    digests = [[line.get("data/pairs_digest") for line in metrics(tmp_path / run)] for run in ("local", "stored")]
+    assert digests[0] == digests[1] and len(digests[0]) >= 4
+
+
+def test_a_run_that_is_killed_while_its_cache_is_filled_ends_with_the_same_bits(
+    many_shards: Path, url: Url, proxy: Proxy, tmp_path: Path
+) -> None:
+    settings = {"training": {"steps": 2}, "checkpoint": {"every_steps": 1}, "validation": {"every_steps": 0}}
+    train_here(write_config(tmp_path, many_shards, **settings), tmp_path / "local")
+    config, cached = write_config(tmp_path, url, **settings), f"data.cache={tmp_path / 'cache'}"
+    for shards_before in (1, 4):
+        seen, reached = len(proxy.got(".tar")), threading.Event()
+
+        def hold(request: Request, most: int = seen + shards_before, reached: threading.Event = reached) -> str | None:
+            if len(proxy.got(".tar")) > most:
+                reached.set()
+                return "stall"
+            return None
+
+        proxy.fault = hold
+        training = Training(config, tmp_path / "stored", cached, AVC_STORE_PATIENCE="400")
+        assert reached.wait(100)
+        training.kill()
+    proxy.fault = lambda request: None
+    Training(config, tmp_path / "stored", cached).finish()
+    assert_same_bits(final_state(tmp_path / "local"), final_state(tmp_path / "stored"))
+    assert not list((tmp_path / "cache").glob("*.part"))
+
+
+def test_a_store_that_is_gone_for_ever_ends_a_run_in_a_sentence(url: Url, proxy: Proxy, tmp_path: Path) -> None:
+    config = write_config(tmp_path, url, data={"num_workers": 1})
+    proxy.fault = lambda request: "down" if request.target.endswith(".tar") and len(proxy.got(".tar")) > 3 else None
+    training = Training(config, tmp_path / "run", f"data.cache={tmp_path / 'cache'}", AVC_STORE_PATIENCE="2")
+    output = training.finish(1)
+    assert "the shard cannot be read" in output or "the shard cannot be opened" in output
+    assert "and so for 2 s (AVC_STORE_PATIENCE)" in output and "Traceback" not in output
+    assert not training.processes()
+
+
+def test_a_cache_that_is_too_small_is_refused_before_a_run_begins(url: Url, proxy: Proxy, tmp_path: Path) -> None:
+    config = write_config(tmp_path, url)
+    with pytest.raises(ValueError, match=r"may hold 0.00 GB \(data.cache_gb\), and 0.01 GB are needed"):
+        train_here(config, tmp_path / "run", f"data.cache={tmp_path / 'cache'}", "data.cache_gb=0.001")
+    assert not (tmp_path / "run").exists() and proxy.got(".tar") == []
+
+
+def test_a_cache_for_a_folder_of_this_machine_is_refused(many_shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data.cache is for shards at a URL, and .*many is a folder of this machine"):
+        train_here(write_config(tmp_path, many_shards), tmp_path / "run", f"data.cache={tmp_path / 'cache'}")
