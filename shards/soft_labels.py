@@ -82,7 +82,7 @@ class SoftLabels:
         """
         row, labeler = self.shards.row(clip), self.teachers[teacher]
         frames, shard = int(frame_count(int(row["ticks"]), self.teaching.spacing_ticks)), int(row["shard"])
-        # A record's members are in the order of their names.
+        # webdataset writes a record's members in the order of their names.
         before = sum(member_bytes(frames, other) for other in self.teachers if other.name < labeler.name)
         offset, size = int(self._starts[clip]) + before + BLOCK + NPY_HEADER_BYTES, 2 * labeler.classes * frames
         try:

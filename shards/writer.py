@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import tarfile
 from pathlib import Path
 
 from shards.atomic import PART, sync, sync_folder
 from shards.index import ShardFile
 
-BLOCK = tarfile.BLOCKSIZE
+BLOCK = 512  # of a tar file
 TAR_RECORD = 20 * BLOCK  # tar files are filled up to a multiple of this, as GNU tar does
 
 
@@ -19,16 +18,18 @@ def render_record(key: str, members: dict[str, bytes]) -> tuple[bytes, dict[str,
 
     Equal members give equal bytes on every machine: time, owner and mode are fixed.
     """
-    blocks: list[bytes] = []
+    # Imported here because it imports torch, which takes seconds and which the workers have no use for.
+    from webdataset import TarWriter
+
+    stream = io.BytesIO()
+    with TarWriter(stream, encoder=False, mtime=0, user="avc", group="avc", mode=0o444) as writer:
+        writer.write({"__key__": key, **members})
     starts = {}
     end = 0
-    for extension, content in sorted(members.items()):
-        header = tarfile.TarInfo(f"{key}.{extension}")
-        header.size, header.mode, header.uname, header.gname = len(content), 0o444, "avc", "avc"
+    for extension in sorted(members):  # the order in which webdataset writes them, each after a header of one block
         starts[extension] = end + BLOCK
-        blocks += [header.tobuf(), content, bytes(-len(content) % BLOCK)]
-        end = starts[extension] + len(content) + len(blocks[-1])
-    return b"".join(blocks), starts
+        end += BLOCK + -(-len(members[extension]) // BLOCK) * BLOCK
+    return stream.getvalue()[:end], starts  # without the blocks of zeros that would end the tar file here
 
 
 class ShardWriter:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("torch", "numpy", "av", "simplejpeg", "soundfile")
+PACKAGES = ("torch", "numpy", "av", "simplejpeg", "soundfile", "webdataset")
 
 
 @dataclass(frozen=True)
