@@ -289,7 +289,7 @@ def _row_ranges(rows: int, size: int, world: World) -> Iterator[tuple[int, int]]
 
 
 def _take_trunks(model: PairNetwork, run: Path) -> None:
-    from avc.inference import load  # readers of foreign weights among it, which few trainings need
+    from avc.encoders.load import load  # readers of foreign weights among it, which few trainings need
 
     taken = load(run).model
     for own, other in ((model.vision, taken.vision), (model.audio, taken.audio)):

@@ -27,10 +27,9 @@ import torch
 from matplotlib import colormaps
 from numpy.typing import NDArray
 
-from avc.embedding import Features
-from launch.explore.layout import along, map_of
+from avc.encoders.sources import Features
 from launch.explore.media import COLUMNS, PER_FILE, SLOT_SAMPLES, SPECTROGRAM, fitted, write_media
-from launch.explore.moments import Embedder, Moments, embed, heats, other
+from launch.explore.moments import Embedder, Moments, along, embed, heats, map_of, other
 from launch.progress import progress
 from shards.atomic import refuse_special, written_aside
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND

@@ -12,7 +12,7 @@ from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from avc.data.sharding import shard_batch
 from avc.data.transforms import images_to_input
-from avc.inference import load as load_run
+from avc.encoders.load import load as load_run
 from avc.models import build, parameter_count
 from avc.models.inputs import VisualInput
 from avc.settings import PairData

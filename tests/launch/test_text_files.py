@@ -11,7 +11,7 @@ from avc.data.labels import read_labels
 from avc.data.ontology import Ontology
 from avc.data.tables import read_table
 from avc.evaluation.boxes import read_boxes
-from launch.commands.categories import _read_names
+from avc.evaluation.soundnet import _read_names
 from launch.config_file import CONFIGS
 from shards.sources import list_sources, read_lines
 from shards.split import Splitter
