@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,52 +115,18 @@ def read_labels(path: Path) -> Labels:
     or `labels`.
     Raises ValueError where the file is missing or of another form, or names two files of one name in two folders.
     """
-    labels: dict[str, list[str]] = {}
-    paths: dict[str, str] = {}
-    segments: dict[str, set[str]] = {}
-    others: dict[str, str] = {}
-    unread = 0
-
-    def add(file: str, own: Sequence[str]) -> str:
-        whole, name = comparable(file), forms_of(file)[0]
-        if paths.setdefault(name, whole) != whole:
-            raise ValueError(f"labels go by file names without their folders, and {paths[name]} and {whole} share one")
-        labels.setdefault(name, []).extend(own)
-        return name
-
     try:
         lines = lines_of(path.expanduser())
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    rows = _Rows()
     try:
         if path.suffix.lower() == ".jsonl":
             for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                own = row["labels"] if "labels" in row else [row["kind"]]
-                if not isinstance(own, list) or not all(isinstance(label, str) for label in own):
-                    raise ValueError(f"{own!r} is no list of labels")
-                refuse_nul("".join([row["file"], *own]), number)
-                add(row["file"], own)
+                if line.strip():
+                    rows.add_object(json.loads(line), number)
         else:
-            table = read_table(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            rows = (row for row in table if row[1] and not row[1][0].startswith("# "))  # AudioSet's comments
-            begin = next(rows, (0, []))
-            form = _segments(begin[1])
-            for number, cells in chain([begin], rows):
-                if form is not None:
-                    if not (segment := _segment(cells, form)):
-                        unread += number > begin[0] or not form.named
-                        continue
-                    video, names, own = segment
-                    first, *more = (add(name, own) for name in names)
-                    segments.setdefault(forms_of(video)[0], set()).add(first)
-                    others |= dict.fromkeys(more, first)
-                elif len(cells) > 2:
-                    raise ValueError(f"line {number} has {len(cells)} columns")
-                elif len(cells) == 2 and cells[1].strip():
-                    add(cells[0], [cells[1].strip()])
+            rows.add_table(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         said = str(error) if type(error) is ValueError else repr(error)
         raise ValueError(
@@ -168,13 +134,66 @@ def read_labels(path: Path) -> Labels:
             "VGGSound's table (video, start, label, split), AudioSet's (video, start, end, labels) or Kinetics' "
             "(label, youtube_id, time_start, time_end, split)"
         ) from None
-    for video, own_segments in segments.items():
-        if len(own_segments) == 1:
-            others[video] = own_segments.pop()
-            labels[video] = labels[others[video]]
-    found = Labels({name: tuple(dict.fromkeys(own)) for name, own in labels.items()})
-    found.unread, found.others = unread, others
-    return found
+    return rows.read()
+
+
+class _Rows:
+    """What the rows of a file of labels add up to."""
+
+    def __init__(self) -> None:
+        self.labels: dict[str, list[str]] = {}
+        self.paths: dict[str, str] = {}
+        self.segments: dict[str, set[str]] = {}
+        self.others: dict[str, str] = {}
+        self.unread = 0
+
+    def add(self, file: str, own: Sequence[str]) -> str:
+        """Labels of a file; returns the name that it goes by."""
+        whole, name = comparable(file), forms_of(file)[0]
+        if self.paths.setdefault(name, whole) != whole:
+            raise ValueError(
+                f"labels go by file names without their folders, and {self.paths[name]} and {whole} share one"
+            )
+        self.labels.setdefault(name, []).extend(own)
+        return name
+
+    def add_object(self, row: Any, number: int) -> None:
+        """A line of a .jsonl file."""
+        own = row["labels"] if "labels" in row else [row["kind"]]
+        if not isinstance(own, list) or not all(isinstance(label, str) for label in own):
+            raise ValueError(f"{own!r} is no list of labels")
+        refuse_nul("".join([row["file"], *own]), number)
+        self.add(row["file"], own)
+
+    def add_table(self, lines: Iterable[str], *, delimiter: str) -> None:
+        """Rows of file name and label, or of segments."""
+        table = read_table(lines, delimiter=delimiter)
+        rows = (row for row in table if row[1] and not row[1][0].startswith("# "))  # AudioSet's comments
+        begin = next(rows, (0, []))
+        form = _segments(begin[1])
+        for number, cells in chain([begin], rows):
+            if form is not None:
+                if not (segment := _segment(cells, form)):
+                    self.unread += number > begin[0] or not form.named
+                    continue
+                video, names, own = segment
+                first, *more = (self.add(name, own) for name in names)
+                self.segments.setdefault(forms_of(video)[0], set()).add(first)
+                self.others |= dict.fromkeys(more, first)
+            elif len(cells) > 2:
+                raise ValueError(f"line {number} has {len(cells)} columns")
+            elif len(cells) == 2 and cells[1].strip():
+                self.add(cells[0], [cells[1].strip()])
+
+    def read(self) -> Labels:
+        """All of it; a video of one segment goes by its identifier too."""
+        for video, names in self.segments.items():
+            if len(names) == 1:
+                self.others[video] = names.pop()
+                self.labels[video] = self.labels[self.others[video]]
+        labels = Labels({name: tuple(dict.fromkeys(own)) for name, own in self.labels.items()})
+        labels.unread, labels.others = self.unread, self.others
+        return labels
 
 
 def names_of(shards: Shards, clips: Integers) -> list[str]:
