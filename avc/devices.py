@@ -20,7 +20,7 @@ def named_device(name: str, *, option: str = "--device") -> torch.device:
     return device
 
 
-def named_devices(names: str) -> list[torch.device]:
+def named_devices(names: str, *, option: str = "--devices") -> list[torch.device]:
     """The devices of a list such as cuda:0,cuda:1; `auto` is every GPU, or else the CPU.
 
     Raises ValueError for what is no device, or not here.
@@ -28,4 +28,4 @@ def named_devices(names: str) -> list[torch.device]:
     if names == "auto":
         count = torch.cuda.device_count()
         return [torch.device("cuda", number) for number in range(count)] or [torch.device("cpu")]
-    return [named_device(name, option="--devices") for name in names.split(",")]
+    return [named_device(name, option=option) for name in names.split(",")]

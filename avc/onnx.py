@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from avc.data.preprocessing import FLOOR, HOP, N_FFT, WINDOW
 from avc.encoders.encoder import Encoder
 from avc.encoders.towers import Spectrogram
+from avc.encoders.trained import Trained
 from avc.extras import require_package
-from avc.inference import Network
 from shards.atomic import written_aside
 
 Takes = Literal["waveform", "spectrogram", "image"]
@@ -72,18 +72,18 @@ class _Tower(nn.Module):
         return embedded
 
 
-def export_onnx(network: Network, path: Path, *, takes: Takes = "waveform") -> Exported:
+def export_onnx(network: Trained, path: Path, *, takes: Takes = "waveform") -> Exported:
     """Write a tower of a network on the CPU, from input to embedding, for any batch size.
 
     takes: waveform, `samples` float32 (N, samples), a second each at the network's rate; spectrogram, `spectrogram`
     float32 (N, 1, bins, steps), what the network makes of them; image, `images` uint8 (N, size, size, 3), what
-    `Network.crop` gives. The output is `embedding`, float32 (N, D). Raises ValueError where the network has no such
+    `Trained.crop` gives. The output is `embedding`, float32 (N, D). Raises ValueError where the network has no such
     tower, where a package is missing, and where the file cannot be written.
     """
-    sees, name = network.encoders.image, network.encoders.name
+    sees, name = network.sees, network.name
     if takes == "image" and not (sees and sees.embeds_pictures):
         raise ValueError(f"{name} has no tower for single images: take --takes waveform")
-    if takes != "image" and network.encoders.audio is None:
+    if takes != "image" and network.hears is None:
         raise ValueError(f"{name} only sees: take --takes image")
     try:
         with written_aside(path) as file:
@@ -94,7 +94,7 @@ def export_onnx(network: Network, path: Path, *, takes: Takes = "waveform") -> E
     return exported
 
 
-def _exported(network: Network, takes: Takes) -> tuple[bytes, Exported]:
+def _exported(network: Trained, takes: Takes) -> tuple[bytes, Exported]:
     purpose = "a network as an ONNX file"
     require_package("onnx", extra="onnx", purpose=purpose)
     require_package("onnxruntime", extra="onnx", purpose=purpose)
@@ -124,7 +124,7 @@ def _exported(network: Network, takes: Takes) -> tuple[bytes, Exported]:
         log.setLevel(level)
     proto = program.model_proto
     rate = "" if takes == "image" else str(network.sample_rate_hz)
-    onnx.helper.set_model_props(proto, {"network": network.encoders.name, "sample_rate_hz": rate})
+    onnx.helper.set_model_props(proto, {"network": network.name, "sample_rate_hz": rate})
     content = proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     x = _noise(network, takes, rows=3)
@@ -135,7 +135,7 @@ def _exported(network: Network, takes: Takes) -> tuple[bytes, Exported]:
     return content, Exported(f"{taken.name} {taken.shape}", f"{given.name} {given.shape}", difference)
 
 
-def _noise(network: Network, takes: Takes, *, rows: int) -> Tensor:
+def _noise(network: Trained, takes: Takes, *, rows: int) -> Tensor:
     random = torch.Generator().manual_seed(0)
     if takes == "image":
         size = network.image.size

@@ -1,4 +1,4 @@
-"""A network of your own as an encoder: `avc eval image examples/custom_encoder.py:encoder --root pictures`.
+"""A network of your own as an encoder: `avc eval image examples/custom_encoder.py:encoder root=pictures`.
 
 The same words are taken by `avc eval kinds`, `avc eval retrieval`, `avc embed --content image`, `avc explore` and
 `avc export --onnx`. For audio, subclass AudioEncoder, whose `features` takes float32 (N, samples) in [-1, 1], mono.

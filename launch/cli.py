@@ -14,8 +14,6 @@ import typer
 
 from launch.commands import (
     audit,
-    categories,
-    clip_probe,
     cluster,
     copy,
     demo,
@@ -24,14 +22,12 @@ from launch.commands import (
     explore,
     export,
     import_weights,
-    linear_probe,
     localize,
     pack,
     settings,
     teach,
     train,
     verify,
-    visualize,
 )
 from launch.user_errors import user_errors
 
@@ -42,7 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-measure = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 
 def main() -> None:
@@ -77,20 +72,15 @@ def avc(
 for command in (
     *(pack.pack, pack.merge, copy.copy, verify.verify),
     *(settings.settings, train.train, cluster.submit, cluster.sweep, cluster.status),
-    *(teach.teach, embed.embed, export.export, explore.explore, visualize.visualize, localize.localize, demo.demo),
+    *(teach.teach, embed.embed, export.export, explore.explore, localize.localize, demo.demo),
 ):
     app.command()(command)
 anything = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command("submit-pack", hidden=True, context_settings=anything)(pack.submit_pack)
 app.command("import")(import_weights.import_weights)
-app.add_typer(measure, name="eval", help="Measure what a trained network knows.")
+app.command("visualize", hidden=True, context_settings=evaluate.ANYTHING)(evaluate.visualize)
+app.add_typer(evaluate.evaluations, name="eval")
 app.add_typer(audit.audit, name="audit")
-
-for question in (
-    *(evaluate.correspondence, evaluate.retrieval, localize.localization, teach.agreement),
-    *(linear_probe.sound, linear_probe.image, clip_probe.kinds, categories.categories),
-):
-    measure.command()(question)
 
 
 if __name__ == "__main__":

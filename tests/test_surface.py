@@ -11,6 +11,8 @@ from typing import Any
 import typer
 
 from avc.config import settings_of
+from avc.evaluation.measures import MEASURES
+from avc.evaluation.options import fields_of
 from avc.networks import NETWORKS
 from launch.cli import app
 
@@ -20,6 +22,7 @@ LIST = Path(__file__).with_name("surface.txt")
 def surface() -> list[str]:
     """A line for each parameter of each command, and for each setting with the networks that have it."""
     lines = [line for name, command in commands(typer.main.get_command(app)) for line in parameters(name, command)]
+    lines += [f"avc eval {name} {option}=" for name, row in MEASURES.items() for option in fields_of(row.options)]
     networks: dict[str, list[str]] = {}
     for network in NETWORKS:
         for setting in settings_of(network):

@@ -17,10 +17,12 @@ class Encoder(nn.Module):
     """Rows of features from audio or from images: `encoder(x, layer)`, float32 (N, D).
 
     name: whose they are, in tables. layers: what can be taken, the usual one first; `embedding` is what it ends in.
-    frontend: what it begins with, a spectrogram for instance, and what ONNX files can leave to others.
+    unit_layers: those whose units have heat, see `maps`. frontend: what it begins with, a spectrogram for instance, and
+    what ONNX files can leave to others.
     """
 
     layers: tuple[str, ...] = ("embedding",)
+    unit_layers: tuple[str, ...] = ()
 
     def __init__(self, name: str, frontend: nn.Module | None = None) -> None:
         super().__init__()
@@ -47,6 +49,25 @@ class Encoder(nn.Module):
 
     def describe(self, layer: str) -> str:
         """The layer as tables call it."""
+        return layer
+
+    def maps(self, x: Tensor, layer: str) -> Tensor:
+        """x: as of `forward`; layer: of `unit_layers`. Gives heat, float32 (N, units, H', W'), at least 0."""
+        raise NotImplementedError
+
+    @property
+    def first_filters(self) -> Tensor:
+        """Weights of the first layer, where there are `unit_layers`: (F, channels, h, w), of waves (F, samples)."""
+        raise NotImplementedError
+
+    def unit_layer(self, layer: str | None) -> str:
+        """The layer, or the last that has units. Raises ValueError for one that there is not."""
+        if layer is not None and layer not in self.unit_layers:
+            raise ValueError(f"{self.name} has no layer {layer!r} to take; choose from {', '.join(self.unit_layers)}")
+        return layer or self.unit_layers[-1]
+
+    def unit_name(self, layer: str) -> str:
+        """What the layer's units are called before their number."""
         return layer
 
     @property

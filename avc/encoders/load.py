@@ -1,48 +1,86 @@
-"""The encoders of a network, by its family, and encoders from elsewhere."""
+"""Trained networks by where they lie: a run, a file of `avc import`, a folder or the hub, a name, FILE.py:NAME."""
 
 from __future__ import annotations
 
 import runpy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from torch import nn
+from safetensors import SafetensorError
 
+from avc.config import load_config
+from avc.devices import named_device
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
-from avc.encoders.towers import AudioTower, ImageTower
-from avc.encoders.waveform import Waveform
-from avc.models.pair import PairNetwork
-from avc.models.waveform import WaveformNetwork
+from avc.encoders.trained import Trained, trained
+from avc.models import build
+from avc.models.keras_file import imported_config
+from avc.models.released import load_soundnet
 from avc.networks import ENCODERS, resolve
+from avc.pretrained import located
+from avc.runs import weights as weights_file
+from avc.runs.attempt import CONFIG, WEIGHTS, place
+from avc.settings import Config, ModelSettings
+from avc.sound_settings import SoundNetConfig
 
 
-@dataclass(frozen=True)
-class Encoders:
-    """Of one network, in evaluation mode; None where it does not hear, or does not see."""
+def load(run: str | Path, *, device: str = "cpu") -> Trained:
+    """A network: the best weights of a run's folder, what `save_pretrained` wrote, or a file of `avc import`.
 
-    name: str
-    audio: AudioEncoder | None
-    image: ImageEncoder | None
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The name, and the encoders' keys."""
-        return (self.name, *(encoder.key for encoder in (self.audio, self.image) if encoder is not None))
+    Raises ValueError where there are no finished weights, weights that do not fit their settings, or those of a network
+    that only takes audio, which `load_any` loads. Nothing in the files is executed but that of FILE.py:NAME.
+    """
+    loaded = load_any(run, device=device)
+    if loaded.hears is not None and "embedding" not in loaded.hears.layers:
+        raise ValueError(f"{loaded.title} only hears; what is asked for needs a pair of towers")
+    return loaded
 
 
-def encoders_of(name: str, model: nn.Module, config: Any) -> Encoders:
-    """The encoders of a network under the name that tables call it by; an encoder is its own, under its own name."""
-    model = model.eval()
-    if isinstance(model, AudioEncoder):
-        return Encoders(model.name, model, None)
-    if isinstance(model, ImageEncoder):
-        return Encoders(model.name, None, model)
-    if isinstance(model, WaveformNetwork):
-        return Encoders(name, Waveform(name, model).eval(), None)
-    assert isinstance(model, PairNetwork), model
-    audio = AudioTower(name, model).eval() if model.hears else None
-    return Encoders(name, audio, ImageTower(name, model, config.data).eval() if model.sees else None)
+def load_any(source: str | Path, *, device: str = "cpu") -> Trained:
+    """As `load`, and networks that only take audio as well.
+
+    Also what `named_encoder` takes. An owner/name that is no path here is taken from the Hugging Face hub, where
+    huggingface_hub is installed. device: as of `named_device`. Raises ValueError as `load` does.
+    """
+    where = named_device(device)
+    encoder = named_encoder(str(source))
+    if encoder is not None:
+        return trained(encoder, Config(model=ModelSettings(name=encoder.name)), device=where)
+    weights = located(source)
+    config: Config | None
+    if weights.suffix == ".safetensors" and not (weights.name == WEIGHTS and (weights.parent / CONFIG).is_file()):
+        config = imported_config(weights)
+        if config is None:
+            released = load_soundnet(weights)
+            return trained(released, SoundNetConfig(model=released.settings), device=where)
+    else:
+        config, weights = read_run(weights.parent if weights.suffix == ".safetensors" else weights)
+    model = build(config.model)
+    try:
+        model.load_state_dict(weights_file.read(weights))
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{weights} does not hold the weights of {config.model.name}: {error}") from None
+    return trained(model, config, device=where, weights=weights)
+
+
+def read_run(run: str | Path) -> tuple[Config, Path]:
+    """The settings of a run and the file of its best weights. Raises ValueError where the folder holds none."""
+    folder = Path(run).expanduser()
+    settings, weights = place(folder, CONFIG), place(folder, WEIGHTS)
+    if not settings.is_file():
+        raise ValueError(f"{folder} is not the folder of a run: it has no {CONFIG}. Give the run.dir of `avc train`")
+    config = load_config(settings)
+    if not weights.is_file():
+        awaited = "first validation" if config.validation.every_steps else "next checkpoint"
+        raise ValueError(
+            f"{folder} has no {WEIGHTS} yet: its {awaited} is still to come, and the same `avc train` command goes on"
+        )
+    return config, weights
+
+
+def shards_of(config: Config, source: str | Path) -> Path:
+    """The shards that a run was trained on. Raises ValueError for imported weights, which come without any."""
+    if config.data.shards == Config().data.shards:
+        raise ValueError(f"{source} does not say which shards it was trained on: give --shards")
+    return config.data.shards
 
 
 def named_encoder(source: str) -> AudioEncoder | ImageEncoder | None:

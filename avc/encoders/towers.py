@@ -33,6 +33,7 @@ class AudioTower(AudioEncoder):
         super().__init__(name, getattr(network, "spectrogram", None) or Spectrogram())
         self.network = network
         self.layers = LAYERS if hasattr(network, "audio") else LAYERS[1:]
+        self.unit_layers = LAYERS[:1] if hasattr(network, "audio") else ()
         self.sample_rate_hz = network.sample_rate_hz
 
     def features(self, x: Tensor, layer: str) -> Tensor:
@@ -40,6 +41,19 @@ class AudioTower(AudioEncoder):
         if layer == "trunk":
             return F.adaptive_max_pool2d(self.network.audio.features(x), AUDIO_MAP).flatten(1)
         return self.network.embed_audio(x)
+
+    def maps(self, x: Tensor, layer: str) -> Tensor:
+        """float32 (N, 48000) → (N, C, H', W'), after ReLU."""
+        return self.network.audio(self.frontend(x))  # type: ignore[no-any-return]
+
+    @property
+    def first_filters(self) -> Tensor:
+        """(F, 1, h, w)."""
+        return self.network.audio.stem.get_parameter("weight")
+
+    def unit_name(self, layer: str) -> str:
+        """As pages call them."""
+        return "audio"
 
     def places(self, layer: str, samples: int) -> int:
         """12 of the map."""
@@ -58,6 +72,7 @@ class ImageTower(ImageEncoder):
         self.network, self.data, self.size = network, data, data.image_size
         localizes = isinstance(network, Localizer)
         self.layers = LAYERS[:1] if localizes else LAYERS if hasattr(network, "vision") else LAYERS[1:]
+        self.unit_layers = LAYERS[:1] if hasattr(network, "vision") else ()
         self.visual_input = network.visual_input
 
     def features(self, x: Tensor, layer: str) -> Tensor:
@@ -66,6 +81,19 @@ class ImageTower(ImageEncoder):
         if layer == "trunk":
             return F.adaptive_max_pool2d(self.network.vision(x), IMAGE_MAP).flatten(1)
         return self.network.embed_image(x)
+
+    def maps(self, x: Tensor, layer: str) -> Tensor:
+        """uint8 (N, size, size, 3) → (N, C, H', W')."""
+        return self.network.vision(images_to_input(x, None, self.data))  # type: ignore[no-any-return]
+
+    @property
+    def first_filters(self) -> Tensor:
+        """(F, 3, h, w)."""
+        return self.network.vision.stem.get_parameter("weight")
+
+    def unit_name(self, layer: str) -> str:
+        """As pages call them."""
+        return "vision"
 
     def places(self, layer: str) -> int:
         """16 of the map."""

@@ -13,17 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from avc.data.preprocessing import audio_to_input, center_crop, images_to_input
-from avc.data.reader import PairReader
+from avc.data.preprocessing import center_crop
 from avc.data.sampler import PairSampler
 from avc.data.segments import SegmentSampler, student_sound
-from avc.embedding import Integers, Report, views_of
-from avc.inference import Network
-from avc.models.pair import PairNetwork, VisualInput, global_max_pool
-from avc.models.waveform import WaveformNetwork, to_waveform
-from shards.format import SAMPLES_PER_TICK, second_start
+from avc.encoders.encoder import AudioEncoder, Encoder, ImageEncoder
+from avc.encoders.load import load_any
+from avc.encoders.sources import Integers, views_of
+from avc.encoders.trained import Trained
+from avc.evaluation import options
+from avc.evaluation.measures import Report, Request, Result
+from shards.format import SAMPLES_PER_TICK, TICKS_PER_SECOND, second_start
 from shards.read import Shards
 
 Heat = NDArray[np.float32]
@@ -55,12 +56,16 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Maxima:
-    """Every unit's maximum in one view of each of V clips: float32 (V, C)."""
+class Views:
+    """One view of each of V clips, int64 (V,), and what an encoder takes of it, by clip and tick.
+
+    ticks: how long a view is, where that differs; alike: whether inputs can be stacked.
+    """
 
     clip: Integers
     tick: Integers
-    values: NDArray[np.float32]
+    load: Callable[[int, int], Tensor]
+    ticks: Integers | None = None
 
 
 def choose_units(values: NDArray[np.float32], count: int, top: int) -> list[int]:
@@ -72,132 +77,143 @@ def choose_units(values: NDArray[np.float32], count: int, top: int) -> list[int]
 
 
 @torch.no_grad()
-def trunk_units(
-    network: Network,
-    shards: Shards,
-    clips: Integers,
-    *,
-    units: Sequence[int],
-    count: int,
-    top: int,
-    report: Report | None = None,
-) -> tuple[tuple[Unit, ...], tuple[Unit, ...]]:
-    """Channels of the maps that the vision and the audio trunk end in, with the frames and the seconds of audio.
-
-    units: which ones, or none for the `count` that stand out. A random view of each clip is looked at, and the `top`
-    activations are kept. Raises ValueError for units that there are not, fewer than two clips and too small frames.
-    """
-    settings = network.config.data
-    sampler = PairSampler(shards.index, clips, seed=network.config.run.seed, max_misalignment_ticks=0)
-    reader = PairReader(shards, sampler, image_size=settings.image_size, augment=False)
-    vision, audio = network.model.vision, network.model.audio
-    if network.model.visual_input != VisualInput():
-        raise ValueError(f"{network.config.model.name} sees more than a frame at once, and heat is shown over one")
-
-    def image_maps(images: Tensor) -> Tensor:
-        return vision(images_to_input(images.to(network.device), None, settings))  # type: ignore[no-any-return]
-
-    def audio_maps(seconds: Tensor) -> Tensor:
-        return audio(audio_to_input(seconds.to(network.device), None, settings))  # type: ignore[no-any-return]
-
-    image_maxima, audio_maxima, frame_ticks, audio_ticks, clips_seen = [], [], [], [], []
-    for start in range(0, len(clips), _BATCH):
-        rows = views_of(sampler, start, min(start + _BATCH, len(clips)))
-        batch = reader.read(rows)
-        image_maxima.append(global_max_pool(image_maps(batch.images)).float().cpu())
-        audio_maxima.append(global_max_pool(audio_maps(batch.audio)).float().cpu())
-        clips_seen.append(rows.frame_clip)
-        frame_ticks.append(rows.frame_tick)
-        audio_ticks.append(rows.audio_center // SAMPLES_PER_TICK)
-        if report is not None:
-            report(start + len(rows.frame_clip), len(clips), "")
-
-    def heat_of_frame(clip: int, tick: int) -> Tensor:
-        frame = torch.from_numpy(shards.picture(clip, tick))[None]
-        return image_maps(center_crop(frame, settings.image_size))
-
-    def heat_of_second(clip: int, tick: int) -> Tensor:
-        return audio_maps(torch.from_numpy(shards.sound(clip, second_start(tick)))[None])
-
-    of_clip = np.concatenate(clips_seen)
-    images = Maxima(of_clip, np.concatenate(frame_ticks), torch.cat(image_maxima).numpy())
-    sounds = Maxima(of_clip, np.concatenate(audio_ticks), torch.cat(audio_maxima).numpy())
-    return (
-        _units(images, heat_of_frame, units=units, count=count, top=top),
-        _units(sounds, heat_of_second, units=units, count=count, top=top),
-    )
-
-
-@torch.no_grad()
-def waveform_units(
-    network: Network,
-    shards: Shards,
-    clips: Integers,
-    *,
-    layer: str,
-    units: Sequence[int],
-    count: int,
-    top: int,
-    report: Report | None = None,
-) -> tuple[tuple[Unit, ...], dict[int, int]]:
-    """Units of a hidden layer with the segments of audio that excite them, as `trunk_units` does.
-
-    Also gives the ticks of each clip's segment.
-    Raises ValueError for a layer or units that there are not, and for a clip that is too short for a step of the layer.
-    """
-    model, config = network.model, network.config
-    sampler = SegmentSampler(
-        shards.index,
-        clips,
-        student=config.model.name,
-        sound_seconds=config.data.sound_seconds,
-        seed=config.run.seed,
-        repeat=True,  # so that none is too short for the outputs, which are not looked at
-    )
-    rows = sampler.rows(0, sampler.rows_per_epoch)
-    ticks_of = dict(zip(rows.clip.tolist(), rows.ticks.tolist(), strict=True))
-
-    def heat_of(clip: int, first_tick: int) -> Tensor:
-        sound = torch.from_numpy(student_sound(shards, clip, first_tick, ticks_of[clip]))
-        waveform = to_waveform(sound.to(network.device, torch.float32) / 32768)[None]
-        steps: Tensor = model.features(waveform, layer)
-        return steps[:, :, None]
-
-    values = []
-    for done, (clip, first) in enumerate(zip(rows.clip.tolist(), rows.first_tick.tolist(), strict=True), start=1):
-        values.append(heat_of(clip, first).amax(dim=(0, 2, 3)).float().cpu().numpy())
-        if report is not None:
-            report(done, len(rows.clip), "")
-    maxima = Maxima(rows.clip, rows.first_tick, np.stack(values))
-    return _units(maxima, heat_of, units=units, count=count, top=top), ticks_of
-
-
-def first_filters(model: PairNetwork | WaveformNetwork) -> dict[str, NDArray[np.float32]]:
-    """The first layers' filters: vision (F, 3, h, w) and audio (F, 1, h, w), or of the waveform, sound (F, 64)."""
-
-    def filters(conv: nn.Module) -> NDArray[np.float32]:
-        return conv.get_parameter("weight").detach().cpu().numpy()
-
-    if isinstance(model, WaveformNetwork):
-        return {"sound": filters(model.hidden[0])[:, 0]}
-    return {"vision": filters(model.vision.stem), "audio": filters(model.audio.stem)}
-
-
-def _units(
-    maxima: Maxima, heat_of: Callable[[int, int], Tensor], *, units: Sequence[int], count: int, top: int
+def excited(
+    encoder: Encoder, layer: str, views: Views, *, units: Sequence[int], count: int, top: int, report: Report
 ) -> tuple[Unit, ...]:
-    channels = maxima.values.shape[1]
+    """Channels of an encoder's maps with the `top` views that excite each most.
+
+    units: which ones, or none for the `count` that stand out. Raises ValueError for units that there are not.
+    """
+    device = next(encoder.parameters()).device
+
+    def maps(rows: Sequence[int]) -> Tensor:
+        inputs = [views.load(int(views.clip[row]), int(views.tick[row])) for row in rows]
+        return encoder.maps(torch.stack(inputs).to(device), layer).float().cpu()
+
+    step = _BATCH if views.ticks is None else 1
+    values = []
+    for start in range(0, len(views.clip), step):
+        stop = min(start + step, len(views.clip))
+        values.append(maps(range(start, stop)).amax(dim=(2, 3)).numpy())
+        report(stop, len(views.clip), "")
+    maxima = np.concatenate(values)
+    channels = maxima.shape[1]
     for unit in units:
         if not 0 <= unit < channels:
             raise ValueError(f"there is no unit {unit}: the layer has {channels}, from 0 to {channels - 1}")
 
-    def activation(view: int, unit: int) -> Activation:
-        clip, tick = int(maxima.clip[view]), int(maxima.tick[view])
-        heat = heat_of(clip, tick)[0, unit].float().cpu().numpy()
-        return Activation(clip, tick, float(heat.max()), heat)
+    def activation(row: int, unit: int) -> Activation:
+        heat = maps([row])[0, unit].numpy()
+        return Activation(int(views.clip[row]), int(views.tick[row]), float(heat.max()), heat)
 
-    strongest = np.argsort(-maxima.values, axis=0, kind="stable")[:top]
+    strongest = np.argsort(-maxima, axis=0, kind="stable")[:top]
     return tuple(
-        Unit(unit, tuple(activation(view, unit) for view in strongest[:, unit].tolist()))
-        for unit in units or choose_units(maxima.values, count, top)
+        Unit(unit, tuple(activation(row, unit) for row in strongest[:, unit].tolist()))
+        for unit in units or choose_units(maxima, count, top)
     )
+
+
+def views_for(network: Trained, encoder: Encoder, shards: Shards, clips: Integers) -> Views:
+    """A random view of each clip, as a training takes it: a frame, a second of audio, or a segment of a waveform."""
+    if isinstance(encoder, AudioEncoder) and encoder.seconds is None:
+        config = network.config
+        segments = SegmentSampler(
+            shards.index,
+            clips,
+            student=config.model.name,
+            sound_seconds=config.data.sound_seconds,
+            seed=config.run.seed,
+            repeat=True,  # so that none is too short for the outputs, which are not looked at
+        )
+        rows = segments.rows(0, segments.rows_per_epoch)
+        ticks = dict(zip(rows.clip.tolist(), rows.ticks.tolist(), strict=True))
+        return Views(
+            rows.clip,
+            rows.first_tick,
+            lambda clip, tick: torch.from_numpy(student_sound(shards, clip, tick, ticks[clip])).float() / 32768,
+            rows.ticks,
+        )
+    sampler = PairSampler(shards.index, clips, seed=network.config.run.seed, max_misalignment_ticks=0)
+    drawn = views_of(sampler, 0, len(clips))
+    if isinstance(encoder, ImageEncoder):
+        encoder.require_single_frames()
+        size = encoder.size
+        return Views(
+            drawn.frame_clip,
+            drawn.frame_tick,
+            lambda clip, tick: center_crop(torch.from_numpy(shards.picture(clip, tick))[None], size)[0],
+        )
+    return Views(
+        drawn.audio_clip,
+        drawn.audio_center // SAMPLES_PER_TICK,
+        lambda clip, tick: torch.from_numpy(shards.sound(clip, second_start(tick))).float() / 32768,
+    )
+
+
+@dataclass(frozen=True)
+class Excited:
+    """Units of an encoder's layer, the views that they were chosen from, and the encoder's first filters."""
+
+    encoder: Encoder
+    layer: str
+    views: Views
+    units: tuple[Unit, ...]
+
+
+def encoders_of(network: Trained) -> list[Encoder]:
+    """Those that have units: vision, then audio. Raises ValueError where there are none."""
+    encoders: list[Encoder] = [each for each in (network.sees, network.hears) if each and each.unit_layers]
+    if not encoders:
+        raise ValueError(f"{network.title} has no units to show here: give a pair of towers or SoundNet")
+    return encoders
+
+
+def units_of(
+    network: Trained, shards: Shards, clips: Integers, chosen: options.Units, request: Request
+) -> list[Excited]:
+    """Units of each encoder that has them: vision, then audio. Raises ValueError for fewer than two clips."""
+    if len(clips) < 2:
+        raise ValueError(f"{shards.folder} has {len(clips)} clips in that split, and at least 2 are needed")
+    result = []
+    for encoder in encoders_of(network):
+        layer = encoder.unit_layer(chosen.layer)
+        views = views_for(network, encoder, shards, clips)
+        with request.progress(f"measuring units of {layer}", unit="clips") as report:
+            numbers = _numbers(chosen.units)
+            units = excited(encoder, layer, views, units=numbers, count=chosen.count, top=chosen.top, report=report)
+        result.append(Excited(encoder, layer, views, units))
+    return result
+
+
+def units(request: Request, chosen: options.Units) -> Result:
+    """The measure of that name."""
+    _numbers(chosen.units)
+    network = load_any(request.source, device=request.device)
+    encoders_of(network)  # refused before anything is read
+    data, split = request.data(network.config, request.source)
+    clips = data.clips(split)
+    if len(clips):
+        clips = clips[np.linspace(0, len(clips) - 1, min(chosen.clips, len(clips))).round().astype(np.int64)]
+    parts = units_of(network, data, clips, chosen, request)
+
+    def told(each: Activation) -> dict[str, object]:
+        name = data.info(each.clip)["name"]
+        return {"clip": data.key(each.clip), "name": name, "seconds": each.tick / TICKS_PER_SECOND, "value": each.value}
+
+    rows = [
+        {"key": f"{name} {unit.number}", "number": unit.number, "top": list(map(told, unit.top))}
+        for part in parts
+        for name in [part.encoder.unit_name(part.layer)]
+        for unit in part.units
+    ]
+    about = f"{request.source}, {len(clips):,} clips of the {split} split of {data.folder}"
+    content = {"run": str(request.source), "split": split, "units": rows, "notes": [about]}
+    title = f"{network.config.model.name}: what excites its units"
+    return Result(content, {"out": (title, about, data, parts)})
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",") if number.strip()]
+    except ValueError:
+        raise ValueError(f"units is {text!r} and must be numbers with commas between them, as 3,17,200") from None

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avc.embedding import Features
+from avc.encoders.cache import Report
+from avc.encoders.sources import ClipEmbeddings, Features, Integers, embed_clips
+from avc.encoders.trained import Trained
+from shards.read import Shards
 
 COMPONENTS = 128  # Objects that Sound 3.1
+FITTED_VIEWS = 4096  # where there are fewer training clips: several views of each,
+VIEWS_OF_A_CLIP = 8  # but no more than this, for they are much alike
 
 # Directions in which features vary less than this part of their strongest are noise of float32 or dead channels.
 _RANK = 1e-6
@@ -61,6 +67,20 @@ def fit_cca(x: Features, y: Features, *, components: int = COMPONENTS) -> CCA:
         weights_y=unmix_y @ right[:components].T * scale,
         correlations=correlations,
     )
+
+
+def fitting_clips(shards: Shards) -> tuple[Integers, int]:
+    """The training clips, and how many views of each it is fitted on. Raises ValueError for fewer than two."""
+    clips = shards.clips("train")
+    if len(clips) < 2:
+        raise ValueError(f"{shards.folder} has {len(clips)} training clips, and CCA is fitted on these")
+    return clips, min(VIEWS_OF_A_CLIP, math.ceil(FITTED_VIEWS / len(clips)))
+
+
+def fitting_views(network: Trained, shards: Shards, report: Report | None = None) -> ClipEmbeddings:
+    """What a network makes of them."""
+    clips, passes = fitting_clips(shards)
+    return embed_clips(network, shards, clips, passes=passes, report=report)
 
 
 def _whitened(centered: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

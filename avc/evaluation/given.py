@@ -9,11 +9,24 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from avc.embedding import Features, Integers
+from avc.encoders.sources import Features, Integers, drawn_views
+from avc.encoders.trained import Trained
+from avc.evaluation.cca import fitting_clips
 from shards.atomic import written_aside
 from shards.read import Shards
 
 ARRAYS = ("clip", "tick", "features")
+
+
+def drawn_frames(network: Trained, shards: Shards, clips: Integers) -> tuple[Integers, Integers]:
+    """Rows of the index and ticks of all frames that others' features are needed of: int64 (V,) each.
+
+    Those of `clips`, which are judged, and those of training clips that CCA is fitted on.
+    """
+    judged = drawn_views(network, shards, clips)
+    training, passes = fitting_clips(shards)
+    fitting = drawn_views(network, shards, training, passes=passes)
+    return np.concatenate([judged[0], fitting[0]]), np.concatenate([judged[1], fitting[1]])
 
 
 def write_drawn(path: Path, shards: Shards, clip: Integers, tick: Integers) -> None:

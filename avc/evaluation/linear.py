@@ -6,28 +6,17 @@ right most often there is taken to the tested fold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from avc.encoders.cache import Features
 from avc.evaluation.classifiers import BLOCK_BYTES, Classifier, Integers, Layer, Rows
+from avc.evaluation.measures import Report
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MANY_ITEMS = 100_000  # C is chosen on one of the training folds alone
-
-
-@dataclass(frozen=True)
-class Features:
-    """Rows of features, (N, D) float32 or float16, and the item (recording or image) of each, (N,) int64, ascending.
-
-    The rows may be a memory-mapped file that is larger than memory.
-    """
-
-    rows: NDArray[Any]
-    item: Integers
 
 
 def summarized(features: Features) -> Features:
@@ -76,7 +65,7 @@ def cross_validate(
     tested_folds: Sequence[int],
     classifier: Classifier,
     strengths: Sequence[float] = STRENGTHS,
-    report: Callable[[int, int, str], None] | None = None,
+    report: Report | None = None,
 ) -> LinearResult:
     """Test on each of `tested_folds`, trained on all the other folds; an item's score is the mean of its rows'.
 
@@ -85,58 +74,68 @@ def cross_validate(
     Raises ValueError where a training set lacks a class, a tested fold is empty, or no fold is left to choose C on.
     """
     all_folds = sorted(set(folds[features.item].tolist()))
-    classes = int(labels.max()) + 1
-    scored: dict[frozenset[int], tuple[Integers, Mapping[float, Integers]]] = {}
     choosing = len(strengths) > 1
-    empty = sorted(set(tested_folds) - set(all_folds))
-    if empty:
+    if empty := sorted(set(tested_folds) - set(all_folds)):
         raise ValueError(f"there is nothing to test on in fold {empty[0]}")
     if choosing and len(all_folds) < 3:
         raise ValueError(f"there are {len(all_folds)} folds; choosing C on training folds needs 3")
-    held = {fold: [other for other in all_folds if other != fold] for fold in tested_folds}
-    if len(labels) > MANY_ITEMS:
-        held = {fold: others[:1] for fold, others in held.items()}
-    pairs = {frozenset((fold, other)) for fold in tested_folds for other in held[fold]} if choosing else set()
-    total = len(pairs) + len(tested_folds)
-
-    def choices(held_out: frozenset[int], candidates: Sequence[float]) -> tuple[Integers, Mapping[float, Integers]]:
-        # The items of the folds, and the class that each is given for each C.
-        # What is held out for fold a when b is tested serves fold b when a is tested as well.
-        if held_out not in scored:
-            out = np.isin(folds, list(held_out))
-            train, test = ~out[features.item], out[features.item]
-            truth = labels[features.item[train]]
-            missing = sorted(set(range(classes)) - set(truth.tolist()))
-            if missing:
-                raise ValueError(
-                    f"without the folds {sorted(held_out)} there is nothing to train class {missing[0]} on"
-                )
-
-            def tell(note: str) -> None:
-                if report is not None:
-                    report(len(scored), total, note)
-
-            layers = classifier(Rows(features.rows, np.flatnonzero(train)), truth, candidates, tell)
-            scored[held_out] = _classes(layers, Rows(features.rows, np.flatnonzero(test)), features.item[test])
-            if report is not None:
-                report(len(scored), total, "")
-        return scored[held_out]
-
+    most = 1 if len(labels) > MANY_ITEMS else None
+    held = {fold: [other for other in all_folds if other != fold][:most] for fold in tested_folds} if choosing else {}
+    pairs = {frozenset((fold, other)) for fold, others in held.items() for other in others}
+    trained = _Trained(features, labels, folds, classifier, len(pairs) + len(tested_folds), report)
+    classes = trained.classes
     results, confusion = [], np.zeros((classes, classes), dtype=int)
     for fold in tested_folds:
         strength = strengths[0]
         if choosing:
             right = dict.fromkeys(strengths, 0)
             for other in held[fold]:
-                items, chosen = choices(frozenset((fold, other)), strengths)
+                items, chosen = trained.without(frozenset((fold, other)), strengths)
                 judged = folds[items] == other
                 for c, given in chosen.items():
                     right[c] += int((given == labels[items])[judged].sum())
             strength = max(strengths, key=lambda c: (right[c], -c))
-        items, chosen = choices(frozenset((fold,)), [strength])
+        items, chosen = trained.without(frozenset((fold,)), [strength])
         np.add.at(confusion, (labels[items], chosen[strength]), 1)
         results.append(FoldResult(fold, strength, float((chosen[strength] == labels[items]).mean()), len(items)))
     return LinearResult(tuple(results), tuple(tuple(map(int, row)) for row in confusion))
+
+
+class _Trained:
+    """Classifiers by the folds that they were not trained on: what is held out for fold a when b is tested serves
+    fold b when a is tested as well."""
+
+    def __init__(
+        self,
+        features: Features,
+        labels: Integers,
+        folds: Integers,
+        classifier: Classifier,
+        total: int,
+        report: Report | None,
+    ) -> None:
+        self.features, self.labels, self.folds = features, labels, folds
+        self.classifier, self.total, self.report = classifier, total, report
+        self.classes = int(labels.max()) + 1
+        self.scored: dict[frozenset[int], tuple[Integers, Mapping[float, Integers]]] = {}
+
+    def without(self, held: frozenset[int], strengths: Sequence[float]) -> tuple[Integers, Mapping[float, Integers]]:
+        """The items of the held folds, and the class that each is given for each C."""
+        if held not in self.scored:
+            out = np.isin(self.folds, list(held))
+            item, rows = self.features.item, self.features.rows
+            train, test = ~out[item], out[item]
+            truth = self.labels[item[train]]
+            if missing := sorted(set(range(self.classes)) - set(truth.tolist())):
+                raise ValueError(f"without the folds {sorted(held)} there is nothing to train class {missing[0]} on")
+            layers = self.classifier(Rows(rows, np.flatnonzero(train)), truth, strengths, self._tell)
+            self.scored[held] = _classes(layers, Rows(rows, np.flatnonzero(test)), item[test])
+            self._tell("")
+        return self.scored[held]
+
+    def _tell(self, note: str) -> None:
+        if self.report is not None:
+            self.report(len(self.scored), self.total, note)
 
 
 def learn_from_few(

@@ -1,13 +1,14 @@
 """Does AVOL-Net's map find the sounding object, and does it follow the sound?
 
 Objects that Sound 4: is the map's maximum inside the annotated region? Beside it consensus IoU (`map_metrics`), and
-what arXiv 2410.01020 and 2407.13676 ask for: the same frames under other sounds, silence and noise (`interaction`).
+what arXiv 2410.01020 and 2407.13676 ask for: the same frames under other sounds, silence and noise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,23 +16,35 @@ from numpy.typing import NDArray
 
 from avc.data.labels import names_of
 from avc.data.sampler import PairSampler
-from avc.embedding import Integers, Report, views_of
-from avc.evaluation.boxes import Box, Truth, region
-from avc.evaluation.interaction import (
+from avc.encoders.cache import Report
+from avc.encoders.load import load
+from avc.encoders.sources import Integers, views_of
+from avc.encoders.trained import Trained
+from avc.evaluation import options
+from avc.evaluation.boxes import Box, Truth, read_boxes, region
+from avc.evaluation.map_metrics import (
+    RULES,
+    Hits,
     Interaction,
+    Map,
+    Overlap,
     Sanity,
     UniversalThreshold,
+    displacement,
+    hits,
     interaction,
+    overlap,
     sanity,
     universal_threshold,
     universal_thresholds,
 )
-from avc.evaluation.map_metrics import RULES, Hits, Map, Overlap, displacement, hits, overlap
-from avc.inference import Network
+from avc.evaluation.measures import Progress, Request, Result
+from avc.evaluation.registration import Registration, register
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, centers_of, second_start
 from shards.read import Shards
 from shards.text import forms_of
 
+WRONG = ("foreign", "silence", "noise")  # sounds
 NOISE_RMS = 3277  # of white noise: -20 dBFS
 _BATCH = 64
 
@@ -71,7 +84,7 @@ class _Frame:
 
 
 def evaluate_localization(
-    network: Network,
+    network: Trained,
     shards: Shards,
     clips: Integers,
     truths: Mapping[str, Truth],
@@ -105,23 +118,22 @@ def evaluate_localization(
     of_clip = np.array([frame.clip for frame in frames])
     two = [i for i, frame in enumerate(frames) if len(frame.truth.kinds) > 1]
     right = [of_frame[0] for of_frame in maps]
-    names = ("of another kind" if frames[0].truth.kinds else "of another clip", "silence", "white noise")
-    wrong = {name: [of_frame[1 + number] for of_frame in maps] for number, name in enumerate(names)}
+    wrong = {key: [of_frame[1 + number] for of_frame in maps] for number, key in enumerate(WRONG)}
     maxima = {name: np.array([map_.max() for map_ in under]) for name, under in {"": right, **wrong}.items()}
     return Localization(
         all=hits(right, regions, displaced, of_clip),
         with_silent_object=hits([right[i] for i in two], [regions[i] for i in two], displaced[two], of_clip[two])
         if two
         else None,
-        overlaps=tuple(overlap(rule, right, regions) for rule in RULES),
+        overlaps=tuple(overlap(key, right, regions) for key in RULES),
         mean=float(maxima[""].mean()),
-        sanity=tuple(sanity(name, maxima[""], maxima[name]) for name in names),
+        sanity=tuple(sanity(key, maxima[""], maxima[key]) for key in WRONG),
         unknown=unknown,
         names=len(truths),
         met=len(truths.keys() & {form for name in names_of(shards, clips) for form in forms_of(name)}),
         thresholds=tuple(
-            universal_threshold(rule, threshold, right, regions, wrong)
-            for rule, threshold in universal_thresholds(wrong).items()
+            universal_threshold(key, threshold, right, regions, wrong)
+            for key, threshold in universal_thresholds(wrong).items()
         ),
         interaction=interaction(
             [(maps[i][0], maps[i][-1]) for i in silent],
@@ -132,8 +144,38 @@ def evaluate_localization(
     )
 
 
+def localization(request: Request, chosen: options.Localization) -> Result:
+    """The measure of that name."""
+    network = load(request.source, device=request.device)
+    data, split = request.data(network.config, request.source)
+    truths = read_boxes(chosen.boxes)
+    registration, notes = None, []
+    if chosen.register_maps:
+        network, registration = registered(network, data, request.progress)
+        notes.append(str(registration))
+    with request.progress("localizing", unit="frames") as report:
+        result = evaluate_localization(network, data, data.clips(split), truths, passes=chosen.passes, report=report)
+    without_area = [name for name, truth in truths.items() for _ in range(truth.without_area)]
+    if without_area:
+        names = ", ".join(without_area[:3])
+        notes.append(f"{chosen.boxes}: {len(without_area):,} boxes have no area and are left out ({names} ...)")
+    notes.append(f"{chosen.boxes}: {result.met:,} of {result.names:,} names are of clips of the {split} split")
+    about: dict[str, Any] = {"run": str(request.source), "split": split, "boxes_without_area": without_area}
+    about |= request.judged(f"the {split} split") | {"registration": asdict(registration) if registration else None}
+    content = about | asdict(result) | {"notes": notes}
+    parts = {"all": "all", "with_silent_object": "with a silent object"}
+    content["hits"] = [{"key": key, "name": name, **content[key]} for key, name in parts.items() if content[key]]
+    return Result(content)
+
+
+def registered(network: Trained, data: Shards, progress: Progress) -> tuple[Trained, Registration]:
+    """The network with its maps shifted back, as measured on training clips."""
+    with progress("registering", unit="training frames") as report:
+        return register(network, data, data.clips("train"), report=report)
+
+
 def _frames(
-    network: Network, shards: Shards, clips: Integers, truths: Mapping[str, Truth], passes: int
+    network: Trained, shards: Shards, clips: Integers, truths: Mapping[str, Truth], passes: int
 ) -> tuple[list[_Frame], int]:
     names = [forms_of(name)[-1] for name in names_of(shards, clips)]
     known = [i for i, name in enumerate(names) if name in truths and any(truths[name].boxes)]
@@ -203,6 +245,6 @@ def _like_the_silent(frames: list[_Frame], rng: np.random.Generator) -> dict[int
     return chosen
 
 
-def _embed_sounds(network: Network, sounds: list[NDArray[np.int16]]) -> torch.Tensor:
+def _embed_sounds(network: Trained, sounds: list[NDArray[np.int16]]) -> torch.Tensor:
     pieces = [np.stack(sounds[start : start + _BATCH]) for start in range(0, len(sounds), _BATCH)]
     return torch.cat([network.embed_audio(torch.from_numpy(piece)) for piece in pieces])

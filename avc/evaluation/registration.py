@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avc.embedding import Integers, Report
-from avc.evaluation.clips import middles
-from avc.inference import Network
+from avc.encoders.cache import Report
+from avc.encoders.sources import Integers, middles
+from avc.encoders.trained import Trained
 from shards.format import second_start
 from shards.read import Shards
 
@@ -35,10 +35,20 @@ class Registration:
     std_pixels: tuple[float, float]
     side: float
 
+    def __str__(self) -> str:
+        right, down = (
+            f"{mean:+.1f} ± {std:.1f} pixels {where}"
+            for mean, std, where in zip(self.pixels, self.std_pixels, ("right", "down"), strict=True)
+        )
+        return (
+            f"registered on {self.frames:,} training frames: maps lie {right} and {down} of what they look at, in "
+            f"images of {self.side:.0f} pixels, and are shifted back"
+        )
+
 
 def register(
-    network: Network, shards: Shards, clips: Integers, *, frames: int = FRAMES, report: Report | None = None
-) -> tuple[Network, Registration]:
+    network: Trained, shards: Shards, clips: Integers, *, frames: int = FRAMES, report: Report | None = None
+) -> tuple[Trained, Registration]:
     """A network whose maps are shifted back, and by how much.
 
     Measured on the middle frame, and its second of audio, of `frames` of the clips, evenly spread: training clips, so
@@ -61,7 +71,7 @@ def register(
     return replace(network, map_shift=measured.pixels), measured
 
 
-def offset(network: Network, image: Tensor, second: Tensor) -> NDArray[np.float64]:
+def offset(network: Trained, image: Tensor, second: Tensor) -> NDArray[np.float64]:
     """Pixels right and down, float64 (2,), from the centroid of the gradient's magnitude to the map's maximum.
 
     The gradient is that of the maximum by the network's input; its magnitude at a pixel is the norm over the channels.

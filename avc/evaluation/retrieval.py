@@ -10,28 +10,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from avc.data.labels import Labeled
-from avc.data.ontology import Relevance
-from avc.embedding import ClipEmbeddings, Features, Integers, Report, drawn_views, embed_clips
-from avc.evaluation.cca import CCA, COMPONENTS, fit_cca
-from avc.evaluation.given import GivenFeatures
-from avc.inference import Network
+from avc.data.labels import Labeled, labeled, read_labels
+from avc.data.ontology import INSTRUMENTS, Ontology, Relevance, flat_relevance
+from avc.encoders.cache import Report
+from avc.encoders.load import load
+from avc.encoders.sources import Features, Integers, embed_clips
+from avc.encoders.trained import Trained
+from avc.evaluation import options
+from avc.evaluation.cca import CCA, COMPONENTS, fit_cca, fitting_views
+from avc.evaluation.given import GivenFeatures, drawn_frames, write_drawn
+from avc.evaluation.measures import Request, Result
 from avc.intervals import wilson_interval
 from avc.tasks.evaluators import recalls
 from shards.read import Shards
 
 Gain = Literal["exponential", "linear"]
-GAINS: tuple[Gain, ...] = ("exponential", "linear")
 DEPTH = 30
-FITTED_VIEWS = 4096  # that CCA is fitted on where there are fewer training clips: several views of each,
-VIEWS_OF_A_CLIP = 8  # but no more than this, for they are much alike
 RANDOM_DIMENSIONS = 128
 RECALL_DEPTHS = (1, 5, 10)
 
@@ -40,31 +41,35 @@ _CHUNK_SCORES = 2**25  # scores held at once, 128 MiB: memory grows with items �
 
 @dataclass(frozen=True)
 class Score:
-    """Mean nDCG over the queries that have something to find, 0 to 1, and its 95 % interval over queries."""
+    """Mean nDCG over the queries with something to find, 0 to 1; its 95 % interval over queries, and half of that."""
 
     mean: float
     low: float
     high: float
+    half: float
     queries: int
 
 
 @dataclass(frozen=True)
 class Recall:
-    """Share of the queries whose own clip's other modality is among the k nearest, 0 to 1, with its 95 % interval."""
+    """Share of the queries whose own clip's other modality is among the k nearest, 0 to 1; interval as of Score."""
 
     k: int
     mean: float
     low: float
     high: float
+    half: float
 
 
 @dataclass(frozen=True)
 class Row:
     """What one kind of features scores in each direction; None where it has no features for one.
 
-    im_aud_recall, aud_im_recall: at RECALL_DEPTHS, empty where a modality is missing.
+    key: network, network_cca, given, given_cca or random. im_aud_recall, aud_im_recall: at RECALL_DEPTHS, empty where a
+    modality is missing.
     """
 
+    key: str
     name: str
     im_im: Score | None
     im_aud: Score | None
@@ -74,87 +79,100 @@ class Row:
     aud_im_recall: tuple[Recall, ...] = ()
 
 
-def ndcg(
-    queries: Features,
-    items: Features,
-    *,
-    query_sets: Integers,
-    item_sets: Integers,
-    relevance: Relevance,
-    gain: Gain = "exponential",
-    depth: int = DEPTH,
-    leave_self_out: bool = False,
-    ideal: NDArray[np.float64] | None = None,
-) -> NDArray[np.float64]:
-    """nDCG@depth of each query, float64 (Q,); NaN where no item has any relevance.
-
-    queries, items: float32 (Q, D), (N, D), normalized here. query_sets, item_sets: int64 (Q, M), (N, M'), classes of
-    each, as in `Labeled`. relevance: float64 (C, C), greatest on its diagonal. A pair's relevance is the greatest over
-    their pairs of classes. gain: exponential is 2**relevance − 1, linear the relevance (docs/evaluation.md says which
-    library counts which). leave_self_out: query i is item i and not to be found. ideal: from `ideal_dcg`, if known.
-    """
-    if ideal is None:
-        ideal = ideal_dcg(query_sets, item_sets, relevance, gain=gain, depth=depth, leave_self_out=leave_self_out)
-    gains = _gains(relevance, gain)
-    discounts = _discounts(depth, items=len(items) - leave_self_out)
-    depth = len(discounts)
-    scores = np.empty(len(queries))
-    item_rows = _unit(items)
-    step = max(1, _CHUNK_SCORES // len(items))
-    for start in range(0, len(queries), step):
-        here = slice(start, start + step)
-        similarity = _unit(queries[here]) @ item_rows.T
-        if leave_self_out:
-            similarity.diagonal(start).fill_(-math.inf)
-        nearest = similarity.topk(depth, dim=1)
-        scores[here] = _pair_gains(query_sets[here], item_sets[nearest.indices.numpy()], gains) @ discounts
-        least = nearest.values[:, -1:]
-        tied = (nearest.values.diff(dim=1) == 0).any(dim=1) | ((similarity >= least).sum(dim=1) > depth)
-        for query in tied.nonzero()[:, 0].tolist():
-            near = (similarity[query] >= least[query]).numpy()
-            gained = _pair_gains(query_sets[[start + query]], item_sets[near][None], gains)[0]
-            scores[start + query] = _averaged_over_ties(similarity[query].numpy()[near], gained, depth) @ discounts
-    with np.errstate(invalid="ignore"):
-        return np.asarray(scores / ideal)
-
-
 class Scorer:
-    """Scores features of the same N clips. sets: int64 (N, M), their classes; relevance and gain as in `ndcg`."""
+    """nDCG of features by what finding is worth.
 
-    def __init__(self, sets: Integers, *, relevance: Relevance, gain: Gain) -> None:
-        self._sets, self._relevance, self._gain = sets, relevance, gain
+    sets, item_sets: int64 (Q, M), (N, M'), classes of each query and item, as in `Labeled`; the items are the queries'
+    clips where they are not given. relevance: float64 (C, C), greatest on its diagonal; a pair's is the greatest over
+    their pairs of classes. gain: exponential is 2**relevance − 1, linear the relevance (docs/evaluation.md says which
+    library counts which).
+    """
+
+    def __init__(
+        self,
+        sets: Integers,
+        item_sets: Integers | None = None,
+        *,
+        relevance: Relevance,
+        gain: Gain = "exponential",
+        depth: int = DEPTH,
+    ) -> None:
+        self._sets, self._items = sets, sets if item_sets is None else item_sets
+        self._gains = np.exp2(relevance) - 1 if gain == "exponential" else relevance
+        self._depth = depth
         self._ideal: dict[bool, NDArray[np.float64]] = {}  # it is that of any features
+
+    def ndcg(self, queries: Features, items: Features, *, leave_self_out: bool = False) -> NDArray[np.float64]:
+        """nDCG@depth of each query, float64 (Q,); NaN where no item has any relevance.
+
+        queries, items: float32 (Q, D), (N, D), normalized here. leave_self_out: query i is item i and not to be found.
+        """
+        if leave_self_out not in self._ideal:
+            self._ideal[leave_self_out] = self._best(leave_self_out)
+        discounts = self._discounts(leave_self_out)
+        scores = np.empty(len(queries))
+        item_rows = _unit(items)
+        step = max(1, _CHUNK_SCORES // len(items))
+        for start in range(0, len(queries), step):
+            here = slice(start, start + step)
+            similarity = _unit(queries[here]) @ item_rows.T
+            if leave_self_out:
+                similarity.diagonal(start).fill_(-math.inf)
+            scores[here] = self._gained(similarity, self._sets[here], len(discounts)) @ discounts
+        with np.errstate(invalid="ignore"):
+            return np.asarray(scores / self._ideal[leave_self_out])
 
     def score(self, queries: Features, items: Features) -> Score:
         """One direction, (N, D) each; within one array, no query finds itself."""
-        same = queries is items
-        if same not in self._ideal:
-            self._ideal[same] = ideal_dcg(self._sets, self._sets, self._relevance, gain=self._gain, leave_self_out=same)
-        return summary(
-            ndcg(
-                queries,
-                items,
-                query_sets=self._sets,
-                item_sets=self._sets,
-                relevance=self._relevance,
-                gain=self._gain,
-                leave_self_out=same,
-                ideal=self._ideal[same],
-            )
-        )
+        return summary(self.ndcg(queries, items, leave_self_out=queries is items))
 
-    def four_directions(self, name: str, image: Features, audio: Features) -> Row:
+    def four_directions(self, key: str, name: str, image: Features, audio: Features) -> Row:
         """The features of N frames and of N sounds, row by row of the same clips, in the directions that there are."""
         pairs = ((image, image), (image, audio), (audio, image), (audio, audio))
         im_im, im_aud, aud_im, aud_aud = (self.score(x, y) if x.size and y.size else None for x, y in pairs)
         recalls_of = (recall(image, audio), recall(audio, image)) if im_aud else ((), ())
-        return Row(name, im_im, im_aud, aud_im, aud_aud, *recalls_of)
+        return Row(key, name, im_im, im_aud, aud_im, aud_aud, *recalls_of)
+
+    def _gained(self, similarity: torch.Tensor, sets: Integers, depth: int) -> NDArray[np.float64]:
+        """Gains at the first `depth` places of each query, nearest first; similarity (Q, N), sets (Q, M)."""
+        nearest = similarity.topk(depth, dim=1)
+        gained = _pair_gains(sets, self._items[nearest.indices.numpy()], self._gains)
+        least = nearest.values[:, -1:]
+        tied = (nearest.values.diff(dim=1) == 0).any(dim=1) | ((similarity >= least).sum(dim=1) > depth)
+        for query in tied.nonzero()[:, 0].tolist():
+            near = (similarity[query] >= least[query]).numpy()
+            worth = _pair_gains(sets[[query]], self._items[near][None], self._gains)[0]
+            gained[query] = _averaged_over_ties(similarity[query].numpy()[near], worth, depth)
+        return gained
+
+    def _discounts(self, leave_self_out: bool) -> NDArray[np.float64]:
+        depth = min(self._depth, len(self._items) - leave_self_out)
+        return np.asarray(1 / np.log2(np.arange(2, depth + 2)))
+
+    def _best(self, leave_self_out: bool) -> NDArray[np.float64]:
+        """DCG of the best order of the items for each query; time grows with the square of the number of sets."""
+        discounts = self._discounts(leave_self_out)
+        wanted = len(discounts) + leave_self_out
+        query_kinds, query_kind = np.unique(np.sort(self._sets, axis=1), axis=0, return_inverse=True)
+        item_kinds, copies = np.unique(np.sort(self._items, axis=1), axis=0, return_counts=True)
+        ideal = np.empty(len(query_kinds))
+        for i, kind in enumerate(query_kinds):
+            each = _pair_gains(kind[None], item_kinds[None], self._gains)[0]
+            order = np.argsort(-each, kind="stable")[:wanted]
+            best = np.repeat(each[order], np.minimum(copies[order], wanted))[:wanted]
+            # What is left out is the query, to which nothing is more relevant than itself.
+            ideal[i] = best[leave_self_out:] @ discounts
+        return ideal[query_kind.reshape(-1)]
 
 
 def recall(queries: Features, items: Features, *, depths: Sequence[int] = RECALL_DEPTHS) -> tuple[Recall, ...]:
     """How often the item of the same row is among the nearest; (N, D), normalized here. Chance is k / N."""
     means = recalls(depths, _unit(queries), _unit(items)).mean(dim=0).tolist()
-    return tuple(Recall(k, mean, *wilson_interval(mean, len(queries))) for k, mean in zip(depths, means, strict=True))
+    intervals = [wilson_interval(mean, len(queries)) for mean in means]
+    return tuple(
+        Recall(k, mean, low, high, (high - low) / 2)
+        for k, mean, (low, high) in zip(depths, means, intervals, strict=True)
+    )
 
 
 def summary(scores: NDArray[np.float64]) -> Score:
@@ -164,11 +182,11 @@ def summary(scores: NDArray[np.float64]) -> Score:
         raise ValueError("no query has a relevant item: every clip's label is its own; give labels that several share")
     mean = float(scores.mean())
     half = 1.959964 * float(scores.std(ddof=1)) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
-    return Score(mean, mean - half, mean + half, len(scores))
+    return Score(mean, mean - half, mean + half, half, len(scores))
 
 
 def evaluate_retrieval(
-    network: Network,
+    network: Trained,
     shards: Shards,
     known: Labeled,
     *,
@@ -192,58 +210,66 @@ def evaluate_retrieval(
         features.of(shards, *drawn_frames(network, shards, known.clips))  # refused before anything is embedded
     scorer = Scorer(known.sets, relevance=relevance, gain=gain)
     views = embed_clips(network, shards, known.clips, report=report)
-    pairs = [(network.title, views.image, views.audio)]
-    rows: list[Row] = []
-    if not network.one_space or features is not None:
-        fitting = _fitting_views(network, shards, report)
-        if not network.one_space:
-            cca = fit_cca(fitting.image, fitting.audio)
-            pairs.append((_with_cca(network.title, cca), cca.of_x(views.image), cca.of_y(views.audio)))
-        if features is not None:
-            given = features.of(shards, views.clip, views.tick)
-            rows.append(scorer.four_directions("given features", given, views.audio[:, :0]))
-            if views.audio.size:
-                cca = fit_cca(features.of(shards, fitting.clip, fitting.tick), fitting.audio)
-                pairs.append((_with_cca("given features", cca), cca.of_x(given), cca.of_y(views.audio)))
     rng = np.random.default_rng(network.config.run.seed)
     chance = rng.standard_normal((2, len(known.clips), RANDOM_DIMENSIONS), dtype=np.float32)
-    pairs.append(("random", chance[0], chance[1]))
-    rows += [scorer.four_directions(*pair) for pair in pairs]
-    return tuple(sorted(rows, key=lambda row: row.name == "random"))
+    own = ("network", network.title, views.image, views.audio)
+    pairs = [own]
+    given: list[tuple[str, str, Features, Features]] = []
+    if not network.one_space or features is not None:
+        fitting = fitting_views(network, shards, report)
+        if not network.one_space:
+            pairs.append(_joined(own, fit_cca(fitting.image, fitting.audio)))
+        if features is not None:
+            rows = features.of(shards, views.clip, views.tick)
+            given.append(("given", "given features", rows, views.audio[:, :0]))
+            if views.audio.size:
+                cca = fit_cca(features.of(shards, fitting.clip, fitting.tick), fitting.audio)
+                pairs.append(_joined((*given[0][:3], views.audio), cca))
+    return tuple(scorer.four_directions(*pair) for pair in [*given, *pairs, ("random", "random", *chance)])
 
 
-def fitted_cca(network: Network, shards: Shards, report: Report | None = None) -> CCA:
-    """The CCA that joins a network's two spaces, fitted on the training clips. Raises ValueError for fewer than two."""
-    fitting = _fitting_views(network, shards, report)
-    return fit_cca(fitting.image, fitting.audio)
+def retrieval(request: Request, chosen: options.Retrieval) -> Result:
+    """The measure of that name. Raises ValueError for options that do not go together."""
+    tree = Ontology(chosen.ontology) if chosen.ontology else None
+    if chosen.instruments and tree is None:
+        raise ValueError("instruments=true takes classes of the AudioSet ontology: give its file by ontology=FILE")
+    network = load(request.source, device=request.device)
+    data, split = request.data(network.config, request.source)
+    labels = read_labels(chosen.labels)
+    if chosen.instruments and tree is not None:
+        labels = tree.restrict(labels, INSTRUMENTS)
+    known = labeled(data, data.clips(split), labels)
+    if chosen.drawn is not None:
+        write_drawn(chosen.drawn, data, *drawn_frames(network, data, known.clips))
+    with request.progress("embedding", unit="views") as report:
+        rows = evaluate_retrieval(
+            network,
+            data,
+            known,
+            relevance=tree.relevance(known.classes) if tree else flat_relevance(len(known.classes)),
+            gain=chosen.gain,
+            features=GivenFeatures(chosen.features) if chosen.features is not None else None,
+            report=report,
+        )
+    notes = known.counts(chosen.labels, f"the {split} split")
+    clips = len(known.clips)
+    if alone := clips - min(score.queries for row in rows for score in (row.im_im, row.aud_aud) if score):
+        notes.append(f"im-im and aud-aud leave out {alone:,} clips that share no class with another")
+    about: dict[str, Any] = {"run": str(request.source), "split": split}
+    about |= {"gain": chosen.gain, "instruments": chosen.instruments}
+    about |= request.judged(f"the {split} split") | {"classes": len(known.classes), "notes": notes}
+    about |= {"ontology": str(chosen.ontology) if tree else None}
+    about |= {"relevance": "the ontology" if tree else "shared labels"}
+    counts = {"clips": clips, "unlabeled": known.unlabeled, "names": known.names, "names_met": known.met}
+    chance = [min(1, k / clips) for k in RECALL_DEPTHS]
+    return Result(about | counts | {"rows": [asdict(row) for row in rows], "chance": chance})
 
 
-def drawn_frames(network: Network, shards: Shards, clips: Integers) -> tuple[Integers, Integers]:
-    """Rows of the index and ticks of all frames that others' features are needed of: int64 (V,) each.
-
-    Those of `clips`, which are judged, and those of training clips that CCA is fitted on.
-    """
-    judged = drawn_views(network, shards, clips)
-    training, passes = _fitting_clips(shards)
-    fitting = drawn_views(network, shards, training, passes=passes)
-    return np.concatenate([judged[0], fitting[0]]), np.concatenate([judged[1], fitting[1]])
-
-
-def _fitting_clips(shards: Shards) -> tuple[Integers, int]:
-    clips = shards.clips("train")
-    if len(clips) < 2:
-        raise ValueError(f"{shards.folder} has {len(clips)} training clips, and CCA is fitted on these")
-    return clips, min(VIEWS_OF_A_CLIP, math.ceil(FITTED_VIEWS / len(clips)))
-
-
-def _fitting_views(network: Network, shards: Shards, report: Report | None) -> ClipEmbeddings:
-    clips, passes = _fitting_clips(shards)
-    return embed_clips(network, shards, clips, passes=passes, report=report)
-
-
-def _with_cca(name: str, cca: CCA) -> str:
+def _joined(pair: tuple[str, str, Features, Features], cca: CCA) -> tuple[str, str, Features, Features]:
+    key, name, x, y = pair
     components = len(cca.correlations)
-    return f"{name} + CCA" if components == COMPONENTS else f"{name} + CCA ({components} components, all there are)"
+    fewer = "" if components == COMPONENTS else f" ({components} components, all there are)"
+    return f"{key}_cca", f"{name} + CCA{fewer}", cca.of_x(x), cca.of_y(y)
 
 
 def _unit(features: Features) -> torch.Tensor:
@@ -263,38 +289,3 @@ def _averaged_over_ties(similarity: Features, gains: NDArray[np.float64], depth:
     """Gain at each place, nearest first, float64 (depth,): the mean of gains (K,) over items of one similarity (K,)."""
     _, group, sizes = np.unique(-similarity, return_inverse=True, return_counts=True)
     return np.repeat(np.bincount(group, gains) / sizes, sizes)[:depth]
-
-
-def _gains(relevance: Relevance, gain: Gain) -> Relevance:
-    return np.exp2(relevance) - 1 if gain == "exponential" else relevance
-
-
-def _discounts(depth: int, *, items: int) -> NDArray[np.float64]:
-    return np.asarray(1 / np.log2(np.arange(2, min(depth, items) + 2)))
-
-
-def ideal_dcg(
-    query_sets: Integers,
-    item_sets: Integers,
-    relevance: Relevance,
-    *,
-    gain: Gain = "exponential",
-    depth: int = DEPTH,
-    leave_self_out: bool = False,
-) -> NDArray[np.float64]:
-    """DCG@depth of the best order of the items for each query, float64 (Q,); the arguments are those of `ndcg`.
-
-    Its time grows with the square of the number of different sets of classes.
-    """
-    gains, discounts = _gains(relevance, gain), _discounts(depth, items=len(item_sets) - leave_self_out)
-    wanted = len(discounts) + leave_self_out
-    query_kinds, query_kind = np.unique(np.sort(query_sets, axis=1), axis=0, return_inverse=True)
-    item_kinds, copies = np.unique(np.sort(item_sets, axis=1), axis=0, return_counts=True)
-    ideal = np.empty(len(query_kinds))
-    for i, kind in enumerate(query_kinds):
-        each = _pair_gains(kind[None], item_kinds[None], gains)[0]
-        order = np.argsort(-each, kind="stable")[:wanted]
-        best = np.repeat(each[order], np.minimum(copies[order], wanted))[:wanted]
-        # What is left out is the query, to which nothing is more relevant than itself.
-        ideal[i] = best[leave_self_out:] @ discounts
-    return ideal[query_kind.reshape(-1)]

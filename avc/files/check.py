@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from avc.encoders.trained import Trained
 from avc.files.decoding import pieces_of
 from avc.files.settings import Settings, wanted_by
-from avc.inference import Network
 from shards.media.clip import Rejected
 from shards.sources import Source
 
@@ -54,7 +54,7 @@ def read_regression(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64
     return embedding, times
 
 
-def check(network: Network, regression: Path, *, recording: Path | None = None) -> Check:
+def check(network: Trained, regression: Path, *, recording: Path | None = None) -> Check:
     """Embed the recording of a regression file and compare.
 
     It is looked for beside the file: chirp_44k.wav belongs to chirp_44k_kapre.npz.
@@ -85,10 +85,10 @@ def _recording_of(regression: Path) -> Path:
     return max(named, key=lambda path: len(path.stem))
 
 
-def _embedded(network: Network, recording: Path, hop: float, *, rows: int) -> NDArray[np.float32]:
+def _embedded(network: Trained, recording: Path, hop: float, *, rows: int) -> NDArray[np.float32]:
     size = recording.stat().st_size
     source = Source(str(recording), str(recording), None, size, 0)
-    wanted = wanted_by(network, Settings("audio" if network.encoders.audio else "image", hop))
+    wanted = wanted_by(network, Settings("audio" if network.hears else "image", hop))
     try:
         pieces = [piece for _, piece in pieces_of(source, wanted)]
     except (Rejected, OSError) as error:

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from avc.data.windows import Framer, hop_in_samples
+from avc.encoders.trained import Trained
 from avc.files.decoders import Refused, decode
 from avc.files.decoding import Piece, Wanted
 from avc.files.output import Growing
 from avc.files.settings import Settings, agree, is_there, wanted_by
-from avc.inference import Network
 from shards.atomic import written_aside
 from shards.format import Reason
 from shards.parent import refuse_unguarded
@@ -66,7 +66,7 @@ class _Batch:
 
 
 def embed_files(
-    networks: Sequence[Network],
+    networks: Sequence[Trained],
     files: Sequence[tuple[Source, Path]],
     folder: Path,
     settings: Settings,
@@ -115,7 +115,7 @@ class _Embedder:
 
     def __init__(
         self,
-        networks: Sequence[Network],
+        networks: Sequence[Trained],
         files: Sequence[tuple[Source, Path]],
         folder: Path,
         settings: Settings,
@@ -130,7 +130,7 @@ class _Embedder:
         self._hop_samples = hop_in_samples(settings.hop_size, wanted.sample_rate_hz)
         self._open: dict[int, _File] = {}
         self._batch = self._empty()
-        self._idle: queue.SimpleQueue[Network] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[Trained] = queue.SimpleQueue()
         for network in networks:
             self._idle.put(network)
         self._in_flight = 2 * len(networks)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from avc.data.windows import hop_in_samples
 from avc.encoders.encoder import digest
+from avc.encoders.trained import Trained
 from avc.files.decoding import Content, Wanted
-from avc.inference import Network
 from shards.atomic import written_aside
 from shards.format import SAMPLE_RATE_HZ
 
@@ -19,7 +19,7 @@ ABOUT = "embeddings.json"  # in the folder: what its files are embeddings by
 
 @dataclass(frozen=True)
 class Settings:
-    """hop_size: seconds. center: as of `Network.embed_audio`. batch: windows, or pictures, computed at once."""
+    """hop_size: seconds. center: as of `Trained.embed_audio`. batch: windows, or pictures, computed at once."""
 
     content: Content = "audio"
     hop_size: float = 0.1
@@ -27,9 +27,9 @@ class Settings:
     batch: int = 32
 
 
-def wanted_by(network: Network, settings: Settings) -> Wanted:
+def wanted_by(network: Trained, settings: Settings) -> Wanted:
     """What decoders are to give. Raises ValueError where the network lacks the tower that is asked for."""
-    name, (audio, image) = network.encoders.name, (network.encoders.audio, network.encoders.image)
+    name, (audio, image) = network.name, (network.hears, network.sees)
     if settings.content == "audio" and audio is None:
         raise ValueError(f"{name} only sees: take --content image")
     if settings.content == "image" and image is None:
@@ -43,7 +43,7 @@ def wanted_by(network: Network, settings: Settings) -> Wanted:
     return Wanted(settings.content, Fraction(str(settings.hop_size)), rate, image.size if image else 0)
 
 
-def agree(folder: Path, network: Network, settings: Settings) -> None:
+def agree(folder: Path, network: Trained, settings: Settings) -> None:
     """Note what the folder's embeddings are by; raise ValueError where it has others."""
     about = {
         "network": network.config.model.name,

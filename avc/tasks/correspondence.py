@@ -153,7 +153,7 @@ def unusual(config: PairConfig, reader: PairReader) -> list[str]:
 
 
 def _take_trunks(model: PairNetwork, run: Path) -> None:
-    from avc.inference import load  # readers of foreign weights among it, which few trainings need
+    from avc.encoders.load import load  # readers of foreign weights among it, which few trainings need
 
     taken = load(run).model
     for own, other in ((model.vision, taken.vision), (model.audio, taken.audio)):

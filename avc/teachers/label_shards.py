@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avc.embedding import Report
+from avc.encoders.cache import Report
 from avc.teachers.teacher import GROUP_FRAMES, AnyTeacher, Source, open_teacher
 from shards.processes import Ended, NeverBegan, Processes
 from shards.read import Shards

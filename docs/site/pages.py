@@ -20,7 +20,7 @@ from launch.commands.settings import allowed, shown
 ROOT = Path(__file__).resolve().parents[2]
 TOP_LEVEL = ("BENCHMARKS.md", "CONTRIBUTING.md")
 MODULES = {
-    "A trained network": ("avc.inference", "avc.pretrained"),
+    "A trained network": ("avc.encoders.load", "avc.encoders.trained", "avc.pretrained"),
     "Packed videos": ("shards.read", "shards.soft_labels", "shards.format"),
     "Labels and labeled data sets": (
         "avc.data.labels",

@@ -53,7 +53,7 @@ def sweep(
         avc sweep my-sweep.yaml --cluster configs/cluster/slurm.yaml data.shards=/lustre/shards run.dir=/lustre/lr
     """
     from launch.progress import progress
-    from launch.report.table import print_table
+    from launch.report.results import print_table
     from launch.slurm.jobs import require_slurm
     from launch.slurm.sweep import run_sweep, trial_rows
     from launch.slurm.sweep_file import load_sweep

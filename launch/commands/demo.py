@@ -32,8 +32,7 @@ def demo(
     import os
 
     from launch.demo.demo import demo as run_demo
-    from launch.report.results import write_json
-    from launch.report.table import print_table
+    from launch.report.results import print_table, write_json
 
     folder = folder.expanduser()
     results = run_demo(folder, clips=clips, kinds=kinds, seed=seed, workers=workers or len(os.sched_getaffinity(0)))

@@ -44,11 +44,11 @@ def embed(
     import os
 
     from avc.devices import named_devices
+    from avc.encoders.load import load
     from avc.files.embed import embed_files
     from avc.files.output import require_parquet, write_parquet
     from avc.files.settings import Settings
     from avc.files.targets import targets_in
-    from avc.inference import load
     from launch.progress import printable, progress
 
     if content not in ("audio", "image"):

@@ -1,149 +1,152 @@
-"""`avc eval correspondence` and `avc eval retrieval`: pairs told apart, and neighbors found."""
+"""`avc eval MEASURE SOURCE... [name=value]`: one body for every row of `avc.evaluation.measures.MEASURES`."""
 
 from __future__ import annotations
 
+import inspect
+import re
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from launch.commands.options import AnyRun, Device, Json, JudgingSplit, Run, ShardsOption, Wandb
+from avc.evaluation.measures import MEASURES, Measure, Request, Table, text_of
+from avc.evaluation.options import fields_of, parsed
+from launch.commands.options import Device, Json, JudgingSplit, ShardsOption, Wandb
+from launch.commands.settings import allowed, shown
+
+evaluations = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+ANYTHING = {"ignore_unknown_options": True}  # for the older spelling of options, which is answered
+
+FIGURES = {  # what draws them, by the option that names the file
+    "confusion": "launch.report.figures:draw_confusion",
+    "tsne": "launch.report.figures:draw_tsne",
+    "out": "launch.report.units:write_units",
+}
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE... [NAME=VALUE]...",
+        help="Runs, files of `avc import`, .yaml of settings (untrained), names, FILE.py:NAME; then options.",
+    ),
+]
 
 
-def correspondence(
-    run: Run,
-    shards: ShardsOption = None,
-    split: JudgingSplit = None,
-    passes: Annotated[int, typer.Option(min=1, help="How often each clip is judged in each role.")] = 10,
-    json: Json = None,
-    wandb: Wandb = False,
+def evaluate(
+    measure: str, words: Sequence[str], *, json: Path | None = None, wandb: bool = False, **common: Any
 ) -> None:
-    """How often does the network tell a frame and a second of sound that belong together from a pair that does not?
+    """Measure, print and write; `common`: shards, split and device, where they were given.
 
-    Half of the pairs are positives: a frame and the second of sound around it. Half are negatives: the sound is another
-    video's. Chance is 50 %. The 95 % interval takes the clips as a sample: pairs with a clip in common vary together.
-
-    **Example**
-
-        avc eval correspondence runs/ave --json ave.json
+    Raises ValueError for words that are neither networks nor options of the measure.
     """
-    from avc.inference import read_run
-    from launch.progress import progress
-    from launch.report.results import as_json, write_json, write_wandb
-    from launch.report.results import correspondence as measure_correspondence
-    from launch.report.splits import judging_split, say_splits
-    from shards.read import Shards
-
-    split = judging_split(Shards(shards or read_run(run)[0].data.shards), split)
-    with progress("judging", unit="pairs") as report:
-        result = measure_correspondence(run, shards=shards, split=split, passes=passes, report=report)
-    low, high = result.interval_95
-    print(
-        f"AVC accuracy {result.accuracy:.1%} ({low:.1%} to {high:.1%}) on {result.pairs:,} pairs of the {split} split"
-    )
-    print(f"positives {result.positives_accuracy:.1%}, negatives {result.negatives_accuracy:.1%}, chance 50.0%")
-    content = as_json(result) | {"run": str(run), "split": split} | say_splits([run], f"the {split} split")
-    write_json(json, content)
-    if wandb:
-        write_wandb(run, f"correspondence/{split}", content)
-
-
-def retrieval(
-    run: AnyRun,
-    labels: Annotated[Path, typer.Option(help="Labels of videos, in a form of docs/evaluation.md.")],
-    ontology: Annotated[
-        Path | None, typer.Option(help="The AudioSet ontology; relevance is then 20 − tree distance.")
-    ] = None,
-    instruments: Annotated[
-        bool, typer.Option("--instruments", help="Only labels of AudioSet-Instruments; needs --ontology.")
-    ] = False,
-    gain: Annotated[str, typer.Option(help="exponential (2^relevance − 1) or linear.")] = "exponential",
-    features: Annotated[
-        Path | None, typer.Option(help="A .npz of others' features of the drawn frames: clip, tick and features.")
-    ] = None,
-    drawn: Annotated[
-        Path | None, typer.Option(help="Write the frames that --features needs to this .csv: clip and tick.")
-    ] = None,
-    shards: ShardsOption = None,
-    split: JudgingSplit = None,
-    device: Device = "auto",
-    json: Json = None,
-    wandb: Wandb = False,
-) -> None:
-    """What is nearest to a frame, or to a second of sound, among all frames and all sounds: is it of the same kind?
-
-    nDCG@30 with one random frame and its second of sound for each clip: im-aud finds sounds for a frame, and so on. Two
-    clips are relevant to each other if they share a label, or more finely by the AudioSet ontology. L3-Net has a second
-    row with CCA, fitted on the training clips, each direction weighted by its correlation squared. The random row is
-    measured in the same way and is the floor. Recall@k between modalities: is the other modality of the query's own
-    clip among the k nearest?
-
-    Features of another network stand beside them by --features, of the very frames that are drawn. --drawn writes which
-    they are, by clip and tick; the same run, labels and split draw the same ones.
-
-    **Examples**
-
-        avc eval retrieval runs/ave --labels demo-world/world/labels.jsonl --drawn drawn.csv
-        avc eval retrieval runs/ave --labels demo-world/world/labels.jsonl --features vgg16.npz
-    """
-    from dataclasses import asdict
-
-    from avc.data.labels import labeled, read_labels
-    from avc.data.ontology import INSTRUMENTS, Ontology, flat_relevance
-    from avc.evaluation.given import GivenFeatures, write_drawn
-    from avc.evaluation.retrieval import GAINS, RECALL_DEPTHS, drawn_frames, evaluate_retrieval
-    from avc.inference import load, shards_of
+    from avc.networks import resolve
     from launch.progress import printable, progress
-    from launch.report.results import write_json, write_wandb
-    from launch.report.splits import judging_split, say_splits
-    from launch.report.table import print_table
-    from shards.read import Shards
+    from launch.report.results import print_table, write_json, write_wandb
 
-    if gain not in GAINS:
-        raise ValueError(f"--gain is {gain!r} and must be {' or '.join(GAINS)}")
-    tree = Ontology(ontology) if ontology else None
-    if instruments and tree is None:
-        raise ValueError("--instruments are classes of the AudioSet ontology: give its file with --ontology")
-    network = load(run, device=device)
-    data = Shards(shards or shards_of(network.config, run))
-    split = judging_split(data, split)
-    labels_of = read_labels(labels)
-    if instruments and tree is not None:
-        labels_of = tree.restrict(labels_of, INSTRUMENTS)
-    known = labeled(data, data.clips(split), labels_of)
-    relevance = tree.relevance(known.classes) if tree else flat_relevance(len(known.classes))
-    given = GivenFeatures(features) if features is not None else None
-    if drawn is not None:
-        write_drawn(drawn, data, *drawn_frames(network, data, known.clips))
-    with progress("embedding", unit="views") as report:
-        rows = evaluate_retrieval(
-            network, data, known, relevance=relevance, gain=GAINS[GAINS.index(gain)], features=given, report=report
-        )
-    kind = f"{gain} gain, relevance from {'the ontology' if ontology else 'shared labels'}"
-    print(f"nDCG@30 on {len(known.clips):,} clips of the {split} split, {len(known.classes)} classes; {kind}")
-    print(*map(printable, known.counts(labels, f"the {split} split")), sep="\n")
-    scores = [(row.name, row.im_im, row.im_aud, row.aud_im, row.aud_aud) for row in rows]
-    print_table(
-        ("", "im-im", "im-aud", "aud-im", "aud-aud"),
-        [(name, *(f"{s.mean:.3f} ± {s.high - s.mean:.3f}" if s else "" for s in row)) for name, *row in scores],
-    )
-    print("± is half of the 95 % interval over queries")
-    found = [
-        (row.name, *(f"{100 * r.mean:.1f} ± {50 * (r.high - r.low):.1f}" for r in recalls))
-        for row in rows
-        if (recalls := row.im_aud_recall + row.aud_im_recall)
-    ]
-    chance = [f"{100 * min(1, k / len(known.clips)):.1f}" for k in RECALL_DEPTHS]
-    depths = [f"{way} @{k}" for way in ("im-aud", "aud-im") for k in RECALL_DEPTHS]
-    print_table(("recall in %", *depths), [*found, ("chance", *chance, *chance)])
-    queries = min(score.queries for row in rows for score in (row.im_im, row.aud_aud) if score)
-    if queries < len(known.clips):
-        print(f"im-im and aud-aud leave out {len(known.clips) - queries:,} clips that share no class with another")
-    about = {"run": str(run), "split": split, "gain": gain, "instruments": instruments}
-    about |= say_splits([run], f"the {split} split")
-    about["ontology"] = str(ontology) if ontology else None
-    counts = {"clips": len(known.clips), "unlabeled": known.unlabeled, "names": known.names, "names_met": known.met}
-    content = about | counts | {"rows": [asdict(row) for row in rows]}
+    row = MEASURES[measure]
+    if any(word.startswith("--") for word in words):
+        given = {"json": json, "wandb": wandb or None, **common}
+        raise ValueError(f"options of a measure are name=value now: {new_call(measure, words, given)}")
+    pairs = [word for word in words if re.match(r"[a-z_]+=", word) and not Path(word).exists()]
+    sources = tuple(Path(word).expanduser() for word in words if word not in pairs)
+    if not sources or (len(sources) > 1 and not row.several):
+        takes = "one network or more" if row.several else "one network"
+        raise ValueError(f"eval {measure} takes {takes}, and {len(sources)} are given: avc eval {row.examples[0]}")
+    chosen = parsed(row.options, pairs, origin=f"eval {measure}")
+    result = resolve(row.function)(Request(sources, progress=progress, **common), chosen)
+    content = result.content
+    for part in row.printed:
+        if isinstance(part, Table):
+            heads, cells = part.of(content)
+            if cells:
+                print_table(heads, cells)
+        elif line := text_of(part, content):
+            print(printable(line))
+    for note in content.get("notes", ()):
+        print(printable(note))
+    if "judged_on" in content:
+        judge, chooser = content["judged_on"], content["weights_chosen_on"]
+        too = ", which chose the weights too" if chooser == judge else ""
+        print(f"weights chosen on {chooser}, judged on {judge}" if chooser and not too else f"judged on {judge}{too}")
     write_json(json, content)
     if wandb:
-        write_wandb(run, f"retrieval/{split}", content)
+        write_wandb(sources[0], f"{measure}/{content.get('split', 'all')}", content)
+    for option, drawn in result.figures.items():
+        if (path := getattr(chosen, option)) is not None:
+            resolve(FIGURES[option])(path, *drawn)
+
+
+def new_call(measure: str, words: Sequence[str], given: dict[str, Any]) -> str:
+    """The call of today for words that spell options with dashes. Raises ValueError for one that there is not."""
+    fields, call, rest = fields_of(MEASURES[measure].options), ["avc", "eval", measure], list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").replace("-", "_").partition("=")
+        if word.startswith("--") and name not in fields and name != "devices":
+            takes = ", ".join(
+                [*(f"--{each}" for each in MEASURES[measure].takes), *(f"{each}=VALUE" for each in fields)]
+            )
+            raise ValueError(f"eval {measure} has no option --{name}; it takes {takes}")
+        if not word.startswith("--"):
+            call.append(word)
+        elif name in fields and fields[name].annotation is bool:
+            call.append(f"{name}=true")
+        else:
+            value = word.partition("=")[2] if equals else rest.pop(0) if rest else "VALUE"
+            call += ["--device", value] if name == "devices" else [f"{name}={value}"]
+    for name, value in given.items():
+        if value not in (None, "auto"):
+            call += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return shlex.join(call)
+
+
+def help_of(measure: Measure) -> str:
+    """What `avc eval NAME --help` tells, in Markdown."""
+    lines = []
+    for name, field in fields_of(measure.options).items():
+        default = "needed" if field.is_required() else "" if not field.default else shown(field.default)
+        notes = "; ".join(filter(None, (allowed(field), default)))
+        lines.append(f"- **{name}=** {' '.join((field.description or '').split())}{f' ({notes})' if notes else ''}")
+    watched = f"\n\nWhile training: validation.evaluators has `{measure.evaluator}`." if measure.evaluator else ""
+    examples = "\n\n".join(f"    avc eval {example}" for example in measure.examples)
+    options = "\n".join(lines)
+    return f"{inspect.getdoc(measure.options)}{watched}\n\n**Options**\n\n{options}\n\n**Examples**\n\n{examples}"
+
+
+def _command(name: str, measure: Measure) -> Callable[..., None]:
+    def command(
+        words: Words,
+        shards: ShardsOption = None,
+        split: JudgingSplit = None,
+        device: Device = "auto",
+        json: Json = None,
+        wandb: Wandb = False,
+    ) -> None:
+        common = {"shards": shards, "split": split, "device": device}
+        evaluate(name, words, json=json, wandb=wandb, **{each: common[each] for each in measure.takes})
+
+    taken = {"words", "json", "wandb", *measure.takes}
+    signature = inspect.signature(command, eval_str=True)
+    parameters = [parameter for each, parameter in signature.parameters.items() if each in taken]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return command
+
+
+for _name, _row in MEASURES.items():
+    register = evaluations.command(_name, help=help_of(_row), no_args_is_help=True, context_settings=ANYTHING)
+    register(_command(_name, _row))
+
+
+@evaluations.command(hidden=True, context_settings=ANYTHING)
+def categories(words: Words) -> None:
+    """Part of `avc eval sound` now."""
+    dashed = next((place for place, word in enumerate(words) if word.startswith("--")), len(words))
+    sounds = [f"recordings={word}" for word in words[1:dashed]]
+    raise ValueError(f"it is part of sound now: {new_call('sound', [*words[:1], *sounds, *words[dashed:]], {})}")
+
+
+def visualize(words: Words, shards: ShardsOption = None, split: JudgingSplit = None, device: Device = "auto") -> None:
+    """`avc eval units` now."""
+    given = {"shards": shards, "split": split, "device": device}
+    raise ValueError(f"it is a measure now: {new_call('units', words, given)}")

@@ -49,7 +49,7 @@ def explore(
     import numpy as np
 
     from avc.data.labels import labeled, read_labels
-    from avc.inference import load, shards_of
+    from avc.encoders.load import load, shards_of
     from launch.explore.moments import embedder
     from launch.explore.write import write_explorer
     from launch.progress import printable

@@ -36,7 +36,7 @@ def export(
         avc export runs/ave --onnx ave_audio.onnx
         avc export runs/ave --onnx ave_image.onnx --takes image
     """
-    from avc.inference import load
+    from avc.encoders.load import load
     from avc.onnx import INPUTS, export_onnx
 
     if out is None and onnx is None:

@@ -65,10 +65,8 @@ def import_weights(
 def _keras(
     source: Path, out: Path, frontend: str | None, size: int | None, npz: Path | None, recording: Path | None
 ) -> None:
-    import torch
-
+    from avc.encoders.trained import trained
     from avc.files.check import check, read_regression
-    from avc.inference import Network
     from avc.models import parameter_count
     from avc.models.keras_file import read_keras, write_network
     from avc.sound_settings import OpenL3Config
@@ -81,7 +79,7 @@ def _keras(
         size = read_regression(npz.expanduser())[0].shape[1]
     model, settings = read_keras(source, frontend=frontend, grid=size != 512)
     if npz is not None:
-        network = Network(model, OpenL3Config(model=settings), torch.device("cpu"))
+        network = trained(model, OpenL3Config(model=settings))
         result = check(network, npz.expanduser(), recording=recording.expanduser() if recording else None)
         figures = f"{result.rows} rows of {result.recording.name}: the largest difference is {result.difference:.2g}, "
         figures += f"{result.relative:.2%} of a row's length"

@@ -35,7 +35,7 @@ def settings(
     """
     from avc.config import settings_of
     from avc.networks import NETWORKS
-    from launch.report.table import print_table
+    from launch.report.results import print_table
 
     if network is None:
         rows = [(name, spec.title, spec.about) for name, spec in NETWORKS.items()]

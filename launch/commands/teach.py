@@ -1,4 +1,4 @@
-"""`avc teach` and `avc eval agreement`: teachers' soft labels, and how well a student that only hears predicts them."""
+"""`avc teach`: teachers' soft labels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from launch.commands.options import Json, JudgingSplit, Run, ShardsOption
 
 if TYPE_CHECKING:
     import torch
@@ -75,64 +73,6 @@ def teach(
     taught = ", ".join(f"{teacher.name} ({teacher.classes:,} classes)" for teacher in sidecars.teaching.teachers)
     size = sum(file.bytes for file in sidecars.files) / 1e6
     print(f"{folder}: {taught} on a frame every {spacing_ticks / TICKS_PER_SECOND:g} s, {size:,.1f} MB")
-
-
-def agreement(
-    run: Run,
-    shards: ShardsOption = None,
-    teachers: Annotated[
-        Path | None,
-        typer.Option(help="What `avc teach` wrote.", show_default="the run's own, or SHARDS/teachers"),
-    ] = None,
-    split: JudgingSplit = None,
-    passes: Annotated[int, typer.Option(min=1, help="Segments of each clip, where clips are longer.")] = 1,
-    json: Json = None,
-) -> None:
-    """Does a SoundNet tell from audio what its teachers saw, in clips that it has not learnt from?
-
-    For each teacher: the share of output steps at which both name the same class, and the KL divergence of the student
-    from the teacher. Beside them what needs no audio: a class by lot, always the most frequent class, and the same
-    answers dealt to other clips; for KL the teacher's mean posterior.
-
-    **Example**
-
-        avc eval agreement runs/soundnet8 --split test
-    """
-    from dataclasses import asdict
-
-    from avc.distributed.join import join
-    from avc.evaluation.categories import load_student
-    from avc.tasks.distillation import evaluate_agreement, student_sampler
-    from launch.progress import progress
-    from launch.report.results import write_json
-    from launch.report.splits import judging_split, say_splits
-    from launch.report.table import print_table
-    from shards.read import Shards
-
-    model, config = load_student(run)
-    folders = {"shards": shards, "teachers": teachers} if shards else {"teachers": teachers or config.data.teachers}
-    config = config.model_copy(update={"data": config.data.model_copy(update=folders)})
-    data = Shards(config.data.shards)
-    split = judging_split(data, split)
-    too_short = student_sampler(config, data, split=split).too_short
-    with join(config.training) as world, progress("listening", unit="clips") as report:
-        model = model.to(world.device)
-        results = evaluate_agreement(model, data, config, world, split=split, passes=passes, report=report)
-    print(f"{results[0].steps:,} output steps of the {split} split")
-    rows = []
-    for result in results:
-        low, high = result.interval_95
-        interval = f"{result.top1:.1%} ({low:.1%} to {high:.1%})"
-        shares = (interval, *(f"{share:.1%}" for share in (result.chance, result.constant, result.unpaired)))
-        divergences = (f"{result.kl:.3f}", f"{result.kl_constant:.3f}")
-        rows.append((f"{result.teacher} ({result.classes:,})", *shares, *divergences))
-    print_table(
-        ("teacher", "top-1 agreement", "by lot", "most frequent", "other clips' answers", "KL", "KL of the mean"), rows
-    )
-    if too_short:
-        print(f"{too_short:,} clips of the split are too short for one output step and took no part")
-    about = {"run": str(run), "split": split, "too_short": too_short} | say_splits([run], f"the {split} split")
-    write_json(json, about | {"teachers": [asdict(result) for result in results]})
 
 
 def _devices(device: str, workers: int | None) -> list[torch.device]:

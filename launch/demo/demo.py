@@ -3,7 +3,7 @@
 1. render   a world of sounding objects, as video files            launch.demo.world
 2. pack     them into shards                                       shards.pack
 3. train    AVE-Net, L3-Net, AVOL-Net, AVE-Net on shuffled sound   launch.train, configs/demo.yaml
-4. measure  AVC accuracy on held-out clips, beside its ceiling     launch.report.results
+4. measure  AVC accuracy on held-out clips, beside its ceiling     avc.evaluation.correspondence
 5. show     results, retrieval that plays, units, an explorer      launch.demo.page
 """
 
@@ -13,11 +13,12 @@ import json
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from avc.config import load_config
+from avc.evaluation.correspondence import judge_pairs
 from avc.runs.attempt import METRICS, place
 from avc.settings import PairConfig
 from avc.tasks.held_out import evaluation_sampler
@@ -27,8 +28,8 @@ from launch.demo.world.contact_sheet import contact_sheet
 from launch.demo.world.labels import Label, ceiling
 from launch.demo.world.render import VIDEOS, World, description, render, stored_world
 from launch.progress import progress
-from launch.report.figure import drawn
-from launch.report.results import as_json, correspondence, write_json
+from launch.report.figures import drawn
+from launch.report.results import write_json
 from launch.train import run as train
 from shards.format import PackSettings
 from shards.pack import pack
@@ -80,7 +81,8 @@ def demo(folder: Path, *, clips: int, kinds: int, seed: int, workers: int) -> di
         run_folder = folder / "runs" / run.key
         run.train(packed, run_folder, seed=seed)
         with progress("judging", unit="pairs") as report:
-            result = as_json(correspondence(run_folder, passes=PASSES, report=report))
+            accuracy = judge_pairs(run_folder, Shards(packed), passes=PASSES, report=report)
+        result = asdict(accuracy) | {"chance": 0.5}
         share = {"share_of_ceiling": result["accuracy"] / limit}
         rows.append({"name": run.name, "run": str(run_folder)} | result | share)
     about = {"ceiling": limit, "rows": rows, "clips": clips, "kinds": kinds, "seed": seed}

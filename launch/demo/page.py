@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,18 @@ import numpy as np
 import torch
 
 from avc.data.labels import Labels
-from avc.embedding import Features
-from avc.evaluation.activations import trunk_units
-from avc.inference import load
+from avc.encoders.load import load
+from avc.encoders.sources import Features
+from avc.evaluation import options
+from avc.evaluation.activations import units_of
+from avc.evaluation.measures import Request
 from launch.demo.world.labels import Label
 from launch.explore.moments import Embedder, Moments, embed, embedder, heats, other, second
 from launch.explore.write import write_explorer
 from launch.progress import progress
-from launch.report.activations import audio_section, beside, spectrogram, vision_section
-from launch.report.html import data_url, write_html
 from launch.report.overlay import blend
-from launch.report.page import STYLE, ImageArray, Moment, Section, section_html
+from launch.report.page import ImageArray, Moment, Part, data_url, write_page
+from launch.report.units import beside, section, spectrogram
 from shards.read import Shards
 
 SPLIT = "validation"
@@ -30,12 +30,6 @@ SCENES = 4
 UNITS, TOP = 4, 4
 PICTURES = {"results.png": "Accuracy while training, and on held-out clips", "world.png": "The world"}
 SOUNDS = ("its own sound", "another's", "silence")
-TABLE = """
-table { border-collapse: collapse }
-tr:first-child { font-weight: 600 }
-td { text-align: left; padding: .2rem 1.2rem .2rem 0; border-bottom: 1px solid #ddd }
-img.wide { width: 100%; max-width: 70rem; display: block }
-"""
 
 
 def write_demo_page(
@@ -55,41 +49,42 @@ def write_demo_page(
         title="What the demo's networks find",
         about=f"{len(clips):,} held-out clips of the rendered world",
     )
-    sections = [*_retrieval(compared[0], shards, clips, kinds), _scenes(compared[1], shards, clips, kinds)]
-    with progress("measuring units", unit="clips") as report:
-        units = trunk_units(compared[0].network, shards, clips, units=[], count=UNITS, top=TOP, report=report)
-    sections += [vision_section(shards, units[0]), audio_section(shards, units[1])]
-    body = [
-        "<p>AVE-Net, L3-Net and AVOL-Net learned which frame goes with which sound from the videos of a rendered "
-        "world, without being told what is in them. All that is shown is of this run, on clips that were held out.</p>",
-        '<p><a href="explorer/index.html"><b>Explore all held-out clips</b></a>: click a frame to hear the sounds '
-        "nearest to it, click a sound to see its frames.</p>",
+    request = Request((ave,), progress=progress)
+    units = units_of(compared[0].network, shards, clips, options.Units(count=UNITS, top=TOP), request)
+    parts = [
+        Part(
+            text="AVE-Net, L3-Net and AVOL-Net learned which frame goes with which sound from the videos of a rendered "
+            "world, without being told what is in them. All that is shown is of this run, on clips that were held out.",
+            link=(
+                "explorer/index.html",
+                "Explore all held-out clips",
+                ": click a frame to hear the sounds nearest to it, click a sound to see its frames.",
+            ),
+        ),
         _table(results),
-        *(_picture(folder / name, words) for name, words in PICTURES.items()),
-        *map(section_html, sections),
+        *(Part(words, picture=data_url("image/png", (folder / name).read_bytes())) for name, words in PICTURES.items()),
+        *_retrieval(compared[0], shards, clips, kinds),
+        _scenes(compared[1], shards, clips, kinds),
+        *(section(shards, part) for part in units),
     ]
     page = folder / "index.html"
-    write_html(page, title="avc demo", style=STYLE + TABLE, body="\n".join(body))
+    write_page(page, "avc demo", parts)
     return page
 
 
-def _table(results: dict[str, Any]) -> str:
-    rows = [("held-out clips", "AVC accuracy", "95 % interval", "of the ceiling")]
+def _table(results: dict[str, Any]) -> Part:
+    header = ("held-out clips", "AVC accuracy", "95 % interval", "of the ceiling")
+    rows = []
     for row in results["rows"]:
         low, high = row["interval_95"]
         shares = f"{row['accuracy']:.1%}", f"{low:.1%} to {high:.1%}", f"{row['share_of_ceiling']:.1%}"
         rows.append((row["name"], *shares))
     rows.append(("ceiling (kinds that look and sound alike)", f"{results['ceiling']:.1%}", "", ""))
     rows.append(("chance", "50.0%", "", ""))
-    lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-    return f"<h2>Results</h2><table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+    return Part("Results", header=header, cells=rows)
 
 
-def _picture(png: Path, words: str) -> str:
-    return f'<h2>{words}</h2><img class="wide" alt="{words}" src="{data_url("image/png", png.read_bytes())}">'
-
-
-def _retrieval(network: Embedder, shards: Shards, clips: np.ndarray, kinds: Labels) -> list[Section]:
+def _retrieval(network: Embedder, shards: Shards, clips: np.ndarray, kinds: Labels) -> list[Part]:
     """Frames and the sounds nearest to them, sounds and the frames nearest to them; each row begins with its query."""
     with progress("embedding", unit="moments") as report:
         moments, [(image, audio)] = embed([network], shards, clips, kinds, report)
@@ -101,7 +96,7 @@ def _retrieval(network: Embedder, shards: Shards, clips: np.ndarray, kinds: Labe
         picture = _frame(shards, moments, i)
         return Moment(beside(picture, _like(picture, heard)) if sound else picture, f"{what}: {kind[i]}", heard)
 
-    def section(title: str, queries: list[int], asking: Features, asked: Features, *, sound: bool) -> Section:
+    def nearest_to(title: str, queries: list[int], asking: Features, asked: Features, *, sound: bool) -> Part:
         rows = []
         for query in queries:
             scores = asked @ asking[query]
@@ -116,15 +111,15 @@ def _retrieval(network: Embedder, shards: Shards, clips: np.ndarray, kinds: Labe
             "The first held-out clips of their kinds, not the best. Left what is asked with, then the nearest of all, "
             "with a ✓ where they are of the same kind."
         )
-        return Section(title, about, rows)
+        return Part(title, about, rows=rows)
 
     return [
-        section("Which sounds go with this frame?", first_of_kind[:QUERIES], image, audio, sound=True),
-        section("What may this sound look like?", first_of_kind[-QUERIES:], audio, image, sound=False),
+        nearest_to("Which sounds go with this frame?", first_of_kind[:QUERIES], image, audio, sound=True),
+        nearest_to("What may this sound look like?", first_of_kind[-QUERIES:], audio, image, sound=False),
     ]
 
 
-def _scenes(network: Embedder, shards: Shards, clips: np.ndarray, kinds: Labels) -> Section:
+def _scenes(network: Embedder, shards: Shards, clips: np.ndarray, kinds: Labels) -> Part:
     """AVOL-Net's heat over frames under their own sound, another's and silence."""
     with progress("embedding", unit="moments") as report:
         moments, _ = embed([network], shards, clips[:: max(1, len(clips) // 8)], kinds, report)
@@ -138,7 +133,7 @@ def _scenes(network: Embedder, shards: Shards, clips: np.ndarray, kinds: Labels)
         sounds = (second(shards, moments, i), foreign, np.zeros_like(foreign))
         words = [f"{sound}, at most {float(map_.max()):.2f}" for sound, map_ in zip(SOUNDS, maps[i], strict=True)]
         rows.append((moments.names[i], list(map(Moment, pictures, words, sounds))))
-    return Section("What makes the sound?", f"The heat of {network.title} over the frame under three sounds.", rows)
+    return Part("What makes the sound?", f"The heat of {network.title} over the frame under three sounds.", rows=rows)
 
 
 def _frame(shards: Shards, moments: Moments, i: int) -> ImageArray:

@@ -14,9 +14,9 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from avc.embedding import Report
+from avc.encoders.cache import Report
 from launch.explore.moments import Moments, second
-from launch.report.activations import spectrogram
+from launch.report.units import spectrogram
 from shards.format import SAMPLE_RATE_HZ
 from shards.read import Shards
 

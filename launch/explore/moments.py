@@ -1,4 +1,4 @@
-"""What an explorer shows of a clip: one frame and its second of audio, as a network embeds them."""
+"""What an explorer shows of a clip, one frame and its second of audio, as a network embeds them, and where it lies."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from avc.data.labels import labeled, names_of
-from avc.embedding import Features, Integers, Report, embed_clips
-from avc.evaluation.cca import CCA
-from avc.evaluation.retrieval import fitted_cca
-from avc.inference import Network
+from avc.encoders.cache import Report
+from avc.encoders.sources import Features, Integers, embed_clips
+from avc.encoders.trained import Trained
+from avc.evaluation.cca import CCA, fit_cca, fitting_views
 from avc.models.pair import VisualInput
 from launch.progress import progress
 from shards.format import SAMPLE_RATE_HZ, second_start
 from shards.read import Shards
 
 SEED = 1  # of the moments: the same for every run, whatever seed it was trained with
+PERPLEXITY = 30
+FITTED = 5_000  # moments that t-SNE lays out, in about half a minute; the others go to those that they are nearest to
+NEIGHBORS = 5
 _SLICE = 1024  # clips at a time: AVOL-Net embeds each place, 100 kB a frame
 
 
@@ -50,7 +55,7 @@ class Embedder:
     title: of the network; run: its folder's name; about: how it searches, where that is not its own comparison.
     """
 
-    network: Network
+    network: Trained
     run: str
     title: str
     cca: CCA | None
@@ -82,7 +87,7 @@ class Embedder:
         return self.network.localizes
 
 
-def embedder(network: Network, run: Path, shards: Shards) -> Embedder:
+def embedder(network: Trained, run: Path, shards: Shards) -> Embedder:
     """A loaded run as an Embedder. Raises ValueError where L3-Net's CCA lacks training clips to be fitted on."""
     settings = network.config.run.model_copy(update={"seed": SEED})
     network = replace(network, config=network.config.model_copy(update={"run": settings}))
@@ -90,11 +95,12 @@ def embedder(network: Network, run: Path, shards: Shards) -> Embedder:
     cca, about = None, ""
     if network.localizes:
         about = "It compares a sound with every place of a frame; here the mean of the places stands for the frame."
-    elif network.encoders.audio is None or network.encoders.image is None:
-        about = f"It only {'sees' if network.encoders.image else 'hears'}, and finds what is alike to that."
+    elif network.hears is None or network.sees is None:
+        about = f"It only {'sees' if network.sees else 'hears'}, and finds what is alike to that."
     elif not network.one_space:
         with progress(f"fitting CCA for {title}", unit="views") as report:
-            cca = fitted_cca(network, shards, report)
+            views = fitting_views(network, shards, report)
+        cca = fit_cca(views.image, views.audio)
         about = "Its frames and sounds lie in two spaces, joined by CCA fitted on the training clips."
     return Embedder(network, run.name or str(run), title, cca, about)
 
@@ -133,7 +139,7 @@ def embed(
     return Moments(clip, tick, names_of(shards, clip), classes, sets), vectors
 
 
-def heats(network: Network, shards: Shards, moments: Moments, report: Report) -> list[torch.Tensor]:
+def heats(network: Trained, shards: Shards, moments: Moments, report: Report) -> list[torch.Tensor]:
     """AVOL-Net's maps of each moment's frame: float32 (3, H', W'), 0 to 1.
 
     Under its own sound, under that of the moment half the list away, and under silence.
@@ -175,3 +181,38 @@ def _classes(
 def _unit(features: Features) -> Features:
     unit: Features = np.ascontiguousarray(features, dtype=np.float32)
     return normalize(unit) if unit.size else unit
+
+
+def map_of(image: Features, audio: Features) -> Features:
+    """Points of the moments, near to those that look and sound alike: float32 (N, 2), 0 to 1.
+
+    t-SNE of both unit vectors in a row; of more than FITTED moments, of so many evenly spread.
+    """
+    features = np.concatenate([image, audio], axis=1)
+    count = len(features)
+    if count < 4:
+        return np.stack([np.linspace(0, 1, count), np.full(count, 0.5)], axis=1).astype(np.float32)
+    fitted = np.unique(np.linspace(0, count - 1, min(FITTED, count)).round().astype(np.int64))
+    perplexity = min(PERPLEXITY, (len(fitted) - 1) / 3)
+    points = TSNE(random_state=0, init="random", perplexity=perplexity).fit_transform(features[fitted])
+    placed = np.empty((count, 2), dtype=np.float32)
+    placed[fitted] = points
+    rest = np.setdiff1d(np.arange(count), fitted)
+    if len(rest):
+        near = NearestNeighbors(n_neighbors=NEIGHBORS).fit(features[fitted])
+        distances, found = near.kneighbors(features[rest])
+        weights = 1 / (distances + 1e-6)
+        placed[rest] = (points[found] * weights[..., None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
+    low, high = placed.min(axis=0), placed.max(axis=0)
+    scaled: Features = (placed - low) / np.maximum(high - low, 1e-9)
+    return scaled
+
+
+def along(points: Features) -> Integers:
+    """An order of points in the plane in which neighbors are mostly near to each other (Morton's): int64 (N,)."""
+    code = np.zeros(len(points), dtype=np.int64)
+    for axis in (0, 1):
+        rank = np.argsort(np.argsort(points[:, axis], kind="stable"), kind="stable")
+        for bit in range(20):
+            code |= (rank >> bit & 1) << (2 * bit + axis)
+    return np.argsort(code, kind="stable")

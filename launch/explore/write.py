@@ -27,10 +27,9 @@ import torch
 from matplotlib import colormaps
 from numpy.typing import NDArray
 
-from avc.embedding import Features
-from launch.explore.layout import along, map_of
+from avc.encoders.sources import Features
 from launch.explore.media import COLUMNS, PER_FILE, SLOT_SAMPLES, SPECTROGRAM, fitted, write_media
-from launch.explore.moments import Embedder, Moments, embed, heats, other
+from launch.explore.moments import Embedder, Moments, along, embed, heats, map_of, other
 from launch.progress import progress
 from shards.atomic import refuse_special, written_aside
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND
@@ -82,23 +81,8 @@ def write_explorer(
         _run(part, number, each, pair, points, shards, moments)
         for number, (each, pair, points) in enumerate(zip(embedders, vectors, maps, strict=True))
     ]
-    about_moments = {
-        "names": moments.names,
-        "seconds": (moments.tick / TICKS_PER_SECOND).tolist(),
-        "sizes": _base64(sizes.astype(np.uint8)),
-        "cell": sizes.max(axis=0).tolist(),
-        "classes": moments.classes,
-        "labels": moments.labels,
-    }
-    constants = {
-        "columns": COLUMNS,
-        "spectrogram": SPECTROGRAM,
-        "perFile": PER_FILE,
-        "slotSeconds": SLOT_SAMPLES / SAMPLE_RATE_HZ,
-        "vectorsPerFile": VECTORS_PER_FILE,
-        "heatColors": _base64((255 * colormaps["inferno"](np.arange(256))[:, :3]).astype(np.uint8)),
-    }
-    write_script(part / ABOUT, "about", {"title": title, "about": about, "runs": runs} | about_moments | constants)
+    facts = {"title": title, "about": about, "runs": runs} | _about(moments, sizes)
+    write_script(part / ABOUT, "about", facts)
     shutil.rmtree(data, ignore_errors=True)
     part.rename(data)
     for name in PAGE:
@@ -107,6 +91,24 @@ def write_explorer(
     with written_aside(out / "index.html") as file:
         file.write(page(title))
     return sum(path.stat().st_size for path in page_files(out))
+
+
+def _about(moments: Moments, sizes: NDArray[np.int64]) -> dict[str, Any]:
+    """Of the moments, and of how the page's files are laid out."""
+    return {
+        "names": moments.names,
+        "seconds": (moments.tick / TICKS_PER_SECOND).tolist(),
+        "sizes": _base64(sizes.astype(np.uint8)),
+        "cell": sizes.max(axis=0).tolist(),
+        "classes": moments.classes,
+        "labels": moments.labels,
+        "columns": COLUMNS,
+        "spectrogram": SPECTROGRAM,
+        "perFile": PER_FILE,
+        "slotSeconds": SLOT_SAMPLES / SAMPLE_RATE_HZ,
+        "vectorsPerFile": VECTORS_PER_FILE,
+        "heatColors": _base64((255 * colormaps["inferno"](np.arange(256))[:, :3]).astype(np.uint8)),
+    }
 
 
 def page_files(out: Path) -> list[Path]:

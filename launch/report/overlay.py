@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from avc.data.media import MAX_SECONDS, read_loudest_second, read_rgb
-from avc.inference import Network
+from avc.encoders.trained import Trained
 from launch.demo.world.video import write_video
 from shards.format import (
     HALF_SECOND_SAMPLES,
@@ -37,7 +37,7 @@ _BATCH = 16
 _ROWS = 256
 
 
-def overlay_video(network: Network, video: Path, out: Path, *, report: Callable[[int, int, str], None]) -> int:
+def overlay_video(network: Trained, video: Path, out: Path, *, report: Callable[[int, int, str], None]) -> int:
     """Write the video with the map over it, one frame a tick of 0.04 s, and with its sound; returns how many ticks.
 
     Each tick's map is that of its frame and the second of sound around it, or the nearest whole second at the ends. The
@@ -69,7 +69,7 @@ def overlay_video(network: Network, video: Path, out: Path, *, report: Callable[
     return clip.ticks
 
 
-def overlay_image(network: Network, image: Path, sound: Path, out: Path) -> float:
+def overlay_image(network: Trained, image: Path, sound: Path, out: Path) -> float:
     """Write the image with the map over it for the loudest second of the sound; returns the map's maximum, 0 to 1.
 
     Raises ValueError where the image or the sound cannot be read, or the sound is shorter than a second.
@@ -103,7 +103,7 @@ def blend(images: ImageArray, maps: torch.Tensor) -> ImageArray:
     return blended
 
 
-def _overlaid(network: Network, clip: Clip, report: Callable[[int, int, str], None]) -> Iterator[ImageArray]:
+def _overlaid(network: Trained, clip: Clip, report: Callable[[int, int, str], None]) -> Iterator[ImageArray]:
     usable = centers(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)
     for start in range(0, clip.ticks, _BATCH):
         ticks = range(start, min(start + _BATCH, clip.ticks))

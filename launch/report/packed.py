@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Column
 
 from launch.progress import printable
-from launch.report.table import print_table
+from launch.report.results import print_table
 from shards.index import Manifest
 from shards.split import ListMet
 

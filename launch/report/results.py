@@ -1,49 +1,33 @@
-"""What `avc eval` does: load a run, measure, and write the result down."""
+"""Where results go: tables on standard output, files for machines, W&B."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from avc.config import load_config
-from avc.distributed.join import join
-from avc.extras import require_package
-from avc.inference import load
-from avc.runs.attempt import CONFIG, history, place
-from avc.tasks.held_out import PairAccuracy, evaluate
-from avc.training.dashboard import open_run
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from launch.progress import printable
 from shards.atomic import written_aside
-from shards.read import Shards
 
 
-def correspondence(
-    run: Path,
-    *,
-    shards: Path | None = None,
-    split: str = "validation",
-    passes: int = 10,
-    grid: Literal["frame", "free"] = "frame",
-    report: Callable[[int, int, str], None] | None = None,
-) -> PairAccuracy:
-    """AVC accuracy of a run's best weights on a split of its own shards, or of others.
+def print_table(header: Sequence[str | Column], rows: Iterable[Sequence[str]], **options: Any) -> None:
+    """Print a table; an empty row is a line across it.
 
-    `grid` is that of `avc.tasks.held_out.evaluation_sampler`. Raises ValueError where the folder is no run, the
-    split has too few clips, or the frames are too small.
+    Cells may hold what others wrote: neither markup nor control characters in them have an effect. options: further
+    ones of rich's `Table`.
     """
-    network = load(run)
-    config = network.pair_config
-    with join(config.training) as world:
-        network.model.to(world.device)
-        data = Shards(shards or config.data.shards)
-        return evaluate(network.model, data, config, world, split=split, passes=passes, grid=grid, report=report)
-
-
-def as_json(result: PairAccuracy) -> dict[str, Any]:
-    """The result as plain values, with what chance would be."""
-    return asdict(result) | {"interval_95": list(result.interval_95), "chance": 0.5}
+    table = Table(*header, **options)
+    for row in rows:
+        if row:
+            table.add_row(*(escape(printable(cell)) for cell in row))
+        else:
+            table.add_section()
+    Console().print(table)
 
 
 def write_json(path: Path | None, content: dict[str, Any]) -> None:
@@ -61,9 +45,14 @@ def write_json(path: Path | None, content: dict[str, Any]) -> None:
 def write_wandb(run: Path, name: str, content: dict[str, Any]) -> None:
     """Write the numbers of a result into the summary of the W&B run that a run's folder belongs to.
 
-    They are called eval/NAME/..., by their places in `content`; a list's items by their `name`, if they have one.
+    They are called eval/NAME/..., by their places in `content`; a list's items by their `key`, if they have one.
     Raises ValueError where the run is on no dashboard, and where W&B is not installed.
     """
+    from avc.config import load_config
+    from avc.extras import require_package
+    from avc.runs.attempt import CONFIG, history, place
+    from avc.training.dashboard import open_run
+
     require_package("wandb", extra="wandb", purpose="--wandb")
     config = load_config(place(run, CONFIG))
     attempts = history(run)
@@ -81,8 +70,7 @@ def _numbers(place: str, value: Any) -> Iterator[tuple[str, float]]:
             yield from _numbers(f"{place}/{name}", part)
     elif isinstance(value, list | tuple):
         for number, part in enumerate(value):
-            yield from _numbers(
-                f"{place}/{part['name'] if isinstance(part, dict) and 'name' in part else number}", part
-            )
+            key = part.get("key", number) if isinstance(part, dict) else number
+            yield from _numbers(f"{place}/{key}", part)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield place, value

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Column
 
 from launch.progress import printable
-from launch.report.table import print_table
+from launch.report.results import print_table
 from shards.audit import SyncAudit
 from shards.journal import Rejection
 from shards.sync import PIPELINES, Error, Sync

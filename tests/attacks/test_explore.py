@@ -17,11 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 from PIL import Image
 
 from avc.config import parse_config
-from avc.inference import Network
+from avc.encoders.trained import trained
 from avc.models import build
 from launch.explore.moments import Embedder
 from launch.explore.serve import CONNECTIONS, Server, _Handler
@@ -39,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for beside in (folder.parent, folder):
         (beside / "secret.txt").write_text("secret")
     config = parse_config({"model": {"name": "ave", "width": 0.0625}, "data": {"image_size": 28}})
-    network = Network(build(config.model).eval(), config, torch.device("cpu"))
+    network = trained(build(config.model), config)
     embedders = [Embedder(network, "run", "AVE-Net", None, "")]
     with Decoder() as decoder, Server(folder, embedders, title="t", port=0, decoder=decoder) as started:
         threading.Thread(target=started.serve_forever, daemon=True).start()

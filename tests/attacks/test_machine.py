@@ -66,7 +66,7 @@ def test_a_named_pipe_for_a_file_is_refused_instead_of_waited_at(trained, small_
         ("teach", small_world, "--teacher", npy),
         ("teach", small_world, "--teacher", "torchvision:resnet18:" + str(pipe)),
         *(("teach", small_world, "--teacher", tmp_path / "none.npy", "--out", pipe), ("pack", pipe, "--out", pipe)),
-        *(("eval", "sound", safetensors, "--dataset", "folder", "--root", tmp_path), ("verify", pipe)),
+        *(("eval", "sound", safetensors, "dataset=folder", f"root={tmp_path}"), ("verify", pipe)),
         *(("localize", trained[1], "--image", png, "--sound", png, "--out", png),),
         *(("train", trained[0], f"run.dir={pipe}"), ("train", trained[0], f"data.shards={pipe}")),
         *(("status", pipe), ("merge", pipe)),

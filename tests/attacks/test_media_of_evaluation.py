@@ -21,10 +21,9 @@ from PIL import Image
 
 from avc.config import parse_config
 from avc.data.media import MAX_SECONDS, read_mono, read_rgb
-from avc.evaluation.extraction import Unreadable
-from avc.evaluation.image import read_image
-from avc.evaluation.sound import read_sound
-from avc.inference import Network
+from avc.encoders.cache import Unreadable
+from avc.encoders.sources import read_image, read_sound
+from avc.encoders.trained import Trained, trained
 from avc.models import build
 from launch.report.overlay import overlay_image, overlay_video
 from shards.flow import decode_flow, encode_flow
@@ -38,10 +37,10 @@ GIGABYTE = 1_000_000_000
 
 
 @pytest.fixture(scope="module")
-def network() -> Network:
+def network() -> Trained:
     torch.manual_seed(0)
     config = parse_config({"model": {"name": "avol", "width": 0.0625}, "data": {"image_size": 28}})
-    return Network(build(config.model).eval(), config, torch.device("cpu"))
+    return trained(build(config.model), config)
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ import soundfile
 
 from avc.data.labeled_sets import SOUNDS, labeled_folder
 from avc.data.labels import read_labels
-from avc.evaluation.extraction import file_identity
+from avc.encoders.cache import file_identity
 from launch.report.packed import show_packed
-from launch.report.page import write_page
+from launch.report.page import Part, write_page
 from shards.index import read_manifest
 from shards.sources import list_sources
 from tests.command_line import avc
@@ -36,9 +36,9 @@ def test_an_evaluation_survives_the_names_of_its_classes(tmp_path) -> None:
     broken.write_bytes(b"RIFF")
     settings = tmp_path / "small.yaml"
     settings.write_text("model: {name: l3, width: 0.0625}\n")
-    command = ["eval", "sound", settings, "--dataset", "folder", "--root", tmp_path / "sounds", "--strength", 1]
-    command += ["--cache", tmp_path / "cache", "--json", tmp_path / "r.json"]
-    done = avc(*command, "--confusion", tmp_path / "c.png")
+    command = ["eval", "sound", settings, "dataset=folder", f"root={tmp_path / 'sounds'}", "strength=1"]
+    command += [f"cache={tmp_path / 'cache'}", "--json", tmp_path / "r.json"]
+    done = avc(*command, f"confusion={tmp_path / 'c.png'}")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(json.loads((tmp_path / "r.json").read_bytes())["classes"]) == sorted(NAMES)
@@ -46,7 +46,7 @@ def test_an_evaluation_survives_the_names_of_its_classes(tmp_path) -> None:
     assert "\x1b" not in done.stdout + done.stderr and "\udce9" not in done.stdout
     # The results are on the disk before anything is drawn.
     (tmp_path / "r.json").unlink()
-    done = avc(*command, "--confusion", tmp_path / "absent" / "c.png")
+    done = avc(*command, f"confusion={tmp_path / 'absent' / 'c.png'}")
     assert done.returncode == 2 and "c.png cannot be written" in done.stderr
     assert len(json.loads((tmp_path / "r.json").read_bytes())["rows"]) == 2
 
@@ -59,14 +59,14 @@ def test_labels_are_no_mathematics_in_any_picture(small_world, tmp_path) -> None
     labels = tmp_path / "labels.jsonl"
     named = [{"file": row["file"], "kind": NAMES[kinds.index(row["kind"]) % 2]} for row in rows]
     labels.write_text("".join(json.dumps(row) + "\n" for row in named))
-    command = ["eval", "kinds", settings, "--shards", small_world, "--labels", labels, "--cache", tmp_path / "cache"]
-    command += ["--strength", 1e-3, "--json", tmp_path / "r.json"]
-    done = avc(*command, "--tsne", tmp_path / "t.png", "--confusion", tmp_path / "c.png")
+    command = ["eval", "kinds", settings, "--shards", small_world, f"labels={labels}", f"cache={tmp_path / 'cache'}"]
+    command += ["strength=1e-3", "--json", tmp_path / "r.json"]
+    done = avc(*command, f"tsne={tmp_path / 't.png'}", f"confusion={tmp_path / 'c.png'}")
     assert done.returncode == 0, done.stderr
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("t.png", "c.png"))
     assert "\x1b" not in done.stdout
     (tmp_path / "r.json").unlink()
-    assert avc(*command, "--tsne", tmp_path / "absent" / "t.png").returncode == 2
+    assert avc(*command, f"tsne={tmp_path / 'absent' / 't.png'}").returncode == 2
     assert (tmp_path / "r.json").exists()
 
 
@@ -93,7 +93,7 @@ def test_names_that_are_not_utf8_are_printed_as_escapes() -> None:
 
 
 def test_a_page_and_a_data_set_take_names_that_are_not_utf8(tmp_path) -> None:
-    write_page(tmp_path / "page.html", title=NOT_UTF8, about=ESCAPE, filters={}, sections=[])
+    write_page(tmp_path / "page.html", NOT_UTF8, [Part(text=ESCAPE)])
     assert b"<h1>caf\\udce9</h1>" in (tmp_path / "page.html").read_bytes()
     for kind in ("a", "b"):
         (tmp_path / "set" / kind).mkdir(parents=True)

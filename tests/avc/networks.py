@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from avc.config import parse_config
-from avc.encoders.load import Encoders, encoders_of
-from avc.inference import Network
+from avc.encoders.trained import Trained, trained
 from avc.models import build
 from avc.settings import PairConfig
 
@@ -24,10 +23,10 @@ def fresh(name: str, **fields: Any) -> Any:
     return build(settings(name, **fields))
 
 
-def encoders(name: str, *, data: dict[str, Any] | None = None, **fields: Any) -> Encoders:
+def encoders(name: str, *, data: dict[str, Any] | None = None, **fields: Any) -> Trained:
     """The encoders of a network with fresh weights."""
     config = parse_config({"model": {"name": name} | fields, "data": data or {}})
-    return encoders_of(name, build(config.model), config)
+    return trained(build(config.model), config, name=name)
 
 
 def saved(folder: Path, name: str = "ave", **fields: Any) -> Path:
@@ -35,5 +34,5 @@ def saved(folder: Path, name: str = "ave", **fields: Any) -> Path:
     config = parse_config({"model": {"name": name, "width": 0.125} | fields, "data": {"image_size": 56}})
     assert isinstance(config, PairConfig)
     torch.manual_seed(0)
-    Network(build(config.model).eval(), config, torch.device("cpu")).save_pretrained(folder)
+    trained(build(config.model), config).save_pretrained(folder)
     return folder

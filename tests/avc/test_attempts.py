@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import pytest
 
-from avc.inference import read_run
+from avc.encoders.load import read_run
 from avc.runs.attempt import StaleAttempt, history, start_attempt
 from avc.runs.checkpoint import Checkpoint, load_newest, save
 from avc.runs.events import newest_step

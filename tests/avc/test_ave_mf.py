@@ -12,10 +12,9 @@ from avc.data.loader import shard_batch
 from avc.data.preprocessing import images_to_input
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
-from avc.encoders.load import encoders_of
-from avc.evaluation.clips import frames_of_clips
-from avc.evaluation.image import pictures
-from avc.inference import load as load_run
+from avc.encoders.load import load as load_run
+from avc.encoders.sources import frames_of_clips, pictures
+from avc.encoders.trained import trained
 from avc.models import build, parameter_count
 from avc.models.ave_variants import AVEMFNet
 from avc.models.pair import VisualInput
@@ -162,7 +161,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_bits_of_the_uninterrupt
     assert network.embed_image(torch.zeros(2, 25, 50, 70, 3, dtype=torch.uint8)).shape == (2, 128)
     with pytest.raises(ValueError, match=r"uint8 \(N, 25, H, W, 3\)"):
         network.embed_image(torch.zeros(2, 50, 70, 3, dtype=torch.uint8))
-    image = encoders_of("AVE+MF", network.model, network.config).image
+    image = trained(network.model, network.config).image
     with pytest.raises(ValueError, match="see motion"):
         pictures(image, "trunk")
     with pytest.raises(ValueError, match="see motion"):

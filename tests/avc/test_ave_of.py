@@ -11,7 +11,7 @@ from avc.data.loader import shard_batch
 from avc.data.preprocessing import images_to_input
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
-from avc.inference import load as load_run
+from avc.encoders.load import load as load_run
 from avc.models import build, parameter_count
 from avc.models.pair import VisualInput
 from avc.settings import PairData

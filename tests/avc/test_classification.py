@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from avc.config import parse_config
 from avc.distributed.join import join
-from avc.inference import load
+from avc.encoders.load import load
 from avc.models import build
 from avc.models.pair import Embeddings
 from avc.models.trunks.vgg import VGG

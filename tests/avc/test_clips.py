@@ -8,17 +8,9 @@ from avc.data.preprocessing import images_to_input
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from avc.data.segments import sound_ticks, student_sound
-from avc.evaluation.clips import (
-    clip_identity,
-    concatenate,
-    frames_of_clips,
-    labeled_clips,
-    middles,
-    places_of_second,
-    seconds_of_clips,
-)
-from avc.evaluation.extraction import Unreadable
-from avc.evaluation.linear import Features
+from avc.encoders.cache import Features, Unreadable
+from avc.encoders.sources import clip_identity, frames_of_clips, middles, places_of_second, seconds_of_clips
+from avc.evaluation.kinds import concatenate, labeled_clips
 from avc.models.waveform import to_waveform
 from avc.settings import PairData
 from shards.format import centers

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from avc.evaluation.clusters import detectors, structure
-from avc.evaluation.linear import Features
+from avc.encoders.cache import Features
+from avc.evaluation.kinds import detectors, structure
 
 
 def clips(*, known: float, places: int = 4) -> tuple[Features, np.ndarray]:

@@ -19,7 +19,7 @@ from avc.tasks import task_of
 from avc.tasks.held_out import Curve
 from avc.training.dashboard import TABLE
 from avc.training.log import Straggler
-from launch.commands.evaluate import correspondence
+from launch.commands.evaluate import evaluate
 from shards.read import Shards
 from shards.sidecars import digest_of
 from tests.avc.launching import Training, train_here, write_config
@@ -225,7 +225,7 @@ def test_an_evaluation_is_written_into_the_run_that_it_belongs_to(small_world, t
     config = write_config(tmp_path, small_world, log={"wandb": "offline", "media": False}, training={"steps": 1})
     train_here(config, tmp_path / "run", "validation.every_steps=1")
     assert not ended(tmp_path / "run").tables()  # log.media: false
-    correspondence(tmp_path / "run", passes=1, json=tmp_path / "result.json", wandb=True)
+    evaluate("correspondence", [str(tmp_path / "run"), "passes=1"], json=tmp_path / "result.json", wandb=True)
     files = ended(tmp_path / "run")
     assert len({run.run_id for run in files.runs()}) == 1
     accuracy = json.loads((tmp_path / "result.json").read_text())["accuracy"]

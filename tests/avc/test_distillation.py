@@ -10,12 +10,13 @@ import torch
 
 from avc.config import load_config
 from avc.data.segments import SegmentReader
-from avc.evaluation.categories import load_student
-from avc.inference import load
+from avc.encoders.load import load
+from avc.evaluation.soundnet import load_student
 from avc.tasks import task_of
 from avc.tasks.distillation import Distillation, divergences, student_sampler, teachers_of
 from avc.teachers.label_shards import teach
 from avc.teachers.teacher import parse_source
+from launch.commands.evaluate import evaluate
 from shards.read import Shards
 from tests.avc.launching import Training, assert_same_bits, batches_of, final_state, metrics, train_here, write_config
 from tests.avc.networks import fresh
@@ -208,11 +209,9 @@ def test_a_student_without_any_teacher_is_refused(taught, tmp_path) -> None:
 
 
 def test_agreement_is_measured_beside_what_needs_no_hearing(taught, tmp_path, capsys) -> None:
-    from launch.commands.teach import agreement
-
     run = tmp_path / "run"
     train_here(write_config(tmp_path, taught, **STUDENT), run, "training.steps=1")
-    agreement(run, passes=1, json=tmp_path / "agreement.json")
+    evaluate("agreement", [str(run), "passes=1"], json=tmp_path / "agreement.json")
     said = capsys.readouterr().out
     assert "judged on the validation split, which chose the weights too" in said
     objects, scenes = json.loads((tmp_path / "agreement.json").read_text())["teachers"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from avc.evaluation.fine_tuning import RecordingClassifier, train_on_recordings
+from avc.evaluation.soundnet import RecordingClassifier, train_on_recordings
 from tests.avc.networks import fresh
 
 CPU = torch.device("cpu")

@@ -9,9 +9,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
+from avc.encoders.cache import Features
 from avc.evaluation import classifiers
 from avc.evaluation.classifiers import Rows, softmax_layer, svm, z_scores
-from avc.evaluation.linear import Features, cross_validate, learn_from_few, summarized
+from avc.evaluation.linear import cross_validate, learn_from_few, summarized
 
 CLASSIFIERS = {
     "svm": svm(standardize=False),
@@ -149,7 +150,8 @@ def test_a_softmax_layer_takes_less_memory_than_the_file_that_it_is_trained_on(t
     code = f"""
 import numpy as np, torch
 from avc.evaluation import classifiers, linear
-from avc.evaluation.linear import Features, cross_validate
+from avc.encoders.cache import Features
+from avc.evaluation.linear import cross_validate
 classifiers.BLOCK_BYTES = linear.BLOCK_BYTES = 2**22
 def accuracy(count):
     rows = np.load({str(tmp_path / "rows.npy")!r}, mmap_mode="r")

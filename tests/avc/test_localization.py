@@ -8,17 +8,10 @@ import pytest
 import torch
 
 from avc.config import parse_config
+from avc.encoders.trained import Trained, trained
 from avc.evaluation.boxes import Truth, read_boxes, region
 from avc.evaluation.localization import evaluate_localization
-from avc.evaluation.map_metrics import (
-    RULES,
-    consensus_iou,
-    displacement,
-    hits,
-    overlap,
-    success_and_auc,
-)
-from avc.inference import Network
+from avc.evaluation.map_metrics import RULES, consensus_iou, displacement, hits, overlap, success_and_auc
 from avc.models import build
 from shards.read import Shards
 
@@ -26,10 +19,10 @@ ONE = np.zeros(1, dtype=np.int64)
 STILL = np.zeros((2, 2))
 
 
-def network_of(name: str) -> Network:
+def network_of(name: str) -> Trained:
     torch.manual_seed(0)
     config = parse_config({"model": {"name": name, "width": 0.0625}, "data": {"image_size": 28, "num_workers": 0}})
-    return Network(build(config.model).eval(), config, torch.device("cpu"))
+    return trained(build(config.model), config)
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +165,8 @@ def test_the_world_is_measured_whole_and_foreign_sounds_are_of_kinds_that_are_no
     assert 16 < result.all.frames <= 32
     assert result.with_silent_object is not None
     assert silent < result.with_silent_object.frames <= 2 * silent
-    assert [one.sound for one in result.sanity] == ["of another kind", "silence", "white noise"]
-    assert [one.sound for one in result.thresholds[1].wrong] == [one.sound for one in result.sanity]
+    assert [one.key for one in result.sanity] == ["foreign", "silence", "noise"]
+    assert [one.key for one in result.thresholds[1].wrong] == [one.key for one in result.sanity]
     assert result.interaction is not None
     assert 0 < result.interaction.frames <= result.with_silent_object.frames
     assert json.dumps([one.auc for one in result.sanity])

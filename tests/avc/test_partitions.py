@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from avc.data.sharding import shard_batch
 
 from avc.config import parse_config, settings_of
+from avc.data.loader import shard_batch
 from avc.data.partitions import PartitionedSampler, partitioned
 from avc.data.sampler import PairSampler
 

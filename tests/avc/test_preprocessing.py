@@ -12,12 +12,9 @@ from avc.config import parse_config
 from avc.data.preprocessing import crop_origin, images_to_input
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
-from avc.embedding import embed_clips
-from avc.encoders.load import encoders_of
-from avc.evaluation.clips import frames_of_clips
-from avc.evaluation.image import read_image
+from avc.encoders.sources import embed_clips, frames_of_clips, read_image
+from avc.encoders.trained import Trained, trained
 from avc.files.decoding import Wanted, pieces_of
-from avc.inference import Network
 from avc.models import build
 from avc.teachers.teacher import DEVIATION, MEAN, to_teacher
 from shards.format import PackSettings
@@ -37,10 +34,10 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Shards:
     return Shards(folder / "shards")
 
 
-def network_of(size: int) -> Network:
+def network_of(size: int) -> Trained:
     torch.manual_seed(0)
     config = parse_config({"model": {"name": "ave", "width": 0.0625}, "data": {"image_size": size}})
-    return Network(build(config.model).eval(), config, torch.device("cpu"))
+    return trained(build(config.model), config)
 
 
 @pytest.mark.parametrize("size", [CROP, *SMALLER])
@@ -56,20 +53,20 @@ def test_all_that_crop_the_middle_take_the_pixels_that_validation_takes(shards, 
         assert np.array_equal(wanted, picture[3:38, 9:44])
 
     whole = torch.from_numpy(picture)[None]
-    assert torch.equal(network.crop(whole)[0], wanted), "Network.crop"
+    assert torch.equal(network.crop(whole)[0], wanted), "Trained.crop"
     Image.fromarray(picture).save(tmp_path / "picture.png")
     assert torch.equal(read_image(tmp_path / "picture.png", size)[0], wanted), "avc eval image"
     source = Source(str(tmp_path / "picture.png"), str(tmp_path / "picture.png"), None, 0, 0)
     [(_, seen)] = pieces_of(source, Wanted("image", Fraction(1), 48_000, size))
     assert np.array_equal(seen, wanted), "avc embed"
-    image = encoders_of("network", network.model, network.config).image
+    image = trained(network.model, network.config).image
     rows, _ = frames_of_clips(image, "trunk", shards).load(clip)
     assert torch.equal(rows[0], wanted), "avc eval kinds"
     taught = to_teacher(whole, size)[0].permute(1, 2, 0) * torch.tensor(DEVIATION) + torch.tensor(MEAN)
     assert torch.equal((255 * taught).round().to(torch.uint8), wanted), "avc teach"
     with torch.no_grad():
         embedded = network.model.embed_image(images_to_input(wanted[None], None, network.config.data))
-    assert torch.equal(network.embed_image(whole), embedded), "Network.embed_image"
+    assert torch.equal(network.embed_image(whole), embedded), "Trained.embed_image"
 
 
 def test_a_packed_frame_embeds_as_in_validation_at_every_size(tmp_path: Path) -> None:

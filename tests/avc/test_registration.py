@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from avc.evaluation.clips import middles
+from avc.encoders.sources import middles
+from avc.encoders.trained import Trained
 from avc.evaluation.registration import offset, register
-from avc.inference import Network
 from shards.read import Shards
 from tests.avc.test_localization import network_of
 
 CELL = 16  # pixels of the input from one place of the map to the next
 
 
-def maps_at(network: Network, row: int, column: int) -> torch.Tensor:
+def maps_at(network: Trained, row: int, column: int) -> torch.Tensor:
     """Embeddings of an image of 4 by 8 places, of which one alone is like `sound`."""
     maps = torch.zeros(1, 128, 4, 8)
     maps[0, :, row, column] = 1
@@ -38,7 +38,7 @@ def test_half_a_cell_is_shared_between_two_and_beyond_the_edge_the_map_goes_on()
     assert (edge[0, 4:] == edge.max()).all() and (edge[0, :4] < edge.max()).all()
 
 
-def displaced(network: Network, *, columns: int, rows: int) -> Network:
+def displaced(network: Trained, *, columns: int, rows: int) -> Trained:
     """The network with its trunk's map moved right and down by whole places, as no loss would notice."""
 
     class Moved(torch.nn.Module):

@@ -13,19 +13,23 @@ from sklearn.metrics import ndcg_score
 from avc.config import parse_config
 from avc.data.labels import labeled, read_labels
 from avc.data.ontology import flat_relevance
-from avc.embedding import drawn_views, embed_clips
+from avc.encoders.sources import drawn_views, embed_clips
+from avc.encoders.trained import Trained, trained
 from avc.evaluation.cca import fit_cca
-from avc.evaluation.given import GivenFeatures, write_drawn
-from avc.evaluation.retrieval import Scorer, drawn_frames, evaluate_retrieval, ndcg, recall, summary
-from avc.inference import Network
+from avc.evaluation.given import GivenFeatures, drawn_frames, write_drawn
+from avc.evaluation.retrieval import Scorer, evaluate_retrieval, recall, summary
 from avc.models import build
 from shards.read import Shards
 
 
-def network_of(name: str) -> Network:
+def network_of(name: str) -> Trained:
     torch.manual_seed(0)
     config = parse_config({"model": {"name": name, "width": 0.0625}, "data": {"image_size": 28, "num_workers": 0}})
-    return Network(build(config.model).eval(), config, torch.device("cpu"))
+    return trained(build(config.model), config)
+
+
+def ndcg(queries, items, *, query_sets, item_sets, leave_self_out=False, **worth):
+    return Scorer(query_sets, item_sets, **worth).ndcg(queries, items, leave_self_out=leave_self_out)
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +136,10 @@ def test_perfect_features_score_one_in_every_direction_and_random_ones_the_share
     kinds = rng.integers(0, 5, 400)
     perfect = np.eye(5, dtype=np.float32)[kinds]
     judge = Scorer(kinds[:, None], relevance=flat_relevance(5), gain="exponential")
-    row = judge.four_directions("perfect", perfect, perfect.copy())
+    row = judge.four_directions("perfect", "perfect", perfect, perfect.copy())
     assert [score.mean for score in (row.im_im, row.im_aud, row.aud_im, row.aud_aud)] == pytest.approx([1] * 4)
     noise = rng.standard_normal((2, 400, 64), dtype=np.float32)
-    row = judge.four_directions("random", *noise)
+    row = judge.four_directions("random", "random", *noise)
     assert row.im_aud.mean == pytest.approx(0.2, abs=0.02)
     assert row.im_im.low < 0.2 < row.im_im.high
 
@@ -200,6 +204,7 @@ def test_every_network_has_its_rows_and_the_random_one_beside_them(shards, label
     relevance = flat_relevance(len(known.classes))
     measured = evaluate_retrieval(network_of(name), shards, known, relevance=relevance, gain="linear")
     assert [row.name.partition(" (")[0] for row in measured] == [*rows, "random"]
+    assert [row.key for row in measured] == [*("network", "network_cca")[: len(rows)], "random"]
     assert all(0 < row.aud_im.mean <= 1 for row in measured)
 
 
@@ -225,10 +230,10 @@ def test_given_features_of_the_drawn_frames_are_scored_alone_and_with_the_networ
     clip, tick = np.array(keys), np.array(ticks).astype(np.int64)
     order = np.random.default_rng(1).permutation(len(keys))  # rows go by clip and tick, not by their order
     rows = measured(clip=clip[order], tick=tick[order], features=features[order])
-    given = next(row for row in rows if row.name == "given features")
+    given = next(row for row in rows if row.key == "given")
     assert given.im_im.mean == pytest.approx(1)
     assert given.im_aud is None and given.im_aud_recall == ()
-    assert any(row.name.startswith("given features + CCA") and row.aud_im for row in rows)
+    assert any(row.key == "given_cca" and row.aud_im for row in rows)
     kept = (clip != clip[3]) | (tick != tick[3])
     with pytest.raises(ValueError, match=rf"lacks [12] of 208 frames .* tick {tick[3]} of clip {clip[3]}"):
         measured(clip=clip[kept], tick=tick[kept], features=features[kept])
@@ -266,11 +271,11 @@ def test_a_hundred_thousand_items_fit_in_3_gb() -> None:
     code = """
 import numpy as np
 from avc.data.ontology import flat_relevance
-from avc.evaluation.retrieval import ndcg
+from avc.evaluation.retrieval import Scorer
 rng = np.random.default_rng(0)
 items = rng.standard_normal((100_000, 128), dtype=np.float32)
 sets = rng.integers(0, 500, (100_000, 2))
-scores = ndcg(items[:600], items, query_sets=sets[:600], item_sets=sets, relevance=flat_relevance(500))
+scores = Scorer(sets[:600], sets, relevance=flat_relevance(500)).ndcg(items[:600], items)
 assert scores.shape == (600,)
 # Not ru_maxrss, which a new process takes over from the one that started it.
 print(*[line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")])

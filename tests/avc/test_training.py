@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from avc.config import dump_config, load_config, parse_config
 from avc.distributed.world import World
-from avc.inference import load
+from avc.encoders.load import load
 from avc.runs.attempt import history, start_attempt
 from avc.runs.checkpoint import Checkpoint, load_newest, save
 from avc.runs.resuming import resume

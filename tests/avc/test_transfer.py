@@ -10,12 +10,11 @@ import torch
 from PIL import Image
 
 from avc.config import parse_config
+from avc.encoders.cache import Identity, Inputs, Unreadable, extract, file_identity
 from avc.encoders.encoder import AudioEncoder
 from avc.encoders.handmade import MFCC
-from avc.encoders.load import encoders_of
-from avc.evaluation.extraction import Identity, Inputs, Unreadable, extract, file_identity
-from avc.evaluation.image import read_image
-from avc.evaluation.sound import read_sound, recordings, repeated, windows
+from avc.encoders.sources import read_image, read_sound, recordings, repeated, windows
+from avc.encoders.trained import trained
 from tests.avc.networks import encoders, fresh
 
 CPU = [torch.device("cpu")]
@@ -178,7 +177,7 @@ def test_two_networks_of_the_same_weights_and_other_layers_have_features_of_thei
     smaller.image.load_state_dict(strided.image.state_dict())
     assert strided.image.key != smaller.image.key
     config = parse_config({"model": {"name": "l3", "width": 0.0625}})
-    assert strided.audio.key == encoders_of("moved", strided.audio.network, config).audio.key
+    assert strided.audio.key == trained(strided.audio.network, config, name="moved").audio.key
 
 
 def test_what_could_not_be_read_is_tried_again(tones, tmp_path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from avc.inference import load_any
+from avc.encoders.load import load_any
 from avc.runs.weights import ABOUT, about, as_bytes
 
 NOTES = {"step": "8", "model": "ave", "validation_accuracy": "0.5"}

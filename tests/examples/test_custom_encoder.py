@@ -10,9 +10,8 @@ import soundfile
 import torch
 from PIL import Image
 
-from avc.embedding import embed_clips
-from avc.encoders.load import named_encoder
-from avc.inference import load_any
+from avc.encoders.load import load_any, named_encoder
+from avc.encoders.sources import embed_clips
 from shards.read import Shards
 from tests.command_line import avc
 
@@ -47,8 +46,8 @@ def test_the_example_is_at_most_40_lines_and_an_encoder_is_one_file_of_at_most_4
 
 
 def test_pictures_are_probed_and_embedded_as_the_encoder_gives_them(pictures, tmp_path) -> None:
-    out = ["--cache", tmp_path / "cache", "--json", tmp_path / "image.json"]
-    done = avc("eval", "image", SOURCE, "--root", pictures, "--strength", "0.1", *out)
+    out = [f"cache={tmp_path / 'cache'}", "--json", tmp_path / "image.json"]
+    done = avc("eval", "image", SOURCE, f"root={pictures}", "strength=0.1", *out)
     assert done.returncode == 0, done.stderr
     [row] = json.loads((tmp_path / "image.json").read_text())["rows"]
     assert row["name"] == "my network, map, 64 pixels" and row["accuracy"] > 0.9
@@ -63,9 +62,9 @@ def test_pictures_are_probed_and_embedded_as_the_encoder_gives_them(pictures, tm
 
 
 def test_packed_clips_are_probed_searched_and_explored(small_world, labels, tmp_path) -> None:
-    packed = ["--shards", small_world, "--labels", labels]
-    split = [*packed, "--split", "validation"]
-    done = avc("eval", "kinds", SOURCE, *split, "--cache", tmp_path / "cache", "--json", tmp_path / "kinds.json")
+    packed = ["--shards", small_world]
+    split = [*packed, f"labels={labels}", "--split", "validation"]
+    done = avc("eval", "kinds", SOURCE, *split, f"cache={tmp_path / 'cache'}", "--json", tmp_path / "kinds.json")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "kinds.json").read_text())
     assert [row["name"] for row in found["rows"]] == ["my network, frames of 64 pixels"]
@@ -75,7 +74,7 @@ def test_packed_clips_are_probed_searched_and_explored(small_world, labels, tmp_
     mine, random = json.loads((tmp_path / "retrieval.json").read_text())["rows"]
     assert mine["name"] == "my network" and mine["im_im"]["queries"] == 16
     assert mine["im_aud"] is mine["aud_im"] is mine["aud_aud"] is None and random["im_aud"] is not None
-    done = avc("explore", SOURCE, *packed, "--out", tmp_path / "explorer")
+    done = avc("explore", SOURCE, *packed, "--labels", labels, "--out", tmp_path / "explorer")
     assert done.returncode == 0, done.stderr
     about = (tmp_path / "explorer" / "data" / "about.js").read_text()
     [run] = json.loads(about[about.index("{") : about.rindex("}") + 1])["runs"]
@@ -100,14 +99,14 @@ def test_what_an_encoder_lacks_is_said_in_one_paragraph(pictures, tmp_path) -> N
         for number in range(5):
             soundfile.write(tmp_path / kind / f"{number}.wav", np.zeros(8_000), 8_000)
     for command, words in (
-        (["eval", "sound", SOURCE, "--dataset", "folder", "--root", tmp_path], "my network only sees"),
+        (["eval", "sound", SOURCE, "dataset=folder", f"root={tmp_path}"], "my network only sees"),
         (["embed", tmp_path, "--run", SOURCE, "--out", tmp_path / "out"], "my network only sees: take --content image"),
         (["export", SOURCE, "--onnx", tmp_path / "x.onnx"], "my network only sees: take --takes image"),
-        (["visualize", SOURCE, "--shards", tmp_path], "my network has no units to show here"),
-        (["eval", "retrieval", SOURCE, "--labels", tmp_path / "labels.csv"], "give --shards"),
-        (["eval", "image", f"{FILE}:decoder", "--root", pictures], "has nothing of the name decoder"),
-        (["eval", "image", f"{tmp_path}/absent.py:encoder", "--root", pictures], "there is no file"),
-        (["eval", "image", f"{FILE}:Tensor", "--root", pictures], "makes a Tensor, and no AudioEncoder"),
+        (["eval", "units", SOURCE, "--shards", tmp_path], "my network has no units to show here"),
+        (["eval", "retrieval", SOURCE, f"labels={tmp_path / 'labels.csv'}"], "give --shards"),
+        (["eval", "image", f"{FILE}:decoder", f"root={pictures}"], "has nothing of the name decoder"),
+        (["eval", "image", f"{tmp_path}/absent.py:encoder", f"root={pictures}"], "there is no file"),
+        (["eval", "image", f"{FILE}:Tensor", f"root={pictures}"], "makes a Tensor, and no AudioEncoder"),
     ):
         done = avc(*command)
         assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr, done.stderr

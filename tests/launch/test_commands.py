@@ -29,7 +29,7 @@ def trained(small_world, tmp_path_factory):
 
 
 def test_eval_measures_a_run_and_writes_the_result_for_machines(trained, tmp_path) -> None:
-    done = avc("eval", "correspondence", trained, "--passes", 2, "--json", tmp_path / "out.json")
+    done = avc("eval", "correspondence", trained, "passes=2", "--json", tmp_path / "out.json")
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["pairs"] == 2 * 2 * 16

@@ -15,7 +15,7 @@ import soundfile
 import torch
 
 import avc as package
-from avc.embedding import embed_clips
+from avc.encoders.sources import embed_clips
 from shards.format import PackSettings
 from shards.pack import pack
 from shards.read import Shards

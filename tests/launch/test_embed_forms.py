@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from avc.evaluation.sound import read_sound
+from avc.encoders.sources import read_sound
 from tests.avc.networks import saved
 from tests.launch.test_embed import embed, noise, read
 

@@ -20,10 +20,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from avc.config import dump_config, load_config
-from avc.inference import load
+from avc.encoders.load import load
 from avc.runs.attempt import CONFIG, WEIGHTS
-from launch.explore.layout import along, map_of
-from launch.explore.moments import embedder
+from launch.explore.moments import along, embedder, map_of
 from launch.explore.serve import Server
 from launch.explore.uploads import Decoder
 from launch.explore.write import quantized, write_script
@@ -132,7 +131,7 @@ def test_a_byte_a_dimension_keeps_the_order_of_neighbors() -> None:
 
 
 def test_clips_beyond_those_that_tsne_lays_out_go_to_their_neighbors(monkeypatch) -> None:
-    monkeypatch.setattr("launch.explore.layout.FITTED", 60)
+    monkeypatch.setattr("launch.explore.moments.FITTED", 60)
     rng = np.random.default_rng(0)
     group = np.arange(300) % 3
     features = (10 * np.eye(3)[group] + rng.normal(0, 0.3, (300, 3))).astype(np.float32)

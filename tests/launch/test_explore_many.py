@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from avc.config import parse_config
-from avc.inference import Network
+from avc.encoders.trained import trained
 from avc.models import build
 from launch.explore.media import PER_FILE, write_media
 from launch.explore.moments import Embedder, embed
@@ -50,7 +49,7 @@ def folder(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 os.link(path, path.with_name(path.name.replace("-0", f"-{number}")))
 
     config = parse_config({"model": {"name": "ave", "width": 0.0625}, "data": {"image_size": 28}})
-    network = Network(build(config.model).eval(), config, torch.device("cpu"))
+    network = trained(build(config.model), config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("launch.explore.write.embed", many)
         patch.setattr("launch.explore.write.write_media", linked)

@@ -195,7 +195,7 @@ def test_a_training_goes_on_without_links_mapping_or_syncing_to_the_same_bits(
     assert_same_bits(final_state(there), final_state(whole))
     done = refusing("-m", "launch.cli", "status", there, **refused)
     assert done.returncode == 0 and "4 of 4" in done.stdout
-    done = refusing("-m", "launch.cli", "eval", "correspondence", there, "--passes", 1, **refused)
+    done = refusing("-m", "launch.cli", "eval", "correspondence", there, "passes=1", **refused)
     assert done.returncode == 0, done.stderr
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launch.commands.clip_probe import kinds
 from tests.command_line import avc
 
 
@@ -18,7 +17,7 @@ def command(small_world, tmp_path) -> list[object]:
     halves = {kind: "noisy" if number % 2 else "quiet" for number, kind in enumerate(_kinds(lines))}
     labels = tmp_path / "labels.csv"
     labels.write_text("".join(f"{json.loads(line)['file']},{halves[json.loads(line)['kind']]}\n" for line in lines))
-    return ["eval", "kinds", settings, "--shards", small_world, "--labels", labels, "--cache", tmp_path / "cache"]
+    return ["eval", "kinds", settings, "--shards", small_world, f"labels={labels}", f"cache={tmp_path / 'cache'}"]
 
 
 def _kinds(lines: list[str]) -> list[str]:
@@ -26,7 +25,7 @@ def _kinds(lines: list[str]) -> list[str]:
 
 
 def test_sound_frames_and_both_have_a_row_and_a_panel(command, tmp_path) -> None:
-    done = avc(*command, "--strength", 1e-3, "--tsne", tmp_path / "t.png", "--json", tmp_path / "r.json")
+    done = avc(*command, "strength=1e-3", f"tsne={tmp_path / 't.png'}", "--json", tmp_path / "r.json")
     assert done.returncode == 0, done.stderr
     assert "16 clips; chance 50.0%" in done.stdout
     result = json.loads((tmp_path / "r.json").read_text())
@@ -51,14 +50,14 @@ def test_audiosets_identifiers_are_given_their_names(command, tmp_path) -> None:
     labels.write_text(labels.read_text().replace("noisy", "/m/1").replace("quiet", "/m/2"))
     nodes = [{"id": f"/m/{n}", "name": name, "child_ids": []} for n, name in ((1, "Speech"), (2, "Dog"))]
     (tmp_path / "ontology.json").write_text(json.dumps(nodes))
-    options = ["--strength", 1e-3, "--layer", "embedding", "--json", tmp_path / "r.json"]
-    done = avc(*command, *options, "--ontology", tmp_path / "ontology.json")
+    options = ["strength=1e-3", "layer=embedding", "--json", tmp_path / "r.json"]
+    done = avc(*command, *options, f"ontology={tmp_path / 'ontology.json'}")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "r.json").read_text())["classes"] == ["Dog", "Speech"]
 
 
 def test_few_labelled_clips_are_drawn_ten_times_for_what_the_towers_end_in(command, tmp_path) -> None:
-    done = avc(*command, "--layer", "embedding", "--few", 2, "--json", tmp_path / "r.json")
+    done = avc(*command, "layer=embedding", "few=2", "--json", tmp_path / "r.json")
     assert done.returncode == 0, done.stderr
     assert "16 clips; chance 50.0%" in done.stdout and "draw" in done.stdout
     rows = json.loads((tmp_path / "r.json").read_text())["rows"]
@@ -74,12 +73,11 @@ def test_what_only_hears_stands_alone_or_beside_the_frames_of_a_network_that_see
     """SoundNet's multi-modal recognition: sound, vision, and both together."""
     (tmp_path / "soundnet.yaml").write_text("model: {name: soundnet5, width: 0.0625}\n")
     (tmp_path / "autoencoder.yaml").write_text("model: {name: autoencoder, width: 0.25}\n")
-    shards, labels = command[command.index("--shards") + 1], command[command.index("--labels") + 1]
 
     def names(*models: Path) -> list[str]:
-        cache, table = tmp_path / "cache", tmp_path / "r.json"
-        kinds([*models], labels, shards=shards, strength=1e-3, devices="cpu", cache=cache, json=table)
-        return [row["name"] for row in json.loads(table.read_text())["rows"]]
+        done = avc("eval", "kinds", *models, *command[3:], "strength=1e-3", "--json", tmp_path / "r.json")
+        assert done.returncode == 0, done.stderr
+        return [row["name"] for row in json.loads((tmp_path / "r.json").read_text())["rows"]]
 
     soundnet = "soundnet5 untrained, width 0.0625, seed 0"
     assert names(tmp_path / "soundnet.yaml") == [f"{soundnet}, sound, conv4, 3 of 9 steps"]
@@ -94,9 +92,9 @@ def test_what_only_hears_stands_alone_or_beside_the_frames_of_a_network_that_see
 def test_mistakes_are_answered_in_words(command) -> None:
     for more, words in (
         (["--split", "train"], "must be validation or test"),
-        (["--strength", "0"], "more than 0"),
-        (["--layer", "conv4_2"], "choose from trunk, embedding"),
-        (["--few", "400"], "12 training clips"),
+        (["strength=0"], "`strength` is 0: Input should be greater than 0"),
+        (["layer=conv4_2"], "choose from trunk, embedding"),
+        (["few=400"], "12 training clips"),
     ):
         done = avc(*command, *more)
         assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr

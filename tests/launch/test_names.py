@@ -135,8 +135,8 @@ def test_an_evaluation_says_how_many_names_of_the_labels_are_of_clips(small_worl
     rows = [json.loads(line) for line in (small_world.parent / "world" / "labels.jsonl").read_text().splitlines()]
     lines = [f"{row['file'].upper().replace('CLIP', 'clip')},{row['kind']}\r\n" for row in rows]
     (tmp_path / "labels.CSV").write_text("\ufefffile,kind\r\n" + "".join(lines[1:]), encoding="utf-8", newline="")
-    command = ["eval", "kinds", settings, "--shards", small_world, "--labels", tmp_path / "labels.CSV"]
-    done = avc(*command, "--cache", tmp_path / "cache", "--strength", 1e-3)
+    command = ["eval", "kinds", settings, "--shards", small_world, f"labels={tmp_path / 'labels.CSV'}"]
+    done = avc(*command, f"cache={tmp_path / 'cache'}", "strength=1e-3")
     assert done.returncode == 0, done.stderr
     assert f"{len(lines) - 1:,} of {len(lines):,} names are of clips of the train and validation splits" in done.stdout
     assert "1 clips of the train and validation splits have no label and are left out, such as " in done.stdout

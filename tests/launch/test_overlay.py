@@ -11,7 +11,7 @@ from PIL import Image
 
 from avc.config import parse_config
 from avc.data.media import loudest_second
-from avc.inference import Network
+from avc.encoders.trained import Trained, trained
 from avc.models import build
 from launch.explore.media import write_sounds
 from launch.report.overlay import READING, blend, overlay_image, overlay_video
@@ -20,10 +20,10 @@ from tests.small_videos import render_video
 
 
 @pytest.fixture(scope="module")
-def network() -> Network:
+def network() -> Trained:
     torch.manual_seed(0)
     config = parse_config({"model": {"name": "avol", "width": 0.0625}, "data": {"image_size": 28}})
-    return Network(build(config.model).eval(), config, torch.device("cpu"))
+    return trained(build(config.model), config)
 
 
 def decoded(path) -> tuple[list[np.ndarray], np.ndarray]:  # type: ignore[no-untyped-def]
@@ -39,7 +39,7 @@ def agreement(sound: np.ndarray, reference: np.ndarray) -> float:
     return float(np.corrcoef(sound[:length], reference[:length])[0, 1])
 
 
-def check_overlay(network: Network, video, out) -> None:  # type: ignore[no-untyped-def]
+def check_overlay(network: Trained, video, out) -> None:  # type: ignore[no-untyped-def]
     clip = read(video, READING)
     ticks = overlay_video(network, video, out, report=lambda done, total, note: None)
     frames, sound = decoded(out)

@@ -10,7 +10,7 @@ from avc.config import load_config
 from avc.data.labels import read_labels, read_table
 from avc.data.ontology import Ontology
 from avc.evaluation.boxes import read_boxes
-from launch.commands.categories import _read_names
+from avc.evaluation.soundnet import _read_names
 from launch.config_file import CONFIGS
 from shards.sources import list_sources, read_lines
 from shards.split import Splitter

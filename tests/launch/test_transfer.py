@@ -10,10 +10,10 @@ import numpy as np
 import soundfile
 from PIL import Image
 
+from avc.evaluation.probes import image_probes, sound_probes, titles
 from avc.models import build
 from avc.models.keras_file import write_network
 from avc.sound_settings import OpenL3Model
-from launch.report.probe_rows import image_probes, sound_probes, titles
 from tests.command_line import avc
 
 
@@ -49,8 +49,8 @@ def test_eval_sound_prints_a_table_draws_confusions_and_names_what_cannot_be_rea
     (tmp_path / "sounds" / "low" / "19.wav").write_bytes(b"RIFF")
     settings = tmp_path / "small.yaml"
     settings.write_text("model: {name: l3, width: 0.0625}\n")
-    command = ["eval", "sound", settings, "--dataset", "folder", "--root", tmp_path / "sounds"]
-    command += ["--cache", tmp_path / "cache", "--confusion", tmp_path / "c.png", "--json", tmp_path / "r.json"]
+    command = ["eval", "sound", settings, "dataset=folder", f"root={tmp_path / 'sounds'}"]
+    command += [f"cache={tmp_path / 'cache'}", f"confusion={tmp_path / 'c.png'}", "--json", tmp_path / "r.json"]
     done = avc(*command)
     assert done.returncode == 0, done.stderr
     assert "39 recordings; chance 50.0%" in done.stdout and "1 recordings cannot be read" in done.stdout
@@ -71,8 +71,8 @@ def test_an_imported_network_is_probed_by_windows_and_by_recordings_beside_itsel
             soundfile.write(tmp_path / "sounds" / kind / f"{number}.wav", wave, 8_000)
     settings = OpenL3Model(name="edgel3", frontend="mel64", kapre="0.1", grid=False, width=0.125, narrowing=4)
     write_network(tmp_path / "edgel3.safetensors", build(settings), settings)
-    command = ["eval", "sound", tmp_path / "edgel3.safetensors", "--dataset", "folder", "--root", tmp_path / "sounds"]
-    done = avc(*command, "--cache", tmp_path / "cache", "--json", tmp_path / "r.json", "--strength", "0.01")
+    command = ["eval", "sound", tmp_path / "edgel3.safetensors", "dataset=folder", f"root={tmp_path / 'sounds'}"]
+    done = avc(*command, f"cache={tmp_path / 'cache'}", "--json", tmp_path / "r.json", "strength=0.01")
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "r.json").read_text())["rows"]
     kinds = [("untrained" in row["name"], "over a recording" in row["name"]) for row in rows[:-1]]
@@ -89,8 +89,8 @@ def test_eval_image_tells_colours_apart_by_an_untrained_network(tmp_path) -> Non
             Image.fromarray(picture).save(tmp_path / "pictures" / kind / f"{number}.jpg")
     settings = tmp_path / "small.yaml"
     settings.write_text("model: {name: ave, width: 0.0625}\ndata: {image_size: 32}\n")
-    command = ["eval", "image", settings, "--root", tmp_path / "pictures"]
-    done = avc(*command, "--cache", tmp_path / "cache", "--json", tmp_path / "r.json")
+    command = ["eval", "image", settings, f"root={tmp_path / 'pictures'}"]
+    done = avc(*command, f"cache={tmp_path / 'cache'}", "--json", tmp_path / "r.json")
     assert done.returncode == 0, done.stderr
     assert "20 images; chance 50.0%" in done.stdout
     [untrained] = json.loads((tmp_path / "r.json").read_text())["rows"]
@@ -113,13 +113,13 @@ def test_runs_of_one_name_are_told_apart_and_an_untrained_network_in_common_stan
 def test_mistakes_are_answered_in_one_paragraph(tmp_path) -> None:
     settings = tmp_path / "l3.yaml"
     settings.write_text("model: {name: l3, width: 0.0625}\n")
-    done = avc("eval", "sound", settings, "--dataset", "esc11", "--root", tmp_path)
-    assert done.returncode == 2 and "must be one of esc10, esc50, dcase2013, urbansound8k, folder" in done.stderr
+    done = avc("eval", "sound", settings, "dataset=esc11", f"root={tmp_path}")
+    assert done.returncode == 2 and "should be 'esc10', 'esc50', 'dcase2013', 'urbansound8k' or 'folder'" in done.stderr
     for kind in ("a", "b"):
         (tmp_path / kind).mkdir()
         for number in range(5):
             Image.new("RGB", (64, 64)).save(tmp_path / kind / f"{number}.png")
-    done = avc("eval", "image", settings, "--root", tmp_path, "--devices", "mps", "--cache", tmp_path / "cache")
-    assert done.returncode == 2 and "--devices names mps" in done.stderr
-    done = avc("eval", "image", tmp_path / "absent.safetensors", "--root", tmp_path)
+    done = avc("eval", "image", settings, f"root={tmp_path}", "--device", "mps", f"cache={tmp_path / 'cache'}")
+    assert done.returncode == 2 and "--device names mps" in done.stderr
+    done = avc("eval", "image", tmp_path / "absent.safetensors", f"root={tmp_path}")
     assert done.returncode == 2 and "Traceback" not in done.stderr

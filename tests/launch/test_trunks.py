@@ -52,26 +52,26 @@ def test_linear_probes_and_retrieval_take_its_runs(runs, name, small_world, tmp_
     halves = tmp_path / "halves.csv"
     middle = sorted(row["kind"] for row in rows)[len(rows) // 2]
     halves.write_text("".join(f"{row['file']},{'ab'[row['kind'] < middle]}\n" for row in rows))
-    cache, out = ["--cache", tmp_path / "cache"], tmp_path / "out.json"
-    run("eval", "image", runs / name, "--root", tmp_path / "images", "--strength", 1, *cache, "--json", out)
+    cache, out = f"cache={tmp_path / 'cache'}", tmp_path / "out.json"
+    run("eval", "image", runs / name, f"root={tmp_path / 'images'}", "strength=1", cache, "--json", out)
     assert json.loads(out.read_text())["rows"][0]["accuracy"] > 0.9
-    run("eval", "sound", runs / name, "--dataset", "folder", "--root", tmp_path / "sounds", "--strength", 1, *cache)
-    run("eval", "kinds", runs / name, "--labels", halves, "--few", 2, *cache, "--json", out)
+    run("eval", "sound", runs / name, "dataset=folder", f"root={tmp_path / 'sounds'}", "strength=1", cache)
+    run("eval", "kinds", runs / name, f"labels={halves}", "few=2", cache, "--json", out)
     untrained = [row["name"] for row in json.loads(out.read_text())["rows"] if "untrained" in row["name"]]
     assert untrained and all("trunk resnet18" in name for name in untrained), (
         "the untrained network is of the same trunk"
     )
-    assert "random" in run("eval", "retrieval", runs / name, "--labels", labels)
+    assert "random" in run("eval", "retrieval", runs / name, f"labels={labels}")
 
 
 def test_its_map_is_shown_and_measured(runs, small_world, tmp_path) -> None:
     boxes = small_world.parent / "world" / "labels.jsonl"
-    assert "consensus IoU" in run("eval", "localization", runs / "avol", "--boxes", boxes)
+    assert "consensus IoU" in run("eval", "localization", runs / "avol", f"boxes={boxes}")
     video = render_video(tmp_path / "in.mp4", seed=3, seconds=1.2)
     run("localize", runs / "avol", video, "--out", tmp_path / "out.mp4")
     assert (tmp_path / "out.mp4").is_file()
 
 
 def test_its_units_and_first_filters_are_on_the_page(runs, tmp_path) -> None:
-    run("visualize", runs / "l3", "--out", tmp_path, "--count", 2, "--top", 2, "--clips", 8)
+    run("eval", "units", runs / "l3", f"out={tmp_path}", "count=2", "top=2", "clips=8")
     assert (tmp_path / "index.html").read_text().count("<h3>") == 4

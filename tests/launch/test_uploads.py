@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import avc
-from avc.embedding import embed_clips
+from avc.encoders.sources import embed_clips
 from launch.explore.moments import Embedder
 from launch.explore.uploads import Decoder
 from shards.format import PackSettings

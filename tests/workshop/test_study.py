@@ -11,9 +11,8 @@ from pydantic import TypeAdapter
 import avc.evaluation.shortcut
 import workshop.study.runs
 import workshop.study.study
-from avc.evaluation.interaction import Sanity
 from avc.evaluation.localization import Localization
-from avc.evaluation.map_metrics import OWN_RANGE, Hits, Overlap
+from avc.evaluation.map_metrics import Hits, Overlap, Sanity
 from avc.evaluation.retrieval import Row, Score
 from avc.evaluation.shortcut import Audit, Distribution, Probe
 from workshop.study.estimates import Estimate, over_seeds, worst
@@ -22,7 +21,7 @@ from workshop.study.parts import once
 from workshop.study.runs import RUNS, Measured
 from workshop.study.study import AUDITS, FIGURES, PAGE, PARTS, RESULTS, study
 
-L3 = {"L3-Net": (0.6, 0.16, 0.15, 0.7), "L3-Net + CCA (30 components, all there are)": (0.5, 0.3, 0.3, 0.6)}
+L3 = {"network": (0.6, 0.16, 0.15, 0.7), "network_cca": (0.5, 0.3, 0.3, 0.6)}
 
 
 def test_the_interval_over_seeds_is_students() -> None:
@@ -44,14 +43,14 @@ def test_a_claim_agrees_by_its_interval_on_average_by_its_mean() -> None:
 
 
 def measured(accuracy: float, rows: dict[str, tuple[float, ...]]) -> Measured:
-    scores = {name: [Score(value, value, value, 9) for value in values] for name, values in rows.items()}
-    table = tuple(Row(name, *four) for name, four in scores.items())
+    scores = {key: [Score(value, value, value, 0, 9) for value in values] for key, values in rows.items()}
+    table = tuple(Row(key, key, *four) for key, four in scores.items())
     return Measured(accuracy=accuracy, ceiling=0.9, pairs=100, retrieval=table, localization=None)
 
 
 def localized(maximum: float) -> Measured:
     hits = Hits(100, maximum, (0.0, 1.0), 0.2, 0.1, displacement_pixels=(-8.0, 3.0), displacement_std_pixels=(5.0, 5.0))
-    overlaps = (Overlap(OWN_RANGE, 0.25, 0.4, 0.5, 0.3),)
+    overlaps = (Overlap("own_range", 0.25, 0.4, 0.5, 0.3),)
     found = Localization(hits, hits, overlaps, 0.7, (Sanity("silence", falls=0.9, auc=0.8, mean=0.3),), unknown=0)
     return replace(measured(0.8, {}), localization=found)
 
@@ -77,8 +76,8 @@ def test_the_finding_about_the_map_says_what_share_of_frames_it_overlaps() -> No
 
 STORED = """{"all": {"frames": 9, "maximum": 0.6, "interval_95": [0.2, 0.9], "center": 0.2, "random": 0.1,
 "displacement_pixels": [-18.0, -13.0], "displacement_std_pixels": [9.0, 8.0]}, "with_silent_object": null, "overlaps":
-[{"rule": "above half of the map's own range", "success": 0.0, "auc": 0.2, "center_success": 0.1, "center_auc": 0.2}],
-"mean": 0.7, "sanity": [{"sound": "silence", "falls": 0.9, "auc": 0.8, "mean": 0.3}], "unknown": 0}"""
+[{"key": "own_range", "success": 0.0, "auc": 0.2, "center_success": 0.1, "center_auc": 0.2}],
+"mean": 0.7, "sanity": [{"key": "silence", "falls": 0.9, "auc": 0.8, "mean": 0.3}], "unknown": 0}"""
 
 
 def test_what_was_measured_before_there_were_thresholds_is_read() -> None:
@@ -91,13 +90,13 @@ def verdicts(*, ave: float, hits: float, free: float, sound: float) -> list[str]
     random = {"random": (0.15, 0.15, 0.15, 0.15)}
     by_run = {
         "l3": [measured(0.8, L3 | random)] * 3,
-        "ave": [measured(0.8, {"AVE-Net": (0.7, ave, ave, 0.8)} | random)] * 3,
+        "ave": [measured(0.8, {"network": (0.7, ave, ave, 0.8)} | random)] * 3,
         "avol": [localized(hits)] * 3,
         "avol_logmeanexp": [localized(hits)] * 3,
         "avol_large": [localized(hits)] * 3,
         "ave_mf": [measured(0.82, {})] * 3,
-        "frame": [measured(0.75, {"AVE-Net": (0.5, 0.4, 0.4, 0.5)})] * 3,
-        "free": [measured(free, {"AVE-Net": (0.5, 0.3, 0.3, 0.5)})] * 3,
+        "frame": [measured(0.75, {"network": (0.5, 0.4, 0.4, 0.5)})] * 3,
+        "free": [measured(free, {"network": (0.5, 0.3, 0.3, 0.5)})] * 3,
     }
     return [one.verdict for one in findings(by_run, audits(sound))]
 

@@ -23,7 +23,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from launch.report.table import print_table
+from launch.report.results import print_table
 from launch.user_errors import user_errors
 from workshop.prove.trial import PLACE, Trial, Verdict, end_all
 

@@ -13,8 +13,7 @@ import argparse
 import os
 from pathlib import Path
 
-from launch.report.results import write_json
-from launch.report.table import print_table
+from launch.report.results import print_table, write_json
 from launch.user_errors import user_errors
 from workshop.study.study import study
 

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
 from avc.data.labels import names_of
-from avc.embedding import embed_clips
-from avc.evaluation.clips import middles
-from avc.inference import load
+from avc.encoders.load import load
+from avc.encoders.sources import embed_clips, middles
 from launch.demo.world.labels import Label
 from launch.demo.world.scene import Box
-from launch.report.activations import spectrogram
 from launch.report.overlay import blend
+from launch.report.units import spectrogram
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK
 from shards.read import Shards
 from workshop.study.runs import SPLIT

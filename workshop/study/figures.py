@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from launch.demo.demo import training_curve
-from launch.report.figure import drawn
+from launch.report.figures import drawn
 from workshop.study.estimates import Estimate, over_seeds
 from workshop.study.examples import Panel
 from workshop.study.findings import DIRECTIONS, Measurements

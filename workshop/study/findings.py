@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from avc.evaluation.map_metrics import OWN_RANGE
+from avc.evaluation.measures import TITLES
 from avc.evaluation.shortcut import Audit, Grid, Probe
 from workshop.study.estimates import Estimate, Verdict, over_seeds, worst
 from workshop.study.runs import RUNS, Measured
@@ -27,7 +27,8 @@ Audits = Mapping[tuple[str, Grid], Audit]  # by the kind of shards, and the rule
 CROSS: tuple[Direction, ...] = ("im_aud", "aud_im")
 WITHIN: tuple[Direction, ...] = ("im_im", "aud_aud")
 DIRECTIONS: tuple[Direction, ...] = ("im_im", *CROSS, "aud_aud")
-L3_ROWS = ("L3-Net", "L3-Net + CCA")
+# Run and key of the features that are compared.
+AVE, L3, L3_CCA, RANDOM = ("ave", "network"), ("l3", "network"), ("l3", "network_cca"), ("l3", "random")
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,15 @@ def findings(measured: Measurements, audits: Audits) -> tuple[Finding, ...]:
 
 def retrieval(measured: Measurements) -> dict[str, tuple[Estimate, ...]]:
     """nDCG@30 over seeds in each of DIRECTIONS, by the name of the features: random, then the networks' own."""
-    rows = {name: ("l3", name) for name in ("random", *L3_ROWS)}
-    for run in RUNS[1:]:
-        if scores := measured[run.key][0].retrieval:
-            rows[run.name] = (run.key, scores[0].name)
-    return {name: tuple(over_seeds(_ndcg(measured, *row, to)) for to in DIRECTIONS) for name, row in rows.items()}
+    rows = {"random": RANDOM, "L3-Net": L3, "L3-Net + CCA": L3_CCA}
+    rows |= {run.name: (run.key, "network") for run in RUNS[1:] if measured[run.key][0].retrieval}
+    return {name: tuple(over_seeds(_ndcg(measured, row, to)) for to in DIRECTIONS) for name, row in rows.items()}
 
 
-def _ndcg(measured: Measurements, run: str, row: str, direction: Direction) -> NDArray[np.float64]:
-    """Mean nDCG@30 of each seed. CCA's row names how many components it had, where not 128."""
-    rows = [
-        next(features for features in seed.retrieval if features.name == row or features.name.startswith(f"{row} ("))
-        for seed in measured[run]
-    ]
+def _ndcg(measured: Measurements, row: tuple[str, str], direction: Direction) -> NDArray[np.float64]:
+    """Mean nDCG@30 of each seed."""
+    run, key = row
+    rows = [next(features for features in seed.retrieval if features.key == key) for seed in measured[run]]
     return np.array([getattr(features, direction).mean for features in rows])
 
 
@@ -132,22 +129,22 @@ def _accuracies(measured: Measurements) -> Iterator[Finding]:
 def _retrieval(measured: Measurements) -> Iterator[Finding]:
     """Everything in both directions across modalities."""
 
-    def scores(row: str, direction: Direction) -> NDArray[np.float64]:
-        return _ndcg(measured, "ave" if row == "AVE-Net" else "l3", row, direction)
-
-    def ahead(better: str, worse: str, directions: Sequence[Direction] = CROSS, label: str = "") -> dict[str, Estimate]:
-        return {label + _name(to): over_seeds(scores(better, to) - scores(worse, to)) for to in directions}
+    def ahead(
+        better: tuple[str, str], worse: tuple[str, str], directions: Sequence[Direction] = CROSS, label: str = ""
+    ) -> dict[str, Estimate]:
+        differences = {to: _ndcg(measured, better, to) - _ndcg(measured, worse, to) for to in directions}
+        return {label + _name(to): over_seeds(difference) for to, difference in differences.items()}
 
     yield _judged(
         "AVE-Net's images and audio lie in one space: cross-modal nDCG@30, AVE-Net above L3-Net.",
-        ahead("AVE-Net", "L3-Net"),
+        ahead(AVE, L3),
         published="im-aud .561 and .418, aud-im .587 and .385",
         asked="at least +0.15",
         low=0.15,
     )
     yield _judged(
         "Across modalities L3-Net's own features are no better than chance: L3-Net less the random row.",
-        ahead("L3-Net", "random"),
+        ahead(L3, RANDOM),
         published="im-aud .418 and .407, aud-im .385 and .407",
         asked="within 0.05 of 0",
         low=-0.05,
@@ -155,15 +152,14 @@ def _retrieval(measured: Measurements) -> Iterator[Finding]:
     )
     yield _judged(
         "CCA, weighted by correlation squared, brings L3-Net's modalities together, but not as far as AVE-Net does.",
-        ahead("L3-Net + CCA", "L3-Net", label="CCA less L3-Net: ")
-        | ahead("AVE-Net", "L3-Net + CCA", label="AVE-Net less CCA: "),
+        ahead(L3_CCA, L3, label="CCA less L3-Net: ") | ahead(AVE, L3_CCA, label="AVE-Net less CCA: "),
         published="L3-Net .418 and .385, with CCA .531 and .560, AVE-Net .561 and .587",
         asked="L3-Net below L3-Net + CCA below AVE-Net",
         low=0.0,
     )
     yield _judged(
         "Within a modality AVE-Net is better as well: nDCG@30, AVE-Net above L3-Net.",
-        ahead("AVE-Net", "L3-Net", WITHIN),
+        ahead(AVE, L3, WITHIN),
         published="im-im .604 and .567, aud-aud .665 and .653",
         asked="above 0",
         low=0.0,
@@ -177,7 +173,7 @@ def _localization(measured: Sequence[Measured], name: str) -> Iterator[Finding]:
         "with a silent object": [seed.with_silent_object for seed in seeds if seed.with_silent_object is not None],
     }
     cases = {case: hits for case, hits in cases.items() if hits}
-    cut = [each for seed in seeds for each in seed.overlaps if each.rule == OWN_RANGE]
+    cut = [each for seed in seeds for each in seed.overlaps if each.key == "own_range"]
     yield Finding(
         claim=f"{name}: the map finds what sounds, its maximum in the object's box, above the image's center.",
         published="81.7 % and 57.2 %, by the maximum",
@@ -197,8 +193,8 @@ def _localization(measured: Sequence[Measured], name: str) -> Iterator[Finding]:
     for wrong in zip(*(seed.sanity for seed in seeds), strict=True):
         falls, area = over_seeds(seed.falls for seed in wrong), over_seeds(seed.auc for seed in wrong)
         yield Finding(
-            claim=f"{name}: maxima are lower under a wrong sound: {wrong[0].sound}. (Pairs are told apart so, and no "
-            "places: it is no evidence of localization.)",
+            claim=f"{name}: maxima are lower under a wrong sound: {TITLES[wrong[0].key]}. (Pairs are told apart so, "
+            "and no places: it is no evidence of localization.)",
             published="asked of such networks in arXiv 2410.01020",
             asked="the maximum falls for at least 85 % of the frames",
             measured=f"falls for {falls.text(percent=True)}; one threshold for all frames has AUC {area.text()}",
@@ -220,7 +216,7 @@ def _ablation(measured: Measurements) -> Iterator[Finding]:
     yield _judged(
         "And what it has learnt is worth less: its cross-modal nDCG@30 is no higher.",
         {
-            _name(to): over_seeds(_ndcg(measured, "free", "AVE-Net", to) - _ndcg(measured, "frame", "AVE-Net", to))
+            _name(to): over_seeds(_ndcg(measured, ("free", "network"), to) - _ndcg(measured, ("frame", "network"), to))
             for to in CROSS
         },
         published="1 to 2 % worse",

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
-from launch.report.html import data_url, write_html
+from launch.report import page as pages
+from launch.report.page import Part, data_url
 from workshop.study.estimates import VERDICTS, Estimate
 from workshop.study.findings import DIRECTIONS, Finding
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; width: 100%; font-size: 0.88rem; }
-th, td { text-align: left; vertical-align: top; padding: 0.4rem 0.6rem; border-bottom: 1px solid #ddd; }
-img { max-width: 100%; } figure { margin: 2rem 0; } figcaption { font-size: 0.88rem; color: #555; }
-.agrees, .agrees-on-average, .not-here { white-space: nowrap; font-weight: 600; }
-.agrees { color: #1d7a36; } .agrees-on-average { color: #8a6d00; } .not-here { color: #b02a1c; }
-"""
 _ABOUT = """What the paper (Arandjelović and Zisserman, ECCV 2018) found on hundreds of thousands of real videos, beside
 what small networks learn from a rendered world of objects that sound. Nobody told them the kinds. Intervals are
 Student's, 95 %, over seeds of the training (those of the audit over clips). A claim agrees where the whole interval
@@ -46,27 +38,13 @@ def write_page(
     """Write the page, aside first, so that an older one stays whole until the new one is."""
     claims = [(each.claim, each.published, each.asked, each.measured, each.verdict) for each in findings]
     scores = [(name, *(score.text() for score in row)) for name, row in retrieval.items()]
+    heads = ("claim", "in the paper", "asked here", "measured here", "")
     parts = [
-        f"<p>{_ABOUT}</p>",
-        f"<ul>{''.join(f'<li>{escape(name)}: {escape(value)}</li>' for name, value in facts.items())}</ul>",
-        _table(("claim", "in the paper", "asked here", "measured here", ""), claims),
-        "<h2>nDCG@30 on held-out clips</h2>",
-        _table(("", *(direction.replace("_", "-") for direction in DIRECTIONS)), scores),
+        Part(text=_ABOUT, facts=facts.items(), header=heads, cells=claims, marked=VERDICTS),
+        Part("nDCG@30 on held-out clips", header=("", *(to.replace("_", "-") for to in DIRECTIONS)), cells=scores),
+        *(
+            Part(each.heading, picture=data_url("image/png", each.png.read_bytes()), caption=each.caption)
+            for each in figures
+        ),
     ]
-    for figure in figures:
-        parts.append(
-            f"<figure><h2>{escape(figure.heading)}</h2>"
-            f'<img alt="{escape(figure.heading)}" src="{data_url("image/png", figure.png.read_bytes())}">'
-            f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
-        )
-    write_html(path, title="Objects that Sound, in miniature", style=_STYLE, body="\n".join(parts))
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = ["".join(f"<th>{escape(text)}</th>" for text in header), *("".join(map(_cell, row)) for row in rows)]
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
-
-
-def _cell(text: str) -> str:
-    verdict = f' class="{text.replace(" ", "-")}"' if text in VERDICTS else ""
-    return f"<td{verdict}>{escape(text)}</td>"
+    pages.write_page(path, "Objects that Sound, in miniature", parts)

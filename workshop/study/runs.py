@@ -9,15 +9,15 @@ from typing import Literal
 from avc.data.labels import labeled
 from avc.data.labels import read_labels as read_classes
 from avc.data.ontology import flat_relevance
+from avc.encoders.load import load
 from avc.evaluation.boxes import read_boxes
+from avc.evaluation.correspondence import judge_pairs
 from avc.evaluation.localization import Localization, evaluate_localization
 from avc.evaluation.retrieval import Row, evaluate_retrieval
 from avc.evaluation.shortcut import Grid
-from avc.inference import load
 from launch.demo import demo
 from launch.demo.world.labels import LABELS, read_labels
 from launch.progress import progress
-from launch.report.results import correspondence
 from shards.read import Shards
 
 FRAMES = 4  # of each held-out clip in which the object is looked for: boxes are known at every tick
@@ -78,9 +78,10 @@ class Measured:
 def train_and_measure(run: Run, *, material: Material, folder: Path, seed: int) -> Measured:
     """Train a row of the table, or go on with it, in `folder`; then measure it on held-out clips."""
     run.train(material.packed, folder, seed=seed)
+    shards = Shards(material.packed)
     with progress(f"judging {run.name}", unit="pairs") as report:
-        accuracy = correspondence(folder, passes=demo.PASSES, grid=run.grid, report=report)
-    network, shards = load(folder), Shards(material.packed)
+        accuracy = judge_pairs(folder, shards, passes=demo.PASSES, grid=run.grid, report=report)
+    network = load(folder)
     held_out, truth = shards.clips(SPLIT), material.world / LABELS
     rows: tuple[Row, ...] = ()
     localization = None

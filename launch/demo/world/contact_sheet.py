@@ -15,7 +15,7 @@ from launch.demo.world.kinds import KINDS
 from launch.demo.world.labels import Label, read_labels
 from launch.demo.world.render import VIDEOS
 from launch.demo.world.scene import Image
-from launch.report.figure import drawn
+from launch.report.figures import drawn
 from shards.format import TICKS_PER_SECOND
 
 LOOKS, SOUNDS = 6, 2

@@ -1,4 +1,4 @@
-"""`avc eval categories` names what a SoundNet's own outputs find most likely."""
+"""`avc eval sound recordings=FILE` names what a SoundNet's own outputs find most likely."""
 
 import json
 
@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from avc.models.waveform import to_waveform
-from launch.commands.categories import categories
+from launch.commands.evaluate import evaluate
 from tests.avc.networks import fresh
 
 
@@ -36,13 +36,14 @@ def test_the_likeliest_classes_are_those_of_the_mean_posterior_of_the_repeated_r
 ) -> None:
     (tmp_path / "objects.txt").write_text("dog\nrooster\nclock\n")
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
-    paths = [tmp_path / "noise.wav", tmp_path / "broken.wav"]
-    named = [f"objects={tmp_path / 'objects.txt'}"]
+    sounds = [f"recordings={tmp_path / name}" for name in ("noise.wav", "broken.wav")]
+    named = f"names=objects={tmp_path / 'objects.txt'}"
     table = tmp_path / "c.json"
-    categories(tmp_path / "soundnet5.safetensors", paths, names=named, top=2, device="cpu", json=table)
+    evaluate("sound", [str(tmp_path / "soundnet5.safetensors"), *sounds, named, "top=2"], device="cpu", json=table)
     printed = capsys.readouterr().out
     assert "noise.wav" in printed and "broken.wav cannot be read" in printed
-    [heard] = json.loads(table.read_text())["recordings"].values()
+    [row] = json.loads(table.read_text())["recordings"]
+    heard = row["heard"]
     assert [name for name, _ in heard["objects"]] == ["rooster", "clock"]
     assert sorted(name for name, _ in heard["scenes"]) == ["0", "1"]
     with torch.no_grad():
@@ -54,13 +55,13 @@ def test_the_likeliest_classes_are_those_of_the_mean_posterior_of_the_repeated_r
 
 def test_mistakes_in_names_and_recordings_are_answered_in_words(weights, recording, tmp_path) -> None:
     (tmp_path / "two.txt").write_text("dog\nrooster\n")
-    file, sound = tmp_path / "soundnet5.safetensors", tmp_path / "noise.wav"
-    for names, words in (
+    words = [str(tmp_path / "soundnet5.safetensors"), f"recordings={tmp_path / 'noise.wav'}"]
+    for names, said in (
         (f"objects={tmp_path / 'two.txt'}", "has 2 lines, and objects has 3 classes"),
         (f"places={tmp_path / 'two.txt'}", "must be objects=FILE or scenes=FILE"),
         (f"scenes={tmp_path / 'absent.txt'}", "is no list of names"),
     ):
-        with pytest.raises(ValueError, match=words):
-            categories(file, [sound], names=[names], device="cpu")
+        with pytest.raises(ValueError, match=said):
+            evaluate("sound", [*words, f"names={names}"], device="cpu")
     with pytest.raises(ValueError, match="none of the 1 recordings can be read"):
-        categories(file, [tmp_path / "absent.wav"], device="cpu")
+        evaluate("sound", [words[0], f"recordings={tmp_path / 'absent.wav'}"], device="cpu")

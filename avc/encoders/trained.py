@@ -1,4 +1,4 @@
-"""The public face of a trained network: load a run, embed images and audio.
+"""A trained network for use: its encoders, what it embeds, and, of AVOL-Net, where a sound is.
 
 network = avc.load("runs/ave")
 embedding, seconds = network.embed_audio(samples, sample_rate=44100)   # of a recording: one every 0.1 s
@@ -12,56 +12,52 @@ maps = network.localize(images, seconds)    # float32 (N, H', W'), 0 to 1: what 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
-from avc.config import load_config
 from avc.data.preprocessing import CROP, center_crop, shifted_back, whole_cells
 from avc.data.windows import hop_in_samples, mono, windows_of
-from avc.devices import named_device
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
-from avc.encoders.load import Encoders, encoders_of, named_encoder
-from avc.models import build
-from avc.models.keras_file import imported_config
-from avc.models.pair import Localizer
-from avc.models.released import load_soundnet
+from avc.encoders.towers import AudioTower, ImageTower
+from avc.encoders.waveform import Waveform
+from avc.models.pair import Localizer, PairNetwork
+from avc.models.waveform import WaveformNetwork
 from avc.networks import NETWORKS
-from avc.pretrained import located, write_pretrained
-from avc.runs import weights as weights_file
-from avc.runs.attempt import CONFIG, WEIGHTS, place
-from avc.settings import Config, ModelSettings, PairConfig
-from avc.sound_settings import SoundNetConfig
+from avc.pretrained import write_pretrained
+from avc.settings import PairConfig
 
 ROWS_AT_ONCE = 64
 Timed = tuple[NDArray[np.float32], NDArray[np.float64]]  # embeddings (T, D) and their times (T,), seconds
 
 
 @dataclass(frozen=True)
-class Network:
+class Trained:
     """A trained network in evaluation mode, with the settings that it was trained under.
 
-    map_shift: how far AVOL-Net's map lies right of and below what it looks at, in pixels of its input, as
-    `avc.evaluation.registration` measures it; `compare_maps` shifts it back by as much.
-    weights: the file that they come from, where there is one.
+    name: in tables. hears, sees: the encoders of its audio and of its images, None where it has none; `audio` and
+    `image` refuse instead. map_shift: how far AVOL-Net's map lies right of and below what it looks at, in pixels of its
+    input, as `avc.evaluation.registration` measures it; `compare_maps` shifts it back by as much. weights: the file
+    that they come from, where there is one.
     """
 
+    name: str
     model: Any
     config: Any
+    hears: AudioEncoder | None
+    sees: ImageEncoder | None
     device: torch.device
     map_shift: tuple[float, float] = (0.0, 0.0)
     weights: Path | None = None
 
-    @cached_property
-    def encoders(self) -> Encoders:
-        """Of its audio and of its images."""
-        return encoders_of(self.config.model.name, self.model, self.config)
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The name, and the encoders' keys."""
+        return (self.name, *(encoder.key for encoder in (self.hears, self.sees) if encoder is not None))
 
     @property
     def title(self) -> str:
@@ -72,21 +68,21 @@ class Network:
     @property
     def audio(self) -> AudioEncoder:
         """The encoder of audio. Raises ValueError where it only sees."""
-        if self.encoders.audio is None:
-            raise ValueError(f"{self.encoders.name} only sees, it has no audio tower; give another run")
-        return self.encoders.audio
+        if self.hears is None:
+            raise ValueError(f"{self.name} only sees, it has no audio tower; give another run")
+        return self.hears
 
     @property
     def image(self) -> ImageEncoder:
         """The encoder of images. Raises ValueError where it only hears."""
-        if self.encoders.image is None:
-            raise ValueError(f"{self.encoders.name} only hears, it has no vision tower; give another run")
-        return self.encoders.image
+        if self.sees is None:
+            raise ValueError(f"{self.name} only hears, it has no vision tower; give another run")
+        return self.sees
 
     @property
     def one_space(self) -> bool:
         """Whether embeddings of images and of audio, where it has both, can be compared by their distance."""
-        return None in (self.encoders.audio, self.encoders.image) or bool(self.model.one_space)
+        return None in (self.hears, self.sees) or bool(self.model.one_space)
 
     @property
     def localizes(self) -> bool:
@@ -147,7 +143,6 @@ class Network:
         embedding = torch.cat(rows).numpy()
         return embedding, np.arange(len(embedding)) * hop / rate
 
-    @torch.no_grad()
     def embed_image(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) RGB images of any size → float32 (N, D) on the CPU; (N, D, H', W') with AVOL-Net.
 
@@ -160,9 +155,9 @@ class Network:
     def crop(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) images of any size → uint8 (N, size, size, 3), what the network sees of them."""
         visual = self.image.visual_input
-        wish = f"(N, {'' if visual.frames == 1 else f'{visual.frames}, '}H, W, {visual.channels})"
-        dimensions = 4 if visual.frames == 1 else 5
-        _expect(images, torch.uint8, dimensions, f"images must be uint8 {wish}", last=visual.channels)
+        several = visual.frames > 1
+        wish = f"images must be uint8 (N, {f'{visual.frames}, ' if several else ''}H, W, {visual.channels})"
+        _expect(images, torch.uint8, 4 + several, wish, last=visual.channels)
         x = center_crop(images.to(self.device).flatten(0, -4), self.image.size)
         return x.reshape(*images.shape[:-3], *x.shape[1:])
 
@@ -197,7 +192,6 @@ class Network:
         The smallest side is scaled to 8/7 of the network's size, as in training, and nothing is cropped: cells divide
         the whole image evenly. Raises ValueError where the network is not AVOL-Net.
         """
-        _expect(images, torch.uint8, 4, "images must be uint8 (N, H, W, 3)", last=3)
         return self.model.embed_image(self.map_input(images)).float().cpu()  # type: ignore[no-any-return]
 
     def map_input(self, images: Tensor) -> Tensor:
@@ -236,65 +230,34 @@ class Network:
         return self.model  # type: ignore[no-any-return]
 
 
-def read_run(run: str | Path) -> tuple[Config, Path]:
-    """The settings of a run and the file of its best weights. Raises ValueError where the folder holds none."""
-    folder = Path(run).expanduser()
-    settings, weights = place(folder, CONFIG), place(folder, WEIGHTS)
-    if not settings.is_file():
-        raise ValueError(f"{folder} is not the folder of a run: it has no {CONFIG}. Give the run.dir of `avc train`")
-    config = load_config(settings)
-    if not weights.is_file():
-        awaited = "first validation" if config.validation.every_steps else "next checkpoint"
-        raise ValueError(
-            f"{folder} has no {WEIGHTS} yet: its {awaited} is still to come, and the same `avc train` command goes on"
-        )
-    return config, weights
-
-
-def load(run: str | Path, *, device: str = "cpu") -> Network:
-    """A network: the best weights of a run's folder, what `save_pretrained` wrote, or a file of `avc import`.
-
-    Raises ValueError where there are no finished weights, weights that do not fit their settings, or those of a network
-    that only takes audio, which `load_any` loads. Nothing in the files is executed but that of FILE.py:NAME.
-    """
-    loaded = load_any(run, device=device)
-    if loaded.encoders.audio is not None and "embedding" not in loaded.encoders.audio.layers:
-        raise ValueError(f"{loaded.title} only hears; what is asked for needs a pair of towers")
-    return loaded
-
-
-def load_any(source: str | Path, *, device: str = "cpu") -> Network:
-    """As `load`, and networks that only take audio as well.
-
-    Also what `avc.encoders.load.named_encoder` takes. An owner/name that is no path here is taken from the Hugging Face
-    hub, where huggingface_hub is installed. device: as of `named_device`. Raises ValueError as `load` does.
-    """
-    where = named_device(device)
-    encoder = named_encoder(str(source))
-    if encoder is not None:
-        return Network(encoder.eval().to(where), Config(model=ModelSettings(name=encoder.name)), where)
-    weights = located(source)
-    config: Config | None
-    if weights.suffix == ".safetensors" and not (weights.name == WEIGHTS and (weights.parent / CONFIG).is_file()):
-        config = imported_config(weights)
-        if config is None:
-            released = load_soundnet(weights)
-            return Network(released.to(where), SoundNetConfig(model=released.settings), where)
+def trained(
+    model: nn.Module,
+    config: Any,
+    *,
+    name: str = "",
+    device: torch.device | None = None,
+    weights: Path | None = None,
+) -> Trained:
+    """A network with its encoders by its family, in evaluation mode; name: that of its settings if it is not given."""
+    device = device or torch.device("cpu")
+    model = model.eval().to(device)
+    name = name or config.model.name
+    hears: AudioEncoder | None = None
+    sees: ImageEncoder | None = None
+    if isinstance(model, AudioEncoder):
+        name, hears = model.name, model
+    elif isinstance(model, ImageEncoder):
+        name, sees = model.name, model
+    elif isinstance(model, WaveformNetwork):
+        hears = Waveform(name, model)
     else:
-        config, weights = read_run(weights.parent if weights.suffix == ".safetensors" else weights)
-    model = build(config.model)
-    try:
-        model.load_state_dict(weights_file.read(weights))
-    except (RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{weights} does not hold the weights of {config.model.name}: {error}") from None
-    return Network(model.eval().to(where), config, where, weights=weights)
-
-
-def shards_of(config: Config, source: str | Path) -> Path:
-    """The shards that a run was trained on. Raises ValueError for imported weights, which come without any."""
-    if config.data.shards == Config().data.shards:
-        raise ValueError(f"{source} does not say which shards it was trained on: give --shards")
-    return config.data.shards
+        assert isinstance(model, PairNetwork), model
+        hears = AudioTower(name, model) if model.hears else None
+        sees = ImageTower(name, model, config.data) if model.sees else None
+    for encoder in (hears, sees):
+        if encoder is not None:
+            encoder.eval()
+    return Trained(name, model, config, hears, sees, device, weights=weights)
 
 
 def _expect(x: Tensor, dtype: torch.dtype, dimensions: int, wish: str, *, last: int) -> None:

@@ -12,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
 from avc.encoders.encoder import Encoder
-from avc.evaluation.linear import Features
 from shards.atomic import written_aside
 
 VERSION = "6"  # of what this code makes of an item; another number leaves old caches unread
@@ -32,6 +32,18 @@ UNREADABLE_SHARE = 0.05
 """More unreadable items than this share are an error: the figure would be another data set's."""
 
 Item = TypeVar("Item")
+Report = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Rows of features, (N, D) float32 or float16, and the item (recording or image) of each, (N,) int64, ascending.
+
+    The rows may be a memory-mapped file that is larger than memory.
+    """
+
+    rows: NDArray[Any]
+    item: NDArray[np.int64]
 
 
 class Unreadable(ValueError):
@@ -90,7 +102,7 @@ def extract(
     *,
     devices: Sequence[torch.device],
     cache: Path,
-    report: Callable[[int, int, str], None] | None = None,
+    report: Report | None = None,
 ) -> Extraction:
     """The features of all items, computed on all devices at once, or read from `cache` if they were computed before.
 
@@ -109,7 +121,10 @@ def extract(
         cache.mkdir(parents=True, exist_ok=True)
         stored.unlink(missing_ok=True)  # what tells that the rows are whole
         with written_aside(stored.with_suffix(ROWS)) as file:
-            notes = _compute(encoder, layer, inputs, items, names=names, devices=devices, file=file, report=report)
+            # More threads than devices: while a device computes, others decode what it will be given next.
+            threads = len(devices) + len(os.sched_getaffinity(0))
+            compute = _Computation(encoder, layer, inputs, devices)
+            notes = _write_rows(compute, items, names, threads=threads, file=file, report=report)
         with written_aside(stored) as file:
             file.write(notes)
         extraction = _stored(stored)
@@ -118,57 +133,73 @@ def extract(
     return extraction
 
 
-def _compute(
-    encoder: Encoder,
-    layer: str,
-    inputs: Inputs[Item],
-    items: Sequence[Item],
-    *,
-    names: Sequence[str],
-    devices: Sequence[torch.device],
-    file: BinaryIO,
-    report: Callable[[int, int, str], None] | None,
-) -> bytes:
-    """Write the rows to `file` as a .npy; what else there is to remember of them.
+def refuse_unreadable(unreadable: Sequence[tuple[str, str]], items: int) -> None:
+    """Raise ValueError where more than 5 % of the items, (name, reason) each, cannot be read."""
+    if len(unreadable) > UNREADABLE_SHARE * items:
+        name, reason = unreadable[0]
+        raise ValueError(f"{len(unreadable)} of {items} items cannot be read, such as {name}: {reason}")
 
-    Raises ValueError where more than 5 % of the items cannot be read.
-    """
-    idle: queue.SimpleQueue[tuple[Encoder, torch.device]] = queue.SimpleQueue()
-    for device in devices:
-        idle.put((copy.deepcopy(encoder).eval().to(device), device))
-    item, unreadable, padded, columns = [], [], 0, 0
-    _write_header(file, (0, 0))
-    groups = [range(start, min(start + ITEMS_AT_ONCE, len(items))) for start in range(0, len(items), ITEMS_AT_ONCE)]
+
+class _Computation(Generic[Item]):
+    """Rows of groups of items, by copies of an encoder on several devices; safe to call from several threads."""
+
+    def __init__(self, encoder: Encoder, layer: str, inputs: Inputs[Item], devices: Sequence[torch.device]) -> None:
+        self.layer, self.inputs = layer, inputs
+        self.idle: queue.SimpleQueue[tuple[Encoder, torch.device]] = queue.SimpleQueue()
+        for device in devices:
+            self.idle.put((copy.deepcopy(encoder).eval().to(device), device))
 
     @torch.inference_mode()
-    def features_of(group: range) -> tuple[list[Tensor | Unreadable], int]:
+    def __call__(self, items: Sequence[Item]) -> tuple[list[Tensor | Unreadable], int]:
+        """The rows of each item, or why there are none; and how many were shorter than one window."""
         loaded: list[Tensor | Unreadable] = []
         short = 0
-        for number in group:
+        for item in items:
             try:
-                windows, was_short = inputs.load(items[number])
+                windows, was_short = self.inputs.load(item)
             except Unreadable as error:
                 loaded.append(error)
             else:
                 loaded.append(windows)
                 short += was_short
         whole = [windows for windows in loaded if isinstance(windows, Tensor)]
-        if whole:
-            pieces = torch.split(torch.cat(whole), ROWS_AT_ONCE)
-            copied, device = idle.get()
-            try:
-                computed = [inputs.select(copied(piece.to(device), layer)).float().cpu() for piece in pieces]
-            finally:
-                idle.put((copied, device))  # after an error as well, or the other threads would wait for it
-            rows = torch.cat(computed)
-            of_each = len(rows) // sum(map(len, whole))
-            parts = iter(torch.split(rows, [of_each * len(windows) for windows in whole]))
-            loaded = [next(parts) if isinstance(windows, Tensor) else windows for windows in loaded]
-        return loaded, short
+        if not whole:
+            return loaded, short
+        rows = self._rows(torch.cat(whole))
+        of_each = len(rows) // sum(map(len, whole))
+        parts = iter(torch.split(rows, [of_each * len(windows) for windows in whole]))
+        return [next(parts) if isinstance(windows, Tensor) else windows for windows in loaded], short
 
-    # More threads than devices: while a device computes, others decode what it will be given next.
-    with ThreadPoolExecutor(len(devices) + len(os.sched_getaffinity(0))) as pool:
-        for group, (parts, short) in zip(groups, pool.map(features_of, groups), strict=True):
+    def _rows(self, x: Tensor) -> Tensor:
+        encoder, device = self.idle.get()
+        try:
+            pieces = torch.split(x, ROWS_AT_ONCE)
+            rows = [self.inputs.select(encoder(piece.to(device), self.layer)).float().cpu() for piece in pieces]
+        finally:
+            self.idle.put((encoder, device))  # after an error as well, or the other threads would wait for it
+        return torch.cat(rows)
+
+
+def _write_rows(
+    compute: _Computation[Item],
+    items: Sequence[Item],
+    names: Sequence[str],
+    *,
+    threads: int,
+    file: BinaryIO,
+    report: Report | None,
+) -> bytes:
+    """Write the rows to `file` as a .npy; what else there is to remember of them.
+
+    Raises ValueError where more than 5 % of the items cannot be read.
+    """
+    item: list[int] = []
+    unreadable, padded, columns = [], 0, 0
+    _write_header(file, (0, 0))
+    groups = [range(start, min(start + ITEMS_AT_ONCE, len(items))) for start in range(0, len(items), ITEMS_AT_ONCE)]
+    with ThreadPoolExecutor(threads) as pool:
+        computed = pool.map(lambda group: compute([items[number] for number in group]), groups)
+        for group, (parts, short) in zip(groups, computed, strict=True):
             padded += short
             for number, part in zip(group, parts, strict=True):
                 if isinstance(part, Tensor):
@@ -179,9 +210,7 @@ def _compute(
                     unreadable.append((names[number], str(part)))
             if report is not None:
                 report(group.stop, len(items), "")
-    if len(unreadable) > UNREADABLE_SHARE * len(items):
-        name, reason = unreadable[0]
-        raise ValueError(f"{len(unreadable)} of {len(items)} items cannot be read, such as {name}: {reason}")
+    refuse_unreadable(unreadable, len(items))
     file.seek(0)
     _write_header(file, (len(item), columns))
     notes = json.dumps({"unreadable": unreadable, "padded": padded})

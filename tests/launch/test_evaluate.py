@@ -1,0 +1,112 @@
+"""`avc eval`: one list of measures, which teaches, and answers older spellings with the call of today."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import get_args
+
+import pytest
+
+from avc.data.labeled_sets import DATASETS
+from avc.evaluation.measures import MEASURES, Table
+from avc.evaluation.options import Sound, fields_of, parsed
+from avc.networks import resolve
+from avc.settings import PairValidation
+from launch.commands.evaluate import FIGURES
+from tests.command_line import avc
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_help_and_a_call_without_a_network_show_what_is_measured_each_option_and_an_example(name) -> None:
+    row = MEASURES[name]
+    asked, bare = avc("eval", name, "--help"), avc("eval", name)
+    assert asked.returncode == 0
+    for done in (asked, bare):
+        words = " ".join((done.stdout + done.stderr).split())
+        assert " ".join(str(row.options.__doc__).split()[:6]) in words
+        assert all(f"{option}=" in words for option in fields_of(row.options))
+        assert f"avc eval {name} " in words
+
+
+def test_the_list_has_a_sentence_on_each() -> None:
+    shown = " ".join(avc("eval", "--help").stdout.replace("│", " ").split())
+    for name, row in MEASURES.items():
+        assert f"{name} {' '.join(str(row.options.__doc__).split()[:4])}" in shown
+    assert "categories" not in shown
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_every_example_is_a_call_that_is_taken_and_every_function_is_there(name) -> None:
+    row = MEASURES[name]
+    assert callable(resolve(row.function)) and row.examples
+    for example in row.examples:
+        measure, *words = shlex.split(example)
+        pairs = [word for word in words if "=" in word]
+        assert measure == name and parsed(row.options, pairs, origin="eval") and not words[0].startswith("-")
+    for part in row.printed:
+        if isinstance(part, Table):
+            assert all(re.search(r"{\w", column.partition("=")[2]) for column in part.columns.split(" | "))
+
+
+def test_figures_are_drawn_for_options_that_there_are_and_data_sets_are_those_that_are_read() -> None:
+    options = {option for row in MEASURES.values() for option in fields_of(row.options)}
+    assert options >= FIGURES.keys() and all(callable(resolve(place)) for place in FIGURES.values())
+    named = get_args(get_args(Sound.model_fields["dataset"].annotation)[0])
+    assert set(named) == set(DATASETS)
+
+
+OLD_AND_NEW = """
+eval retrieval runs/ave --labels l.csv --gain=linear --split test
+eval retrieval runs/ave labels=l.csv gain=linear --split test
+
+eval localization runs/avol --boxes b.json --register
+eval localization runs/avol boxes=b.json register=true
+
+eval sound a b --dataset esc10 --root E --fine-tune 3 --devices cpu
+eval sound a b dataset=esc10 root=E fine_tune=3 --device cpu
+
+eval correspondence runs/ave --passes 4 --json a.json --wandb
+eval correspondence runs/ave passes=4 --json a.json --wandb
+
+eval categories s8 a.ogg b.ogg --names objects=i.txt --top 2
+eval sound s8 recordings=a.ogg recordings=b.ogg names=objects=i.txt top=2
+
+visualize runs/l3 --out u --count 2 --shards S
+eval units runs/l3 out=u count=2 --shards S
+"""
+
+
+def test_what_is_watched_while_training_is_a_measure_or_needs_no_run() -> None:
+    [watched] = get_args(PairValidation.model_fields["evaluators"].annotation)
+    assert set(get_args(watched)) == {row.evaluator for row in MEASURES.values() if row.evaluator} | {"rankme"}
+
+
+@pytest.mark.parametrize("pair", OLD_AND_NEW.strip().split("\n\n"))
+def test_an_older_spelling_is_answered_by_the_call_of_today_in_one_line(pair) -> None:
+    old, new = pair.split("\n")
+    done = avc(*shlex.split(old))
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.endswith(f" now: avc {new}")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("retrieval runs/ave", "eval retrieval needs labels=VALUE: Labels of videos"),
+        ("retrieval a b labels=l.csv", "eval retrieval takes one network, and 2 are given"),
+        ("retrieval labels=l.csv", "eval retrieval takes one network, and 0 are given"),
+        ("retrieval a labels=l.csv labels=m.csv", "labels is given twice"),
+        ("retrieval a labels=l.csv label=m.csv", "there is no setting `label`; did you mean `labels`?"),
+        ("retrieval a --label l.csv", "has no option --label; it takes --shards, --split, --device, labels="),
+        ("correspondence a passes=many", "`passes` is 'many': Input should be a valid integer"),
+        ("correspondence a passes=0", "`passes` is 0: Input should be greater than or equal to 1"),
+        ("sound a root=E", "eval sound needs dataset=NAME and root=FOLDER, or recordings=FILE"),
+        ("sound a recordings=r.ogg root=E", "leave root and dataset out"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(words, said) -> None:
+    done = avc("eval", *words.split())
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1
