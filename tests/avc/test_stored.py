@@ -91,7 +91,7 @@ def test_a_run_that_is_killed_while_its_cache_is_filled_ends_with_the_same_bits(
     many_shards: Path, url: Url, proxy: Proxy, tmp_path: Path
 ) -> None:
     settings = {"training": {"steps": 2}, "checkpoint": {"every_steps": 1}, "validation": {"every_steps": 0}}
-    train_here(write_config(tmp_path, many_shards, **settings), tmp_path / "local")
+    Training(write_config(tmp_path, many_shards, **settings), tmp_path / "local").finish()
     config, cached = write_config(tmp_path, url, **settings), f"data.cache={tmp_path / 'cache'}"
     for shards_before in (1, 4):
         seen, reached = len(proxy.got(".tar")), threading.Event()
