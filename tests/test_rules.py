@@ -20,18 +20,11 @@ COMMAND = "a command: half of it are its parameters and what --help says"
 DIVISIBLE = "not cut yet: it does several things one after the other"
 LONG = {
     ("avc/training/loop.py", "train"): "the training loop, which reads from top to bottom",
-    ("launch/commands/clip_probe.py", "kinds"): COMMAND,
     ("launch/commands/embed.py", "embed"): COMMAND,
-    ("launch/commands/evaluate.py", "retrieval"): COMMAND,
     ("launch/commands/explore.py", "explore"): COMMAND,
-    ("launch/commands/linear_probe.py", "sound"): COMMAND,
     ("launch/commands/pack.py", "pack"): COMMAND,
     ("launch/commands/teach.py", "teach"): COMMAND,
-    ("launch/commands/visualize.py", "visualize"): COMMAND,
-    ("avc/evaluation/extraction.py", "_compute"): DIVISIBLE,
-    ("avc/evaluation/linear.py", "cross_validate"): DIVISIBLE,
     ("avc/files/decoders.py", "decode"): DIVISIBLE,
-    ("launch/explore/write.py", "write_explorer"): DIVISIBLE,
     ("workshop/study/study.py", "_write_page"): DIVISIBLE,
 }
 
@@ -40,14 +33,12 @@ SMALL = 60
 APART = {
     "avc/data/end_with_parent.py": "imported by name, before what takes seconds to import",
     "avc/encoders/waveform.py": "one file for each family of encoders",
-    "avc/evaluation/image.py": "one file for each measure",
     "avc/files/targets.py": "says which files are embedded; the rest of avc/files/ reads them",
     "avc/tasks/hard_negatives.py": "an algorithm that is proven by itself",
     "avc/training/media.py": "imports what draws and encodes, which a training without W&B has not installed",
     "launch/explore/layout.py": "an algorithm that is proven by itself",
-    "launch/report/clip_rows.py": "a table of one command, beside the others",
-    "launch/report/tsne.py": "imports scikit-learn",
     "shards/media/version_1.py": "what packing did once, kept whole for shards of that version",
+    "workshop/study/page.py": "the page; study.py has the order in which things are done",
     "workshop/study/parts.py": "what a reader of the study looks at first",
 }
 

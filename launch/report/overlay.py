@@ -25,7 +25,7 @@ from shards.format import (
     centers,
 )
 from shards.media import Clip, Rejected, read
-from shards.picture import decode_picture
+from shards.read import decode_picture
 
 ImageArray = NDArray[np.uint8]
 

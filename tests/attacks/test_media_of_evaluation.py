@@ -29,8 +29,7 @@ from launch.report.overlay import overlay_image, overlay_video
 from shards.flow import decode_flow, encode_flow
 from shards.format import PackSettings
 from shards.pack import pack
-from shards.picture import PictureError, decode_picture
-from shards.read import BadRecord, Shards
+from shards.read import BadRecord, PictureError, Shards, decode_picture
 from tests.small_videos import render_video
 
 GIGABYTE = 1_000_000_000

@@ -22,8 +22,7 @@ import shards.read
 from shards.file_slice import Descriptor
 from shards.format import CLIP, PackSettings
 from shards.pack import pack
-from shards.picture import PictureError, decode_picture
-from shards.read import BadRecord, Shards
+from shards.read import BadRecord, PictureError, Shards, decode_picture
 from tests.small_videos import render_folder
 
 VIDEOS = 9

@@ -83,7 +83,7 @@ def test_two_channels_become_their_mean(tmp_path: Path) -> None:
         assert np.abs(clip.sound[:57_600] - mean[:57_600] * 32768).max() <= 2
 
 
-def test_surround_sound_is_mixed_without_clipping_and_with_its_centre(tmp_path: Path) -> None:
+def test_surround_sound_is_mixed_without_clipping_and_with_its_center(tmp_path: Path) -> None:
     tone = 0.99 * np.sin(2 * np.pi * 440 * np.arange(60_000) / 48_000)
     loud = read(write(tmp_path / "loud.mkv", moving(), sound=np.tile(tone, (6, 1)), layout="5.1", audio="flac"), SMALL)
     assert np.abs(loud.sound[:57_600] - tone[:57_600] * 32768).max() < 400
