@@ -36,7 +36,6 @@ APART = {
     "avc/files/targets.py": "says which files are embedded; the rest of avc/files/ reads them",
     "avc/tasks/hard_negatives.py": "an algorithm that is proven by itself",
     "avc/training/media.py": "imports what draws and encodes, which a training without W&B has not installed",
-    "launch/explore/layout.py": "an algorithm that is proven by itself",
     "shards/media/version_1.py": "what packing did once, kept whole for shards of that version",
     "workshop/study/page.py": "the page; study.py has the order in which things are done",
     "workshop/study/parts.py": "what a reader of the study looks at first",
