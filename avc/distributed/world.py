@@ -17,7 +17,6 @@ from avc.distributed.heartbeat import Heartbeat
 from avc.distributed.stopping import Stopped
 
 T = TypeVar("T")
-START_SECONDS = 600  # that ranks may come one after the other
 
 
 @dataclass(frozen=True)

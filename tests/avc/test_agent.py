@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from avc.distributed import world as distributed
+from avc.distributed import join as distributed
 from avc.distributed.heartbeat import PeerLost
 from avc.settings import TrainingSettings
 
