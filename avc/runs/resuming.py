@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from avc.runs.attempt import checkpoints, newest_folder, refuse_foreign_links
 from avc.runs.checkpoint import Checkpoint, DamagedCheckpoint, read, refuse_damaged
 from avc.settings import Config
-from shards.format import MANIFEST
 from shards.read import Shards
 
 DAMAGED = ".damaged"  # a file that cannot be gone on from carries this suffix, until the next start
@@ -61,8 +60,8 @@ def digests(shards: Shards, files: Mapping[str, Path]) -> dict[str, str]:
 
     Raises OSError where a file cannot be read.
     """
-    read = {"shards": shards.folder / MANIFEST, **files}
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in read.items()}
+    others = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    return {"shards": shards.digest} | others
 
 
 def resume(config: Config, inputs: dict[str, str]) -> Resumption:

@@ -36,9 +36,9 @@ def test_each_block_of_the_trunk_has_the_published_size(tower, stride) -> None:
     seen = []
     for name, layer in trunk.layers.named_children():
         x = layer(x)
-        if name.startswith("relu"):
+        if name.startswith("bn"):
             seen.append((name, tuple(x.shape[1:])))
-    expected = [(f"relu{b}_{n}", shape) for b, shape in enumerate(SHAPES[tower, stride], start=1) for n in (1, 2)]
+    expected = [(f"bn{b}_{n}", shape) for b, shape in enumerate(SHAPES[tower, stride], start=1) for n in (1, 2)]
     assert seen == expected
 
 

@@ -75,7 +75,7 @@ def reap(*_: object) -> None:
 
 def serve(path: Path) -> None:
     """Run what clients ask for, each in a fork."""
-    for module in ("launch.train", "avc.evaluation.sound", "avc.evaluation.retrieval", "avc.teachers.label_shards"):
+    for module in ("launch.train", "avc.evaluation.probes", "avc.evaluation.retrieval", "avc.teachers.label_shards"):
         __import__(module)
     for module in ("sklearn.svm", "librosa", "matplotlib.pyplot", "av", "cv2"):
         __import__(module)
