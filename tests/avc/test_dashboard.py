@@ -92,12 +92,12 @@ class Files:
 
 
 def ended(run: Path) -> Files:
-    """All that was written, once the newest attempt's last record is: W&B writes on for a moment after its end."""
+    """All that was written, once the newest attempt's end is: W&B writes on for a moment after its end."""
 
-    def last() -> list[Any]:
-        return [one for path in sorted(run.glob("wandb/offline-run-*/*.wandb"))[-1:] for one in records(path)][-1:]
+    def newest() -> list[Any]:
+        return [one for path in sorted(run.glob("wandb/offline-run-*/*.wandb"))[-1:] for one in records(path)]
 
-    wait_until(lambda: any(one.HasField("exit") for one in last()), seconds=60, what="W&B has written its last record")
+    wait_until(lambda: any(one.HasField("exit") for one in newest()), seconds=60, what="W&B has written the end")
     return Files(run)
 
 
