@@ -49,7 +49,7 @@ def user_errors(command: str) -> Iterator[None]:
 
 def _formatting(command: str, ordinary: Callable[..., str]) -> Callable[..., str]:
     def formatted(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
-        ours = category.__module__ == "shards.atomic"
+        ours = category.__module__ in ("shards.atomic", "shards.store")
         return f"{command}: {message}\n" if ours else ordinary(message, category, *place, **more)
 
     return formatted

@@ -78,11 +78,6 @@ class Sidecars:
     files: tuple[StoredFile, ...]
 
 
-def digest_of(shards: Shards) -> str:
-    """SHA-256 of the manifest, which holds that of every shard: equal digests are equal shards."""
-    return shards.digest
-
-
 class Layout:
     """Where in the sidecars the soft labels lie; follows from the index and the teaching.
 

@@ -17,7 +17,6 @@ from shards.sidecars import (
     Distribution,
     Layout,
     Teacher,
-    digest_of,
     frame_count,
     frame_ticks,
     member_bytes,
@@ -40,7 +39,7 @@ class SoftLabels:
         self.folder, self.shards = Path(folder).expanduser(), shards
         sidecars = read_sidecars(self.folder)
         self.teaching, self.files = sidecars.teaching, sidecars.files
-        if self.teaching.shards != digest_of(shards):
+        if self.teaching.shards != shards.digest:
             raise ValueError(
                 f"the soft labels in {self.folder} were computed on other shards than {shards.folder}: the digest of "
                 f"the manifest differs. Run `avc teach {shards.folder}` with another --out, or give the right folder"

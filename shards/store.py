@@ -20,8 +20,6 @@ from functools import cached_property
 from pathlib import Path, PosixPath
 from typing import Any, BinaryIO, TypeVar
 
-from shards.atomic import Unprotected
-
 SCHEMES = ("s3:", "gs:", "az:", "http:", "https:")
 PART_BYTES = 16 * 2**20
 PIECE_BYTES = 2**20  # that are hashed and written at once: they stay in the processor's cache
@@ -48,6 +46,10 @@ def place(folder: str | os.PathLike[str]) -> Path:
     """A `Url`, or a path on this machine; `s3:/bucket`, which a path makes of a URL, is taken as the URL."""
     path = Path(folder).expanduser()
     return Url(path) if path.parts and path.parts[0] in SCHEMES else path
+
+
+class Waiting(UserWarning):
+    """A store does not answer, and is asked again."""
 
 
 class _Short(Exception):
@@ -216,7 +218,7 @@ class Store:
                 warnings.warn(
                     f"{self.url} does not give what is asked for ({reason}), since {time.strftime('%H:%M')}; it is "
                     f"asked again for up to {self._patience:,.0f} s",
-                    Unprotected,
+                    Waiting,
                     stacklevel=2,
                 )
             time.sleep(min(pause, max(0.0, self._patience - passed)))

@@ -34,7 +34,6 @@ from shards.sidecars import (
     Teacher,
     Teaching,
     begin,
-    digest_of,
     finish,
     frame_ticks,
     unwritten,
@@ -69,7 +68,7 @@ def teach(
     teachers = tuple(
         Teacher(teacher.name, teacher.classes, sha256) for teacher, sha256 in zip(opened, digests, strict=True)
     )
-    layout = Layout(shards, Teaching(digest_of(shards), teachers, spacing_ticks))
+    layout = Layout(shards, Teaching(shards.digest, teachers, spacing_ticks))
     begin(out, layout.teaching)
     number, of = share
     mine = range(number - 1, len(shards.manifest.shards), of)

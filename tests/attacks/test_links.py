@@ -10,7 +10,7 @@ import pytest
 from avc.runs.checkpoint import load_newest
 from avc.runs.events import say, starts, submitted_job
 from shards.read import Shards
-from shards.sidecars import Layout, Teacher, Teaching, begin, digest_of, frame_ticks, verify_sidecars, write_sidecar
+from shards.sidecars import Layout, Teacher, Teaching, begin, frame_ticks, verify_sidecars, write_sidecar
 from tests.attacks.runs import refused, train, untouched
 from tests.command_line import avc
 
@@ -88,7 +88,7 @@ def test_sidecars_are_written_through_no_link_and_read_by_no_name_that_leads_out
     small_world, precious, tmp_path
 ) -> None:
     shards, out = Shards(small_world), tmp_path / "teachers"
-    teaching = Teaching(digest_of(shards), (Teacher("objects", 2, "00"),), 25)
+    teaching = Teaching(shards.digest, (Teacher("objects", 2, "00"),), 25)
     out.mkdir()
     part = out / "begun.json.part"
     part.symlink_to(precious / "secret")

@@ -21,7 +21,6 @@ from avc.training.dashboard import TABLE
 from avc.training.log import Straggler
 from launch.commands.evaluate import evaluate
 from shards.read import Shards
-from shards.sidecars import digest_of
 from tests.avc.launching import Training, train_here, write_config
 from tests.cluster import wait_until
 
@@ -164,7 +163,7 @@ def test_from_the_manifest_to_the_weights_everything_is_named_by_its_digest(resu
         [manifest] = dataset.manifest.contents
         assert dataset.use_after_commit  # an input
         assert manifest.ref == (small_world / "manifest.json").as_uri()
-        assert json.loads(dataset.metadata) == {"sha256": digest_of(Shards(small_world))}
+        assert json.loads(dataset.metadata) == {"sha256": Shards(small_world).digest}
     made = {}
     for model in resumed.artifacts("model"):
         [file] = model.manifest.contents

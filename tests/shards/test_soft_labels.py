@@ -19,7 +19,6 @@ from shards.sidecars import (
     Teacher,
     Teaching,
     begin,
-    digest_of,
     finish,
     frame_ticks,
     unwritten,
@@ -45,7 +44,7 @@ def labels_of(clip: int, frames: int, teacher: Teacher) -> np.ndarray:
 
 
 def write_all(folder: Path, shards: Shards) -> Layout:
-    layout = Layout(shards, Teaching(digest_of(shards), TEACHERS, 25))
+    layout = Layout(shards, Teaching(shards.digest, TEACHERS, 25))
     begin(folder, layout.teaching)
     for number in unwritten(folder, layout):
         clips = layout.clips(number).tolist()
@@ -105,24 +104,24 @@ def test_other_shards_are_refused(shards, tmp_path) -> None:
 def test_unfinished_and_missing_folders_are_told_apart(shards, tmp_path) -> None:
     with pytest.raises(ValueError, match="is not there or holds no soft labels: make them by `avc teach"):
         SoftLabels(tmp_path / "none", shards)
-    begin(tmp_path, Teaching(digest_of(shards), TEACHERS, 25))
+    begin(tmp_path, Teaching(shards.digest, TEACHERS, 25))
     with pytest.raises(ValueError, match="is not finished: run the same `avc teach` command again"):
         SoftLabels(tmp_path, shards)
 
 
 def test_a_folder_that_was_begun_with_others_is_refused(shards, tmp_path) -> None:
-    begin(tmp_path, Teaching(digest_of(shards), TEACHERS, 25))
+    begin(tmp_path, Teaching(shards.digest, TEACHERS, 25))
     with pytest.raises(ValueError, match="was begun with other frames; remove it"):
-        begin(tmp_path, Teaching(digest_of(shards), TEACHERS, 50))
+        begin(tmp_path, Teaching(shards.digest, TEACHERS, 50))
     with pytest.raises(ValueError, match="was begun with other teachers"):
-        begin(tmp_path, Teaching(digest_of(shards), TEACHERS[:1], 25))
+        begin(tmp_path, Teaching(shards.digest, TEACHERS[:1], 25))
 
 
 def test_a_truncated_or_altered_sidecar_is_found(shards, tmp_path) -> None:
     write_all(tmp_path, shards)
     name = shards.manifest.shards[0].name
     data = bytearray((tmp_path / name).read_bytes())
-    layout = Layout(shards, Teaching(digest_of(shards), TEACHERS, 25))
+    layout = Layout(shards, Teaching(shards.digest, TEACHERS, 25))
     clip = int(layout.clips(0)[0])
     offset = int(layout.starts[clip]) + BLOCK + NPY_HEADER_BYTES
     data[offset : offset + 2] = np.float16(9).tobytes()
@@ -142,4 +141,4 @@ def test_damaged_manifests_are_refused_in_words(shards, tmp_path) -> None:
         SoftLabels(tmp_path, shards)
     (tmp_path / BEGUN).write_text("{")
     with pytest.raises(ValueError, match="is not what `avc teach` wrote: remove"):
-        begin(tmp_path, Teaching(digest_of(shards), TEACHERS, 25))
+        begin(tmp_path, Teaching(shards.digest, TEACHERS, 25))

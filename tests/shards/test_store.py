@@ -104,7 +104,7 @@ def test_a_long_wait_is_said_once(store: Store, proxy: Proxy, monkeypatch: pytes
     monkeypatch.setenv("AVC_STORE_PATIENCE", "4")
     proxy.fault = lambda request: "503"
     refusal = "does not give what is asked for .the store answers 503"
-    with pytest.warns(shards.store.Unprotected, match=refusal) as said, pytest.raises(OSError, match="and so for"):
+    with pytest.warns(shards.store.Waiting, match=refusal) as said, pytest.raises(OSError, match="and so for"):
         Store(store.url).read("film.tar", 0, 1000)
     assert len(said) == 1
 
