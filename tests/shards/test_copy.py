@@ -72,6 +72,20 @@ def test_the_manifest_is_put_last_and_never_over_another(
         copy_packed(there, tmp_path / "back", progress=quiet)
 
 
+def test_a_manifest_that_another_copy_has_put_meanwhile_stays(small_world: Path, proxy: Proxy, url: Url) -> None:
+    anothers: list[bytes] = []
+
+    def fault(request: Request) -> None:
+        if request.method == "PUT" and "manifest.json" in request.target and not anothers:
+            anothers.append(b"another's")
+            Store(url).create("manifest.json", anothers[0])
+
+    proxy.fault = fault
+    with pytest.raises(ValueError, match="holds another packed folder"):
+        copy_packed(small_world, url, progress=quiet)
+    assert [Store(url).whole("manifest.json", most=100)] == anothers
+
+
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_a_copy_that_is_killed_goes_on_and_ends_with_the_same_bytes(
     way: str, small_world: Path, tmp_path: Path, proxy: Proxy, url: Url
