@@ -43,6 +43,12 @@ while step < 60:
     if step % 10 == 0:
         kept = {"w": w, "velocity": velocity, "step": np.array(step), "drawn": np.array(drawn), "note": np.array(1)}
         save_file({name: kept[name] for name in sorted(kept)}, out.with_suffix(".part"))
+        if fault == "in place" and not out.exists():
+            data = out.with_suffix(".part").read_bytes()
+            with open(out, "wb", buffering=0) as file:
+                file.write(data[: len(data) // 2])
+                time.sleep(1)
+                file.write(data[len(data) // 2 :])
         out.with_suffix(".part").replace(out)
 """
 
@@ -78,6 +84,14 @@ def test_an_order_of_the_data_that_is_not_restored_is_found(tmp_path) -> None:
     assert status == 1
     assert "tensors, first best.safetensors: " in verdicts["nothing altered"]["outcome"]
     assert not verdicts["nothing altered"]["right"]
+
+
+def test_a_checkpoint_that_is_written_in_place_is_found(tmp_path) -> None:
+    status, verdicts = prove(tmp_path, fault="in place", options=("--needless", "note"))
+    assert status == 1
+    assert verdicts["nothing altered"]["outcome"].startswith("is not resumed, status 1: ")
+    stopped = verdicts["stopped at its first checkpoint"]
+    assert stopped["outcome"].startswith("best.safetensors cannot be read (") and not stopped["right"]
 
 
 @pytest.mark.parametrize(

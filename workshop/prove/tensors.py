@@ -58,13 +58,14 @@ def load(path: Path) -> Any:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every tensor that lies in a folder, by file and place in it."""
-    return {
-        f"{path.relative_to(folder)}: {'.'.join(map(str, keys))}": _digest(value)
-        for path in saved(folder)
-        for keys, value in leaves(load(path))
-        if isinstance(value, Tensor)
-    }
+    """SHA-256 of every tensor that lies in a folder, by file and place in it. Files that cannot be read have none."""
+    found = {}
+    for path in saved(folder):
+        with suppress(Exception):  # whatever torch and safetensors raise
+            for keys, value in leaves(load(path)):
+                if isinstance(value, Tensor):
+                    found[f"{path.relative_to(folder)}: {'.'.join(map(str, keys))}"] = _digest(value)
+    return found
 
 
 def _digest(tensor: Tensor) -> str:

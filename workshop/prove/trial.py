@@ -95,7 +95,12 @@ class Trial:
         _end(process)
         checkpoint = saved(start)[-1].relative_to(start)
         verdicts = [self._resumed(start, "untouched", "nothing altered")]
-        for number, part in enumerate(parts(load(start / checkpoint))):
+        try:
+            of_checkpoint = parts(load(start / checkpoint))
+        except Exception as error:  # whatever torch and safetensors raise
+            what = f"{checkpoint} cannot be read ({type(error).__name__}): it is not written aside and renamed"
+            return [*verdicts, Verdict("stopped at its first checkpoint", what, False)]
+        for number, part in enumerate(of_checkpoint):
             verdict = self._resumed(start, f"part-{number}", part, checkpoint)
             self.say(f"{verdict.name}: {verdict.outcome}")
             verdicts.append(verdict)
