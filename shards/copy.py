@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from shards import Report
 from shards.atomic import refuse_links, written_aside
 from shards.build_index import REJECTED
 from shards.format import JOURNAL, MANIFEST
@@ -15,14 +16,14 @@ from shards.index import LARGEST_MANIFEST, Manifest, StoredFile, manifest_text, 
 from shards.store import IN_FLIGHT, Store, Url, place
 
 LARGEST_LIST = 2**32  # bytes of a journal
-Progress = Callable[[int, int, str], None]  # bytes done, bytes to do, name of the last file
 
 
-def copy_packed(source: str | os.PathLike[str], target: str | os.PathLike[str], *, progress: Progress) -> Manifest:
+def copy_packed(source: str | os.PathLike[str], target: str | os.PathLike[str], *, progress: Report) -> Manifest:
     """Copy a packed folder of this machine to a URL, or from a URL to this machine; what it holds.
 
-    Files that are there already, by their SHA-256, are not copied again. Raises ValueError where both or none are
-    URLs, where `source` is not packed to its end or damaged, and where `target` holds another packed folder; OSError.
+    Files that are there already, by their SHA-256, are not copied again. progress: bytes and a file's name. Raises
+    ValueError where both or none are URLs, where `source` is not packed to its end or damaged, and where `target` holds
+    another packed folder; OSError.
     """
     one, other = place(source), place(target)
     manifest = read_manifest(one)

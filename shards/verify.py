@@ -9,7 +9,7 @@ import json
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import soundfile
 
+from shards import Report
 from shards.atomic import PART
 from shards.file_slice import Descriptor
 from shards.format import CLIPS, MANIFEST, SAMPLES_PER_TICK, SPLITS, picture_count
@@ -24,8 +25,6 @@ from shards.index import NAME, Index, Manifest, ShardFile, StoredFile, manifest_
 from shards.read import WAV_HEADER_BYTES
 from shards.store import Store, Url, place
 from shards.writer import BLOCK
-
-Progress = Callable[[int, int, str], None]  # bytes done, bytes to do, name of the last file
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,12 @@ class Problem:
     detail: str
 
 
-def verify(folder: str | os.PathLike[str], *, quick: bool = False, progress: Progress | None = None) -> list[Problem]:
+def verify(folder: str | os.PathLike[str], *, quick: bool = False, progress: Report | None = None) -> list[Problem]:
     """Everything that is wrong with a packed folder; an empty list means that it is as it was packed.
 
     All bytes are read: files are held against their SHA-256, members against their CRC-32, pictures and sound against
     the index. `quick` compares files' names and sizes only. At a URL, each file is fetched to a temporary folder for
-    that. Raises ValueError when the folder has no manifest that can be read.
+    that. progress: bytes and a file's name. Raises ValueError when the folder has no manifest that can be read.
     """
     path = place(folder)
     if not isinstance(path, Url):
@@ -52,7 +51,7 @@ def verify(folder: str | os.PathLike[str], *, quick: bool = False, progress: Pro
         return _verify(Path(here), Store(path), quick=quick, progress=progress)
 
 
-def _verify(path: Path, store: Store | None, *, quick: bool, progress: Progress | None) -> list[Problem]:
+def _verify(path: Path, store: Store | None, *, quick: bool, progress: Report | None) -> list[Problem]:
     """store: what the files of `path` are fetched from; until then they have their sizes, and no bytes."""
     if store is not None:
         (path / MANIFEST).write_bytes(manifest_text(store.url))

@@ -24,9 +24,10 @@ from avc.data.reader import PairReader
 from avc.data.sampler import PairRows, PairSampler
 from avc.data.segments import sound_ticks, student_sound
 from avc.data.windows import mono, resample
-from avc.encoders.cache import Identity, Inputs, Report, Unreadable, file_identity
+from avc.encoders.cache import Identity, Inputs, Unreadable, file_identity
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.encoders.trained import Trained
+from shards import Report
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, centers_of, second_start
 from shards.read import BadRecord, Shards
 

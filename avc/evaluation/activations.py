@@ -23,7 +23,8 @@ from avc.encoders.load import load_any
 from avc.encoders.sources import Integers, views_of
 from avc.encoders.trained import Trained
 from avc.evaluation import options
-from avc.evaluation.measures import Report, Request, Result
+from avc.evaluation.measures import Request, Result
+from shards import Report
 from shards.format import SAMPLES_PER_TICK, TICKS_PER_SECOND, second_start
 from shards.read import Shards
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from avc.encoders.cache import Report
 from avc.encoders.sources import ClipEmbeddings, Features, Integers, embed_clips
 from avc.encoders.trained import Trained
+from shards import Report
 from shards.read import Shards
 
 COMPONENTS = 128  # Objects that Sound 3.1

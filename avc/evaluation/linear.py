@@ -13,7 +13,7 @@ import numpy as np
 
 from avc.encoders.cache import Features
 from avc.evaluation.classifiers import BLOCK_BYTES, Classifier, Integers, Layer, Rows
-from avc.evaluation.measures import Report
+from shards import Report
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MANY_ITEMS = 100_000  # C is chosen on one of the training folds alone

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from avc.evaluation import options
 from avc.settings import Section
+from shards import Report
 
 if TYPE_CHECKING:
     from shards.read import Shards
 
-Report = Callable[[int, int, str], None]
 Progress = Callable[..., AbstractContextManager[Report]]  # (title, unit=...) gives the report of a step
 Values = Mapping[str, Any]
 # What rows are called, by their keys.

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from avc.data.labels import Labeled, labeled, read_labels
 from avc.data.ontology import INSTRUMENTS, Ontology, Relevance, flat_relevance
-from avc.encoders.cache import Report
 from avc.encoders.load import load
 from avc.encoders.sources import Features, Integers, embed_clips
 from avc.encoders.trained import Trained
@@ -29,6 +28,7 @@ from avc.evaluation.given import GivenFeatures, drawn_frames, write_drawn
 from avc.evaluation.measures import Request, Result
 from avc.intervals import wilson_interval
 from avc.tasks.evaluators import recalls
+from shards import Report
 from shards.read import Shards
 
 Gain = Literal["exponential", "linear"]

@@ -31,10 +31,10 @@ from sklearn.preprocessing import StandardScaler
 from avc.data.preprocessing import CROP
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
-from avc.encoders.cache import Report
 from avc.encoders.sources import Features, Integers
 from avc.evaluation.sound_probe import judged_by_convolution
 from avc.intervals import clustered_interval
+from shards import Report
 from shards.format import SAMPLES_PER_TICK
 from shards.read import Shards
 

@@ -26,11 +26,12 @@ from avc.encoders.sources import read_sound
 from avc.evaluation import options
 from avc.evaluation.classifiers import Integers
 from avc.evaluation.linear import FoldResult, LinearResult
-from avc.evaluation.measures import Progress, Report, Request, Result
+from avc.evaluation.measures import Progress, Request, Result
 from avc.models.soundnet import SoundNet
 from avc.models.waveform import SAMPLE_RATE, WaveformNetwork, to_waveform
 from avc.sound_settings import SoundNetConfig
 from avc.tasks.distillation import evaluate_agreement, student_sampler
+from shards import Report
 from shards.text import lines_of
 
 SECONDS = 5.0  # of a recording that a step of fine-tuning hears

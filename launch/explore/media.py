@@ -14,9 +14,9 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from avc.encoders.cache import Report
 from launch.explore.moments import Moments, second
 from launch.report.units import spectrogram
+from shards import Report
 from shards.format import SAMPLE_RATE_HZ
 from shards.read import Shards
 

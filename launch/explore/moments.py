@@ -13,12 +13,12 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from avc.data.labels import labeled, names_of
-from avc.encoders.cache import Report
 from avc.encoders.sources import Features, Integers, embed_clips
 from avc.encoders.trained import Trained
 from avc.evaluation.cca import CCA, fit_cca, fitting_views
 from avc.models.pair import VisualInput
 from launch.progress import progress
+from shards import Report
 from shards.format import SAMPLE_RATE_HZ, second_start
 from shards.read import Shards
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from PIL import Image
 from avc.data.media import MAX_SECONDS, read_loudest_second, read_rgb
 from avc.encoders.trained import Trained
 from launch.demo.world.video import write_video
+from shards import Report
 from shards.format import (
     HALF_SECOND_SAMPLES,
     SAMPLE_RATE_HZ,
@@ -37,7 +38,7 @@ _BATCH = 16
 _ROWS = 256
 
 
-def overlay_video(network: Trained, video: Path, out: Path, *, report: Callable[[int, int, str], None]) -> int:
+def overlay_video(network: Trained, video: Path, out: Path, *, report: Report) -> int:
     """Write the video with the map over it, one frame a tick of 0.04 s, and with its sound; returns how many ticks.
 
     Each tick's map is that of its frame and the second of sound around it, or the nearest whole second at the ends. The
@@ -103,7 +104,7 @@ def blend(images: ImageArray, maps: torch.Tensor) -> ImageArray:
     return blended
 
 
-def _overlaid(network: Trained, clip: Clip, report: Callable[[int, int, str], None]) -> Iterator[ImageArray]:
+def _overlaid(network: Trained, clip: Clip, report: Report) -> Iterator[ImageArray]:
     usable = centers(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)
     for start in range(0, clip.ticks, _BATCH):
         ticks = range(start, min(start + _BATCH, clip.ticks))
