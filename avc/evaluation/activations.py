@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avc.data.preprocessing import center_crop
-from avc.data.sampler import PairSampler
+from avc.data.sampler import Integers, PairSampler
 from avc.data.segments import SegmentSampler, student_sound
 from avc.encoders.encoder import AudioEncoder, Encoder, ImageEncoder
 from avc.encoders.load import load_any
-from avc.encoders.sources import Integers, views_of
+from avc.encoders.sources import views_of
 from avc.encoders.trained import Trained
 from avc.evaluation import options
 from avc.evaluation.measures import Request, Result

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from avc.data.labels import names_of
-from avc.data.sampler import PairSampler
+from avc.data.sampler import Integers, PairSampler
 from avc.encoders.load import load
-from avc.encoders.sources import Integers, views_of
+from avc.encoders.sources import views_of
 from avc.encoders.trained import Trained
 from avc.evaluation import options
 from avc.evaluation.boxes import Box, Truth, read_boxes, region

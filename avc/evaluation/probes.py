@@ -14,6 +14,7 @@ import torch
 
 from avc.config import load_config
 from avc.data.labeled_sets import DATASETS, PICTURES, LabeledSet, labeled_folder
+from avc.data.sampler import Integers
 from avc.devices import named_devices
 from avc.encoders.cache import Extraction, Features, Inputs, Item, extract
 from avc.encoders.encoder import Encoder
@@ -22,7 +23,7 @@ from avc.encoders.load import load_any
 from avc.encoders.sources import pictures, recordings
 from avc.encoders.trained import Trained, trained
 from avc.evaluation import options
-from avc.evaluation.classifiers import Classifier, Integers, softmax_layer, svm
+from avc.evaluation.classifiers import Classifier, softmax_layer, svm
 from avc.evaluation.linear import STRENGTHS, LinearResult, cross_validate, summarized
 from avc.evaluation.measures import Request, Result
 from avc.evaluation.soundnet import fine_tuned, heard

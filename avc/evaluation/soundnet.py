@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avc.data.labeled_sets import LabeledSet
+from avc.data.sampler import Integers
 from avc.distributed.join import join
 from avc.encoders.cache import Unreadable, refuse_unreadable
 from avc.encoders.load import load_any
 from avc.encoders.sources import read_sound
 from avc.evaluation import options
-from avc.evaluation.classifiers import Integers
 from avc.evaluation.linear import FoldResult, LinearResult
 from avc.evaluation.measures import Progress, Request, Result
 from avc.models.soundnet import SoundNet

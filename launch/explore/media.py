@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from launch.explore.moments import Moments, second
+from launch.report.page import ImageArray
 from launch.report.units import spectrogram
 from shards import Report
 from shards.format import SAMPLE_RATE_HZ
@@ -27,8 +28,6 @@ SPECTROGRAM = (120, 90)
 QUALITY = 72  # of WebP
 BIT_RATE = 32_000  # of Opus, which takes less where there is less to hear
 SLOT_SAMPLES = SAMPLE_RATE_HZ * 3 // 2  # a second of sound and half a second of silence, in which a player may stop
-
-ImageArray = NDArray[np.uint8]
 
 
 def fitted(width: int, height: int) -> tuple[int, int]:

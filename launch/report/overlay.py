@@ -10,12 +10,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
-from numpy.typing import NDArray
 from PIL import Image
 
 from avc.data.media import MAX_SECONDS, read_loudest_second, read_rgb
 from avc.encoders.trained import Trained
 from launch.demo.world.video import write_video
+from launch.report.page import ImageArray
 from shards import Report
 from shards.format import (
     HALF_SECOND_SAMPLES,
@@ -27,8 +27,6 @@ from shards.format import (
 )
 from shards.media import Clip, Rejected, read
 from shards.read import decode_picture
-
-ImageArray = NDArray[np.uint8]
 
 # A second more than is shown at most: what goes on there is too long. The smallest side is what is shown.
 READING = PackSettings(seconds=MAX_SECONDS + 1, side=360, jpeg_quality=95, keep_silent=True, keep_still=True)
