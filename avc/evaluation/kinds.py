@@ -110,7 +110,7 @@ def kinds(request: Request, chosen: options.Kinds) -> Result:
     # Choosing C takes a clip of each kind in every fold.
     least = chosen.few or (FOLDS if chosen.strength is None else 1)
     known = labeled_clips(data, chosen.labels, split=split, least=least, ontology=tree)
-    every = [network for _, network in candidates(request.sources, chosen.seed)]
+    every = [network for _, network, _ in candidates(request.sources, chosen.seed)]
     for each in every:
         for encoder in (each.hears, each.sees):
             if encoder is not None:
