@@ -29,11 +29,20 @@ def test_help_and_a_call_without_a_network_show_what_is_measured_each_option_and
         assert f"avc eval {name} " in words
 
 
-def test_the_list_has_a_sentence_on_each() -> None:
+def test_the_list_has_the_form_of_a_call_and_a_sentence_on_each() -> None:
     shown = " ".join(avc("eval", "--help").stdout.replace("│", " ").split())
+    assert "Measure what a trained network knows: avc eval MEASURE SOURCE... [name=value]" in shown
+    assert "eval Measure what a trained network knows" in " ".join(avc("--help").stdout.replace("│", " ").split())
     for name, row in MEASURES.items():
         assert f"{name} {' '.join(str(row.options.__doc__).split()[:4])}" in shown
     assert "categories" not in shown
+
+
+def test_help_begins_with_what_is_needed_and_shows_every_default() -> None:
+    words = " ".join(avc("eval", "image", "--help").stdout.split())
+    places = [words.index(f"• {name}=") for name in ("root", "strength", "seed", "cache", "confusion")]
+    assert places == sorted(places)
+    assert "(needed)" in words[places[0] : places[1]] and "(≥ 0; 0)" in words[places[2] : places[3]]
 
 
 @pytest.mark.parametrize("name", MEASURES)
