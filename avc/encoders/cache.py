@@ -129,7 +129,7 @@ def extract(
             file.write(notes)
         extraction = _stored(stored)
         if extraction is None:
-            raise ValueError(f"{cache} is on a file system that maps no files into memory: give another --cache")
+            raise ValueError(f"{cache} is on a file system that maps no files into memory: give another cache=FOLDER")
     return extraction
 
 

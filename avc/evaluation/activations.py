@@ -153,7 +153,7 @@ def views_for(network: Trained, encoder: Encoder, shards: Shards, clips: Integer
 
 @dataclass(frozen=True)
 class Excited:
-    """Units of an encoder's layer, the views that they were chosen from, and the encoder's first filters."""
+    """Units of an encoder's layer, and the views that they were chosen from."""
 
     encoder: Encoder
     layer: str

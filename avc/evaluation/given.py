@@ -70,7 +70,7 @@ class GivenFeatures:
         except (ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise ValueError(
                 f"{path} is no .npz file of the arrays {', '.join(ARRAYS)} ({error}): wanted are the keys (V,) and "
-                "ticks (V,) of what --drawn writes, and the features (V, D) of these frames"
+                "ticks (V,) of what drawn=FILE writes, and the features (V, D) of these frames"
             ) from None
 
     def of(self, shards: Shards, clip: Integers, tick: Integers) -> Floats:
@@ -80,7 +80,7 @@ class GivenFeatures:
         if missing:
             raise ValueError(
                 f"{self.path} lacks {len(missing):,} of {len(views):,} frames that are drawn, such as tick "
-                f"{missing[0][1]} of clip {missing[0][0]}: take them from what --drawn writes for this run and split"
+                f"{missing[0][1]} of clip {missing[0][0]}: take them from what drawn=FILE writes for this run and split"
             )
         rows: Floats = self._rows[[self._number[view] for view in views]]
         if not np.isfinite(rows).all():

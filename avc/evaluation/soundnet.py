@@ -45,7 +45,7 @@ def posteriors(model: SoundNet, path: Path) -> dict[str, Tensor]:
     """The mean over the output steps of each teacher's posterior, as the student hears it: float32 (classes,).
 
     The recording goes through the network whole; one of less than 10 s is repeated until it lasts as long. Raises
-    avc.evaluation.extraction.Unreadable for what is no recording.
+    avc.encoders.cache.Unreadable for what is no recording.
     """
     sound = read_sound(path, SAMPLE_RATE)
     sound = sound.repeat(max(1, math.ceil(LEAST_SECONDS * SAMPLE_RATE / len(sound))))
