@@ -61,7 +61,8 @@ def evaluate(
             heads, cells = part.of(content)
             if cells:
                 print_table(heads, cells)
-        elif line := text_of(part, content):
+            part = part.below if cells else ""
+        if line := text_of(part, content):
             print(printable(line))
     for note in content.get("notes", ()):
         print(printable(note))
