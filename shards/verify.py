@@ -42,7 +42,7 @@ def verify(folder: str | os.PathLike[str], *, quick: bool = False, progress: Rep
 
     All bytes are read: files are held against their SHA-256, members against their CRC-32, pictures and sound against
     the index. `quick` compares files' names and sizes only. At a URL, each file is fetched to a temporary folder for
-    that. Raises ValueError when the folder has no manifest that can be read.
+    that. progress: bytes and a file's name. Raises ValueError when the folder has no manifest that can be read.
     """
     path = place(folder)
     if not isinstance(path, Url):

@@ -140,7 +140,7 @@ def _esc(root: Path, name: str, *, classes: int) -> LabeledSet:
     if len(labeled.classes) != classes:
         raise ValueError(
             f"{root} is not {name}: it has {len(labeled.classes)} classes and not {classes}. Give the folder that "
-            "holds meta/esc50.csv or the classes' folders; for other recordings take --dataset folder"
+            "holds meta/esc50.csv or the classes' folders; for other recordings take dataset=folder"
         )
     return labeled
 

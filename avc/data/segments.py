@@ -17,14 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from avc.data.sampler import Integers
 from avc.models.soundnet import ENCODER, SOUNDNETS
 from avc.models.waveform import SAMPLE_RATE, steps_of
 from avc.sound_settings import TEACHERS
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND
 from shards.read import Shards
 from shards.soft_labels import SoftLabels
-
-Integers = NDArray[np.int64]
 
 WAVEFORM_MODELS = SOUNDNETS | {"autoencoder": ENCODER}
 STUDENT_SAMPLES_PER_TICK = SAMPLE_RATE // TICKS_PER_SECOND  # 882, exactly

@@ -22,6 +22,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from avc.encoders.encoder import Encoder
+from shards import Report
 from shards.atomic import written_aside
 
 VERSION = "6"  # of what this code makes of an item; another number leaves old caches unread
@@ -32,7 +33,6 @@ UNREADABLE_SHARE = 0.05
 """More unreadable items than this share are an error: the figure would be another data set's."""
 
 Item = TypeVar("Item")
-Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def extract(
             file.write(notes)
         extraction = _stored(stored)
         if extraction is None:
-            raise ValueError(f"{cache} is on a file system that maps no files into memory: give another --cache")
+            raise ValueError(f"{cache} is on a file system that maps no files into memory: give another cache=FOLDER")
     return extraction
 
 

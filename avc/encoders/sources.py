@@ -21,17 +21,17 @@ from torch import Tensor
 from avc.data.media import read_mono, read_rgb
 from avc.data.preprocessing import center_crop
 from avc.data.reader import PairReader
-from avc.data.sampler import PairRows, PairSampler
+from avc.data.sampler import Integers, PairRows, PairSampler
 from avc.data.segments import sound_ticks, student_sound
 from avc.data.windows import mono, resample
-from avc.encoders.cache import Identity, Inputs, Report, Unreadable, file_identity
+from avc.encoders.cache import Identity, Inputs, Unreadable, file_identity
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.encoders.trained import Trained
+from shards import Report
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, centers_of, second_start
 from shards.read import BadRecord, Shards
 
-Features = NDArray[np.float32]
-Integers = NDArray[np.int64]
+Floats = NDArray[np.float32]
 
 SLIGHT = 0.001
 SPACING_TICKS = 12
@@ -49,8 +49,8 @@ class ClipEmbeddings:
 
     clip: Integers
     tick: Integers
-    image: Features
-    audio: Features
+    image: Floats
+    audio: Floats
 
 
 def views_of(sampler: PairSampler, start: int, stop: int) -> PairRows:

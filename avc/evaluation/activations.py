@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avc.data.preprocessing import center_crop
-from avc.data.sampler import PairSampler
+from avc.data.sampler import Integers, PairSampler
 from avc.data.segments import SegmentSampler, student_sound
 from avc.encoders.encoder import AudioEncoder, Encoder, ImageEncoder
 from avc.encoders.load import load_any
-from avc.encoders.sources import Integers, views_of
+from avc.encoders.sources import views_of
 from avc.encoders.trained import Trained
 from avc.evaluation import options
-from avc.evaluation.measures import Report, Request, Result
+from avc.evaluation.measures import Request, Result
+from shards import Report
 from shards.format import SAMPLES_PER_TICK, TICKS_PER_SECOND, second_start
 from shards.read import Shards
 
@@ -152,7 +153,7 @@ def views_for(network: Trained, encoder: Encoder, shards: Shards, clips: Integer
 
 @dataclass(frozen=True)
 class Excited:
-    """Units of an encoder's layer, the views that they were chosen from, and the encoder's first filters."""
+    """Units of an encoder's layer, and the views that they were chosen from."""
 
     encoder: Encoder
     layer: str

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from avc.encoders.cache import Report
-from avc.encoders.sources import ClipEmbeddings, Features, Integers, embed_clips
+from avc.data.sampler import Integers
+from avc.encoders.sources import ClipEmbeddings, Floats, embed_clips
 from avc.encoders.trained import Trained
+from shards import Report
 from shards.read import Shards
 
 COMPONENTS = 128  # Objects that Sound 3.1
@@ -38,16 +39,16 @@ class CCA:
     weights_y: NDArray[np.float64]
     correlations: NDArray[np.float64]
 
-    def of_x(self, x: Features) -> Features:
+    def of_x(self, x: Floats) -> Floats:
         """float32 (N, D) → (N, K) variates; of the fitted rows, mean 0 and standard deviation `correlations`."""
         return ((x - self.mean_x) @ self.weights_x).astype(np.float32)
 
-    def of_y(self, y: Features) -> Features:
+    def of_y(self, y: Floats) -> Floats:
         """float32 (N, E) → (N, K) variates; of the fitted rows, mean 0 and standard deviation `correlations`."""
         return ((y - self.mean_y) @ self.weights_y).astype(np.float32)
 
 
-def fit_cca(x: Features, y: Features, *, components: int = COMPONENTS) -> CCA:
+def fit_cca(x: Floats, y: Floats, *, components: int = COMPONENTS) -> CCA:
     """The exact solution by singular values: whiten both, then decompose what they share.
 
     x, y: float32 (N, D), (N, E), row by row of the same things. scikit-learn's CCA finds the same directions one after

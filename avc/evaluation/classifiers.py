@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
+from avc.data.sampler import Integers
+from avc.encoders.sources import Floats
 
 BLOCK_BYTES = 2**25  # of rows that are in memory at once
 ITERATIONS = 100  # of the softmax layer's solver, each a pass over the rows or a little more

@@ -9,8 +9,9 @@ from typing import Literal
 from avc.distributed.join import join
 from avc.encoders.load import load, read_run
 from avc.evaluation import options
-from avc.evaluation.measures import Report, Request, Result
+from avc.evaluation.measures import Request, Result
 from avc.tasks.held_out import PairAccuracy, evaluate
+from shards import Report
 from shards.read import Shards
 
 

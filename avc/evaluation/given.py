@@ -9,7 +9,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from avc.encoders.sources import Features, Integers, drawn_views
+from avc.data.sampler import Integers
+from avc.encoders.sources import Floats, drawn_views
 from avc.encoders.trained import Trained
 from avc.evaluation.cca import fitting_clips
 from shards.atomic import written_aside
@@ -69,19 +70,19 @@ class GivenFeatures:
         except (ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise ValueError(
                 f"{path} is no .npz file of the arrays {', '.join(ARRAYS)} ({error}): wanted are the keys (V,) and "
-                "ticks (V,) of what --drawn writes, and the features (V, D) of these frames"
+                "ticks (V,) of what drawn=FILE writes, and the features (V, D) of these frames"
             ) from None
 
-    def of(self, shards: Shards, clip: Integers, tick: Integers) -> Features:
+    def of(self, shards: Shards, clip: Integers, tick: Integers) -> Floats:
         """float32 (V, D) of these frames. Raises ValueError where one is missing or holds what is not finite."""
         views = list(zip(map(shards.key, clip.tolist()), tick.tolist(), strict=True))
         missing = [view for view in views if view not in self._number]
         if missing:
             raise ValueError(
                 f"{self.path} lacks {len(missing):,} of {len(views):,} frames that are drawn, such as tick "
-                f"{missing[0][1]} of clip {missing[0][0]}: take them from what --drawn writes for this run and split"
+                f"{missing[0][1]} of clip {missing[0][0]}: take them from what drawn=FILE writes for this run and split"
             )
-        rows: Features = self._rows[[self._number[view] for view in views]]
+        rows: Floats = self._rows[[self._number[view] for view in views]]
         if not np.isfinite(rows).all():
             key, at = views[int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])]
             raise ValueError(f"{self.path} holds what is not a finite number for tick {at} of clip {key}")

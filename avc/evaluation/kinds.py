@@ -19,12 +19,13 @@ from sklearn.metrics import normalized_mutual_info_score
 
 from avc.data.labels import labeled, read_labels
 from avc.data.ontology import Ontology
+from avc.data.sampler import Integers
 from avc.encoders.cache import Extraction, Features
 from avc.encoders.load import load_any
-from avc.encoders.sources import frames_of_clips, places_of_second, seconds_of_clips
+from avc.encoders.sources import Floats, frames_of_clips, places_of_second, seconds_of_clips
 from avc.encoders.trained import Trained
 from avc.evaluation import options
-from avc.evaluation.classifiers import Floats, Integers, Rows, svm
+from avc.evaluation.classifiers import Rows, svm
 from avc.evaluation.linear import learn_from_few
 from avc.evaluation.measures import Request, Result
 from avc.evaluation.probes import RELEASED_STRENGTH, Row, candidates, cross_validated, features_of, key_of, table
@@ -109,7 +110,7 @@ def kinds(request: Request, chosen: options.Kinds) -> Result:
     # Choosing C takes a clip of each kind in every fold.
     least = chosen.few or (FOLDS if chosen.strength is None else 1)
     known = labeled_clips(data, chosen.labels, split=split, least=least, ontology=tree)
-    every = [network for _, network in candidates(request.sources, chosen.seed)]
+    every = [network for _, network, _ in candidates(request.sources, chosen.seed)]
     for each in every:
         for encoder in (each.hears, each.sees):
             if encoder is not None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from avc.data.sampler import Integers
 from avc.encoders.cache import Features
-from avc.evaluation.classifiers import BLOCK_BYTES, Classifier, Integers, Layer, Rows
-from avc.evaluation.measures import Report
+from avc.evaluation.classifiers import BLOCK_BYTES, Classifier, Layer, Rows
+from shards import Report
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MANY_ITEMS = 100_000  # C is chosen on one of the training folds alone

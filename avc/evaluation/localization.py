@@ -15,10 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from avc.data.labels import names_of
-from avc.data.sampler import PairSampler
-from avc.encoders.cache import Report
+from avc.data.sampler import Integers, PairSampler
 from avc.encoders.load import load
-from avc.encoders.sources import Integers, views_of
+from avc.encoders.sources import views_of
 from avc.encoders.trained import Trained
 from avc.evaluation import options
 from avc.evaluation.boxes import Box, Truth, read_boxes, region
@@ -40,6 +39,7 @@ from avc.evaluation.map_metrics import (
 )
 from avc.evaluation.measures import Progress, Request, Result
 from avc.evaluation.registration import Registration, register
+from shards import Report
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, centers_of, second_start
 from shards.read import Shards
 from shards.text import forms_of

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from avc.encoders.sources import Integers
+from avc.data.sampler import Integers
 from avc.evaluation.boxes import RASTER, Box
 from avc.intervals import clustered_interval
 

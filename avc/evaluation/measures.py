@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from avc.evaluation import options
 from avc.settings import Section
+from shards import Report
 
 if TYPE_CHECKING:
     from shards.read import Shards
 
-Report = Callable[[int, int, str], None]
 Progress = Callable[..., AbstractContextManager[Report]]  # (title, unit=...) gives the report of a step
 Values = Mapping[str, Any]
 # What rows are called, by their keys.
@@ -101,19 +101,20 @@ class _Row(dict[str, Any]):
 
 
 def text_of(template: str, row: Values) -> str:
-    """A line of a content, or a cell of a row; empty where it needs what there is not."""
+    """A line of a content, or a cell of a row; empty where what it shows is None, or an item of what is empty."""
     try:
         return template.format_map(_Row(row))
-    except (TypeError, IndexError, KeyError):  # of None, of an empty tuple
+    except (TypeError, IndexError):
         return ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """rows: where the content has them, each with a `key` of its own. columns: HEAD=TEMPLATE | HEAD=TEMPLATE ..."""
+    """rows: where the content has them, each with a `key`. columns: HEAD=TEMPLATE | ... below: a TEMPLATE of it."""
 
     rows: str
     columns: str
+    below: str = ""
 
     def of(self, content: Values) -> tuple[list[str], list[list[str]]]:
         """Heads, and its rows as text; a row that has nothing but its name is left out."""
@@ -145,7 +146,10 @@ _PROBES = (
     "features={name} | accuracy={accuracy:.1%} | 95 % interval=" + _INTERVAL + " | ± over TRIED={spread:.1%}"
     " | each={each_right} | C of each={each_strength}"
 )
-_IN_FOLDS, _IN_DRAWS = (Table("rows", _PROBES.replace("TRIED", tried)) for tried in ("folds", "draws"))
+_RECORDINGS, _IMAGES, _CLIPS = (
+    Table("rows", _PROBES.replace("TRIED", tried), below=f"{{items:,}} {what}; chance {{chance:.1%}}")
+    for what, tried in (("recordings", "folds"), ("images", "folds"), ("clips", "draws"))
+)
 _RECALL = " | ".join(
     f"{way.replace('_', '-')} @{k}={{{way}_recall[{n}][mean]:.1%}} ± {{{way}_recall[{n}][half]:.1%}}"
     for way in ("im_aud", "aud_im")
@@ -233,8 +237,7 @@ MEASURES = {
         "avc.evaluation.probes:sound",
         options.Sound,
         (
-            _IN_FOLDS,
-            "{items:,} recordings; chance {chance:.1%}",
+            _RECORDINGS,
             Table("recordings", "recording={name} | what it hears={likely}"),
         ),
         (
@@ -249,7 +252,7 @@ MEASURES = {
     "image": Measure(
         "avc.evaluation.probes:image",
         options.Image,
-        (_IN_FOLDS, "{items:,} images; chance {chance:.1%}"),
+        (_IMAGES,),
         ("image runs/ave root=caltech",),
         takes=("device",),
         several=True,
@@ -258,8 +261,7 @@ MEASURES = {
         "avc.evaluation.kinds:kinds",
         options.Kinds,
         (
-            _IN_DRAWS,
-            "{items:,} clips; chance {chance:.1%}",
+            _CLIPS,
             Table(
                 "structure",
                 "features={name} | NMI of k-means={nmi:.3f} | ± over starts={nmi_std:.3f}"

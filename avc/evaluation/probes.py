@@ -14,6 +14,7 @@ import torch
 
 from avc.config import load_config
 from avc.data.labeled_sets import DATASETS, PICTURES, LabeledSet, labeled_folder
+from avc.data.sampler import Integers
 from avc.devices import named_devices
 from avc.encoders.cache import Extraction, Features, Inputs, Item, extract
 from avc.encoders.encoder import Encoder
@@ -22,7 +23,7 @@ from avc.encoders.load import load_any
 from avc.encoders.sources import pictures, recordings
 from avc.encoders.trained import Trained, trained
 from avc.evaluation import options
-from avc.evaluation.classifiers import Classifier, Integers, softmax_layer, svm
+from avc.evaluation.classifiers import Classifier, softmax_layer, svm
 from avc.evaluation.linear import STRENGTHS, LinearResult, cross_validate, summarized
 from avc.evaluation.measures import Request, Result
 from avc.evaluation.soundnet import fine_tuned, heard
@@ -92,11 +93,11 @@ def sound(request: Request, chosen: options.Sound) -> Result:
         raise ValueError("fine_tune trains the network as a whole: leave layer, window and strength out")
     device = named_devices(request.device, option="--device")[0]
     rows: dict[str, Row] = {}
-    for path, network in candidates(request.sources, chosen.seed):
+    for path, network, untrained in candidates(request.sources, chosen.seed):
         model = getattr(network.hears, "network", None)
         if model is None or network.hears is None or network.hears.seconds is not None:
             raise ValueError(f"fine_tune trains networks that take a waveform, as SoundNet; {path} is of towers")
-        name = f"{network.name}, {'from scratch' if 'untrained' in network.name else 'fine-tuned'}"
+        name = f"{network.name}, {'from scratch' if untrained else 'fine-tuned'}"
         if name not in rows:
             tuned = fine_tuned(model, labeled, chosen, device=device, progress=request.progress)
             rows[name] = Row(name, *tuned, padded=0)
@@ -125,7 +126,7 @@ def sound_probes(
     if not 0 < seconds <= whole:
         raise ValueError(f"window is {seconds:g} s and must be more than 0 and at most {whole:g}")
     probes: list[Probe] = []
-    for path, network in candidates(paths, seed):
+    for path, network, untrained in candidates(paths, seed):
         if (encoder := network.hears) is None:
             raise ValueError(f"{network.name} only sees; `avc eval image` measures that")
         if encoder.seconds is not None and window not in (None, encoder.seconds):
@@ -133,7 +134,7 @@ def sound_probes(
         taken = encoder.named_layer(layer)
         inputs, imported = recordings(encoder, taken, seconds=seconds, whole=whole), path.suffix == IMPORTED
         # The released code takes the released network's features as they are. Others' have no scale that fits C.
-        unscaled = imported and encoder.whole and "untrained" not in network.name
+        unscaled = imported and encoder.whole and not untrained
         strength = RELEASED_STRENGTH if unscaled else None
         for summarize in (False, True) if imported and not encoder.whole else (False,):
             probes.append(Probe(encoder, taken, inputs, svm(standardize=not unscaled), strength, summarize))
@@ -152,7 +153,7 @@ def image_probes(paths: Sequence[Path], *, seed: int, devices: str = "auto") -> 
     """
     classifier = softmax_layer(named_devices(devices, option="--device")[0])
     probes: list[Probe] = []
-    for _, network in candidates(paths, seed):
+    for _, network, _ in candidates(paths, seed):
         if (encoder := network.sees) is None:
             raise ValueError(f"{network.name} only takes audio; `avc eval sound` measures that")
         probes.append(Probe(encoder, encoder.layers[0], pictures(encoder, encoder.layers[0]), classifier))
@@ -169,8 +170,8 @@ def titles(paths: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def candidates(paths: Sequence[Path], seed: int) -> Iterator[tuple[Path, Trained]]:
-    """Of each path the trained network, if it is a run or imported weights, and an untrained one of its settings."""
+def candidates(paths: Sequence[Path], seed: int) -> Iterator[tuple[Path, Trained, bool]]:
+    """(path, network, untrained): what a run or a file of weights holds, then the same network with fresh weights."""
     for path, title in titles(paths).items():
         if path.suffix in (".yaml", ".yml"):
             config = load_config(path)
@@ -178,15 +179,15 @@ def candidates(paths: Sequence[Path], seed: int) -> Iterator[tuple[Path, Trained
             network = load_any(path)
             config = network.config
             if config.model.name not in NETWORKS:
-                yield path, network  # from elsewhere: of an untrained one nothing is known
+                yield path, network, False  # from elsewhere: of an untrained one nothing is known
                 continue
-            yield path, trained(network.model, config, name=f"{config.model.name} of {title}")
+            yield path, trained(network.model, config, name=f"{config.model.name} of {title}"), False
         torch.manual_seed(seed)
         same = {"name", "width", "frozen_trunks", *TEACHERS}  # what the hidden layers of an untrained one do not show
         other = config.model.model_dump(exclude_defaults=True, exclude=same)
         shape = ", ".join([f"width {config.model.width:g}", *(f"{name} {value}" for name, value in other.items())])
         name = f"{config.model.name} untrained, {shape}, seed {seed}"
-        yield path, trained(build(config.model), config, name=name)
+        yield path, trained(build(config.model), config, name=name), True
 
 
 def _once(probes: list[Probe]) -> list[Probe]:
@@ -215,7 +216,7 @@ def _measured(
 def features_of(
     request: Request, encoder: Encoder, layer: str, inputs: Inputs[Item], items: Sequence[Item], *, cache: Path
 ) -> Extraction:
-    """`avc.evaluation.extraction.extract` on the request's devices, with its progress."""
+    """`avc.encoders.cache.extract` on the request's devices, with its progress."""
     devices = named_devices(request.device, option="--device")
     with request.progress(f"features: {encoder.name}, {inputs.what}", unit="items") as report:
         return extract(encoder, layer, inputs, items, devices=devices, cache=cache.expanduser(), report=report)

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avc.encoders.cache import Report
-from avc.encoders.sources import Integers, middles
+from avc.data.sampler import Integers
+from avc.encoders.sources import middles
 from avc.encoders.trained import Trained
+from shards import Report
 from shards.format import second_start
 from shards.read import Shards
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from avc.data.labels import Labeled, labeled, read_labels
 from avc.data.ontology import INSTRUMENTS, Ontology, Relevance, flat_relevance
-from avc.encoders.cache import Report
+from avc.data.sampler import Integers
 from avc.encoders.load import load
-from avc.encoders.sources import Features, Integers, embed_clips
+from avc.encoders.sources import Floats, embed_clips
 from avc.encoders.trained import Trained
 from avc.evaluation import options
 from avc.evaluation.cca import CCA, COMPONENTS, fit_cca, fitting_views
@@ -29,6 +29,7 @@ from avc.evaluation.given import GivenFeatures, drawn_frames, write_drawn
 from avc.evaluation.measures import Request, Result
 from avc.intervals import wilson_interval
 from avc.tasks.evaluators import recalls
+from shards import Report
 from shards.read import Shards
 
 Gain = Literal["exponential", "linear"]
@@ -102,7 +103,7 @@ class Scorer:
         self._depth = depth
         self._ideal: dict[bool, NDArray[np.float64]] = {}  # it is that of any features
 
-    def ndcg(self, queries: Features, items: Features, *, leave_self_out: bool = False) -> NDArray[np.float64]:
+    def ndcg(self, queries: Floats, items: Floats, *, leave_self_out: bool = False) -> NDArray[np.float64]:
         """nDCG@depth of each query, float64 (Q,); NaN where no item has any relevance.
 
         queries, items: float32 (Q, D), (N, D), normalized here. leave_self_out: query i is item i and not to be found.
@@ -122,11 +123,11 @@ class Scorer:
         with np.errstate(invalid="ignore"):
             return np.asarray(scores / self._ideal[leave_self_out])
 
-    def score(self, queries: Features, items: Features) -> Score:
+    def score(self, queries: Floats, items: Floats) -> Score:
         """One direction, (N, D) each; within one array, no query finds itself."""
         return summary(self.ndcg(queries, items, leave_self_out=queries is items))
 
-    def four_directions(self, key: str, name: str, image: Features, audio: Features) -> Row:
+    def four_directions(self, key: str, name: str, image: Floats, audio: Floats) -> Row:
         """The features of N frames and of N sounds, row by row of the same clips, in the directions that there are."""
         pairs = ((image, image), (image, audio), (audio, image), (audio, audio))
         im_im, im_aud, aud_im, aud_aud = (self.score(x, y) if x.size and y.size else None for x, y in pairs)
@@ -165,7 +166,7 @@ class Scorer:
         return ideal[query_kind.reshape(-1)]
 
 
-def recall(queries: Features, items: Features, *, depths: Sequence[int] = RECALL_DEPTHS) -> tuple[Recall, ...]:
+def recall(queries: Floats, items: Floats, *, depths: Sequence[int] = RECALL_DEPTHS) -> tuple[Recall, ...]:
     """How often the item of the same row is among the nearest; (N, D), normalized here. Chance is k / N."""
     means = recalls(depths, _unit(queries), _unit(items)).mean(dim=0).tolist()
     intervals = [wilson_interval(mean, len(queries)) for mean in means]
@@ -214,7 +215,7 @@ def evaluate_retrieval(
     chance = rng.standard_normal((2, len(known.clips), RANDOM_DIMENSIONS), dtype=np.float32)
     own = ("network", network.title, views.image, views.audio)
     pairs = [own]
-    given: list[tuple[str, str, Features, Features]] = []
+    given: list[tuple[str, str, Floats, Floats]] = []
     if not network.one_space or features is not None:
         fitting = fitting_views(network, shards, report)
         if not network.one_space:
@@ -265,14 +266,14 @@ def retrieval(request: Request, chosen: options.Retrieval) -> Result:
     return Result(about | counts | {"rows": [asdict(row) for row in rows], "chance": chance})
 
 
-def _joined(pair: tuple[str, str, Features, Features], cca: CCA) -> tuple[str, str, Features, Features]:
+def _joined(pair: tuple[str, str, Floats, Floats], cca: CCA) -> tuple[str, str, Floats, Floats]:
     key, name, x, y = pair
     components = len(cca.correlations)
     fewer = "" if components == COMPONENTS else f" ({components} components, all there are)"
     return f"{key}_cca", f"{name} + CCA{fewer}", cca.of_x(x), cca.of_y(y)
 
 
-def _unit(features: Features) -> torch.Tensor:
+def _unit(features: Floats) -> torch.Tensor:
     return torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32)), dim=1)
 
 
@@ -285,7 +286,7 @@ def _pair_gains(query_sets: Integers, item_sets: Integers, gains: Relevance) -> 
     return best
 
 
-def _averaged_over_ties(similarity: Features, gains: NDArray[np.float64], depth: int) -> NDArray[np.float64]:
+def _averaged_over_ties(similarity: Floats, gains: NDArray[np.float64], depth: int) -> NDArray[np.float64]:
     """Gain at each place, nearest first, float64 (depth,): the mean of gains (K,) over items of one similarity (K,)."""
     _, group, sizes = np.unique(-similarity, return_inverse=True, return_counts=True)
     return np.repeat(np.bincount(group, gains) / sizes, sizes)[:depth]

@@ -30,11 +30,11 @@ from sklearn.preprocessing import StandardScaler
 
 from avc.data.preprocessing import CROP
 from avc.data.reader import PairReader
-from avc.data.sampler import PairSampler
-from avc.encoders.cache import Report
-from avc.encoders.sources import Features, Integers
+from avc.data.sampler import Integers, PairSampler
+from avc.encoders.sources import Floats
 from avc.evaluation.sound_probe import judged_by_convolution
 from avc.intervals import clustered_interval
+from shards import Report
 from shards.format import SAMPLES_PER_TICK
 from shards.read import Shards
 
@@ -221,8 +221,8 @@ def _distance(a: dict[int, float], b: dict[int, float]) -> float:
 
 @dataclass(frozen=True)
 class _Table:
-    sound: Features
-    frame: Features
+    sound: Floats
+    frame: Floats
     label: Integers
     audio_clip: Integers
     frame_clip: Integers
@@ -248,7 +248,7 @@ def _table(shards: Shards, sampler: PairSampler, rows: int, *, keep: bool, repor
     return _Table(np.concatenate(sound), np.concatenate(frame), drawn.label, drawn.audio_clip, drawn.frame_clip, kept)
 
 
-def sound_features(sounds: torch.Tensor) -> Features:
+def sound_features(sounds: torch.Tensor) -> Floats:
     """int16 (N, 48000) → float32 (N, 136): loudness in 8 bands, and its pattern over 16 phases of a tick.
 
     Whatever the coding of sound has to do with the frame grid repeats with every tick, and adds up over the 24 of them.
@@ -264,11 +264,11 @@ def sound_features(sounds: torch.Tensor) -> Features:
     level = phases.mean(dim=2, keepdim=True)
     # In units of its own spread, so that a pattern counts alike in loud recordings and in quiet ones.
     pattern = (phases - level) / (phases.std(dim=2, keepdim=True) + _FAINT)
-    features: Features = torch.cat([pattern, level], dim=2).flatten(1).numpy()
+    features: Floats = torch.cat([pattern, level], dim=2).flatten(1).numpy()
     return features
 
 
-def frame_features(images: torch.Tensor) -> Features:
+def frame_features(images: torch.Tensor) -> Floats:
     """uint8 (N, side, side, 3) → float32 (N, 275): a small gray image, mean colors, and edges by phase of 8 pixels.
 
     The last show how strongly, and how finely, an image was coded.
@@ -281,11 +281,11 @@ def frame_features(images: torch.Tensor) -> Features:
         steps = gray.diff(dim=dimension).abs().mean(dim=(1, 5 - dimension))
         whole = steps.shape[1] // _BLOCK * _BLOCK
         edges.append(torch.log(steps[:, :whole].reshape(len(x), -1, _BLOCK).mean(dim=1) + 1e-4))
-    features: Features = torch.cat([small, x.mean(dim=(2, 3)), *edges], dim=1).numpy()
+    features: Floats = torch.cat([small, x.mean(dim=(2, 3)), *edges], dim=1).numpy()
     return features
 
 
-def _guesses(fitted: Features, label: Integers, held_out: Features) -> Integers:
+def _guesses(fitted: Floats, label: Integers, held_out: Floats) -> Integers:
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_STRENGTH, max_iter=1000))
     guesses: Integers = probe.fit(fitted, label).predict(held_out)
     return guesses

@@ -19,18 +19,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avc.data.labeled_sets import LabeledSet
+from avc.data.sampler import Integers
 from avc.distributed.join import join
 from avc.encoders.cache import Unreadable, refuse_unreadable
 from avc.encoders.load import load_any
 from avc.encoders.sources import read_sound
 from avc.evaluation import options
-from avc.evaluation.classifiers import Integers
 from avc.evaluation.linear import FoldResult, LinearResult
-from avc.evaluation.measures import Progress, Report, Request, Result
+from avc.evaluation.measures import Progress, Request, Result
 from avc.models.soundnet import SoundNet
 from avc.models.waveform import SAMPLE_RATE, WaveformNetwork, to_waveform
 from avc.sound_settings import SoundNetConfig
 from avc.tasks.distillation import evaluate_agreement, student_sampler
+from shards import Report
 from shards.text import lines_of
 
 SECONDS = 5.0  # of a recording that a step of fine-tuning hears
@@ -44,7 +45,7 @@ def posteriors(model: SoundNet, path: Path) -> dict[str, Tensor]:
     """The mean over the output steps of each teacher's posterior, as the student hears it: float32 (classes,).
 
     The recording goes through the network whole; one of less than 10 s is repeated until it lasts as long. Raises
-    avc.evaluation.extraction.Unreadable for what is no recording.
+    avc.encoders.cache.Unreadable for what is no recording.
     """
     sound = read_sound(path, SAMPLE_RATE)
     sound = sound.repeat(max(1, math.ceil(LEAST_SECONDS * SAMPLE_RATE / len(sound))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from avc.files.decoders import Refused, decode
 from avc.files.decoding import Piece, Wanted
 from avc.files.output import Growing
 from avc.files.settings import Settings, agree, is_there, wanted_by
+from shards import Report
 from shards.atomic import written_aside
 from shards.format import Reason
 from shards.parent import refuse_unguarded
@@ -29,7 +30,6 @@ from shards.sources import Source
 
 REJECTED = "rejected.tsv"
 WRITERS = 4  # threads that wait for the disk
-Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avc.encoders.cache import Report
 from avc.teachers.teacher import GROUP_FRAMES, AnyTeacher, Source, open_teacher
+from shards import Report
 from shards.processes import Ended, NeverBegan, Processes
 from shards.read import Shards
 from shards.sidecars import (

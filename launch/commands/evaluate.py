@@ -61,7 +61,8 @@ def evaluate(
             heads, cells = part.of(content)
             if cells:
                 print_table(heads, cells)
-        elif line := text_of(part, content):
+            part = part.below if cells else ""
+        if line := text_of(part, content):
             print(printable(line))
     for note in content.get("notes", ()):
         print(printable(note))
@@ -105,7 +106,7 @@ def help_of(measure: Measure) -> str:
     """What `avc eval NAME --help` tells, in Markdown."""
     lines = []
     for name, field in fields_of(measure.options).items():
-        default = "needed" if field.is_required() else "" if not field.default else shown(field.default)
+        default = "needed" if field.is_required() else "" if field.default in (None, "", []) else shown(field.default)
         notes = "; ".join(filter(None, (allowed(field), default)))
         lines.append(f"- **{name}=** {' '.join((field.description or '').split())}{f' ({notes})' if notes else ''}")
     watched = f"\n\nWhile training: validation.evaluators has `{measure.evaluator}`." if measure.evaluator else ""
@@ -136,6 +137,14 @@ def _command(name: str, measure: Measure) -> Callable[..., None]:
 for _name, _row in MEASURES.items():
     register = evaluations.command(_name, help=help_of(_row), no_args_is_help=True, context_settings=ANYTHING)
     register(_command(_name, _row))
+
+
+@evaluations.callback()
+def _measures() -> None:
+    """Measure what a trained network knows: **avc eval MEASURE SOURCE... [name=value]**.
+
+    Networks come first, then what the measure takes; **avc eval MEASURE --help** lists that, with examples.
+    """
 
 
 @evaluations.command(hidden=True, context_settings=ANYTHING)

@@ -10,7 +10,7 @@ import torch
 
 from avc.data.labels import Labels
 from avc.encoders.load import load
-from avc.encoders.sources import Features
+from avc.encoders.sources import Floats
 from avc.evaluation import options
 from avc.evaluation.activations import units_of
 from avc.evaluation.measures import Request
@@ -96,7 +96,7 @@ def _retrieval(network: Embedder, shards: Shards, clips: np.ndarray, kinds: Labe
         picture = _frame(shards, moments, i)
         return Moment(beside(picture, _like(picture, heard)) if sound else picture, f"{what}: {kind[i]}", heard)
 
-    def nearest_to(title: str, queries: list[int], asking: Features, asked: Features, *, sound: bool) -> Part:
+    def nearest_to(title: str, queries: list[int], asking: Floats, asked: Floats, *, sound: bool) -> Part:
         rows = []
         for query in queries:
             scores = asked @ asking[query]

@@ -14,9 +14,10 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from avc.encoders.cache import Report
 from launch.explore.moments import Moments, second
+from launch.report.page import ImageArray
 from launch.report.units import spectrogram
+from shards import Report
 from shards.format import SAMPLE_RATE_HZ
 from shards.read import Shards
 
@@ -27,8 +28,6 @@ SPECTROGRAM = (120, 90)
 QUALITY = 72  # of WebP
 BIT_RATE = 32_000  # of Opus, which takes less where there is less to hear
 SLOT_SAMPLES = SAMPLE_RATE_HZ * 3 // 2  # a second of sound and half a second of silence, in which a player may stop
-
-ImageArray = NDArray[np.uint8]
 
 
 def fitted(width: int, height: int) -> tuple[int, int]:

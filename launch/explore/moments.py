@@ -13,12 +13,13 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from avc.data.labels import labeled, names_of
-from avc.encoders.cache import Report
-from avc.encoders.sources import Features, Integers, embed_clips
+from avc.data.sampler import Integers
+from avc.encoders.sources import Floats, embed_clips
 from avc.encoders.trained import Trained
 from avc.evaluation.cca import CCA, fit_cca, fitting_views
 from avc.models.pair import VisualInput
 from launch.progress import progress
+from shards import Report
 from shards.format import SAMPLE_RATE_HZ, second_start
 from shards.read import Shards
 
@@ -61,23 +62,23 @@ class Embedder:
     cca: CCA | None
     about: str
 
-    def image(self, embedded: Features) -> Features:
+    def image(self, embedded: Floats) -> Floats:
         """What the network makes of images → float32 (N, D), of unit length."""
         if embedded.ndim == 4:
             embedded = embedded.mean(axis=(2, 3))
         return _unit(self.cca.of_x(embedded) if self.cca else embedded)
 
-    def audio(self, embedded: Features) -> Features:
+    def audio(self, embedded: Floats) -> Floats:
         """What the network makes of seconds of audio → float32 (N, D), of unit length."""
         return _unit(self.cca.of_y(embedded) if self.cca else embedded)
 
-    def picture(self, images: torch.Tensor) -> Features:
+    def picture(self, images: torch.Tensor) -> Floats:
         """uint8 (N, H, W, 3) pictures of anybody's → as `image`. Raises ValueError where the network takes more."""
         if self.network.image.visual_input != VisualInput():
             raise ValueError(f"{self.title} takes frames in motion, and a picture is one of them")
         return self.image(self.network.embed_image(images).numpy())
 
-    def second(self, seconds: torch.Tensor) -> Features:
+    def second(self, seconds: torch.Tensor) -> Floats:
         """int16 (N, 48000) seconds of anybody's sound → as `audio`."""
         return self.audio(self.network.embed_audio(seconds).numpy())
 
@@ -111,7 +112,7 @@ def embed(
     clips: Integers,
     labels: Mapping[str, Sequence[str]] | None,
     report: Report,
-) -> tuple[Moments, list[tuple[Features, Features]]]:
+) -> tuple[Moments, list[tuple[Floats, Floats]]]:
     """Draw a moment of each clip and embed it with every run: image and audio, float32 (N, D) each.
 
     Raises ValueError for fewer than two clips, BadRecord for damaged shards.
@@ -123,7 +124,7 @@ def embed(
         report(done + more, len(embedders) * len(clips), note)
 
     places: list[tuple[Integers, Integers]] = []
-    vectors: list[tuple[Features, Features]] = []
+    vectors: list[tuple[Floats, Floats]] = []
     for each in embedders:
         parts = []
         places = []
@@ -178,12 +179,12 @@ def _classes(
     return known.classes, [sorted(set(sets.get(clip, ()))) for clip in clips.tolist()]
 
 
-def _unit(features: Features) -> Features:
-    unit: Features = np.ascontiguousarray(features, dtype=np.float32)
+def _unit(features: Floats) -> Floats:
+    unit: Floats = np.ascontiguousarray(features, dtype=np.float32)
     return normalize(unit) if unit.size else unit
 
 
-def map_of(image: Features, audio: Features) -> Features:
+def map_of(image: Floats, audio: Floats) -> Floats:
     """Points of the moments, near to those that look and sound alike: float32 (N, 2), 0 to 1.
 
     t-SNE of both unit vectors in a row; of more than FITTED moments, of so many evenly spread.
@@ -204,11 +205,11 @@ def map_of(image: Features, audio: Features) -> Features:
         weights = 1 / (distances + 1e-6)
         placed[rest] = (points[found] * weights[..., None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
     low, high = placed.min(axis=0), placed.max(axis=0)
-    scaled: Features = (placed - low) / np.maximum(high - low, 1e-9)
+    scaled: Floats = (placed - low) / np.maximum(high - low, 1e-9)
     return scaled
 
 
-def along(points: Features) -> Integers:
+def along(points: Floats) -> Integers:
     """An order of points in the plane in which neighbors are mostly near to each other (Morton's): int64 (N,)."""
     code = np.zeros(len(points), dtype=np.int64)
     for axis in (0, 1):

@@ -27,7 +27,7 @@ import torch
 from matplotlib import colormaps
 from numpy.typing import NDArray
 
-from avc.encoders.sources import Features
+from avc.encoders.sources import Floats
 from launch.explore.media import COLUMNS, PER_FILE, SLOT_SAMPLES, SPECTROGRAM, fitted, write_media
 from launch.explore.moments import Embedder, Moments, along, embed, heats, map_of, other
 from launch.progress import progress
@@ -130,7 +130,7 @@ def write_script(path: Path, name: str, value: Any) -> None:
     path.write_text(f"explorer.take({json.dumps(name)},{text})\n", encoding="ascii")
 
 
-def quantized(vectors: Features) -> tuple[NDArray[np.int8], NDArray[np.float32], float]:
+def quantized(vectors: Floats) -> tuple[NDArray[np.int8], NDArray[np.float32], float]:
     """Vectors, float32 (N, D) → int8 (N, D), their mean (D,) and the scale: mean + scale * int8 is near to them.
 
     Without the mean, a product with a query orders the vectors as before, and the steps are as fine as they can be.
@@ -145,8 +145,8 @@ def _run(
     folder: Path,
     number: int,
     embedder: Embedder,
-    vectors: tuple[Features, Features],
-    points: Features,
+    vectors: tuple[Floats, Floats],
+    points: Floats,
     shards: Shards,
     moments: Moments,
 ) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,12 +10,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
-from numpy.typing import NDArray
 from PIL import Image
 
 from avc.data.media import MAX_SECONDS, read_loudest_second, read_rgb
 from avc.encoders.trained import Trained
 from launch.demo.world.video import write_video
+from launch.report.page import ImageArray
+from shards import Report
 from shards.format import (
     HALF_SECOND_SAMPLES,
     SAMPLE_RATE_HZ,
@@ -27,8 +28,6 @@ from shards.format import (
 from shards.media import Clip, Rejected, read
 from shards.read import decode_picture
 
-ImageArray = NDArray[np.uint8]
-
 # A second more than is shown at most: what goes on there is too long. The smallest side is what is shown.
 READING = PackSettings(seconds=MAX_SECONDS + 1, side=360, jpeg_quality=95, keep_silent=True, keep_still=True)
 OPACITY = 0.65  # of the heat where the map is 1; where it is 0 the image stays as it is
@@ -37,7 +36,7 @@ _BATCH = 16
 _ROWS = 256
 
 
-def overlay_video(network: Trained, video: Path, out: Path, *, report: Callable[[int, int, str], None]) -> int:
+def overlay_video(network: Trained, video: Path, out: Path, *, report: Report) -> int:
     """Write the video with the map over it, one frame a tick of 0.04 s, and with its sound; returns how many ticks.
 
     Each tick's map is that of its frame and the second of sound around it, or the nearest whole second at the ends. The
@@ -103,7 +102,7 @@ def blend(images: ImageArray, maps: torch.Tensor) -> ImageArray:
     return blended
 
 
-def _overlaid(network: Trained, clip: Clip, report: Callable[[int, int, str], None]) -> Iterator[ImageArray]:
+def _overlaid(network: Trained, clip: Clip, report: Report) -> Iterator[ImageArray]:
     usable = centers(ticks=clip.ticks, sound_from=clip.sound_from, sound_to=clip.sound_to)
     for start in range(0, clip.ticks, _BATCH):
         ticks = range(start, min(start + _BATCH, clip.ticks))

@@ -25,15 +25,24 @@ def test_help_and_a_call_without_a_network_show_what_is_measured_each_option_and
     for done in (asked, bare):
         words = " ".join((done.stdout + done.stderr).split())
         assert " ".join(str(row.options.__doc__).split()[:6]) in words
-        assert all(f"{option}=" in words for option in fields_of(row.options))
-        assert f"avc eval {name} " in words
+        assert all(f"• {option}= " in words for option in fields_of(row.options))
+        assert all(f"avc eval {example}" in words for example in row.examples)
 
 
-def test_the_list_has_a_sentence_on_each() -> None:
+def test_the_list_has_the_form_of_a_call_and_a_sentence_on_each() -> None:
     shown = " ".join(avc("eval", "--help").stdout.replace("│", " ").split())
+    assert "Measure what a trained network knows: avc eval MEASURE SOURCE... [name=value]" in shown
+    assert "eval Measure what a trained network knows" in " ".join(avc("--help").stdout.replace("│", " ").split())
     for name, row in MEASURES.items():
         assert f"{name} {' '.join(str(row.options.__doc__).split()[:4])}" in shown
     assert "categories" not in shown
+
+
+def test_help_begins_with_what_is_needed_and_shows_every_default() -> None:
+    words = " ".join(avc("eval", "image", "--help").stdout.split())
+    places = [words.index(f"• {name}=") for name in ("root", "strength", "seed", "cache", "confusion")]
+    assert places == sorted(places)
+    assert "(needed)" in words[places[0] : places[1]] and "(≥ 0; 0)" in words[places[2] : places[3]]
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -47,6 +56,15 @@ def test_every_example_is_a_call_that_is_taken_and_every_function_is_there(name)
     for part in row.printed:
         if isinstance(part, Table):
             assert all(re.search(r"{\w", column.partition("=")[2]) for column in part.columns.split(" | "))
+
+
+def test_a_name_that_rows_have_not_is_a_mistake_and_a_value_that_there_is_not_an_empty_cell() -> None:
+    table = Table("rows", "={name} | share={share:.1%} | second={parts[1]}")
+    known = {"name": "a", "share": 0.5, "parts": (1, 2)}
+    missing = {"name": "b", "share": None, "parts": ()}
+    assert table.of({"rows": [known, missing]}) == (["", "share", "second"], [["a", "50.0%", "2"]])
+    with pytest.raises(KeyError, match="share"):
+        table.of({"rows": [{"name": "a", "parts": ()}]})
 
 
 def test_figures_are_drawn_for_options_that_there_are_and_data_sets_are_those_that_are_read() -> None:

@@ -10,10 +10,13 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from avc.evaluation.probes import image_probes, sound_probes, titles
+from avc.evaluation.probes import RELEASED_STRENGTH, image_probes, sound_probes, titles
 from avc.models import build
 from avc.models.keras_file import write_network
+from avc.models.released import MODEL
+from avc.runs.weights import as_bytes
 from avc.sound_settings import OpenL3Model
+from tests.avc.networks import fresh
 from tests.command_line import avc
 
 
@@ -78,6 +81,16 @@ def test_an_imported_network_is_probed_by_windows_and_by_recordings_beside_itsel
     kinds = [("untrained" in row["name"], "over a recording" in row["name"]) for row in rows[:-1]]
     assert kinds == [(False, False), (False, True), (True, False), (True, True)]
     assert all(np.sum(row["result"]["confusion"]) == 20 for row in rows)
+
+
+def test_released_weights_in_a_file_called_untrained_are_probed_as_in_the_released_code(tmp_path) -> None:
+    path = tmp_path / "untrained.safetensors"
+    path.write_bytes(as_bytes(fresh("soundnet5", width=0.0625).state_dict(), {MODEL: "soundnet5"}))
+    probes = sound_probes([path], layer=None, window=None, dcase=False, seed=0)
+    assert [(probe.encoder.name.split()[1], probe.strength) for probe in probes[:2]] == [
+        ("of", RELEASED_STRENGTH),
+        ("untrained,", None),
+    ]
 
 
 def test_eval_image_tells_colours_apart_by_an_untrained_network(tmp_path) -> None:

@@ -1,1 +1,1 @@
-"""`avc demo --study`: the findings of Objects that Sound, measured again on a small rendered world."""
+"""`python -m workshop.study`: the findings of Objects that Sound, measured again on a small rendered world."""
