@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from avc.encoders.sources import read_sound
 from tests.avc.networks import saved
+from tests.command_line import avc
 from tests.launch.test_embed import embed, noise, read
 
 
@@ -106,3 +108,16 @@ def test_a_tar_of_neither_kind_is_not_passed_over(network, tmp_path) -> None:
         "labels.tar\tunreadable file\tthe tar file holds no member whose ending"
         in (tmp_path / "out" / "rejected.tsv").read_text()
     )
+
+
+def test_channels_that_cancel_are_rejected_in_words_and_nothing_that_embeds_is_status_1(network, tmp_path) -> None:
+    sound = noise(2, 48_000)
+    soundfile.write(tmp_path / "inverted.wav", np.concatenate([sound, -sound], axis=1), 48_000)
+    soundfile.write(tmp_path / "silent.wav", np.zeros((96_000, 2)), 48_000)
+    words = ("--run", network, "--out", tmp_path / "out", "--hop", 0.5, "--workers", 1, "--devices", "cpu")
+    said = r"inverted\.wav: silent, its channels cancel each other: each at -\d\d dBFS, their mean at -inf"
+    for status, names in ((1, ["inverted.wav"]), (0, ["inverted.wav", "silent.wav"]), (0, ["silent.wav"])):
+        done = avc("embed", *(tmp_path / name for name in names), *words)
+        assert done.returncode == status, done.stdout
+        assert bool(re.search(said, done.stdout)) == ("inverted.wav" in names), done.stdout
+    assert [path.name for path in (tmp_path / "out").glob("*.npz")] == ["silent.wav.npz"]

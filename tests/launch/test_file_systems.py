@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from shards.copy import copy_packed
 from shards.format import PackSettings
 from shards.pack import pack
+from shards.store import Url
 from tests.avc.launching import assert_same_bits, final_state, write_config
+from tests.object_store import Proxy
 from tests.small_videos import render_folder
 
 # Refuses calls that have to do with what is below FOLDER, as file systems do: REFUSED is "flock:38 symlink:95".
@@ -214,6 +217,27 @@ def test_a_file_system_that_cannot_rename_is_named_in_one_paragraph(
     [line] = [line for line in done.stderr.splitlines() if line.startswith(f"avc {command}: ")]
     assert str(there) in line and "Function not implemented. Its file system lacks what is needed here" in line
     assert "put it on another" in line
+
+
+@pytest.mark.parametrize(("number", "cache"), [(errno.ENOSYS, "data.cache"), (errno.ENOLCK, "XDG_CACHE_HOME")])
+def test_a_cache_where_there_are_no_locks_is_named_in_one_paragraph(
+    refusing: Run,
+    many_shards: Path,
+    proxy: Proxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    cache: str,
+) -> None:
+    there, url = tmp_path / "there", Url(f"s3://shelf/{tmp_path.name}")
+    copy_packed(many_shards, url, progress=lambda *_: None)
+    chosen = [f"data.cache={there}"] if cache == "data.cache" else []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg" if chosen else there))
+    words = ("train", write_config(tmp_path, many_shards), f"data.shards={url}", f"run.dir={tmp_path / 'run'}")
+    done = refusing("-m", "launch.cli", *words, *chosen, flock=number)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert f"avc train: {there}" in done.stderr
+    assert f"{os.strerror(number)}. Its file system lacks what is needed here: put it on another" in done.stderr
 
 
 def test_a_journal_that_cannot_be_cut_names_the_folder(refusing: Run, videos: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from avc.models import build
 from launch.explore.media import write_sounds
 from launch.report.overlay import READING, blend, overlay_image, overlay_video
 from shards.media import read
+from tests.shards.rendering import moving, write
 from tests.small_videos import render_video
 
 
@@ -87,6 +88,10 @@ def test_what_cannot_be_used_is_refused_in_words(network, tmp_path) -> None:
     mute = render_video(tmp_path / "mute.mp4", seed=1, sound=False)
     with pytest.raises(ValueError, match="cannot be used: no audio stream"):
         overlay_video(network, mute, tmp_path / "out.mp4", report=lambda done, total, note: None)
+    tone = 0.3 * np.sin(np.arange(72_000) / 10)
+    cancelled = write(tmp_path / "cancelled.mkv", moving(38), sound=np.stack([tone, -tone]), audio="flac")
+    with pytest.raises(ValueError, match="cannot be used: silent: its channels cancel each other: each at -13 dBFS"):
+        overlay_video(network, cancelled, tmp_path / "out.mp4", report=lambda done, total, note: None)
     with pytest.raises(ValueError, match=r"must end in \.mp4"):
         overlay_video(network, mute, tmp_path / "out.avi", report=lambda done, total, note: None)
     Image.new("RGB", (40, 40)).save(tmp_path / "in.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from pathlib import Path
 
@@ -167,6 +168,12 @@ def test_silence_that_channels_make_of_each_other_is_named_so(
     with pytest.raises(Rejected) as rejected:
         read(path, SMALL)
     assert (rejected.value.reason, rejected.value.detail) == (Reason.SILENT, detail)
+    keeping = dataclasses.replace(SMALL, keep_silent=True)
+    if "cancel" in detail:  # what is lost then is not silence
+        with pytest.raises(Rejected, match=detail):
+            read(path, keeping)
+    else:
+        assert read(path, keeping).ticks == 30
 
 
 def test_sound_that_is_too_loud_is_clipped_not_wrapped(tmp_path: Path) -> None:
