@@ -51,7 +51,7 @@ class Cache:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "lock", "ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _lock(lock, self.folder)
             own = {file.sha256: file.bytes for file in files}
             others = self._of_others()
             wanted = sum((others | own).values())
@@ -65,7 +65,7 @@ class Cache:
             needs = open(self.folder / f"needs-{uuid.uuid4().hex}", "w+b")  # noqa: SIM115
             needs.writelines(f"{sha256} {size}\n".encode() for sha256, size in own.items())
             needs.flush()
-            fcntl.flock(needs, fcntl.LOCK_EX)
+            _lock(needs, self.folder)
             self._held.append(needs)
             self._clear(others | own, None if self._limit is None else self._limit - wanted)
 
@@ -116,7 +116,7 @@ class Cache:
         for path in self.folder.glob("needs-*"):
             with open(path, "rb") as needs:
                 try:
-                    fcntl.flock(needs, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _lock(needs, self.folder, wait=False)
                     path.unlink()
                 except BlockingIOError:
                     needed |= {sha256: int(size) for sha256, size in map(str.split, needs.read().decode().splitlines())}
@@ -177,7 +177,7 @@ def _held(path: Path, *, wait: bool) -> Iterator[BinaryIO | None]:
                 return False
 
             try:
-                fcntl.flock(part, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(part, path.parent, wait=wait)
             except BlockingIOError:
                 yield None
                 return
@@ -188,6 +188,14 @@ def _held(path: Path, *, wait: bool) -> Iterator[BinaryIO | None]:
                     if is_there():
                         path.unlink()
                 return
+
+
+def _lock(file: BinaryIO, folder: Path, *, wait: bool = True) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # of a file system without locks
+        error.filename = str(folder)
+        raise
 
 
 def _stamp(sha256: str) -> int:

@@ -84,6 +84,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def proxy(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
     """What stands before it and spoils answers; s3:// URLs lead there, and are waited for 2 minutes."""
+    assert server.is_there(), server.said()
     spoiling = Proxy(server.port)
     for name, value in (
         *(("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET), ("AWS_REGION", "us-east-1")),
@@ -93,3 +94,4 @@ def proxy(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> It
         monkeypatch.setenv(name, value)
     yield spoiling
     spoiling.close()
+    assert server.is_there(), server.said()

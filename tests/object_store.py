@@ -59,14 +59,23 @@ class Server:
                 start_new_session=True,
             )
         while True:  # until a bucket can be made, as often as the process is there
-            assert self._process.poll() is None, (self.folder / "log").read_text()[-2000:]
+            assert self.is_there(), self.said()
             with suppress(OSError):
                 make = urllib.request.Request(f"http://127.0.0.1:{filer}/buckets/{BUCKET}/", method="POST")
                 with suppress(urllib.error.HTTPError):  # it is there already
                     urllib.request.urlopen(make, timeout=5).close()
-                with socket.create_connection(("127.0.0.1", s3), timeout=1):
-                    return
+                with suppress(urllib.error.HTTPError):  # who asks without a key is refused
+                    urllib.request.urlopen(f"http://127.0.0.1:{s3}/{BUCKET}", timeout=5).close()
+                return
             time.sleep(0.1)
+
+    def is_there(self) -> bool:
+        """Whether it runs: it may have lost a port to another process."""
+        return self._process is not None and self._process.poll() is None
+
+    def said(self) -> str:
+        """The end of its log."""
+        return (self.folder / "log").read_text()[-2000:]
 
     def kill(self) -> None:
         """SIGKILL to all of its processes."""

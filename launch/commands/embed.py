@@ -86,3 +86,5 @@ def embed(
         print(f"{len(result.rejected):,} files are rejected, see {'beside it ' if parquet else ''}rejected.tsv:")
         for name, reason, detail in result.rejected[:10]:
             print(f"  {printable(name)}: {printable(reason)}, {printable(detail)}")
+    if not result.written:
+        raise typer.Exit(1)

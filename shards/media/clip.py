@@ -66,8 +66,11 @@ def refuse_useless(
             Reason.TOO_SHORT, f"{frames:.2f} s of pictures, {sound:.2f} s of sound: no whole second around a picture"
         )
     loudness = dbfs(float(clip.sound[clip.sound_from : clip.sound_to].std()) / 32768)
-    if loudness < SILENT_DBFS and not settings.keep_silent:
-        raise Rejected(Reason.SILENT, _silence(loudness, channel_levels()))
+    if loudness < SILENT_DBFS:
+        levels = channel_levels()
+        cancelled = cancellation(loudness, levels)  # which is no silence, and refused where that is kept
+        if cancelled or not settings.keep_silent:
+            raise Rejected(Reason.SILENT, cancelled or _silence(loudness, levels))
     if difference < STILL_GREY_LEVELS and not settings.keep_still:
         raise Rejected(Reason.STILL, f"no picture is further than {difference:.1f} gray levels from the first")
 
@@ -78,9 +81,7 @@ def dbfs(amplitude: float) -> float:
 
 
 def _silence(loudness: float, channels: list[float]) -> str:
-    """What a silent clip is like, all in dBFS: channels that are not silent have cancelled each other, or are few."""
-    if cancelled := cancellation(loudness, channels):
-        return cancelled
+    """What a silent clip is like, all in dBFS; channels that are not silent are few."""
     said = f"its sound is at {loudness:.0f} dBFS on average"
     loudest = max(channels, default=-math.inf)
     return said if loudest < SILENT_DBFS else f"{said}; the loudest of its {len(channels)} channels is at {loudest:.0f}"

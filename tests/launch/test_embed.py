@@ -37,10 +37,10 @@ def noise(seconds: float, rate: int, channels: int = 1, seed: int = 0) -> np.nda
     return (np.random.default_rng(seed).standard_normal((len(swell), channels)) * swell / 4).astype(np.float32)
 
 
-def embed(*arguments: object) -> str:
-    """What `avc embed` printed, one process decoding."""
+def embed(*arguments: object, status: int = 0) -> str:
+    """What `avc embed` printed, one process decoding, and its exit status is this one."""
     done = avc("embed", *arguments, "--workers", 1, "--devices", "cpu")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     return done.stdout
 
 

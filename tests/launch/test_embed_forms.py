@@ -103,7 +103,7 @@ def test_sound_embeds_and_is_judged_alike_in_every_form_alone_and_in_a_tar(netwo
 def test_a_tar_of_neither_kind_is_not_passed_over(network, tmp_path) -> None:
     (tmp_path / "a.json").write_text("{}")
     tar = tarred(tmp_path / "labels.tar", tmp_path / "a.json")
-    embed(tar, "--run", network, "--out", tmp_path / "out")
+    embed(tar, "--run", network, "--out", tmp_path / "out", status=1)
     assert (
         "labels.tar\tunreadable file\tthe tar file holds no member whose ending"
         in (tmp_path / "out" / "rejected.tsv").read_text()
@@ -115,7 +115,7 @@ def test_channels_that_cancel_are_rejected_in_words_and_nothing_that_embeds_is_s
     soundfile.write(tmp_path / "inverted.wav", np.concatenate([sound, -sound], axis=1), 48_000)
     soundfile.write(tmp_path / "silent.wav", np.zeros((96_000, 2)), 48_000)
     words = ("--run", network, "--out", tmp_path / "out", "--hop", 0.5, "--workers", 1, "--devices", "cpu")
-    said = r"inverted\.wav: silent, its channels cancel each other: each at -\d\d dBFS, their mean at -inf"
+    said = r"inverted\.wav: silent, its channels cancel each other: each at -\d\d dBFS, their mean at -(inf|1\d\d)"
     for status, names in ((1, ["inverted.wav"]), (0, ["inverted.wav", "silent.wav"]), (0, ["silent.wav"])):
         done = avc("embed", *(tmp_path / name for name in names), *words)
         assert done.returncode == status, done.stdout

@@ -89,7 +89,8 @@ def test_what_cannot_be_used_is_refused_in_words(network, tmp_path) -> None:
     with pytest.raises(ValueError, match="cannot be used: no audio stream"):
         overlay_video(network, mute, tmp_path / "out.mp4", report=lambda done, total, note: None)
     tone = 0.3 * np.sin(np.arange(72_000) / 10)
-    cancelled = write(tmp_path / "cancelled.mkv", moving(38), sound=np.stack([tone, -tone]), audio="flac")
+    both = np.stack([tone, -tone])
+    cancelled = write(tmp_path / "cancelled.mkv", moving(38), sound=both, layout="stereo", audio="flac")
     with pytest.raises(ValueError, match="cannot be used: silent: its channels cancel each other: each at -13 dBFS"):
         overlay_video(network, cancelled, tmp_path / "out.mp4", report=lambda done, total, note: None)
     with pytest.raises(ValueError, match=r"must end in \.mp4"):
