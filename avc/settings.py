@@ -7,11 +7,14 @@ settings, `avc.networks` says; `avc.config` reads files.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shards.store import place
+
+if TYPE_CHECKING:
+    from shards.read import Shards
 
 MOST_STEPS = 10**8 - 1  # the names of checkpoints have eight digits
 MOST_PAIRS = 2**20  # in a batch: thousands of times what is usual
@@ -56,6 +59,14 @@ class DataSettings(Section):
     num_workers: int = Field(default=2, ge=0, le=256)
     """Worker processes per rank that read and decode; 0 reads in the training process."""
 
+    def opened(self) -> Shards:
+        """The shards, out of the cache if there is one. Raises ValueError as `Shards`."""
+        from shards.cache import Cache
+        from shards.read import Shards
+
+        cache = None if self.cache is None else Cache(self.cache, limit_bytes=int(self.cache_gb * 1e9))
+        return Shards(self.shards, cache=cache)
+
 
 class PairData(DataSettings):
     image_size: int = Field(default=224, ge=16, le=4096)
@@ -72,6 +83,11 @@ class PairData(DataSettings):
     partitions: int = Field(default=1, ge=1, le=10**6)
     """Parts into which the shards are dealt for a run, with pairs inside of a part alone. Each step has as many of
     each, and a rank draws from its own, so that its machine need not hold the others. Best a multiple of the ranks."""
+    shuffle_shards: int = Field(default=0, ge=0, le=10**6)
+    """Shards that a partition draws from at a time, for sets that are larger than the disks: in each pass its shards
+    are shuffled and taken by so many, whose clips serve data.visits times in each class; 0 all, always."""
+    visits: int = Field(default=1, ge=1, le=10**6)
+    """How often the clips of data.shuffle_shards shards serve in each class before the next shards are taken."""
     shuffle_sound: bool = False
     """Control: positives get the audio of another clip as well, so that nothing can be learnt."""
 

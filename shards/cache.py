@@ -39,20 +39,26 @@ class Cache:
     def __init__(self, folder: Path | None = None, *, limit_bytes: int | None = None) -> None:
         self.folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "avc"
         self._limit = limit_bytes
-        self._held: list[BinaryIO] = []
+        self._needs: BinaryIO | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_held": []}
+        return self.__dict__ | {"_needs": None}
 
-    def need(self, files: Sequence[StoredFile]) -> None:
-        """Say what this process reads until it ends, and make room: what was unused for longest, and unneeded, goes.
+    def need(self, files: Sequence[StoredFile], *, at_most: int = 0) -> None:
+        """Say what this process reads from now on, and make room: what was unused for longest, and unneeded, goes.
 
-        Raises ValueError where the bound is less than what this and all other living processes need.
+        at_most: bytes of all that it will need at a time, where that is more. Raises ValueError where the bound is less
+        than what this and all other living processes need.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "lock", "ab") as lock:
             _lock(lock, self.folder)
+            if self._needs is not None:
+                Path(self._needs.name).unlink(missing_ok=True)
+                fcntl.flock(self._needs, fcntl.LOCK_UN)
             own = {file.sha256: file.bytes for file in files}
+            name = f"needs-{uuid.uuid4().hex}"
+            own[name] = max(0, at_most - sum(own.values()))
             others = self._of_others()
             wanted = sum((others | own).values())
             if self._limit is not None and wanted > self._limit:
@@ -62,11 +68,10 @@ class Cache:
                     "by processes that share it. Raise it, take more nodes with data.partitions, or read by ranges, "
                     "without data.cache"
                 )
-            needs = open(self.folder / f"needs-{uuid.uuid4().hex}", "w+b")  # noqa: SIM115
-            needs.writelines(f"{sha256} {size}\n".encode() for sha256, size in own.items())
-            needs.flush()
-            _lock(needs, self.folder)
-            self._held.append(needs)
+            self._needs = open(self.folder / name, "w+b")  # noqa: SIM115
+            self._needs.writelines(f"{sha256} {size}\n".encode() for sha256, size in own.items())
+            self._needs.flush()
+            _lock(self._needs, self.folder)
             self._clear(others | own, None if self._limit is None else self._limit - wanted)
 
     def fetch(self, store: Store, file: StoredFile, *, wait: bool = True) -> None:
@@ -135,6 +140,8 @@ class Cache:
         for _, size, path in sorted(unneeded, reverse=True):
             room = None if room is None else room - size
             if path.name.endswith(PART) or (room is not None and room < 0):
+                if not path.name.endswith(PART):
+                    os.truncate(path, 0)  # a process may have it open, which would keep its place on the disk
                 path.unlink(missing_ok=True)
 
 

@@ -31,7 +31,8 @@ Integers = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
 _COUNTS_PER_ROW = 3  # of four words each
-_ROWS, _ORDER, _SHIFT, _BLOCK = range(4)  # streams of the generator, so that no two uses share a word
+_OF_CLIPS = ("clips", "_first_center", "_last_center", "_last_sample", "_every", "_first_picture", "_pictures")
+_ROWS, ORDER, _SHIFT, _BLOCK = range(4)  # streams of the generator, so that no two uses share a word
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,7 @@ class PairSampler:
     ) -> None:
         clips = np.asarray(clips, dtype=np.int64)
         count = len(clips)
-        least = {"independent": 2, "shared": 4, "sync": 1}[source]
-        if count < least:
-            raise ValueError(f"{count} clips are too few to draw negatives from; at least {least} are needed")
-        if source == "shared" and 2 * (math.ceil(block / count) + 1) > block:
-            raise ValueError(
-                f"{count} clips are too few for blocks of {block}; lower negatives.block or pack more clips"
-            )
+        refuse_few(count, source=source, block=block)
         self.seed, self.source, self.grid, self.block, self.partition = seed, source, grid, block, partition
         self.max_misalignment_ticks, self.shuffle_sound = max_misalignment_ticks, shuffle_sound
         self.pairs_per_row = 1 if source == "independent" else 2
@@ -152,6 +147,14 @@ class PairSampler:
         words = words.reshape(stop - start, self.WORDS_PER_ROW)
         row = np.arange(start, stop)
         return {"independent": self._independent, "shared": self._shared, "sync": self._sync}[self.source](row, words)
+
+    def over(self, which: Integers, *, partition: int) -> PairSampler:
+        """The plan over some of `clips`, by their places there, with the random words of another partition."""
+        plan = PairSampler.__new__(PairSampler)
+        vars(plan).update(vars(self) | {name: vars(self)[name][which] for name in _OF_CLIPS})
+        plan.rows_per_epoch = self.rows_per_epoch // len(self.clips) * len(plan.clips)
+        plan.partition, plan._orders = partition, {}
+        return plan
 
     def row_from_words(self, row: int, words: Words) -> PairRows:
         """What a row of independent pairs would be had it these random words: uint64 (N, WORDS_PER_ROW) → N rows."""
@@ -259,13 +262,22 @@ class PairSampler:
         if (epoch, which) not in self._orders:
             if len(self._orders) >= 4:  # an epoch's two and the next one's: rows straddle the border
                 self._orders.clear()
-            words = self._words(_ORDER, (2 * epoch + which) * len(self.clips), len(self.clips))
+            words = self._words(ORDER, (2 * epoch + which) * len(self.clips), len(self.clips))
             # argsort of words and not Generator.permutation, whose stream numpy may change between versions.
             self._orders[epoch, which] = np.argsort(words, kind="stable")
         return self._orders[epoch, which]
 
     def _words(self, stream: int, counter: int, count: int) -> Words:
         return np.random.Philox(key=self.seed + (stream + 4 * self.partition << 64), counter=counter).random_raw(count)
+
+
+def refuse_few(count: int, *, source: str, block: int) -> None:
+    """Raises ValueError where negatives cannot be drawn from `count` clips."""
+    least = {"independent": 2, "shared": 4, "sync": 1}[source]
+    if count < least:
+        raise ValueError(f"{count} clips are too few to draw negatives from; at least {least} are needed")
+    if source == "shared" and 2 * (math.ceil(block / count) + 1) > block:
+        raise ValueError(f"{count} clips are too few for blocks of {block}; lower negatives.block or pack more clips")
 
 
 def _two_views(ticks: Integers, every: Integers, apart: range) -> NDArray[np.bool_]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -10,56 +10,74 @@ from numpy.typing import NDArray
 
 from avc.data.interfaces import AnySampler
 from avc.data.loader import BatchSharding
-from avc.data.partitions import PartitionedSampler
+from avc.data.partitions import PartitionedSampler, WindowedSampler
 from avc.settings import Config
-from shards.cache import Cache
 from shards.processes import Processes
 from shards.read import Shards
 from shards.store import IN_FLIGHT
 
 
-def cache_of(config: Config) -> Cache | None:
-    """The folder that the settings name for the shards of a URL, if they do."""
-    data = config.data
-    return None if data.cache is None else Cache(data.cache, limit_bytes=int(data.cache_gb * 1e9))
+class FetchAhead:
+    """Has processes fetch what this rank draws from into the cache, in the order in which it needs them.
 
-
-def fetch_ahead(shards: Shards, sampler: AnySampler, sharding: BatchSharding, config: Config) -> None:
-    """Have processes fetch all shards that this rank draws from into the cache, in the order in which it needs them.
-
-    A shard that another rank or run is fetching is left to that one; what is read before it is there is waited for, or
-    fetched by who reads it. Raises ValueError where the cache is too small for all of them.
+    These are the shards of its partitions, or of their present and next windows, and those of the validation. A shard
+    that another rank or run is fetching is left to that one; what is read before it is there is waited for, or fetched
+    by who reads it. Raises ValueError where the cache is too small for what is ever needed at a time.
     """
-    cache, store = shards.cache, shards.store
-    if cache is None or store is None:
-        return
-    of_clip = shards.index["shard"]
-    drawn = sampler.clips
-    if isinstance(sampler, PartitionedSampler):
-        drawn = sampler.clips_of(sharding.rank, sharding.world_size)
-    own = np.unique(of_clip[drawn])
-    held_out = shards.clips(config.validation.split) if config.validation.every_steps else drawn
-    needed = [*_in_order(of_clip, own, sampler, sharding), *np.setdiff1d(of_clip[held_out], own).tolist()]
-    files = [shards.manifest.shards[number] for number in needed]
-    cache.need([*shards.manifest.tables, *files])
-    fetching = Processes(partial(cache.fetch, store, wait=False), count=IN_FLIGHT)
-    for file in files:
-        fetching.submit(file)
-    fetching.finish()
 
-
-def _in_order(
-    of_clip: NDArray[np.uint32], own: NDArray[np.uint32], sampler: AnySampler, sharding: BatchSharding
-) -> Iterator[int]:
-    """The shards of a rank's clips in the order of its rows, from the first step on."""
-    left = set(own.tolist())
-    steps = -(-sampler.rows_per_epoch // sharding.rows_per_step)
-    for start, stop in sharding.row_ranges(0, steps) if left else ():
-        rows = vars(sampler.rows(start, stop))
-        for clips in (value for name, value in rows.items() if name.endswith("clip")):
-            found = [number for number in dict.fromkeys(of_clip[clips].tolist()) if number in left]
-            left.difference_update(found)
-            yield from found
-        if not left:
+    def __init__(self, shards: Shards, sampler: AnySampler, sharding: BatchSharding, config: Config) -> None:
+        self._shards, self._sampler, self._sharding = shards, sampler, sharding
+        self._now: list[int] | None = None
+        self._asked: list[int] = []
+        if (cache := shards.cache) is None:
             return
-    yield from sorted(left)
+        self._rows, parts = sharding.rows_per_step, [sampler]
+        if isinstance(sampler, PartitionedSampler):
+            self._rows //= len(sampler.partitions)
+            parts = [*sampler.of_rank(sharding.rank, sharding.world_size)]
+        self._drawn = self._of(np.concatenate([part.clips for part in parts]))
+        self._windowed = [part for part in parts if isinstance(part, WindowedSampler)]
+        self._held_out = self._of(shards.clips(config.validation.split)) if config.validation.every_steps else []
+        sizes = np.array([file.bytes for file in shards.manifest.shards])
+        most = [np.sort(sizes[part.shards])[-2 * part.shards_per_window :] for part in self._windowed]
+        self._most = sum(int(part.sum()) for part in [*(most or [sizes[self._drawn]]), sizes[self._held_out]])
+        self._most += sum(file.bytes for file in shards.manifest.tables)
+        cache.need(shards.manifest.tables, at_most=self._most)
+
+    def at(self, step: int) -> None:
+        """Have what this and later steps need fetched; what was needed before it may go."""
+        cache, store = self._shards.cache, self._shards.store
+        if cache is None or store is None:
+            return
+        windows = [part.window(step * self._rows) for part in self._windowed]
+        if self._now == (numbers := [window.number for window in windows]):
+            return
+        now = [number for window in windows for number in window.shards.tolist()] or self._drawn
+        later = [part.window(each.stop).shards for part, each in zip(self._windowed, windows, strict=True)]
+        order = [*self._in_order(now, step), *(number for shards in later for number in shards.tolist())]
+        files = {number: self._shards.manifest.shards[number] for number in [*order, *self._held_out]}
+        cache.need([*self._shards.manifest.tables, *files.values()], at_most=self._most)
+        fetching = Processes(partial(cache.fetch, store, wait=False), count=IN_FLIGHT)
+        for number, file in files.items():
+            if number not in self._asked:
+                fetching.submit(file)
+        fetching.finish()
+        self._now, self._asked = numbers, [*files]
+
+    def _of(self, clips: NDArray[np.int64]) -> list[int]:
+        shards: list[int] = np.unique(self._shards.index["shard"][clips]).tolist()
+        return shards
+
+    def _in_order(self, shards: Sequence[int], step: int) -> Iterator[int]:
+        """The shards in the order of this rank's rows, from a step on."""
+        of_clip, left = self._shards.index["shard"], set(shards)
+        steps = -(-self._sampler.rows_per_epoch // self._sharding.rows_per_step)
+        for start, stop in self._sharding.row_ranges(step, step + steps) if left else ():
+            rows = vars(self._sampler.rows(start, stop))
+            for clips in (value for name, value in rows.items() if name.endswith("clip")):
+                found = [number for number in dict.fromkeys(of_clip[clips].tolist()) if number in left]
+                left.difference_update(found)
+                yield from found
+            if not left:
+                return
+        yield from sorted(left)

@@ -106,6 +106,8 @@ def training_sampler(config: PairConfig, shards: Shards, *, clips: NDArray[np.in
         shards.index,
         shards.clips("train") if clips is None else clips,
         partitions=config.data.partitions,
+        shuffle_shards=config.data.shuffle_shards,
+        visits=config.data.visits,
         batch_pairs=config.optim.batch_pairs,
         seed=config.run.seed,
         source=config.negatives.source,

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from avc.config import dump_config
 from avc.data.loader import BatchSharding, Loader, on_device, shard_batch
-from avc.data.stored import cache_of, fetch_ahead
 from avc.distributed.model import convert_sync_batchnorm, share_statistics, wrap
 from avc.distributed.stopping import Stopped
 from avc.distributed.world import World
@@ -30,7 +29,6 @@ from avc.training.log import RunLog, opening
 from avc.training.metrics import IntervalMetrics, StepSums
 from avc.training.pacing import Pacing, garbage_collection_by_hand
 from shards import Report
-from shards.read import Shards
 
 
 @garbage_collection_by_hand()
@@ -51,7 +49,7 @@ def train(
     require_wandb(config.log)
     world = replace(world, stop=stop)
     device = world.device
-    shards = Shards(config.data.shards, cache=cache_of(config))
+    shards = config.data.opened()
     task = task_of(config, shards)
     sampler = task.reader.sampler
     sharding = shard_batch(
@@ -62,7 +60,11 @@ def train(
         world_size=world.world_size,
         accumulate=task.accumulates,
     )
-    fetch_ahead(shards, sampler, sharding, config)
+    ahead = None
+    if shards.cache is not None:
+        from avc.data.stored import FetchAhead  # which shards of this machine need not load
+
+        ahead = FetchAhead(shards, sampler, sharding, config)
     rows, pin = sharding.rows_per_micro_batch, device.type == "cuda"
     loader = Loader(task.reader, rows=rows, num_workers=config.data.num_workers, pin=pin)
     torch.manual_seed(config.run.seed)
@@ -108,6 +110,8 @@ def train(
     model.train()
 
     # Step.
+    if ahead is not None:
+        ahead.at(step)
     batches = on_device(loader.batches(sharding.row_ranges(step, config.training.steps)), device)
     interval = IntervalMetrics(
         world, pairs_per_step=config.optim.batch_pairs, rows_per_step=sharding.rows_per_step, metrics=task.metrics
@@ -123,6 +127,8 @@ def train(
     while not stopped and (left or step < config.training.steps):
         due, left = left, None
         if due is None:
+            if ahead is not None:
+                ahead.at(step)
             # Whatever draws in a step depends on the step alone.
             torch.manual_seed(_mix(config.run.seed, step, world.rank))
             epoch = step * sharding.rows_per_step // sampler.rows_per_epoch

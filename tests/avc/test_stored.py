@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,44 @@ def test_a_run_that_is_killed_while_its_cache_is_filled_ends_with_the_same_bits(
     Training(config, tmp_path / "stored", cached).finish()
     assert_same_bits(final_state(tmp_path / "local"), final_state(tmp_path / "stored"))
     assert not list((tmp_path / "cache").glob("*.part"))
+
+
+def test_windows_keep_to_a_cache_that_cannot_hold_the_set_and_end_with_the_bits_of_local_files_after_a_kill(
+    many_shards: Path, url: Url, proxy: Proxy, tmp_path: Path
+) -> None:
+    manifest = Shards(many_shards).manifest
+    sizes = sorted(shard.bytes for shard in manifest.shards if shard.split == "train")
+    most = sum(sizes[-16:]) + sum(table.bytes for table in manifest.tables)  # two windows of eight
+    assert most < 0.8 * sum(sizes)
+    settings = {
+        "data": {"num_workers": 1, "shuffle_shards": 8, "visits": 2},
+        "negatives": {"source": "independent"},
+        **{"training": {"steps": 8}, "checkpoint": {"every_steps": 1}, "validation": {"every_steps": 0}},
+    }
+    Training(write_config(tmp_path, many_shards, **settings), tmp_path / "local").finish()
+    cache = tmp_path / "cache"
+    config, words = write_config(tmp_path, url, **settings), (f"data.cache={cache}", f"data.cache_gb={most / 1e9}")
+    largest, seen = 0, threading.Event()
+
+    def watched(request: Request) -> str | None:
+        nonlocal largest
+        with suppress(FileNotFoundError):
+            largest = max(largest, sum(os.stat(path).st_size for path in cache.glob("?" * 64)))
+        if len(proxy.got(".tar")) == 6:
+            seen.set()
+        return None
+
+    proxy.fault = watched
+    training = Training(config, tmp_path / "stored", *words)
+    assert seen.wait(200)
+    training.kill()
+    Training(config, tmp_path / "stored", *words).finish()
+    assert_same_bits(final_state(tmp_path / "local"), final_state(tmp_path / "stored"))
+    assert 0 < largest <= most
+    few = write_config(tmp_path, url, **settings)
+    with pytest.raises(ValueError, match=r"data.cache_gb\), and .* are needed"):
+        train_here(few, tmp_path / "few", words[0], f"data.cache_gb={0.9 * most / 1e9}")
+    assert not (tmp_path / "few").exists()
 
 
 def test_a_store_that_is_gone_for_ever_ends_a_run_in_a_sentence(url: Url, proxy: Proxy, tmp_path: Path) -> None:
