@@ -26,7 +26,7 @@ from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
 from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, as_begun, lines_lost, read_events, shards_in
 from shards.order import in_packing_order
-from shards.parent import refuse_unguarded
+from shards.processes import refuse_unguarded
 from shards.record import Record, make_records
 from shards.sources import Source, list_sources
 from shards.split import ListMet, Splitter

@@ -8,14 +8,13 @@ import stat
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from shards.file_slice import Descriptor, Window
 from shards.format import Reason
 from shards.journal import Rejection
 from shards.media.clip import Rejected
-from shards.parent import GUARD
-from shards.processes import Ended, NeverBegan, Processes
+from shards.processes import GUARD, Ended, NeverBegan, Processes
 from shards.sources import Source
 
 T = TypeVar("T")
@@ -57,7 +56,7 @@ def _result(source: Source, future: Future[T | Rejection], time_limit_seconds: f
         ) from error
 
 
-def attempt(work: Callable[[BinaryIO], T], source: Source) -> T | Rejection:
+def attempt(work: Callable[[io.BufferedReader], T], source: Source) -> T | Rejection:
     """What `work` makes of a source's content; whatever a broken file provokes costs that file only."""
     try:
         with opened(source) as file:

@@ -24,7 +24,6 @@ LONG = {
     ("launch/commands/explore.py", "explore"): COMMAND,
     ("launch/commands/pack.py", "pack"): COMMAND,
     ("launch/commands/teach.py", "teach"): COMMAND,
-    ("avc/files/decoders.py", "decode"): DIVISIBLE,
     ("workshop/study/study.py", "_write_page"): DIVISIBLE,
 }
 
