@@ -65,7 +65,7 @@ def pack(
     not be read, timed out or crashed its decoder is tried again. New inputs go into new shards.
 
     With a `task`, only its share of the inputs is packed, into a folder of its own inside of `out`, at the same time
-    as other tasks' perhaps; `shards.merge.merge` makes the index of `out` when all of them have ended.
+    as other tasks' perhaps; `shards.build_index.merge` makes the index of `out` when all of them have ended.
 
     Raises ValueError for what the user can put right: wrong settings, a missing input, a folder begun with other
     settings or in use by another packer; OSError when `out` cannot be written to. What was committed stays.

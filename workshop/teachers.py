@@ -28,7 +28,7 @@ from avc.models.pair import global_max_pool
 from avc.models.trunks import Trunk
 from avc.models.trunks.vgg import VGG
 from avc.teachers.teacher import precompute, to_teacher
-from launch.demo.world.labels import read_labels
+from launch.demo.world.render import read_labels
 from launch.progress import progress
 from launch.user_errors import user_errors
 from shards import Report

@@ -87,7 +87,7 @@ def pack(
         avc pack videos.txt --out /lustre/shards --cluster configs/cluster/slurm.yaml --tasks 200
     """
     from launch.progress import progress
-    from launch.report.packed import say_lists, show_packed
+    from launch.report.results import say_lists, show_packed
     from launch.slurm.cluster_file import load_cluster
     from launch.slurm.pack_array import submit_pack
     from shards.format import PackSettings
@@ -169,8 +169,8 @@ def merge(
 
         avc merge /lustre/shards
     """
-    from launch.report.packed import show_packed
-    from shards.merge import merge as merge_tasks
+    from launch.report.results import show_packed
+    from shards.build_index import merge as merge_tasks
 
     manifest = merge_tasks(folder)
     show_packed(folder, manifest)

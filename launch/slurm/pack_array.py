@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 from avc.runs.events import FOLDER
 from avc.runs.links import refuse_without_links
 from launch.progress import progress
-from launch.report.packed import show_packed
+from launch.report.results import show_packed
 from launch.slurm.cluster_file import Cluster, check_for_script
 from launch.slurm.jobs import Requeued, executor, require_slurm, submit_job
+from shards.build_index import merge
 from shards.format import PackSettings
-from shards.merge import merge
 from shards.pack import Summary, pack_sources
 from shards.sources import Source
 from shards.split import Splitter
