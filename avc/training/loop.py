@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from avc.config import dump_config
 from avc.data.loader import BatchSharding, Loader, on_device, shard_batch
-from avc.data.stored import cache_of, fetch_ahead
+from avc.data.partitions import cache_of, fetch_ahead
 from avc.distributed.model import convert_sync_batchnorm, share_statistics, wrap
 from avc.distributed.stopping import Stopped
 from avc.distributed.world import World

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from launch.commands.options import Json
+from launch.commands import Json
 from launch.commands.pack import Inputs, TimeLimit
 
 audit = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")

@@ -12,7 +12,6 @@ from avc.config import dump_config, load_config
 from avc.runs.events import FOLDER, JOB, submitted_job
 from avc.runs.links import refuse_without_links
 from avc.settings import Config
-from launch.config_file import find_config
 from launch.slurm.cluster_file import Cluster, check_for_script, load_cluster
 from launch.slurm.jobs import (
     SUBMITTED,
@@ -24,6 +23,7 @@ from launch.slurm.jobs import (
     require_slurm,
     submit_job,
 )
+from launch.train import find_config
 from shards.atomic import written_aside
 from shards.format import MANIFEST
 from shards.store import Url

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import avc.data.loader
-from avc.data.loader import free_bytes
+import avc.data.limits
+from avc.data.limits import free_bytes
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from shards.read import Shards
@@ -62,7 +62,7 @@ def test_this_machine_has_some_memory_free() -> None:
 
 
 def test_batches_that_do_not_fit_are_refused_with_what_they_need_and_what_there_is(small_world, monkeypatch) -> None:
-    monkeypatch.setattr(avc.data.loader, "free_bytes", lambda: 10_000_000)
+    monkeypatch.setattr(avc.data.limits, "free_bytes", lambda: 10_000_000)
     shards = Shards(small_world)
     reader = PairReader(shards, PairSampler(shards.index, shards.clips("train"), seed=0), image_size=56, augment=False)
     words = (
