@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -79,6 +79,8 @@ def pack(
         avc pack ~/flickr --out /lustre/shards --task 3/8
         avc pack videos.txt --out /lustre/shards --cluster configs/cluster/slurm.yaml --tasks 200
     """
+    from functools import partial
+
     from launch.progress import progress
     from launch.report.results import say_lists, show_packed
     from launch.slurm.cluster_file import load_cluster
@@ -106,17 +108,10 @@ def pack(
     place = None if cluster is None else load_cluster(cluster)
     sources, splitter = list_inputs(inputs, out, settings, split_lists=lists, task=chosen)
     say_lists(splitter.met)
+    limits: Any = {"time_limit_seconds": time_limit, "shard_bytes": shard_mb * 1_000_000}
+    work: Any = partial(pack_sources, out=out, settings=settings, splitter=splitter, **limits)
     if place is not None:
-        submitted = submit_pack(
-            sources,
-            out,
-            settings,
-            splitter,
-            cluster=place,
-            tasks=tasks,
-            time_limit_seconds=time_limit,
-            shard_bytes=shard_mb * 1_000_000,
-        )
+        submitted = submit_pack(sources, out, work, cluster=place, tasks=tasks)
         fewest, most = min(submitted.shares), max(submitted.shares)
         print(f"job {submitted.array}: {len(sources):,} inputs in {tasks:,} tasks of {fewest:,} to {most:,}")
         print(f"job {submitted.merge}: the merge, when all of them have ended well")
@@ -125,17 +120,7 @@ def pack(
         )
         return
     with progress("packing", unit="videos") as report:
-        summary = pack_sources(
-            sources,
-            out,
-            settings,
-            splitter,
-            task=chosen,
-            workers=workers,
-            time_limit_seconds=time_limit,
-            shard_bytes=shard_mb * 1_000_000,
-            progress=report,
-        )
+        summary = work(sources, task=chosen, workers=workers, progress=report)
     show_packed(out if chosen is None else out / chosen.name, summary.manifest)
     if summary.skipped:
         print(f"{summary.skipped:,} videos were done by an earlier run, {summary.done:,} by this one")
