@@ -23,7 +23,7 @@ from avc.networks import network_of
 from avc.runs.attempt import CONFIG, METRICS, WEIGHTS
 from avc.runs.weights import about, as_bytes
 from avc.settings import Config
-from shards.atomic import written_aside
+from shards.atomic import write_whole
 
 CARD = "README.md"
 
@@ -95,8 +95,7 @@ def write_pretrained(folder: Path, state: Mapping[str, Tensor], config: Config, 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            with written_aside(folder / name) as file:
-                file.write(content)
+            write_whole(folder / name, content)
     except OSError as error:
         raise ValueError(f"{folder} cannot be written: {error}") from None
 

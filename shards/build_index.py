@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.atomic import sync_folder, written_aside
+from shards.atomic import sync_folder, write_whole, written_aside
 from shards.format import CLIPS, FLOW, FORMAT_VERSION, JOURNAL, MANIFEST, PICTURES, SPLITS, PackSettings, Reason
 from shards.index import LARGEST_MANIFEST, Manifest, ShardFile, StoredFile, read_manifest
 from shards.journal import Event, Packed, Rejection, read_finished
@@ -104,8 +104,7 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
             f"{folder} has {len(manifest.shards):,} shards, more than a manifest can list: pack again with a larger "
             "--shard-mb"
         )
-    with written_aside(folder / MANIFEST) as file:
-        file.write(content)
+    write_whole(folder / MANIFEST, content)
 
 
 def _firsts(starts: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from multiprocessing import current_process, parent_process
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
 Each = Callable[[Any], None]
@@ -81,7 +81,7 @@ class Processes(Generic[T]):
         for thread in self._threads:
             thread.start()
 
-    def __enter__(self) -> Processes[T]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,7 +14,7 @@ from avc.data.windows import hop_in_samples
 from avc.encoders.encoder import digest
 from avc.encoders.trained import Trained
 from avc.files.decoding import Content, Wanted
-from shards.atomic import written_aside
+from shards.atomic import write_whole
 from shards.format import SAMPLE_RATE_HZ
 from shards.sources import VIDEO_SUFFIXES, Source, list_sources
 
@@ -64,8 +64,7 @@ def agree(folder: Path, network: Trained, settings: Settings) -> None:
     except ValueError:
         raise ValueError(f"{path} is damaged: remove it, or give another folder") from None
     if known is None:
-        with written_aside(path) as file:
-            file.write(json.dumps(about, indent=2).encode() + b"\n")
+        write_whole(path, json.dumps(about, indent=2).encode() + b"\n")
     elif known != about:
         other = [name for name in about if not isinstance(known, dict) or known.get(name) != about[name]]
         raise ValueError(

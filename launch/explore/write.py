@@ -38,7 +38,7 @@ from launch.progress import progress
 from launch.report.page import ImageArray
 from launch.report.units import spectrogram
 from shards import Report
-from shards.atomic import refuse_special, written_aside
+from shards.atomic import refuse_special, write_whole
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND
 from shards.read import Shards
 
@@ -93,10 +93,8 @@ def write_explorer(
     shutil.rmtree(data, ignore_errors=True)
     part.rename(data)
     for name in PAGE:
-        with written_aside(out / name) as file:
-            file.write(files("launch.explore").joinpath(name).read_bytes())
-    with written_aside(out / "index.html") as file:
-        file.write(page(title))
+        write_whole(out / name, files("launch.explore").joinpath(name).read_bytes())
+    write_whole(out / "index.html", page(title))
     return sum(path.stat().st_size for path in page_files(out))
 
 

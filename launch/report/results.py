@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from launch.progress import printable
-from shards.atomic import written_aside
+from shards.atomic import write_whole
 from shards.index import Manifest
 from shards.split import ListMet
 
@@ -38,8 +38,7 @@ def write_json(path: Path | None, content: dict[str, Any]) -> None:
         return
     path = path.expanduser()
     try:
-        with written_aside(path) as file:
-            file.write((json.dumps(content, indent=2) + "\n").encode())
+        write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}") from None
 

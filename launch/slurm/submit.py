@@ -24,7 +24,7 @@ from launch.slurm.jobs import (
     submit_job,
 )
 from launch.train import find_config
-from shards.atomic import written_aside
+from shards.atomic import write_whole
 from shards.format import MANIFEST
 from shards.store import Url
 
@@ -51,8 +51,7 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
     folder = config.run.dir / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with written_aside(folder / SUBMITTED) as file:
-            file.write(dump_config(config).encode())
+        write_whole(folder / SUBMITTED, dump_config(config).encode())
     except OSError as error:
         raise ValueError(f"the run's folder {config.run.dir} cannot be written: {error.strerror}") from None
     refuse_without_links(config.run.dir, who="submitit")
@@ -67,8 +66,7 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
         afterwards=concluding(config.run.dir),
     )
     job = submit_job(built, TrainingJob(config.run.dir, cluster))
-    with written_aside(folder / JOB) as file:
-        file.write(json.dumps({"job": int(job), "at": time.time()}).encode())
+    write_whole(folder / JOB, json.dumps({"job": int(job), "at": time.time()}).encode())
     return job, config, cluster
 
 

@@ -42,7 +42,7 @@ from launch.slurm.cluster_file import read_section
 from launch.slurm.jobs import queue_state
 from launch.slurm.submit import OVER, submit
 from shards import Report
-from shards.atomic import lock, written_aside
+from shards.atomic import lock, write_whole
 
 POLL_SECONDS = 2.0
 QUEUE_SECONDS = 20.0  # between questions to the queue, which has more to do than to answer us
@@ -269,8 +269,7 @@ def _alone(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
     if not path.exists():
         if any(folder.iterdir()):
             raise ValueError(f"{folder} holds something else than a sweep; choose another run.dir")
-        with written_aside(path) as file:
-            file.write(json.dumps(identity).encode())
+        write_whole(path, json.dumps(identity).encode())
     if json.loads(path.read_bytes()) != identity:
         raise ValueError(
             f"{folder} holds another sweep, or this one before its file or its settings were changed: choose another "
@@ -283,8 +282,7 @@ def _alone(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
 
 def _create(run: Path, parameters: dict[str, Any]) -> Trial:
     run.mkdir()
-    with written_aside(run / TRIAL) as file:
-        file.write(json.dumps({"parameters": parameters}).encode())
+    write_whole(run / TRIAL, json.dumps({"parameters": parameters}).encode())
     return Trial(run, parameters)
 
 

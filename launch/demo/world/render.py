@@ -19,7 +19,7 @@ from launch.demo.world.kinds import KINDS
 from launch.demo.world.scene import Box, Image, Scene, stage
 from launch.demo.world.sounds import clicks, synthesize
 from launch.demo.world.video import write_video
-from shards.atomic import PART, written_aside
+from shards.atomic import PART, write_whole
 from shards.format import TICKS_PER_SECOND
 from shards.processes import Processes
 
@@ -130,8 +130,7 @@ def render(
         if progress is not None:
             progress(len(labels), world.clips)
     write_labels(folder, labels)
-    with written_aside(folder / WORLD) as file:
-        file.write((json.dumps(description(world), indent=1) + "\n").encode())
+    write_whole(folder / WORLD, (json.dumps(description(world), indent=1) + "\n").encode())
     return {label.file: label for label in labels}
 
 
