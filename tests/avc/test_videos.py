@@ -46,7 +46,7 @@ def test_sound_is_that_of_packing_to_the_sample(video: tuple[Path, Clip], start:
 def test_times_that_are_not_shown_are_refused(video: tuple[Path, Clip], tmp_path: Path) -> None:
     opened = avc.media.open(video[0])
     for time in (SECONDS + 0.1, SECONDS + 100):
-        with pytest.raises((ValueError, Rejected), match="shows nothing|its pictures end before"):
+        with pytest.raises((ValueError, Rejected), match=r"shows nothing|its pictures end before"):
             opened.frame(time)
     with pytest.raises(ValueError, match="before the first picture"):
         opened.frame(-0.04)
