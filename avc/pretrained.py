@@ -9,10 +9,12 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from jinja2 import Environment
 from torch import Tensor
 
 from avc.config import dump_config
@@ -21,7 +23,7 @@ from avc.networks import network_of
 from avc.runs.attempt import CONFIG, METRICS, WEIGHTS
 from avc.runs.weights import about, as_bytes
 from avc.settings import Config
-from shards.atomic import written_aside
+from shards.atomic import write_whole
 
 CARD = "README.md"
 
@@ -54,52 +56,24 @@ def without_paths(config: AnyConfig) -> AnyConfig:
 def model_card(config: Config, metrics: Mapping[str, float], *, parameters: int) -> str:
     """README.md of a network: YAML that the hub indexes, then the same for people. metrics: of its best validation."""
     name, row = config.model.name, network_of(config.model.name)
-    imported = row.task is None
-    accuracy = metrics.get("accuracy")
     front: dict[str, Any] = {
         "library_name": "avc",
         "tags": ["audio-visual", "self-supervised", "embeddings", name],
         "pipeline_tag": "feature-extraction",
     }
-    if accuracy is not None:
+    if (accuracy := metrics.get("accuracy")) is not None:
         result = {
             "task": {"type": "feature-extraction", "name": "audio-visual correspondence"},
             "dataset": {"type": "videos", "name": f"{config.validation.split} split of the training videos"},
             "metrics": [{"type": "accuracy", "value": round(accuracy, 4)}],
         }
         front["model-index"] = [{"name": row.title, "results": [result]}]
-    lines = [
-        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
-        f"# {row.title}\n",
-        f"`{name}`: {row.about}. {parameters:,} parameters.",
-    ]
-    if name in PAPERS:
-        lines.append(f"Paper: [arXiv:{PAPERS[name]}](https://arxiv.org/abs/{PAPERS[name]}).")
-    lines.append(
-        '\n```python\nimport avc\n\nnetwork = avc.load("FOLDER")  # this folder, or its name on the hub\n'
-        "embedding, seconds = network.embed_audio(samples, sample_rate=44100, hop_size=0.1)\n```\n"
+    template = Environment(keep_trailing_newline=True).from_string(files("avc").joinpath("model_card.md").read_text())
+    return template.render(
+        front=yaml.safe_dump(front, sort_keys=False),
+        **{"row": row, "name": name, "config": config, "metrics": metrics, "parameters": parameters},
+        paper=PAPERS.get(name),
     )
-    if imported:
-        lines.append("The weights were not trained by this project but imported from what its authors released.\n")
-    else:
-        optim, training = config.optim, config.training
-        taught = "It was taught which frame and which second of sound belong together; nobody labeled anything."
-        if name == "supervised":
-            taught = "It was taught the videos' labels."
-        lines += [
-            "## Training\n",
-            f"{training.steps:,} steps of {optim.batch_pairs:,} pairs, Adam with learning rate {optim.lr:g}, seed "
-            f"{config.run.seed}, {training.precision}. {taught} `config.yaml` has every setting.\n",
-        ]
-    lines.append("## Results\n")
-    if metrics:
-        lines += ["| validation | |", "|---|---|", *(f"| {key} | {value:.6g} |" for key, value in metrics.items()), ""]
-    else:
-        lines.append("None were noted with the weights.\n")
-    lines.append(
-        "## Limits\n\nIt knows the kind of videos that it was trained on. Sound is taken one second at a time, mono.\n"
-    )
-    return "\n".join(lines)
 
 
 def write_pretrained(folder: Path, state: Mapping[str, Tensor], config: Config, *, origin: Path | None) -> None:
@@ -121,8 +95,7 @@ def write_pretrained(folder: Path, state: Mapping[str, Tensor], config: Config, 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            with written_aside(folder / name) as file:
-                file.write(content)
+            write_whole(folder / name, content)
     except OSError as error:
         raise ValueError(f"{folder} cannot be written: {error}") from None
 

@@ -12,23 +12,7 @@ from typing import Annotated
 
 import typer
 
-from launch.commands import (
-    audit,
-    cluster,
-    copy,
-    demo,
-    embed,
-    evaluate,
-    explore,
-    export,
-    import_weights,
-    localize,
-    pack,
-    settings,
-    teach,
-    train,
-    verify,
-)
+from launch.commands import audit, demo, embed, evaluate, explore, pack, runs, settings, teach, weights
 from launch.user_errors import user_errors
 
 app = typer.Typer(
@@ -70,14 +54,14 @@ def avc(
 
 
 for command in (
-    *(pack.pack, pack.merge, copy.copy, verify.verify),
-    *(settings.settings, train.train, cluster.submit, cluster.sweep, cluster.status),
-    *(teach.teach, embed.embed, export.export, explore.explore, localize.localize, demo.demo),
+    *(pack.pack, pack.merge, pack.copy, pack.verify),
+    *(settings.settings, runs.train, runs.submit, runs.sweep, runs.status),
+    *(teach.teach, embed.embed, weights.export, explore.explore, explore.localize, demo.demo),
 ):
     app.command()(command)
 anything = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command("submit-pack", hidden=True, context_settings=anything)(pack.submit_pack)
-app.command("import")(import_weights.import_weights)
+app.command("import")(weights.import_weights)
 app.command("visualize", hidden=True, context_settings=evaluate.ANYTHING)(evaluate.visualize)
 app.add_typer(evaluate.evaluations, name="eval")
 app.add_typer(audit.audit, name="audit")

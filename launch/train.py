@@ -13,11 +13,67 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Self
 
 from avc.distributed.agent import follow_agent, leave
-from launch.config_file import find_config
-from launch.stop_request import StopRequest
 from launch.user_errors import user_errors
+
+HERE = Path(__file__).resolve().parent
+# A wheel has them beside this file, a checkout at its root.
+CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "configs"
+
+
+def find_config(name: str | Path) -> Path:
+    """The file of settings at a path, or the one of that name in configs/. Raises ValueError where there is neither."""
+    path = Path(name).expanduser()
+    if path.suffix or path.exists() or len(path.parts) > 1:
+        return path
+    shipped = CONFIGS / f"{name}.yaml"
+    if not shipped.exists():
+        names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+        raise ValueError(f"there is no configuration {name}: give the path of a YAML file, or one of {names}")
+    return shipped
+
+
+class StopRequest:
+    """Stop flag: true once one of the given signals has been received.
+
+    The handlers only set it. Nothing may be sent between ranks in a handler, as each rank is interrupted at another
+    place; the flag is polled, and the ranks agree on where to stop (avc.distributed.stopping). A second SIGINT is a
+    KeyboardInterrupt at once. As a context manager it restores the handlers and the mask.
+    """
+
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self._received: set[int] = set()
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
+        # Blocked as well, which processes inherit: who signals a training signals the loader's workers too, and they
+        # would die of it. (SIGINT they ignore by themselves.) A thread that numpy has begun before may still take the
+        # signal, and then the handler above sees it.
+        self._blocked = set(numbers) - {signal.SIGINT}
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._blocked)
+
+    def __call__(self) -> bool:
+        return bool(self.signals())
+
+    def signals(self) -> set[int]:
+        """Those that have been received."""
+        pending: set[int] = signal.sigpending() & self._blocked
+        return self._received | pending
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)  # pending signals are handled now
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._received.add(number)
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
 
 
 def run_here(path: str, overrides: Sequence[str]) -> None:

@@ -55,6 +55,12 @@ def written_aside(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file by `written_aside`."""
+    with written_aside(path) as file:
+        file.write(content)
+
+
 def sync_folder(folder: Path) -> None:
     """Return when the names in `folder` are on the disk."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,25 +1,27 @@
-"""Building the index of a packed folder from its journal: the tables, the list of rejections, and the manifest last."""
+"""Building the index of a packed folder from its journal, or from those of tasks, whose shards stay where they are."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-from shards.atomic import sync_folder, written_aside
-from shards.format import CLIPS, FLOW, FORMAT_VERSION, MANIFEST, PICTURES, SPLITS, PackSettings, Reason
-from shards.index import LARGEST_MANIFEST, Manifest, ShardFile, StoredFile
-from shards.journal import Event, Packed, Rejection
+from shards.atomic import sync_folder, write_whole, written_aside
+from shards.format import CLIPS, FLOW, FORMAT_VERSION, JOURNAL, MANIFEST, PICTURES, SPLITS, PackSettings, Reason
+from shards.index import LARGEST_MANIFEST, Manifest, ShardFile, StoredFile, read_manifest
+from shards.journal import Event, Packed, Rejection, read_finished
+from shards.tasks import Task, find_tasks
 
 REJECTED = "rejected.tsv"  # name, reason and detail of every input that is not in the shards, for people
 
 
 def write_index(folder: Path, settings: PackSettings, events: Iterable[Event]) -> Manifest:
-    """Write clips.npy, pictures.npy, perhaps flow.npy, rejected.tsv and then manifest.json from a journal's events.
+    """Write clips.npy, pictures.npy, perhaps flow.npy, rejected.tsv, and last manifest.json from a journal's events.
 
     Every shard must be complete. Raises ValueError when a key is there twice: one packing cannot do that, tasks that
     packed changing files can.
@@ -102,8 +104,7 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
             f"{folder} has {len(manifest.shards):,} shards, more than a manifest can list: pack again with a larger "
             "--shard-mb"
         )
-    with written_aside(folder / MANIFEST) as file:
-        file.write(content)
+    write_whole(folder / MANIFEST, content)
 
 
 def _firsts(starts: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:
@@ -158,3 +159,72 @@ def _line(rejection: Rejection) -> bytes:
 
 def _on_one_line(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+
+
+TASKS_NAMED = 20  # in a message
+
+
+def merge(folder: str | os.PathLike[str]) -> Manifest:
+    """Write the index, the list of rejections and the manifest of a folder that was packed in tasks.
+
+    Shards are listed as `task-0001-of-0008/train-000000.tar`, in the order of the tasks. May be repeated, after a task
+    has packed more.
+
+    Raises ValueError when the folder holds no tasks, when one is missing, not finished or still at work, when they
+    were packed with different settings, or when two of them have packed the same video.
+    """
+    path = Path(folder).expanduser()
+    tasks = find_tasks(path)
+    if not tasks:
+        raise ValueError(
+            f"{path} holds no folders of tasks (task-0001-of-0008, ...): there is nothing to merge. "
+            "`avc pack` without --task makes its index itself"
+        )
+    manifests = {task: manifest for task in tasks if (manifest := _manifest_of(path / task.name))}
+    if len(manifests) < tasks[0].tasks:
+        raise _unfinished(path, sorted({*range(1, tasks[0].tasks + 1)} - {task.number for task in manifests}), tasks[0])
+    settings = manifests[tasks[0]].settings
+    for task, manifest in manifests.items():
+        if manifest.settings != settings:
+            raise ValueError(
+                f"{path / task.name} was packed with {manifest.settings} and {tasks[0].name} with {settings}: remove "
+                "the folder of the one that is wrong and pack that task again"
+            )
+    remove_manifest(path)
+    return write_index(path, settings, _events(path, manifests))
+
+
+def _manifest_of(folder: Path) -> Manifest | None:
+    try:
+        return read_manifest(folder)
+    except ValueError:
+        return None  # packing that task again writes it anew
+
+
+def _unfinished(folder: Path, missing: Sequence[int], task: Task) -> ValueError:
+    named = ", ".join(map(str, missing[:TASKS_NAMED])) + (", ..." if len(missing) > TASKS_NAMED else "")
+    return ValueError(
+        f"{len(missing)} of the {task.tasks} tasks in {folder} have not finished: {named}. Run them again, they go on "
+        "where they were, and then `avc merge`"
+    )
+
+
+def _events(folder: Path, manifests: Mapping[Task, Manifest]) -> Iterator[Event]:
+    for task, manifest in manifests.items():
+        records, shards = 0, set()
+        for event in read_finished(folder / task.name / JOURNAL):
+            if isinstance(event, ShardFile):
+                shards.add(event)
+                yield replace(event, name=f"{task.name}/{event.name}")
+            elif isinstance(event, Packed):
+                records += 1
+                yield replace(event, shard=f"{task.name}/{event.shard}")
+            else:
+                yield event
+        if records != sum(manifest.packed.values()) or shards != set(manifest.shards):
+            listed = f"{sum(manifest.packed.values()):,} in {len(manifest.shards):,}"
+            raise ValueError(
+                f"{folder / task.name / JOURNAL} tells of {records:,} records in {len(shards):,} shards, and "
+                f"{MANIFEST} beside it of {listed}: one of the two is not what was written. Restore it, or remove that "
+                "folder and pack the task again"
+            )

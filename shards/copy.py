@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from shards import Report
-from shards.atomic import refuse_links, written_aside
+from shards.atomic import refuse_links, write_whole, written_aside
 from shards.build_index import REJECTED
 from shards.format import JOURNAL, MANIFEST
 from shards.index import LARGEST_MANIFEST, Manifest, StoredFile, manifest_text, read_manifest
@@ -94,10 +94,8 @@ def _download(store: Store, folder: Path, manifest: Manifest) -> Iterator[Stored
             content = store.whole(name, most=LARGEST_LIST)
         except FileNotFoundError:
             continue
-        with written_aside(folder / name) as copy:
-            copy.write(content)
-    with written_aside(folder / MANIFEST) as copy:
-        copy.write(text)
+        write_whole(folder / name, content)
+    write_whole(folder / MANIFEST, text)
 
 
 def _refuse_other(same: bool, target: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 import pydantic
 
-from shards.file_slice import Readable
+from shards.file_slice import Readable, Table
 from shards.format import (
     CLIPS,
     FLOW,
@@ -29,7 +29,6 @@ from shards.format import (
     check_settings,
 )
 from shards.store import Store, Url
-from shards.table import Table
 
 ROWS_AT_ONCE = 2**16  # that are looked at: what is computed of them stays in the processor's cache
 LARGEST_MANIFEST = 2**26  # bytes: of 300,000 shards

@@ -26,7 +26,7 @@ from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
 from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, as_begun, lines_lost, read_events, shards_in
 from shards.order import in_packing_order
-from shards.parent import refuse_unguarded
+from shards.processes import refuse_unguarded
 from shards.record import Record, make_records
 from shards.sources import Source, list_sources
 from shards.split import ListMet, Splitter
@@ -65,7 +65,7 @@ def pack(
     not be read, timed out or crashed its decoder is tried again. New inputs go into new shards.
 
     With a `task`, only its share of the inputs is packed, into a folder of its own inside of `out`, at the same time
-    as other tasks' perhaps; `shards.merge.merge` makes the index of `out` when all of them have ended.
+    as other tasks' perhaps; `shards.build_index.merge` makes the index of `out` when all of them have ended.
 
     Raises ValueError for what the user can put right: wrong settings, a missing input, a folder begun with other
     settings or in use by another packer; OSError when `out` cannot be written to. What was committed stays.

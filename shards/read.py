@@ -26,12 +26,11 @@ import simplejpeg
 import soundfile
 
 from shards.cache import Cache
-from shards.file_slice import Descriptor, Readable, Window, shards_kept_open
+from shards.file_slice import Descriptor, Readable, Table, Window, shards_kept_open
 from shards.flow import decode_flow
 from shards.format import CLIPS, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, SPLITS
 from shards.index import Fetched, Manifest, check_shards, open_index
 from shards.store import Object, Store, Url, place
-from shards.table import Table
 
 ROWS_KEPT = 256  # of the index, where it is not in memory: one clip's row is asked for several times in a row
 LEFT_OUT = ("index", "_descriptor", "_read_row", "_threads")  # of what is pickled

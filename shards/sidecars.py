@@ -26,7 +26,7 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
-from shards.atomic import refuse_links, written_aside
+from shards.atomic import refuse_links, write_whole, written_aside
 from shards.index import StoredFile
 from shards.read import Shards
 from shards.writer import BLOCK, TAR_RECORD, render_record
@@ -111,8 +111,7 @@ def begin(folder: Path, teaching: Teaching) -> None:
     refuse_links(folder.iterdir())
     before = _begun(folder)
     if before is None:
-        with written_aside(folder / BEGUN) as file:
-            file.write(_json(asdict(teaching)))
+        write_whole(folder / BEGUN, _json(asdict(teaching)))
         return
     if before == teaching:
         return
@@ -163,8 +162,7 @@ def finish(folder: Path, layout: Layout) -> Sidecars:
     assert not unwritten(folder, layout)
     files = tuple(StoredFile.of(folder, shard.name) for shard in layout.shards.manifest.shards)
     sidecars = Sidecars(layout.teaching, files)
-    with written_aside(folder / FINISHED) as file:
-        file.write(_json(asdict(sidecars)))
+    write_whole(folder / FINISHED, _json(asdict(sidecars)))
     return sidecars
 
 

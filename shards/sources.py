@@ -91,8 +91,8 @@ def list_sources(
 def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
     """The lines of a list of names, without line breaks and empty ones; bytes that are not UTF-8 as surrogates.
 
-    Raises OSError where the file cannot be read, ValueError for UTF-16 and for a line that is longer than any name,
-    before all of it is read.
+    Raises ValueError where the file cannot be read, for UTF-16 and for a line that is longer than any name, before all
+    of it is read.
     """
     lines = lines_of(path, errors="surrogateescape", longest=LONGEST_LINE)
     return (line.rstrip("\r\n") for line in lines if line.strip())

@@ -51,7 +51,7 @@ class Splitter:
         self._lists = dict(lists)
         self.met: tuple[ListMet, ...] = ()
         for split, path in sorted(lists.items()):
-            for name in _read_names(path):
+            for name in map(unquoted, read_lines(path)):
                 other, _ = self._listed.setdefault(_end_of_path(name), (split, name))
                 if other != split:
                     raise ValueError(
@@ -137,13 +137,6 @@ class Splitter:
                 return split
             point -= share
         return next(split for split, share in zip(reversed(SPLITS), reversed(self._shares), strict=True) if share)
-
-
-def _read_names(path: Path) -> list[str]:
-    try:
-        return [unquoted(line) for line in read_lines(path.expanduser())]
-    except OSError as error:
-        raise ValueError(f"the list {path} cannot be read: {error.strerror}") from None
 
 
 def _end_of_path(name: str) -> str:

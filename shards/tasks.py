@@ -5,7 +5,7 @@
     OUT/task-0001-of-0003/    an ordinary packed folder each: journal, shards, index
     OUT/task-0002-of-0003/
     OUT/task-0003-of-0003/
-    OUT/manifest.json ...     the index of all three, made by `shards.merge`
+    OUT/manifest.json ...     the index of all three, made by `shards.build_index`
 
 Inputs are shared out by their size in bytes. Equal videos are of equal size, so all copies of a video come before the
 same task, which keeps the first in the order of packing as one task would: no record is ever packed twice, and the

@@ -31,10 +31,13 @@ def lines_of(
 ) -> Iterator[str]:
     """The lines of a text file in UTF-8 with their line breaks, read once from front to back, without U+FEFF in front.
 
-    longest: of a line, bytes. Raises OSError, and ValueError for UTF-16 and UTF-32, at once; ValueError for a line that
-    is longer, before all of it is read, and for one that is not UTF-8.
+    longest: of a line, bytes. Raises ValueError for what cannot be opened, and for UTF-16 and UTF-32, at once; for a
+    line that is longer, before all of it is read, and for one that is not UTF-8.
     """
-    file = open(path, "rb")  # noqa: SIM115 - closed at its end
+    try:
+        file = open(os.path.expanduser(path), "rb")  # noqa: SIM115 - closed at its end
+    except OSError as error:
+        raise ValueError(f"{os.fspath(path)} cannot be read: {error.strerror}") from None
     try:
         refuse_wide(file.peek(_LOOKED_AT), path)
     except BaseException:

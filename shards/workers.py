@@ -1,22 +1,28 @@
-"""The processes that read videos: as many as wanted, replaced when one crashes or takes too long."""
+"""The processes that read videos, replaced when one crashes or takes too long; an audit of many videos by them."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
 import os
 import stat
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from typing import BinaryIO, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
+from shards import Report
 from shards.file_slice import Descriptor, Window
 from shards.format import Reason
 from shards.journal import Rejection
+from shards.media import read_sync
 from shards.media.clip import Rejected
-from shards.parent import GUARD
-from shards.processes import Ended, NeverBegan, Processes
-from shards.sources import Source
+from shards.processes import GUARD, Ended, NeverBegan, Processes
+from shards.sources import Source, list_sources
+from shards.sync import Sync
 
 T = TypeVar("T")
 
@@ -57,7 +63,7 @@ def _result(source: Source, future: Future[T | Rejection], time_limit_seconds: f
         ) from error
 
 
-def attempt(work: Callable[[BinaryIO], T], source: Source) -> T | Rejection:
+def attempt(work: Callable[[io.BufferedReader], T], source: Source) -> T | Rejection:
     """What `work` makes of a source's content; whatever a broken file provokes costs that file only."""
     try:
         with opened(source) as file:
@@ -84,3 +90,52 @@ def opened(source: Source) -> io.BufferedReader:
         os.close(number)
         raise OSError("not a regular file")
     return open(number, "rb")
+
+
+@dataclass(frozen=True)
+class SyncAudit:
+    """files: what was found, by the inputs' names and in their order. rejected: what could not be read, and why."""
+
+    files: dict[str, Sync]
+    rejected: list[Rejection]
+
+
+def audit_sync(
+    inputs: Sequence[str | os.PathLike[str]],
+    *,
+    seconds: float = math.inf,
+    workers: int | None = None,
+    time_limit_seconds: float = 120.0,
+    progress: Report | None = None,
+) -> SyncAudit:
+    """Sync of the first `seconds` of every input; `inputs` are as in `list_sources`.
+
+    workers: processes, by default as many as there are cores; one that crashes, or takes longer than
+    `time_limit_seconds` for a file, costs that file. Raises ValueError for what the user can put right.
+    """
+    if not seconds > 0:
+        raise ValueError(f"seconds must be more than 0, not {seconds}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    if not time_limit_seconds > 0:
+        raise ValueError(f"the time limit per video must be more than 0 seconds, not {time_limit_seconds}")
+    sources = list_sources(inputs)
+    if not sources:
+        raise ValueError(f"there are no files in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
+    work = partial(_sync_of, seconds=seconds)
+    cores = len(os.sched_getaffinity(0))
+    results = in_workers(work, sources, workers=workers or cores, time_limit_seconds=time_limit_seconds)
+    audit = SyncAudit({}, [])
+    with contextlib.closing(results):
+        for done, (source, result) in enumerate(zip(sources, results, strict=True), start=1):
+            if isinstance(result, Rejection):
+                audit.rejected.append(result)
+            else:
+                audit.files[source.name] = result
+            if progress is not None:
+                progress(done, len(sources), source.name)
+    return audit
+
+
+def _sync_of(source: Source, *, seconds: float) -> Sync | Rejection:
+    return attempt(partial(read_sync, seconds=seconds), source)

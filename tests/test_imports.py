@@ -98,7 +98,7 @@ BOTTOM = (
 LAYERS = (
     set(BOTTOM),
     {"runs"},
-    {"devices", "pretrained"},
+    {"devices", "media", "pretrained"},
     {"distributed"},
     {"models"},
     {"data"},

@@ -66,7 +66,7 @@ def test_a_wheel_holds_whatever_a_command_reads(wheel: Path) -> None:
 
 def test_a_wheel_finds_its_configurations_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     code = (
-        "from avc.config import load_config\nfrom launch.config_file import CONFIGS, find_config\n"
+        "from avc.config import load_config\nfrom launch.train import CONFIGS, find_config\n"
         "for path in CONFIGS.glob('*.yaml'): load_config(find_config(path.stem), ['data.shards=shards'])\n"
         "from launch.slurm.cluster_file import load_cluster\n"
         "load_cluster(CONFIGS / 'cluster' / 'slurm.yaml'); print(find_config('ave'))"

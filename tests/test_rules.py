@@ -24,7 +24,6 @@ LONG = {
     ("launch/commands/explore.py", "explore"): COMMAND,
     ("launch/commands/pack.py", "pack"): COMMAND,
     ("launch/commands/teach.py", "teach"): COMMAND,
-    ("avc/files/decoders.py", "decode"): DIVISIBLE,
     ("workshop/study/study.py", "_write_page"): DIVISIBLE,
 }
 
@@ -33,7 +32,6 @@ SMALL = 60
 APART = {
     "avc/data/end_with_parent.py": "imported by name, before what takes seconds to import",
     "avc/encoders/waveform.py": "one file for each family of encoders",
-    "avc/files/targets.py": "says which files are embedded; the rest of avc/files/ reads them",
     "avc/tasks/hard_negatives.py": "an algorithm that is proven by itself",
     "avc/training/media.py": "imports what draws and encodes, which a training without W&B has not installed",
     "shards/media/version_1.py": "what packing did once, kept whole for shards of that version",

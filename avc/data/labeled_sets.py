@@ -151,7 +151,7 @@ def _read_rows(table: Path, what: str, columns: tuple[str, ...], row: Callable[.
         (_, names), *lines = read_table(lines_of(table))
         places = [names.index(column) for column in columns]
         return [row(*(cells[place] for place in places)) for _, cells in lines if cells]
-    except (OSError, IndexError, ValueError) as error:
+    except (IndexError, ValueError) as error:
         raise ValueError(f"{table} is not {what} ({error!r}): columns {', '.join(columns)} are wanted") from None
 
 

@@ -149,11 +149,7 @@ def read_labels(path: Path) -> Labels:
     or `labels`.
     Raises ValueError where the file is missing or of another form, or names two files of one name in two folders.
     """
-    found = _Found()
-    try:
-        lines = lines_of(path.expanduser())
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    found, lines = _Found(), lines_of(path)
     try:
         if path.suffix.lower() == ".jsonl":
             _read_objects(lines, found)

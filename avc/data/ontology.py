@@ -34,10 +34,7 @@ class Ontology:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            lines = lines_of(path.expanduser())
-        except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        lines = lines_of(path)
         try:
             nodes = json.loads("".join(lines))
             self._name = {node["id"]: str(node["name"]) for node in nodes}

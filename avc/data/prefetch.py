@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from avc.data.interfaces import AnyBatch, B, Buffers, Reader, copied
-from shards.parent import follow_parent
+from shards.processes import follow_parent
 
 EXIT_SECONDS = 5.0  # that a killed worker's exit status may take to arrive
 

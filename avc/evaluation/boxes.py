@@ -46,10 +46,7 @@ def read_boxes(path: Path) -> dict[str, Truth]:
     is missing or of another form.
     """
     path = path.expanduser()
-    try:
-        lines = [] if path.is_dir() else lines_of(path)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    lines = [] if path.is_dir() else lines_of(path)
     try:
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".xml" and file.name[0] != ".")

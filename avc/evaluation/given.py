@@ -13,7 +13,7 @@ from avc.data.sampler import Integers
 from avc.encoders.sources import Floats, drawn_views
 from avc.encoders.trained import Trained
 from avc.evaluation.cca import fitting_clips
-from shards.atomic import written_aside
+from shards.atomic import write_whole
 from shards.read import Shards
 
 ARRAYS = ("clip", "tick", "features")
@@ -40,8 +40,7 @@ def write_drawn(path: Path, shards: Shards, clip: Integers, tick: Integers) -> N
     writer.writerow(("clip", "tick"))
     writer.writerows((shards.key(row), at) for row, at in zip(clip.tolist(), tick.tolist(), strict=True))
     try:
-        with written_aside(path.expanduser()) as file:
-            file.write(text.getvalue().encode())
+        write_whole(path.expanduser(), text.getvalue().encode())
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}") from None
 

@@ -111,10 +111,7 @@ def _read_names(text: str, teachers: dict[str, int]) -> tuple[str, list[str]]:
     teacher, _, place = text.partition("=")
     if teacher not in teachers or not place:
         raise ValueError(f"names is {text!r} and must be {' or '.join(f'{name}=FILE' for name in teachers)}")
-    try:
-        names = [line.rstrip("\r\n") for line in lines_of(Path(place).expanduser())]
-    except OSError as error:
-        raise ValueError(f"{place} is no list of names: {error}") from None
+    names = [line.rstrip("\r\n") for line in lines_of(place)]
     if len(names) != teachers[teacher]:
         raise ValueError(f"{place} has {len(names):,} lines, and {teacher} has {teachers[teacher]:,} classes")
     return teacher, names

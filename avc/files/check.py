@@ -14,7 +14,6 @@ from avc.encoders.trained import Trained
 from avc.files.decoding import pieces_of
 from avc.files.settings import Settings, wanted_by
 from shards.media.clip import Rejected
-from shards.sources import Source
 
 RECORDINGS = (".wav", ".flac", ".mp4", ".jpg", ".png")
 AGREE = 0.1
@@ -86,11 +85,10 @@ def _recording_of(regression: Path) -> Path:
 
 
 def _embedded(network: Trained, recording: Path, hop: float, *, rows: int) -> NDArray[np.float32]:
-    size = recording.stat().st_size
-    source = Source(str(recording), str(recording), None, size, 0)
     wanted = wanted_by(network, Settings("audio" if network.hears else "image", hop))
     try:
-        pieces = [piece for _, piece in pieces_of(source, wanted)]
+        with recording.open("rb") as file:
+            pieces = [piece for _, piece in pieces_of(file, wanted)]
     except (Rejected, OSError) as error:
         raise ValueError(f"{recording} cannot be read: {error}") from None
     if wanted.content == "image":

@@ -1,12 +1,17 @@
-"""What a decoding process does: a file in pieces, sound at the network's rate or pictures at the network's size."""
+"""Files decoded ahead, each by a process: in pieces, sound at the network's rate or pictures at the network's size."""
 
 from __future__ import annotations
 
+import errno
+import io
 import math
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from fractions import Fraction
-from multiprocessing.connection import Connection
+from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,11 +20,12 @@ from numpy.typing import NDArray
 
 from avc.data.media import begins_like_picture, read_pictures, stream_mono
 from shards.format import Reason
+from shards.journal import Rejection
 from shards.media.clip import Rejected
 from shards.media.streams import stream_pictures
-from shards.parent import follow_parent
+from shards.processes import Ended, NeverBegan, Processes
 from shards.sources import Source
-from shards.workers import opened
+from shards.workers import attempt
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,6 +34,9 @@ Content = Literal["audio", "image"]
 Crop = NDArray[np.uint8]
 Piece = tuple[int, NDArray[np.generic]]
 """Sound: 0 and float32 (samples,). Pictures: number of the hop and uint8 (size, size, 3)."""
+Refused = tuple[Reason, str]
+MOST_CRASHES = 20
+"""So many processes in a row that end by themselves are no fault of the files."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +49,14 @@ class Wanted:
     image_size: int
 
 
-def pieces_of(source: Source, wanted: Wanted) -> Iterator[Piece]:
+def pieces_of(file: io.BufferedReader, wanted: Wanted) -> Iterator[Piece]:
     """A file in pieces. Raises shards.media.Rejected and OSError, perhaps after some."""
     if wanted.content == "audio":
-        with opened(source) as file:
-            for sound in stream_mono(file, wanted.sample_rate_hz):
-                yield 0, sound
-    else:
-        yield from _pictures(source, wanted)
+        return ((0, sound) for sound in stream_mono(file, wanted.sample_rate_hz))
+    return _pictures(file, wanted)
 
 
-def _pictures(source: Source, wanted: Wanted) -> Iterator[Piece]:
+def _pictures(file: io.BufferedReader, wanted: Wanted) -> Iterator[Piece]:
     import torch
 
     from avc.data.preprocessing import CROP, center_crop
@@ -59,18 +65,17 @@ def _pictures(source: Source, wanted: Wanted) -> Iterator[Piece]:
         return center_crop(torch.from_numpy(rgb)[None], wanted.image_size)[0].numpy()
 
     torch.set_num_threads(1)  # there are as many processes as cores
-    with opened(source) as file:
-        if begins_like_picture(file.peek(12)[:12]):
-            try:
-                yield from _timed(read_pictures(file), wanted.hop, cropped)
-            except ValueError as error:
-                raise Rejected(Reason.UNDECODABLE, str(error)) from None
-            return
-        latest, crop = b"", np.empty(0, np.uint8)
-        for number, picture in stream_pictures(file, hop=wanted.hop, side=round(wanted.image_size / CROP)):
-            if picture is not latest:
-                latest, crop = picture, cropped(simplejpeg.decode_jpeg(picture))
-            yield number, crop
+    if begins_like_picture(file.peek(12)[:12]):
+        try:
+            yield from _timed(read_pictures(file), wanted.hop, cropped)
+        except ValueError as error:
+            raise Rejected(Reason.UNDECODABLE, str(error)) from None
+        return
+    latest, crop = b"", np.empty(0, np.uint8)
+    for number, picture in stream_pictures(file, hop=wanted.hop, side=round(wanted.image_size / CROP)):
+        if picture is not latest:
+            latest, crop = picture, cropped(simplejpeg.decode_jpeg(picture))
+        yield number, crop
 
 
 def _timed(
@@ -87,25 +92,70 @@ def _timed(
                 yield number, crop
 
 
-def serve(pipe: Connection, wanted: Wanted) -> None:
-    """Send the pieces of each source that is asked for, then None, or (reason, detail); until nobody asks any more."""
-    follow_parent()
+def _send(source: Source, send: Callable[[Piece], None], *, wanted: Wanted) -> Rejection | None:
+    """Send a file's pieces, in a process; why it is none, or not all of one."""
+
+    def pieces(file: io.BufferedReader) -> None:
+        for piece in pieces_of(file, wanted):
+            send(piece)
+
+    return attempt(pieces, source)
+
+
+def decode(
+    sources: Iterator[tuple[int, Source]], wanted: Wanted, *, processes: int, time_limit_seconds: float
+) -> Generator[tuple[int, Piece | Refused | None], None, None]:
+    """The pieces of each source as they come, by the source's number; at its end None, or why it ends before.
+
+    A process waits until its piece is taken: however long a file is, one piece of it is in memory. Close the generator,
+    and the processes are gone. Raises ChildProcessError where they cannot be kept running.
+    """
+    answers: SimpleQueue[tuple[int, Piece | Future[Rejection | None]]] = SimpleQueue()
+    room, closed = threading.Semaphore(processes), threading.Event()
+
+    def give(number: int, piece: Piece) -> None:
+        room.acquire()
+        if closed.is_set():
+            raise EOFError
+        answers.put((number, piece))
+
+    def begin() -> bool:
+        following = next(sources, None)
+        if following is not None:
+            number, source = following
+            future = pool.submit(source, partial(give, number))
+            future.add_done_callback(lambda future: answers.put((number, future)))
+        return following is not None
+
+    pool = Processes(partial(_send, wanted=wanted), count=processes, time_limit_seconds=time_limit_seconds)
+    crashes = 0
     try:
-        while True:
-            source = pipe.recv()
+        busy = sum(begin() for _ in range(processes))
+        while busy:
+            number, answer = answers.get()
+            if not isinstance(answer, Future):
+                room.release()
+                crashes = 0
+                yield number, answer
+                continue
+            busy += begin() - 1
+            refused: Refused | None = None
             try:
-                for piece in pieces_of(source, wanted):
-                    pipe.send(piece)
-                pipe.send(None)
-            except Rejected as error:
-                pipe.send((error.reason, error.detail))
-            except MemoryError:
-                pipe.send((Reason.TOO_LARGE, "decoding it took more memory than there is"))
-            except (EOFError, ConnectionError):
-                raise
-            except OSError as error:
-                pipe.send((Reason.UNREADABLE, error.strerror or str(error)))
-            except Exception as error:  # whatever a broken file provokes costs that file only
-                pipe.send((Reason.UNDECODABLE, f"{type(error).__name__}: {error}"))
-    except (EOFError, ConnectionError):
-        return
+                if (rejection := answer.result()) is not None:
+                    refused = rejection.reason, rejection.detail
+            except TimeoutError:
+                refused = Reason.TIMED_OUT, f"nothing came of it within {time_limit_seconds:g} s"
+            except (Ended, NeverBegan) as error:
+                refused = Reason.DECODER_CRASHED, str(error)
+            crashes = crashes + 1 if refused and refused[0] == Reason.DECODER_CRASHED else 0
+            if crashes == MOST_CRASHES:
+                raise ChildProcessError(
+                    errno.ECHILD,
+                    f"{crashes} times in a row a decoding process ended: {refused and refused[1]} (out of memory, or "
+                    "killed from outside?). What is written is kept: run the same command again",
+                )
+            yield number, refused
+    finally:
+        closed.set()
+        room.release(processes)
+        pool.close()

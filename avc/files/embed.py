@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 
 from avc.data.windows import Framer, hop_in_samples
 from avc.encoders.trained import Trained
-from avc.files.decoders import Refused, decode
-from avc.files.decoding import Piece, Wanted
+from avc.files.decoding import Piece, Refused, Wanted, decode
 from avc.files.output import Growing
 from avc.files.settings import Settings, agree, is_there, wanted_by
 from shards import Report
 from shards.atomic import written_aside
 from shards.format import Reason
-from shards.parent import refuse_unguarded
+from shards.processes import refuse_unguarded
 from shards.sources import Source
 
 REJECTED = "rejected.tsv"

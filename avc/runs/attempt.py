@@ -43,7 +43,7 @@ from typing import Annotated, BinaryIO, TypeVar
 import pydantic
 
 from avc.runs.links import point, point_all
-from shards.atomic import refuse_links, sync_folder, written_aside
+from shards.atomic import refuse_links, sync_folder, write_whole, written_aside
 
 ATTEMPTS = "attempts"
 LATEST = "latest"
@@ -139,8 +139,7 @@ class Attempt:
     def ended(self, step: int, why: str) -> None:
         """Leave word of how the attempt ended; not fenced, as it stays in the attempt's own folder."""
         end = End(step, why, _now())
-        with written_aside(self.folder / _END) as file:
-            file.write(json.dumps(asdict(end)).encode())
+        write_whole(self.folder / _END, json.dumps(asdict(end)).encode())
 
 
 def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_id: str | None = None) -> Attempt:
@@ -228,8 +227,7 @@ def _build(aside: Path, record: AttemptRecord, before: Path | None) -> None:
                 _link(path, aside / path.relative_to(before))
         with suppress(FileNotFoundError):
             shutil.copyfile(before / METRICS, aside / METRICS)  # not linked: its attempt may be writing at its end
-    with written_aside(aside / _RECORD) as file:
-        file.write(json.dumps(asdict(replace(record, end=None))).encode())
+    write_whole(aside / _RECORD, json.dumps(asdict(replace(record, end=None))).encode())
 
 
 def _link(path: Path, to: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from avc.runs.attempt import checkpoints, newest_folder, step_of
-from shards.atomic import refuse_links, written_aside
+from shards.atomic import refuse_links, write_whole
 
 FOLDER = "slurm"
 JOB = "job.json"
@@ -42,8 +42,7 @@ def say(run: Path, job: int, restart: int, word: str, **details: Any) -> None:
     folder = run / FOLDER / f"{job}.{restart}"
     refuse_links(path for path in (folder.parent, folder) if path.is_symlink())
     folder.mkdir(parents=True, exist_ok=True)
-    with written_aside(folder / f"{word}.json") as file:
-        file.write(json.dumps({"at": time.time()} | details).encode())
+    write_whole(folder / f"{word}.json", json.dumps({"at": time.time()} | details).encode())
 
 
 def starts(run: Path) -> list[Start]:

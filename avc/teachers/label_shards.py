@@ -12,7 +12,7 @@ thread, so the bytes do not depend on how many processes there are or where the 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +41,7 @@ from shards.sidecars import (
 )
 
 DECODERS = 4  # threads beside each teacher
+OpenWorker = Callable[[torch.device], "TeacherWorker"]
 
 
 def teach(
@@ -65,9 +66,7 @@ def teach(
         raise ValueError(f"two teachers are called the same in {', '.join(names)}; name them, as in NAME=FILE")
     digests = [source.sha256 for source in sources]
     opened = [open_teacher(source, torch.device("cpu"), shards) for source in sources]
-    teachers = tuple(
-        Teacher(teacher.name, teacher.classes, sha256) for teacher, sha256 in zip(opened, digests, strict=True)
-    )
+    teachers = tuple(Teacher(each.name, each.classes, sha256) for each, sha256 in zip(opened, digests, strict=True))
     layout = Layout(shards, Teaching(shards.digest, teachers, spacing_ticks))
     begin(out, layout.teaching)
     number, of = share
@@ -75,32 +74,25 @@ def teach(
     todo = [shard for shard in unwritten(out, layout) if shard in mine]
     total = sum(len(layout.clips(shard)) for shard in todo)
     done = 0
-    for shard in _teach_all(shards_folder, out, layout.teaching, sources, todo, devices):
+    for shard in _teach_all(partial(_open_worker, shards_folder, out, layout.teaching, sources), todo, devices):
         done += len(layout.clips(shard))
         if report is not None:
             report(done, total, shards.manifest.shards[shard].name)
     return None if unwritten(out, layout) else finish(out, layout)
 
 
-def _teach_all(
-    shards_folder: Path,
-    out: Path,
-    teaching: Teaching,
-    sources: Sequence[Source],
-    todo: Sequence[int],
-    devices: Sequence[torch.device],
-) -> Iterator[int]:
+def _teach_all(open_worker: OpenWorker, todo: Sequence[int], devices: Sequence[torch.device]) -> Iterator[int]:
     """Numbers of the shards as they are done; in this process where there is one device."""
     if not todo:
         return
     if len(devices) == 1:
         with _reproducibly():
-            worker = _open_worker(shards_folder, out, teaching, sources, devices[0])
+            worker = open_worker(devices[0])
             for number in todo:
                 worker.write(number)
                 yield number
         return
-    begin = partial(_start, shards_folder, out, teaching, sources, devices)
+    begin = partial(_start, open_worker, devices)
     with Processes(_teach_shard, count=min(len(devices), len(todo)), begin=begin) as processes:
         try:
             for future in as_completed([processes.submit(shard) for shard in todo]):
@@ -116,17 +108,10 @@ def _teach_all(
 _worker: TeacherWorker  # of a worker process, which teaches many shards and opens its teachers once
 
 
-def _start(
-    shards_folder: Path,
-    out: Path,
-    teaching: Teaching,
-    sources: Sequence[Source],
-    devices: Sequence[torch.device],
-    place: int,
-) -> None:
+def _start(open_worker: OpenWorker, devices: Sequence[torch.device], place: int) -> None:
     global _worker
     _reproducibly().__enter__()  # for good: the process does nothing else
-    _worker = _open_worker(shards_folder, out, teaching, sources, devices[place])
+    _worker = open_worker(devices[place])
 
 
 def _teach_shard(number: int) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from launch.commands.options import Json
+from launch.commands import Json
 from launch.commands.pack import Inputs, TimeLimit
 
 audit = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -46,7 +46,7 @@ def sync(
     from launch.progress import progress
     from launch.report.results import write_json
     from launch.report.sync import as_json, show_sync
-    from shards.audit import audit_sync
+    from shards.workers import audit_sync
 
     with progress("reading", unit="videos") as report:
         result = audit_sync(

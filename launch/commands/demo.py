@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from launch.commands.options import Json
+from launch.commands import Json
 
 
 def demo(

@@ -47,8 +47,7 @@ def embed(
     from avc.encoders.load import load
     from avc.files.embed import embed_files
     from avc.files.output import require_parquet, write_parquet
-    from avc.files.settings import Settings
-    from avc.files.targets import targets_in
+    from avc.files.settings import Settings, targets_in
     from launch.progress import printable, progress
 
     if content not in ("audio", "image"):

@@ -13,7 +13,7 @@ import typer
 
 from avc.evaluation.measures import MEASURES, Measure, Request, Table, text_of
 from avc.evaluation.options import fields_of, parsed
-from launch.commands.options import Device, Json, JudgingSplit, ShardsOption, Wandb
+from launch.commands import Device, Json, JudgingSplit, ShardsOption, Wandb
 from launch.commands.settings import allowed, shown
 
 evaluations = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")

@@ -1,9 +1,9 @@
-"""The commands that make packed folders: in one go, or in tasks that know nothing of each other, and their merge."""
+"""The commands that make packed folders, in one go or in tasks that know nothing of each other, check and copy them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,46 +14,39 @@ Inputs = Annotated[
     list[Path],
     typer.Argument(help="Folders, video files, .txt lists of paths (one a line), .tar files that hold videos."),
 ]
-Out = Annotated[Path, typer.Option(help="The folder to pack into: new, empty, or begun by the same command.")]
-Seconds = Annotated[float, typer.Option(help="Length of a clip; shorter videos give shorter clips.")]
-Start = Annotated[float, typer.Option(help="Where in the video the clip starts, seconds.")]
-Side = Annotated[int, typer.Option(help="Smallest side of the stored frames, pixels.")]
-JpegQuality = Annotated[int, typer.Option(help="Quality of the stored frames, 1 to 100.")]
-Every = Annotated[int, typer.Option(help="Keep the frame of every n-th 0.04 s only.")]
-Sound = Annotated[str, typer.Option(help="wav, or flac: smaller without loss, and slower to read a second of.")]
-Split = Annotated[str, typer.Option(help="Shares of train, validation and test; a hash of the content decides.")]
-SplitList = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="SPLIT=FILE",
-        help="Names of all of a split's videos, one a line: paths, file names, or these without their endings. "
-        "The others are shared out among the splits without a list. May be given for each split.",
-    ),
-]
-Flow = Annotated[bool, typer.Option("--flow", help="Store the optical flow as well, for AVE+OF; takes much longer.")]
-KeepSilent = Annotated[bool, typer.Option("--keep-silent", help="Pack silent videos too.")]
-KeepStill = Annotated[bool, typer.Option("--keep-still", help="Pack videos without movement too.")]
 TimeLimit = Annotated[float, typer.Option(help="Seconds after which a video is given up.")]
-ShardMB = Annotated[int, typer.Option(help="Size at which the next shard is begun, millions of bytes.")]
 
 
 def pack(
     inputs: Inputs,
-    out: Out,
-    seconds: Seconds = 10.0,
-    start: Start = 0.0,
-    side: Side = 256,
-    jpeg_quality: JpegQuality = 90,
-    every: Every = 1,
-    sound: Sound = "wav",
-    split: Split = "0.8,0.1,0.1",
-    split_list: SplitList = None,
-    flow: Flow = False,
-    keep_silent: KeepSilent = False,
-    keep_still: KeepStill = False,
+    out: Annotated[Path, typer.Option(help="The folder to pack into: new, empty, or begun by the same command.")],
+    seconds: Annotated[float, typer.Option(help="Length of a clip; shorter videos give shorter clips.")] = 10.0,
+    start: Annotated[float, typer.Option(help="Where in the video the clip starts, seconds.")] = 0.0,
+    side: Annotated[int, typer.Option(help="Smallest side of the stored frames, pixels.")] = 256,
+    jpeg_quality: Annotated[int, typer.Option(help="Quality of the stored frames, 1 to 100.")] = 90,
+    every: Annotated[int, typer.Option(help="Keep the frame of every n-th 0.04 s only.")] = 1,
+    sound: Annotated[
+        str, typer.Option(help="wav, or flac: smaller without loss, and slower to read a second of.")
+    ] = "wav",
+    split: Annotated[
+        str, typer.Option(help="Shares of train, validation and test; a hash of the content decides.")
+    ] = "0.8,0.1,0.1",
+    split_list: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPLIT=FILE",
+            help="Names of all of a split's videos, one a line: paths, file names, or these without their endings. "
+            "The others are shared out among the splits without a list. May be given for each split.",
+        ),
+    ] = None,
+    flow: Annotated[
+        bool, typer.Option("--flow", help="Store the optical flow as well, for AVE+OF; takes much longer.")
+    ] = False,
+    keep_silent: Annotated[bool, typer.Option("--keep-silent", help="Pack silent videos too.")] = False,
+    keep_still: Annotated[bool, typer.Option("--keep-still", help="Pack videos without movement too.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="the number of cores")] = None,
     time_limit: TimeLimit = 120.0,
-    shard_mb: ShardMB = 256,
+    shard_mb: Annotated[int, typer.Option(help="Size at which the next shard is begun, millions of bytes.")] = 256,
     task: Annotated[
         str | None,
         typer.Option(metavar="N/TASKS", help="Pack the N-th share of TASKS only; `avc merge` makes one set of them."),
@@ -86,8 +79,10 @@ def pack(
         avc pack ~/flickr --out /lustre/shards --task 3/8
         avc pack videos.txt --out /lustre/shards --cluster configs/cluster/slurm.yaml --tasks 200
     """
+    from functools import partial
+
     from launch.progress import progress
-    from launch.report.packed import say_lists, show_packed
+    from launch.report.results import say_lists, show_packed
     from launch.slurm.cluster_file import load_cluster
     from launch.slurm.pack_array import submit_pack
     from shards.format import PackSettings
@@ -113,17 +108,10 @@ def pack(
     place = None if cluster is None else load_cluster(cluster)
     sources, splitter = list_inputs(inputs, out, settings, split_lists=lists, task=chosen)
     say_lists(splitter.met)
+    limits: Any = {"time_limit_seconds": time_limit, "shard_bytes": shard_mb * 1_000_000}
+    work: Any = partial(pack_sources, out=out, settings=settings, splitter=splitter, **limits)
     if place is not None:
-        submitted = submit_pack(
-            sources,
-            out,
-            settings,
-            splitter,
-            cluster=place,
-            tasks=tasks,
-            time_limit_seconds=time_limit,
-            shard_bytes=shard_mb * 1_000_000,
-        )
+        submitted = submit_pack(sources, out, work, cluster=place, tasks=tasks)
         fewest, most = min(submitted.shares), max(submitted.shares)
         print(f"job {submitted.array}: {len(sources):,} inputs in {tasks:,} tasks of {fewest:,} to {most:,}")
         print(f"job {submitted.merge}: the merge, when all of them have ended well")
@@ -132,17 +120,7 @@ def pack(
         )
         return
     with progress("packing", unit="videos") as report:
-        summary = pack_sources(
-            sources,
-            out,
-            settings,
-            splitter,
-            task=chosen,
-            workers=workers,
-            time_limit_seconds=time_limit,
-            shard_bytes=shard_mb * 1_000_000,
-            progress=report,
-        )
+        summary = work(sources, task=chosen, workers=workers, progress=report)
     show_packed(out if chosen is None else out / chosen.name, summary.manifest)
     if summary.skipped:
         print(f"{summary.skipped:,} videos were done by an earlier run, {summary.done:,} by this one")
@@ -169,8 +147,8 @@ def merge(
 
         avc merge /lustre/shards
     """
-    from launch.report.packed import show_packed
-    from shards.merge import merge as merge_tasks
+    from launch.report.results import show_packed
+    from shards.build_index import merge as merge_tasks
 
     manifest = merge_tasks(folder)
     show_packed(folder, manifest)
@@ -198,3 +176,89 @@ def parse_split_lists(texts: Sequence[str]) -> dict[str, Path]:
             raise ValueError(f"--split-list is {text!r} and must be SPLIT=FILE, once for a split, as test=test.txt")
         lists[split] = Path(path)
     return lists
+
+
+PROBLEMS_SHOWN = 50
+STREAMS = (
+    "let it shuffle over many shards, or pack into a new folder. `avc train` draws from all shards and does not mind"
+)
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A folder that `avc pack` made, or its URL.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Compare files' names and sizes only.")] = False,
+) -> None:
+    """Check a packed folder, after copying it for example.
+
+    Every shard is held against its checksum, every record's image and sound files against theirs and against the
+    index. What is missing, truncated or altered is named. Exit status 0: all is well; 1: something is wrong. That
+    shards are sorted by name is said, and is no fault. A folder that **avc teach** wrote is held against its checksums.
+
+    **Examples**
+
+        avc verify ~/shards
+        avc verify ~/shards/teachers
+        avc verify s3://bucket/flickr
+    """
+    from launch.progress import printable, progress
+    from shards.index import read_manifest
+    from shards.order import sorted_by_name
+    from shards.sidecars import FINISHED, verify_sidecars
+    from shards.store import place
+    from shards.verify import verify as verify_folder
+
+    path = place(folder)
+    if (path / FINISHED).is_file():
+        if quick:
+            raise ValueError(f"--quick is for packed videos, and {folder} holds what teachers saw; leave it out")
+        lines = list(verify_sidecars(path))
+        good, remedy = f"{path}: all is as it was written", "remove them and run `avc teach` again"
+    else:
+        manifest = read_manifest(path)
+        with progress("verifying", unit="MB") as report:
+            problems = verify_folder(
+                path, quick=quick, progress=lambda done, total, name: report(done // 10**6, total // 10**6, name)
+            )
+        records = sum(shard.records for shard in manifest.shards)
+        size = sum(shard.bytes for shard in manifest.shards) / 1e6
+        what = "names and sizes" if quick else "every byte"
+        print(f"{path}: {records:,} records in {len(manifest.shards):,} shards, {size:,.1f} MB; {what} compared")
+        if told := sorted_by_name(path, manifest, quick=quick):
+            print(f"its shards are sorted: {told}. What streams them meets clips of like names together: {STREAMS}")
+        lines = [f"{each.file}: {each.member} {each.what}: {each.detail}".replace(":  ", ": ") for each in problems]
+        good, remedy = "all is as it was packed", "pack into a new folder"
+    for line in lines[:PROBLEMS_SHOWN]:
+        print(printable(line))
+    if len(lines) > PROBLEMS_SHOWN:
+        print(f"and {len(lines) - PROBLEMS_SHOWN:,} more")
+    if lines:
+        print(f"problems: {len(lines):,}. Copy these files again, or {remedy}")
+        raise typer.Exit(1)
+    print(good)
+
+
+def copy(
+    source: Annotated[Path, typer.Argument(help="A folder that `avc pack` made, or a URL of one.")],
+    target: Annotated[Path, typer.Argument(help="A URL (s3, gs, az, http, https), or a folder of this machine.")],
+) -> None:
+    """Copy a packed folder to an object store, or from one.
+
+    Stopped at any moment, the same command goes on: what is there already is not copied again. Every file is held
+    against its SHA-256 on the way. The manifest goes last, so that a copy which has one is complete, and is put into a
+    store only where there is none. Keys come from the environment or ~/.aws, endpoints from AWS_ENDPOINT_URL.
+
+    **Examples**
+
+        avc copy ~/shards s3://bucket/flickr
+        avc copy s3://bucket/flickr /local/nvme/flickr
+    """
+    from launch.progress import progress
+    from shards.copy import copy_packed
+    from shards.store import place
+
+    with progress("copying", unit="MB") as report:
+        manifest = copy_packed(
+            source, target, progress=lambda done, total, name: report(done // 10**6, total // 10**6, name)
+        )
+    size = sum(shard.bytes for shard in manifest.shards) / 1e6
+    print(f"{place(target)}: {len(manifest.shards):,} shards, {size:,.1f} MB, are there, each as its checksum says")

@@ -22,14 +22,13 @@ from avc.evaluation.correspondence import judge_pairs
 from avc.runs.attempt import METRICS, place
 from avc.settings import PairConfig
 from avc.tasks.held_out import evaluation_sampler
-from launch.config_file import CONFIGS
 from launch.demo.page import write_demo_page
 from launch.demo.world.contact_sheet import contact_sheet
-from launch.demo.world.labels import Label, ceiling
-from launch.demo.world.render import VIDEOS, World, description, render, stored_world
+from launch.demo.world.render import VIDEOS, Label, World, ceiling, description, render, stored_world
 from launch.progress import progress
 from launch.report.figures import drawn
 from launch.report.results import write_json
+from launch.train import CONFIGS
 from launch.train import run as train
 from shards.format import PackSettings
 from shards.pack import pack

@@ -14,7 +14,7 @@ from avc.encoders.sources import Floats
 from avc.evaluation import options
 from avc.evaluation.activations import units_of
 from avc.evaluation.measures import Request
-from launch.demo.world.labels import Label
+from launch.demo.world.render import Label
 from launch.explore.moments import Embedder, Moments, embed, embedder, heats, other, second
 from launch.explore.write import write_explorer
 from launch.progress import progress

@@ -25,33 +25,26 @@ WANTED = (
     "wanted is a picture (JPEG, PNG, WebP, AVIF, BMP, GIF) or a recording (WAV, FLAC, Ogg, MP3) of a second or more"
 )
 
-Kind = Literal["image", "audio"]
+Decoded = tuple[Literal["image", "audio"], NDArray[np.uint8] | NDArray[np.int16]]
 
 
-class Decoder:
+class Decoder(Processes[Decoded]):
     """One process that decodes one file at a time; a context manager, at whose end it is gone."""
 
     def __init__(self) -> None:
-        self._process = Processes(_decode, count=1, time_limit_seconds=MAX_SECONDS, begin=_start)
+        super().__init__(_decode, count=1, time_limit_seconds=MAX_SECONDS, begin=_start)
 
-    def __enter__(self) -> Decoder:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.close()
-
-    def decode(self, path: Path) -> tuple[Kind, NDArray[np.uint8] | NDArray[np.int16]]:
+    def decode(self, path: Path) -> Decoded:
         """A picture, uint8 (H, W, 3) RGB, or the loudest second of a recording, int16 (48000,) at 48 kHz.
 
         Raises ValueError, in words for the sender, for whatever is neither.
         """
         try:
-            kind, array = self._process.submit(path).result()
+            return self.submit(path).result()
         except TimeoutError:
             raise ValueError(f"decoding it took longer than {MAX_SECONDS} s") from None
         except (Ended, NeverBegan, MemoryError):
             raise ValueError("decoding it crashed, or took more memory than one upload may") from None
-        return kind, array
 
 
 def _start(_place: int) -> None:
@@ -60,7 +53,7 @@ def _start(_place: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _decode(path: Path) -> tuple[Kind, NDArray[np.uint8] | NDArray[np.int16]]:
+def _decode(path: Path) -> Decoded:
     with path.open("rb") as file:
         head = file.read(12)
     if begins_like_picture(head):

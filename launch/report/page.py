@@ -15,7 +15,7 @@ from jinja2 import Environment
 from numpy.typing import NDArray
 from PIL import Image
 
-from shards.atomic import written_aside
+from shards.atomic import write_whole
 from shards.format import SAMPLE_RATE_HZ
 
 ImageArray = NDArray[np.uint8]
@@ -70,8 +70,7 @@ def write_page(path: Path, title: str, parts: Iterable[Part]) -> int:
     template = Environment(autoescape=True).from_string(files("launch.report").joinpath("page.html").read_text("utf-8"))
     page = template.render(title=title, parts=parts).encode(errors="backslashreplace")  # names may hold lone surrogates
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(path) as file:
-        file.write(page)
+    write_whole(path, page)
     return len(page)
 
 

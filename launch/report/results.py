@@ -1,4 +1,4 @@
-"""Where results go: tables on standard output, files for machines, W&B."""
+"""Where results go: tables on standard output, of packed folders too, files for machines, W&B."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from launch.progress import printable
-from shards.atomic import written_aside
+from shards.atomic import write_whole
+from shards.index import Manifest
+from shards.split import ListMet
 
 
 def print_table(header: Sequence[str | Column], rows: Iterable[Sequence[str]], **options: Any) -> None:
@@ -36,8 +38,7 @@ def write_json(path: Path | None, content: dict[str, Any]) -> None:
         return
     path = path.expanduser()
     try:
-        with written_aside(path) as file:
-            file.write((json.dumps(content, indent=2) + "\n").encode())
+        write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}") from None
 
@@ -74,3 +75,26 @@ def _numbers(place: str, value: Any) -> Iterator[tuple[str, float]]:
             yield from _numbers(f"{place}/{key}", part)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield place, value
+
+
+def say_lists(lists: Sequence[ListMet]) -> None:
+    """Print how many names of each split's list are those of inputs, before anything is packed."""
+    for each in lists:
+        print(printable(str(each)), flush=True)
+
+
+def show_packed(folder: Path, manifest: Manifest) -> None:
+    """Print how many inputs a packed folder holds, and how many were rejected for which reason."""
+    packed, rejected = sum(manifest.packed.values()), sum(manifest.rejected.values())
+    rows = [
+        *(("packed", split, f"{count:,}") for split, count in manifest.packed.items()),
+        (),
+        *(("rejected", reason, f"{count:,}") for reason, count in manifest.rejected.items()),
+        (),
+        ("all", "", f"{packed + rejected:,}"),
+    ]
+    print_table(("", "", Column(justify="right")), rows, show_header=False)
+    size = sum(shard.bytes for shard in manifest.shards) / 1e6
+    print(f"{folder}: {packed:,} records in {len(manifest.shards):,} shards, {size:,.1f} MB")
+    if rejected:
+        print(f"{folder / 'rejected.tsv'} lists the {rejected:,} that were rejected, and why")

@@ -11,9 +11,9 @@ from rich.table import Column
 
 from launch.progress import printable
 from launch.report.results import print_table
-from shards.audit import SyncAudit
 from shards.journal import Rejection
 from shards.sync import PIPELINES, Error, Sync
+from shards.workers import SyncAudit
 
 HEADS = dict(zip(PIPELINES, ("rate", "start", "count", "all", "edits"), strict=True))  # of columns
 

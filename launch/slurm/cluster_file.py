@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from avc.config import no_such_setting, read_settings, refusal
 from avc.settings import Section
-from launch.config_file import CONFIGS
+from launch.train import CONFIGS
+
+S = TypeVar("S", bound=Section)
 
 
 def check_for_script(text: str, name: str = "") -> str:
@@ -101,13 +104,19 @@ class Cluster(Section):
 def load_cluster(path: Path) -> Cluster:
     """Read a cluster file. Raises ValueError for an unreadable file, an unknown name or a wrong value."""
     missing = f"there is no cluster file {path}; {CONFIGS / 'cluster' / 'slurm.yaml'} is one to begin with"
-    tree = read_settings(path, missing=missing, example="nodes: 4")
+    otherwise = "; settings of the run belong in its own file"
+    return read_section(Cluster, path, missing=missing, example="nodes: 4", otherwise=otherwise)
+
+
+def read_section(
+    kind: type[S], path: Path, *, missing: str, example: str, names: Iterable[str] = (), otherwise: str = ""
+) -> S:
+    """A file of one kind of settings. names: of those within them. Raises ValueError as `load_cluster` does."""
+    tree = read_settings(path, missing=missing, example=example)
     try:
-        return Cluster.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-
-        def unknown(place: str) -> str:
-            otherwise = "; settings of the run belong in its own file"
-            return no_such_setting(place, [*Cluster.model_fields], otherwise=otherwise)
-
-        raise refusal(error, origin=str(path), unknown=unknown) from None
+        known = [*kind.model_fields, *names]
+        raise refusal(
+            error, origin=str(path), unknown=lambda place: no_such_setting(place, known, otherwise=otherwise)
+        ) from None

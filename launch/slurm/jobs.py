@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from avc.extras import require_package
 from avc.runs.events import FOLDER, Start, newest_step, say, starts
 from launch.slurm.cluster_file import Cluster, check_for_script
-from launch.stop_request import StopRequest
+from launch.train import StopRequest
 
 if TYPE_CHECKING:
     import submitit

@@ -21,14 +21,12 @@ from typing import TYPE_CHECKING
 from avc.runs.events import FOLDER
 from avc.runs.links import refuse_without_links
 from launch.progress import progress
-from launch.report.packed import show_packed
+from launch.report.results import show_packed
 from launch.slurm.cluster_file import Cluster, check_for_script
 from launch.slurm.jobs import Requeued, executor, require_slurm, submit_job
-from shards.format import PackSettings
-from shards.merge import merge
-from shards.pack import Summary, pack_sources
+from shards.build_index import merge
+from shards.pack import Summary
 from shards.sources import Source
-from shards.split import Splitter
 from shards.tasks import Task, make_folder, share_out
 
 if TYPE_CHECKING:
@@ -80,17 +78,9 @@ class Submitted:
 
 
 def submit_pack(
-    sources: Sequence[Source],
-    out: Path,
-    settings: PackSettings,
-    splitter: Splitter,
-    *,
-    cluster: Cluster,
-    tasks: int,
-    time_limit_seconds: float,
-    shard_bytes: int,
+    sources: Sequence[Source], out: Path, pack: Callable[..., Summary], *, cluster: Cluster, tasks: int
 ) -> Submitted:
-    """Submit the packing of what `shards.pack.list_inputs` has listed.
+    """Submit the packing of what `shards.pack.list_inputs` has listed; pack: as of PackTask.
 
     Each task takes one node's cores and memory by the cluster file. Raises ValueError where there is no SLURM, when
     sbatch refuses, and for an `out` that holds something else.
@@ -111,15 +101,7 @@ def submit_pack(
     refuse_without_links(out, who="submitit")
     array = _executor(node, out, name="avc-pack")
     array.update_parameters(slurm_array_parallelism=tasks)
-    pack = partial(
-        pack_sources,
-        out=out,
-        settings=settings,
-        splitter=splitter,
-        workers=workers,
-        time_limit_seconds=time_limit_seconds,
-        shard_bytes=shard_bytes,
-    )
+    pack = partial(pack, out=out, workers=workers)
     try:
         with array.batch():
             jobs = [

@@ -1,4 +1,4 @@
-"""How a run is doing, from the files in its folder and the queue. Starts without torch, asks no dashboard."""
+"""How runs are doing, by the files in their folders and the queue, once or as they go. No torch, no dashboard."""
 
 from __future__ import annotations
 
@@ -6,16 +6,27 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from avc.runs.attempt import CONFIG, METRICS, AttemptRecord, checkpoints, history, newest_folder, place, step_of
 from avc.runs.events import FOLDER, Start, starts, submitted_job
+from launch.progress import printable
 from launch.slurm.jobs import SUBMITTED, queue_state
+from launch.slurm.submit import OVER
 
 TAIL_BYTES = 65_536  # of the metrics, which grow with the run
+SECONDS = 2.0  # between looks
+QUEUE_SECONDS = 20.0  # between questions to the queue
+BARS = "▁▂▃▄▅▆▇█"
+WIDTH = 20  # of a curve
 
 
 def status_lines(run: Path) -> list[tuple[str, str]]:
@@ -24,18 +35,12 @@ def status_lines(run: Path) -> list[tuple[str, str]]:
     Restarts are those of its jobs; of a run that was never submitted, its attempts. Raises ValueError where the folder
     holds no run.
     """
-    run = run.expanduser().absolute()
-    if not place(run, METRICS).exists() and not (run / FOLDER).is_dir():
-        raise ValueError(f"{run} is not the folder of a run: it has neither {METRICS} nor {FOLDER}/")
+    run = _run_at(run)
     job, newest, jobs = submitted_job(run), _last_line(place(run, METRICS)), starts(run)
     attempts = history(run) if job is None else []
     state, where = queued(job)
-    steps, step, rate, loss = (
-        steps_of(run),
-        newest.get("step"),
-        newest.get("speed/pairs_per_second"),
-        newest.get("loss"),
-    )
+    steps, step, loss = steps_of(run), newest.get("step"), newest.get("loss")
+    rate = newest.get("speed/pairs_per_second")
     return [
         ("run", str(run)),
         ("queue", _queue(job, state, where, silent=not jobs or jobs[-1].job != job)),
@@ -47,6 +52,13 @@ def status_lines(run: Path) -> list[tuple[str, str]]:
         *map(_attempt, attempts),
         *_jobs(jobs, running=state == "RUNNING"),
     ]
+
+
+def _run_at(path: Path) -> Path:
+    run = path.expanduser().absolute()
+    if not place(run, METRICS).exists() and not (run / FOLDER).is_dir():
+        raise ValueError(f"{run} is not the folder of a run: it has neither {METRICS} nor {FOLDER}/")
+    return run
 
 
 def restarts(run: Path) -> int:
@@ -139,3 +151,71 @@ def _age(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def watch(runs: Sequence[Path], *, console: Console | None = None) -> None:
+    """Show the runs until all have ended, or Ctrl-C; once, where there is no terminal.
+
+    Raises ValueError where one of the folders holds no run.
+    """
+    console = console or Console()
+    folders = list(map(_run_at, runs))
+    states: dict[Path, str] = {}
+    asked = -QUEUE_SECONDS
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            if time.monotonic() - asked >= QUEUE_SECONDS:
+                states, asked = {run: _state(run) for run in folders}, time.monotonic()
+            live.update(_table(states), refresh=True)
+            if not console.is_terminal or all(_is_over(run, state) for run, state in states.items()):
+                return
+            time.sleep(SECONDS)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A curve of at most WIDTH bars, each the mean of as many values as the others, from the least to the largest."""
+    count = min(WIDTH, len(values))
+    cuts = [round(number * len(values) / count) for number in range(count + 1)] if count else []
+    means = [sum(values[low:high]) / (high - low) for low, high in pairwise(cuts)]
+    least, spread = min(means, default=0.0), max(means, default=0.0) - min(means, default=0.0)
+    return "".join(BARS[round((mean - least) / spread * (len(BARS) - 1)) if spread else 0] for mean in means)
+
+
+def _table(states: dict[Path, str]) -> Table:
+    table = Table("run", "state", "step", "loss", "best score", "pairs/s", "ranks", "restarts")
+    for run, state in states.items():
+        lines = last_lines(place(run, METRICS))
+        trained = [line for line in lines if line["kind"] == "train"]
+        validated = [line for line in lines if line["kind"] == "validation"]
+        newest: dict[str, Any] = trained[-1] if trained else {}
+        steps = steps_of(run)
+        cells = (
+            run.name,
+            state,
+            f"{newest.get('step', 0):,} of {steps:,}" if steps else "none yet",
+            _curve(trained, "loss", "{:.3f}"),
+            _curve(validated, "best_score", "{:.3f}"),
+            _curve(trained, "speed/pairs_per_second", "{:,.0f}"),
+            f"{newest['system/ranks']:.0f}" if "system/ranks" in newest else "",
+            str(restarts(run)),
+        )
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    return table
+
+
+def _curve(lines: Sequence[dict[str, Any]], name: str, form: str) -> str:
+    values = [line[name] for line in lines if name in line]
+    return f"{sparkline(values)} {form.format(values[-1])}" if values else ""
+
+
+def _state(run: Path) -> str:
+    job = submitted_job(run)
+    if job is not None:
+        return queued(job)[0] or "not in the queue"
+    attempts = history(run)
+    return attempts[-1].end.why if attempts and attempts[-1].end else "by hand"
+
+
+def _is_over(run: Path, state: str) -> bool:
+    attempts = history(run)
+    return state in (*OVER, "not in the queue") or bool(attempts and attempts[-1].end and state == attempts[-1].end.why)

@@ -12,7 +12,6 @@ from avc.config import dump_config, load_config
 from avc.runs.events import FOLDER, JOB, submitted_job
 from avc.runs.links import refuse_without_links
 from avc.settings import Config
-from launch.config_file import find_config
 from launch.slurm.cluster_file import Cluster, check_for_script, load_cluster
 from launch.slurm.jobs import (
     SUBMITTED,
@@ -24,7 +23,8 @@ from launch.slurm.jobs import (
     require_slurm,
     submit_job,
 )
-from shards.atomic import written_aside
+from launch.train import find_config
+from shards.atomic import write_whole
 from shards.format import MANIFEST
 from shards.store import Url
 
@@ -51,8 +51,7 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
     folder = config.run.dir / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with written_aside(folder / SUBMITTED) as file:
-            file.write(dump_config(config).encode())
+        write_whole(folder / SUBMITTED, dump_config(config).encode())
     except OSError as error:
         raise ValueError(f"the run's folder {config.run.dir} cannot be written: {error.strerror}") from None
     refuse_without_links(config.run.dir, who="submitit")
@@ -67,8 +66,7 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
         afterwards=concluding(config.run.dir),
     )
     job = submit_job(built, TrainingJob(config.run.dir, cluster))
-    with written_aside(folder / JOB) as file:
-        file.write(json.dumps({"job": int(job), "at": time.time()}).encode())
+    write_whole(folder / JOB, json.dumps({"job": int(job), "at": time.time()}).encode())
     return job, config, cluster
 
 

@@ -58,23 +58,22 @@ def _with_file(source: Path | BinaryIO, work: Callable[[File], T]) -> T:
             return work(File(content))
         except Hidden:
             return work(File(content, edit_lists=False))
-        except av.error.MemoryError as error:
-            raise Rejected(Reason.TOO_LARGE, "decoding it takes more memory than there is") from error
-        except av.error.FFmpegError as error:
-            raise Rejected(Reason.UNDECODABLE, f"libav gave up: {error.strerror}") from error
 
 
 @contextlib.contextmanager
 def bytes_of(source: Path | BinaryIO) -> Iterator[BinaryIO]:
-    if not isinstance(source, Path):
-        yield source
-        return
+    """A file's content; in the block libav's errors become Rejected."""
     try:
-        content = source.open("rb")
+        opened = source.open("rb") if isinstance(source, Path) else contextlib.nullcontext(source)
     except OSError as error:
         raise Rejected(Reason.UNREADABLE, str(error)) from error
-    with content:
-        yield content
+    try:
+        with opened as content:
+            yield content
+    except av.error.MemoryError as error:
+        raise Rejected(Reason.TOO_LARGE, "decoding it takes more memory than there is") from error
+    except av.error.FFmpegError as error:
+        raise Rejected(Reason.UNDECODABLE, f"libav gave up: {error.strerror}") from error
 
 
 def _read(file: File, settings: PackSettings) -> Clip:

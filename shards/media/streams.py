@@ -187,15 +187,10 @@ def _sound_after(file: File, time: Fraction) -> Fraction:
 @contextlib.contextmanager
 def _container(source: Path | BinaryIO, kind: Kind) -> Iterator[tuple[File, InputContainer, Fraction]]:
     """The file, opened, with a stream of this kind; and the time at which it begins, seconds."""
-    try:
-        with bytes_of(source) as content, (file := File(content)).opened() as container:
-            stream = required_stream(container, kind)
-            if stream.codec_context is None:
-                raise Rejected(Reason.UNDECODABLE, f"no decoder for its {kind} stream")
-            if kind == "audio":
-                bound_sound(stream.codec_context.sample_rate, stream.codec_context.channels)
-            yield file, container, Fraction(container.start_time or 0, av.time_base)
-    except av.error.MemoryError as error:
-        raise Rejected(Reason.TOO_LARGE, "decoding it takes more memory than there is") from error
-    except av.error.FFmpegError as error:
-        raise Rejected(Reason.UNDECODABLE, f"libav gave up: {error.strerror}") from error
+    with bytes_of(source) as content, (file := File(content)).opened() as container:
+        stream = required_stream(container, kind)
+        if stream.codec_context is None:
+            raise Rejected(Reason.UNDECODABLE, f"no decoder for its {kind} stream")
+        if kind == "audio":
+            bound_sound(stream.codec_context.sample_rate, stream.codec_context.channels)
+        yield file, container, Fraction(container.start_time or 0, av.time_base)

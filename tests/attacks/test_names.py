@@ -13,8 +13,8 @@ import soundfile
 from avc.data.labeled_sets import SOUNDS, labeled_folder
 from avc.data.labels import read_labels
 from avc.encoders.cache import file_identity
-from launch.report.packed import show_packed
 from launch.report.page import Part, write_page
+from launch.report.results import show_packed
 from shards.index import read_manifest
 from shards.sources import list_sources
 from tests.command_line import avc

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.merge import merge
+from shards.build_index import merge
 from shards.sources import list_sources
 from shards.split import Splitter
 from shards.tasks import parse_task
@@ -23,7 +23,7 @@ LIMITED = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
 resource.setrlimit(resource.RLIMIT_AS, (10**9, 10**9))
-from shards.merge import merge
+from shards.build_index import merge
 from shards.sources import list_sources
 from shards.split import Splitter
 from shards.tasks import parse_task

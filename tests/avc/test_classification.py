@@ -14,7 +14,7 @@ from avc.models.pair import Embeddings
 from avc.models.trunks.vgg import VGG
 from avc.tasks.classification import Classification
 from avc.training.loop import train
-from launch.demo.world.labels import read_labels
+from launch.demo.world.render import read_labels
 from shards.read import Shards
 from tests.avc.networks import fresh
 

@@ -20,7 +20,6 @@ from avc.teachers.teacher import DEVIATION, MEAN, to_teacher
 from shards.format import PackSettings
 from shards.pack import pack
 from shards.read import Shards
-from shards.sources import Source
 from tests.small_videos import render_folder
 
 CROP = 35  # of pictures of 40 x 53 pixels: a margin of 5 rows and of 18 columns
@@ -56,8 +55,8 @@ def test_all_that_crop_the_middle_take_the_pixels_that_validation_takes(shards, 
     assert torch.equal(network.crop(whole)[0], wanted), "Trained.crop"
     Image.fromarray(picture).save(tmp_path / "picture.png")
     assert torch.equal(read_image(tmp_path / "picture.png", size)[0], wanted), "avc eval image"
-    source = Source(str(tmp_path / "picture.png"), str(tmp_path / "picture.png"), None, 0, 0)
-    [(_, seen)] = pieces_of(source, Wanted("image", Fraction(1), 48_000, size))
+    with (tmp_path / "picture.png").open("rb") as file:
+        [(_, seen)] = pieces_of(file, Wanted("image", Fraction(1), 48_000, size))
     assert np.array_equal(seen, wanted), "avc embed"
     image = trained(network.model, network.config).image
     rows, _ = frames_of_clips(image, "trunk", shards).load(clip)

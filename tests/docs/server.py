@@ -41,7 +41,7 @@ def shortened(words: list[str]) -> list[str]:
     """The command as the tests run it."""
     if words[:1] == ["train"] and "--help" not in words:
         from avc.config import load_config, settings_of
-        from launch.config_file import find_config
+        from launch.train import find_config
 
         known = settings_of(load_config(find_config(words[1]), words[2:]).model.name)
         return [*words, *(setting for setting in SHORT if setting.split("=")[0] in known)]

@@ -17,9 +17,8 @@ import pytest
 from avc.config import parse_config
 from avc.encoders.trained import trained
 from avc.models import build
-from launch.explore.media import PER_FILE, write_media
 from launch.explore.moments import Embedder, embed
-from launch.explore.write import write_explorer
+from launch.explore.write import PER_FILE, write_explorer, write_media
 from shards.read import Shards
 from tests.launch.browsing import until
 

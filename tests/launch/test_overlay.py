@@ -13,7 +13,7 @@ from avc.config import parse_config
 from avc.data.media import loudest_second
 from avc.encoders.trained import Trained, trained
 from avc.models import build
-from launch.explore.media import write_sounds
+from launch.explore.write import write_sounds
 from launch.report.overlay import READING, blend, overlay_image, overlay_video
 from shards.media import read
 from tests.shards.rendering import moving, write

@@ -59,7 +59,7 @@ def test_mistakes_in_names_and_recordings_are_answered_in_words(weights, recordi
     for names, said in (
         (f"objects={tmp_path / 'two.txt'}", "has 2 lines, and objects has 3 classes"),
         (f"places={tmp_path / 'two.txt'}", "must be objects=FILE or scenes=FILE"),
-        (f"scenes={tmp_path / 'absent.txt'}", "is no list of names"),
+        (f"scenes={tmp_path / 'absent.txt'}", "cannot be read"),
     ):
         with pytest.raises(ValueError, match=said):
             evaluate("sound", [*words, f"names={names}"], device="cpu")

@@ -9,7 +9,7 @@ from avc.config import settings_of
 from avc.networks import NETWORKS
 from launch.cli import app
 from launch.commands.settings import SET_FIRST
-from launch.config_file import CONFIGS, find_config
+from launch.train import CONFIGS, find_config
 
 
 def test_it_lists_the_networks_and_the_settings_of_one() -> None:

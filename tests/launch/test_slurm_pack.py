@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from shards.build_index import merge
 from shards.format import PackSettings
-from shards.merge import merge
 from shards.pack import pack
 from shards.verify import verify
 from tests.cluster import Cluster, wait_until

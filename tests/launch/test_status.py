@@ -14,8 +14,7 @@ from rich.console import Console
 
 from avc.runs.attempt import start_attempt
 from avc.runs.events import say
-from launch.slurm.status import status_lines
-from launch.slurm.watch import sparkline, watch
+from launch.slurm.status import sparkline, status_lines, watch
 
 
 @pytest.fixture
@@ -124,7 +123,7 @@ def test_several_runs_are_watched_until_all_have_ended(run, tmp_path) -> None:
         {"kind": "train", "step": step, "loss": 1 / step, "speed/pairs_per_second": 99.6, "system/ranks": 2}
         for step in (1, 2, 3)
     ]
-    lines.insert(1, {"kind": "validation", "step": 1, "best_accuracy": 0.5})  # its name once
+    lines.insert(1, {"kind": "validation", "step": 1, "best_score": 0.5})
     lines.insert(3, {"kind": "validation", "step": 2, "best_score": 0.75})
     (other / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (other / "config.yaml").write_text("training: {steps: 3}\n")

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from launch.stop_request import StopRequest
+from launch.train import StopRequest
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, write_config
 
 SAVED = "stopped and saved; the same command goes on from this step"

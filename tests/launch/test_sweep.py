@@ -14,7 +14,7 @@ import pytest
 
 from avc.runs.attempt import history
 from avc.runs.events import starts, submitted_job
-from launch.slurm.sweep_file import load_sweep
+from launch.slurm.sweep import load_sweep
 from tests.avc.launching import metrics, write_config
 from tests.cluster import wait_until
 

@@ -11,7 +11,7 @@ from avc.data.labels import read_labels, read_table
 from avc.data.ontology import Ontology
 from avc.evaluation.boxes import read_boxes
 from avc.evaluation.soundnet import _read_names
-from launch.config_file import CONFIGS
+from launch.train import CONFIGS
 from shards.sources import list_sources, read_lines
 from shards.split import Splitter
 from shards.text import lines_of

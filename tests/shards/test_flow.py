@@ -14,11 +14,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from shards.build_index import merge
 from shards.file_slice import Descriptor
 from shards.flow import decode_flow, encode_flow
 from shards.format import CLIP, CLIP_WITH_FLOW, FLOW, FLOW_LEVELS_PER_PIXEL, FLOW_ZERO, PackSettings
 from shards.index import read_manifest
-from shards.merge import merge
 from shards.pack import pack
 from shards.read import BadRecord, Shards
 from shards.tasks import Task

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from shards.build_index import merge
 from shards.format import PackSettings
 from shards.journal import Packed, read_events
-from shards.merge import merge
 from shards.order import in_packing_order, sorted_by_name
 from shards.pack import pack
 from shards.sources import Source, list_sources

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from shards.build_index import merge
 from shards.format import PACKING_VERSION
 from shards.index import read_manifest
-from shards.merge import merge
 from shards.pack import pack
 from shards.tasks import Task
 from shards.verify import verify

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,15 @@ def misbehave(what: str) -> tuple[str, int]:
     while what == "hang":
         time.sleep(0.1)
     return what, os.getpid()
+
+
+def count_up(most: int, send: Callable[[int], None]) -> int:
+    """Sends what is less than `most`, and crashes at 13."""
+    for number in range(most):
+        if number == 13:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        send(number)
+    return most
 
 
 def end(_place: int) -> None:
@@ -46,6 +57,27 @@ def test_one_that_crashes_or_takes_too_long_is_replaced_and_the_work_of_others_i
             futures["mistake"].result()
     assert [word for word, _ in found.values()] == list("abcd")
     assert all(gone(process) for _, process in found.values())
+
+
+def test_what_is_sent_in_pieces_comes_in_order_up_to_a_crash_and_is_waited_for() -> None:
+    pieces: dict[int, list[int]] = {3: [], 12: [], 20: []}
+    taken = threading.Event()
+
+    def wait(_number: int) -> None:
+        assert taken.wait(60)
+        raise EOFError  # nobody takes it any more
+
+    with Processes(count_up, count=2, time_limit_seconds=60) as processes:
+        futures = {most: processes.submit(most, pieces[most].append) for most in pieces}
+        assert [futures[most].result() for most in (3, 12)] == [3, 12]
+        with pytest.raises(Ended):
+            futures[20].result()
+        refused = processes.submit(12, wait)
+        taken.set()
+        with pytest.raises(EOFError):
+            refused.result()
+        assert processes.submit(3, pieces[3].append).result() == 3
+    assert pieces == {3: [0, 1, 2, 0, 1, 2], 12: [*range(12)], 20: [*range(13)]}
 
 
 def test_one_that_is_killed_while_it_has_nothing_to_do_costs_nothing() -> None:

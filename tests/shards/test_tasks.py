@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import webdataset
 
+from shards.build_index import merge
 from shards.format import PackSettings
 from shards.index import Manifest, ShardFile
 from shards.journal import Journal, read_events
-from shards.merge import merge
 from shards.pack import list_inputs, pack, pack_sources
 from shards.read import Shards
 from shards.sources import Source

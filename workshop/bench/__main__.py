@@ -57,7 +57,7 @@ def step(asked: argparse.Namespace) -> Measured:
 def train(asked: argparse.Namespace) -> Measured:
     """Pairs per second of training, loader included, beside the step alone and the loader alone."""
     from avc.config import load_config
-    from launch.config_file import find_config
+    from launch.train import find_config
     from workshop.bench.train import measure, report
 
     with _progress("rounds") as tell:

@@ -17,7 +17,7 @@ from sklearn.preprocessing import normalize
 from avc.data.labels import names_of
 from avc.encoders.load import load
 from avc.encoders.sources import embed_clips, middles
-from launch.demo.world.labels import Label
+from launch.demo.world.render import Label
 from launch.demo.world.scene import Box
 from launch.report.overlay import blend
 from launch.report.units import spectrogram

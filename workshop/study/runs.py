@@ -16,7 +16,7 @@ from avc.evaluation.localization import Localization, evaluate_localization
 from avc.evaluation.retrieval import Row, evaluate_retrieval
 from avc.evaluation.shortcut import Grid
 from launch.demo import demo
-from launch.demo.world.labels import LABELS, read_labels
+from launch.demo.world.render import LABELS, read_labels
 from launch.progress import progress
 from shards.read import Shards
 

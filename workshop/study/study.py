@@ -21,8 +21,7 @@ from avc.config import load_config
 from avc.evaluation.shortcut import Audit, Grid, audit
 from avc.settings import PairConfig
 from launch.demo.demo import CONFIG, PACKING, SECONDS, SHARDS, WORLD, prepare
-from launch.demo.world.labels import read_labels
-from launch.demo.world.render import VIDEOS, World
+from launch.demo.world.render import VIDEOS, World, read_labels
 from launch.progress import progress
 from launch.report.results import write_json
 from shards.pack import pack

@@ -1,4 +1,4 @@
-"""The commands that have to do with a cluster."""
+"""The commands that train, here or on a cluster, and tell how a run is doing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,33 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def train(
+    config: Annotated[
+        str, typer.Argument(help="A YAML file of settings, or the name of one in configs/: ave, l3, small.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[SECTION.NAME=VALUE]...", help="Settings that replace the file's.")
+    ] = None,
+) -> None:
+    """Train a network on packed videos, in this process.
+
+    The run's folder (run.dir) receives the settings, a line of metrics every few steps, checkpoints, and
+    model.safetensors, the best weights so far. Ctrl-C saves a checkpoint first. Started again with the same folder, the
+    run goes on from its newest checkpoint and ends with the weights that it would have had without the stop.
+
+    On several GPUs or nodes, let torchrun start one process for each:
+    `TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600 torchrun --nproc-per-node 4 -m launch.train CONFIG SECTION.NAME=VALUE ...`
+
+    **Examples**
+
+        avc train ave data.shards=~/shards run.dir=runs/ave
+        avc train my-settings.yaml data.shards=~/shards run.dir=runs/small model.width=0.25 optim.lr=1e-3
+    """
+    from launch.train import run_here
+
+    run_here(config, overrides or [])
 
 
 def submit(
@@ -55,8 +82,7 @@ def sweep(
     from launch.progress import progress
     from launch.report.results import print_table
     from launch.slurm.jobs import require_slurm
-    from launch.slurm.sweep import run_sweep, trial_rows
-    from launch.slurm.sweep_file import load_sweep
+    from launch.slurm.sweep import load_sweep, run_sweep, trial_rows
 
     settings, given = load_sweep(file), overrides or []
     folder = Path(next((text[8:] for text in reversed(given) if text.startswith("run.dir=")), f"runs/{file.stem}"))
@@ -89,7 +115,7 @@ def status(
     from launch.slurm.status import status_lines
 
     if watch:
-        from launch.slurm.watch import watch as watch_runs
+        from launch.slurm.status import watch as watch_runs
 
         with suppress(KeyboardInterrupt):
             watch_runs(runs)

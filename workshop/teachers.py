@@ -1,7 +1,7 @@
 """Two small networks that know the rendered world's kinds from its frames, teachers for SoundNet.
 
     avc demo --folder demo-world
-    python -m launch.demo.world.teachers demo-world --out demo-world/teachers
+    python -m workshop.teachers demo-world --out demo-world/teachers
     avc teach demo-world/shards --teacher demo-world/teachers/objects.npy --teacher demo-world/teachers/scenes.npy
     avc train configs/demo_soundnet.yaml data.shards=demo-world/shards run.dir=demo-world/runs/soundnet5
     avc eval agreement demo-world/runs/soundnet5
@@ -28,7 +28,7 @@ from avc.models.pair import global_max_pool
 from avc.models.trunks import Trunk
 from avc.models.trunks.vgg import VGG
 from avc.teachers.teacher import precompute, to_teacher
-from launch.demo.world.labels import read_labels
+from launch.demo.world.render import read_labels
 from launch.progress import progress
 from launch.user_errors import user_errors
 from shards import Report
@@ -136,7 +136,7 @@ def _images(shards: Shards, clips: NDArray[np.int64], position: NDArray[np.float
 
 
 if __name__ == "__main__":
-    with user_errors("launch.demo.world.teachers"):
+    with user_errors("workshop.teachers"):
         app = typer.Typer(pretty_exceptions_enable=False)
         app.command()(train_teachers)
         app()

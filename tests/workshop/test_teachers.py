@@ -6,9 +6,9 @@ import torch
 
 from avc.teachers.label_shards import teach
 from avc.teachers.teacher import parse_source
-from launch.demo.world.teachers import train_teachers
 from shards.read import Shards
 from shards.soft_labels import SoftLabels
+from workshop.teachers import train_teachers
 
 
 def test_the_teachers_know_the_worlds_kinds_and_families(small_world: Path, tmp_path, capsys) -> None:
