@@ -35,8 +35,9 @@ FORMAT_VERSION = 1
 # How records are made and ordered, by the same settings: a packing ends as the version that it was begun with.
 # 2: chroma of limited range and of RGB is no longer half a level low, interlaced frames give the lines of one field
 # instead of both, and a record says that its video is interlaced or HDR. Records lie in the order of a hash and not of
-# the sources' names (shards/order.py).
+# the sources' names (`shards.sources.in_packing_order`).
 PACKING_VERSION = 2
+MIXED_FROM = 2  # before it, the order was that of the names
 
 TICKS_PER_SECOND = 25
 SAMPLE_RATE_HZ = 48_000

@@ -5,7 +5,7 @@
     sources ──► worker processes ──► results in the order of the sources ──► shards ──► journal ──► index
                 (shards/workers.py)  (whatever order they end in)           (fsync first, then the journal)
 
-Records are committed in an order that follows from the sources (shards/order.py), so the shards' bytes depend on the
+Records are committed in an order that follows from the sources (`in_packing_order`), so the shards' bytes depend on the
 inputs and the settings alone: not on the number of workers, not on where a packing was killed and begun again.
 """
 
@@ -25,10 +25,9 @@ from shards.build_index import remove_manifest, write_index
 from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
 from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, as_begun, lines_lost, read_events, shards_in
-from shards.order import in_packing_order
 from shards.processes import refuse_unguarded
 from shards.record import Record, make_records
-from shards.sources import Source, list_sources
+from shards.sources import Source, in_packing_order, list_sources
 from shards.split import ListMet, Splitter
 from shards.tasks import Task, make_folder
 from shards.writer import ShardWriter, render_record

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import pydantic
 
+from shards.format import MIXED_FROM, PackSettings
 from shards.tar import BadTar, read_members
 from shards.text import lines_of, unquoted
 
@@ -86,6 +88,23 @@ def list_sources(
         for source in sources:
             found.setdefault((source.name, source.offset), source)
     return sorted(found.values(), key=lambda source: (os.fsencode(source.name), source.offset or 0))
+
+
+def in_packing_order(sources: Iterable[Source], settings: PackSettings) -> list[Source]:
+    """Sources that are sorted by name, as packing takes them: by the hash of size and base name, ties by name.
+
+    So the order means nothing, and each shard is a sample of the set: in order of name, a folder for each class gives
+    shards of one class, and whoever streams shards meets one class at a time, which cannot be repaired without packing
+    again. Folders have no part in it, so moved inputs keep their order. A packing that was begun in order of name stays
+    in it.
+    """
+    return sorted(sources, key=_hash) if settings.version >= MIXED_FROM else list(sources)
+
+
+def _hash(source: Source) -> bytes:
+    # NFC: some systems store accents in another form than the one that they were given.
+    text = f"{source.size}/{unicodedata.normalize('NFC', source.basename)}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:

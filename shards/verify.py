@@ -1,4 +1,4 @@
-"""Checking a packed folder: every shard and every member, against the manifest and the index."""
+"""Checking a packed folder: every shard and member against the manifest and the index, and whether it is sorted."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import os
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,9 @@ import soundfile
 from shards import Report
 from shards.atomic import PART
 from shards.file_slice import Descriptor
-from shards.format import CLIPS, MANIFEST, SAMPLES_PER_TICK, SPLITS, picture_count
+from shards.format import CLIPS, JOURNAL, MANIFEST, MIXED_FROM, SAMPLES_PER_TICK, SPLITS, picture_count
 from shards.index import NAME, Index, Manifest, ShardFile, StoredFile, manifest_text, open_index, read_manifest
+from shards.journal import Packed, read_events
 from shards.read import WAV_HEADER_BYTES
 from shards.store import Store, Url, place
 from shards.writer import BLOCK
@@ -220,3 +223,50 @@ def _count_problems(manifest: Manifest, index: Index) -> Iterator[Problem]:
             yield Problem(
                 shard.name, "", "inconsistent", f"{rows} records in the index, {shard.records} in the manifest"
             )
+
+
+def sorted_by_name(folder: Path, manifest: Manifest, *, quick: bool = False) -> str:
+    """In what way the shards of a packed folder hold neighbors by name; empty where they do not, or none can tell.
+
+    The journals tell, also of inputs that were added folder by folder; the version of packing, where `quick` or where
+    they are not there.
+    """
+    counted = None if quick else _neighbors(folder, manifest)
+    if counted is None:
+        several = any(count > 1 for count in Counter(shard.split for shard in manifest.shards).values())
+        return "it was packed in order of name" if manifest.settings.version < MIXED_FROM and several else ""
+    together, by_chance = counted
+    if together <= 1.5 * by_chance + 4 * math.sqrt(by_chance):  # so far from it chance does not go
+        return ""
+    total = sum(shard.records for shard in manifest.shards)
+    return (
+        f"{together:,} of {total:,} records lie in one shard with the next one by name, "
+        f"{by_chance:,.0f} would by chance"
+    )
+
+
+def _neighbors(folder: Path, manifest: Manifest) -> tuple[int, float] | None:
+    """How many records are in one shard with the next one by name of their split, and how many would be by chance."""
+    left = {shard.name: shard.records for shard in manifest.shards}  # no journal of another's takes more memory
+    named: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
+    for above in sorted({name.rpartition("/")[0] for name in left}):
+        journal = folder / above / JOURNAL
+        try:
+            for event in read_events(journal) if journal.is_file() else ():
+                if isinstance(event, Packed):
+                    shard = f"{above}/{event.shard}".removeprefix("/")
+                    left[shard] -= 1
+                    if left[shard] < 0:
+                        return None
+                    named[event.split].append((event.source.name, shard))
+        except (OSError, ValueError, KeyError):
+            return None
+    if any(left.values()):  # a journal was not copied with its shards, or is of others
+        return None
+    together, by_chance = 0, 0.0
+    for records in named.values():
+        records.sort()
+        together += sum(one == other for (_, one), (_, other) in itertools.pairwise(records))
+        counts = Counter(shard for _, shard in records).values()
+        by_chance += sum(count * (count - 1) for count in counts) / max(1, len(records))
+    return together, by_chance

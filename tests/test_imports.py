@@ -98,7 +98,7 @@ BOTTOM = (
 LAYERS = (
     set(BOTTOM),
     {"runs"},
-    {"devices", "media", "pretrained"},
+    {"media", "pretrained"},
     {"distributed"},
     {"models"},
     {"data"},

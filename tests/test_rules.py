@@ -34,7 +34,6 @@ APART = {
     "avc/encoders/waveform.py": "one file for each family of encoders",
     "avc/tasks/hard_negatives.py": "an algorithm that is proven by itself",
     "avc/training/media.py": "imports what draws and encodes, which a training without W&B has not installed",
-    "shards/media/version_1.py": "what packing did once, kept whole for shards of that version",
     "workshop/study/page.py": "the page; study.py has the order in which things are done",
     "workshop/study/parts.py": "what a reader of the study looks at first",
 }
@@ -46,7 +45,7 @@ BRITISH = re.compile(
     re.IGNORECASE,
 )
 # Not written anew yet: their names are those of their neighbors in these files.
-STILL_BRITISH = {f"shards/media/{name}.py" for name in ("clip", "jpeg", "pictures", "scaling", "version_1")}
+STILL_BRITISH = {f"shards/media/{name}.py" for name in ("clip", "jpeg", "pictures", "scaling")}
 WRITTEN = [*ROOMS, "docs", "examples", "configs", "README.md", "CONTRIBUTING.md"]
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".js", ".css", ".html"}
 

@@ -15,11 +15,10 @@ import torch
 from avc.config import load_config
 from avc.data.labeled_sets import DATASETS, PICTURES, LabeledSet, labeled_folder
 from avc.data.sampler import Integers
-from avc.devices import named_devices
 from avc.encoders.cache import Extraction, Features, Inputs, Item, extract
 from avc.encoders.encoder import Encoder
 from avc.encoders.handmade import MFCC
-from avc.encoders.load import load_any
+from avc.encoders.load import load_any, named_devices
 from avc.encoders.sources import pictures, recordings
 from avc.encoders.trained import Trained, trained
 from avc.evaluation import options

@@ -43,8 +43,7 @@ def embed(
     """
     import os
 
-    from avc.devices import named_devices
-    from avc.encoders.load import load
+    from avc.encoders.load import load, named_devices
     from avc.files.embed import embed_files
     from avc.files.output import require_parquet, write_parquet
     from avc.files.settings import Settings, targets_in

@@ -202,9 +202,9 @@ def verify(
     """
     from launch.progress import printable, progress
     from shards.index import read_manifest
-    from shards.order import sorted_by_name
     from shards.sidecars import FINISHED, verify_sidecars
     from shards.store import place
+    from shards.verify import sorted_by_name
     from shards.verify import verify as verify_folder
 
     path = place(folder)

@@ -13,13 +13,13 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from shards.format import TICKS_PER_SECOND, PackSettings, Reason
-from shards.media import jpeg, timeline, version_1
+from shards.media import jpeg, timeline
 from shards.media.clip import STILL_GREY_LEVELS, Rejected
 from shards.media.container import SIZED, Declared, File, bound_picture, stream_of
 from shards.media.decoding import SEEK_FROM_SECONDS, Record, decoded_frames, frames_into
 from shards.media.edits import Edit, edited, edits_of, stored_at
 from shards.media.flow import Flow
-from shards.media.scaling import Scaler
+from shards.media.scaling import Scaler, ScalerOfVersion1
 
 HDR = {16: "smpte2084", 18: "arib-std-b67"}  # PQ and HLG by H.273's numbers: stored as they are, which looks pale
 UNTURNED = (1, 0, 0, 0, 1)  # the first five of a display matrix that changes nothing
@@ -194,7 +194,7 @@ class Camera:
         self.width, self.height = self._scaled[::-1] if self._orientation.transposed else self._scaled
         reduces = min(opening.width, opening.height) >= settings.side
         self._scaler = (
-            version_1.Scaler(*self._scaled, reduces=reduces) if settings.version == 1 else Scaler(*self._scaled)
+            ScalerOfVersion1(*self._scaled, reduces=reduces) if settings.version == 1 else Scaler(*self._scaled)
         )
         self.facts = {
             "pixel_format": opening.format.name,

@@ -19,8 +19,8 @@ from PIL import Image
 from avc.config import load_config
 from launch.demo.demo import CONFIG, prepare, run_settings
 from launch.demo.world.contact_sheet import contact_sheet
-from launch.demo.world.kinds import KINDS
 from launch.demo.world.render import CONTAINERS, FRAME_RATES, Label, World, cast, ceiling, read_labels, render
+from launch.demo.world.scene import KINDS
 from launch.demo.world.sounds import synthesize
 from shards.format import TICKS_PER_SECOND, PackSettings
 from shards.pack import pack

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from shards.format import PackSettings
 from shards.journal import Packed, Rejection, read_events
-from shards.order import in_packing_order
-from shards.sources import list_sources
+from shards.sources import in_packing_order, list_sources
 
 SETTINGS = PackSettings(side=32)
 SHARD_BYTES = 1_000_000  # three records

@@ -16,10 +16,10 @@ import pytest
 from shards.build_index import merge
 from shards.format import PackSettings
 from shards.journal import Packed, read_events
-from shards.order import in_packing_order, sorted_by_name
 from shards.pack import pack
-from shards.sources import Source, list_sources
+from shards.sources import Source, in_packing_order, list_sources
 from shards.tasks import Task, share_out
+from shards.verify import sorted_by_name
 from tests.command_line import avc
 from tests.shards.packing import SETTINGS
 from tests.small_videos import render_video

@@ -11,9 +11,8 @@ from matplotlib.mlab import specgram
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from launch.demo.world.kinds import KINDS
 from launch.demo.world.render import VIDEOS, Label, read_labels
-from launch.demo.world.scene import Image
+from launch.demo.world.scene import KINDS, Image
 from launch.report.figures import drawn
 from shards.format import TICKS_PER_SECOND
 

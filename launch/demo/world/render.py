@@ -15,8 +15,7 @@ from numpy.random import Generator, Philox
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from launch.demo.world.kinds import KINDS
-from launch.demo.world.scene import Box, Image, Scene, stage
+from launch.demo.world.scene import KINDS, Box, Image, Scene, stage
 from launch.demo.world.sounds import clicks, synthesize
 from launch.demo.world.video import write_video
 from shards.atomic import PART, write_whole
