@@ -25,7 +25,7 @@ JOB = "job.json"
 
 @dataclass(frozen=True)
 class Start:
-    """One start of a job: restart is 0 for the first. words: what it said, each with `at`, seconds since 1970, and more."""
+    """One start of a job: restart is 0 for the first. words: what it said, each `at`, in seconds since 1970."""
 
     job: int
     restart: int
