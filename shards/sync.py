@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 # What a pipeline that does not look at the stamps takes for granted. An error is the time of the sound that it gives to
 # a picture less the time of the picture.
@@ -107,7 +106,3 @@ class Sync:
     def worst(self) -> float:
         """The largest error of any of the pipelines, seconds, without its sign."""
         return max((abs(error.worst) for error in self.errors.values()), default=0.0)
-
-    def written(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)

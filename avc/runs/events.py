@@ -25,16 +25,11 @@ JOB = "job.json"
 
 @dataclass(frozen=True)
 class Start:
-    """One start of a job: restart is 0 for the first. words: what it said,
-    each with `at`, in seconds since 1970, and its details."""
+    """One start of a job: restart is 0 for the first. words: what it said, each `at`, in seconds since 1970."""
 
     job: int
     restart: int
     words: dict[str, dict[str, Any]]
-
-    @property
-    def order(self) -> tuple[int, int]:
-        return self.job, self.restart
 
 
 def say(run: Path, job: int, restart: int, word: str, **details: Any) -> None:
@@ -53,7 +48,7 @@ def starts(run: Path) -> list[Start]:
         if job.isdigit() and restart.isdigit():
             words = {path.stem: _read(path) for path in folder.glob("*.json")}
             found.append(Start(int(job), int(restart), words))
-    return sorted(found, key=lambda start: start.order)
+    return sorted(found, key=lambda start: (start.job, start.restart))
 
 
 def newest_step(run: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Column
@@ -50,7 +51,7 @@ def show_sync(audit: SyncAudit) -> None:
 def as_json(audit: SyncAudit) -> dict[str, Any]:
     """Everything, as plain values; times in seconds."""
     rejected = [{"file": it.source.name, "reason": str(it.reason), "detail": it.detail} for it in audit.rejected]
-    files = [{"file": name} | sync.written() for name, sync in audit.files.items()]
+    files = [{"file": name} | asdict(sync) for name, sync in audit.files.items()]
     return {"pipelines": PIPELINES, "files": files, "rejected": rejected}
 
 
