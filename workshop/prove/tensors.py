@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".tar")  # what torch.save writes goes by these
+PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".pkl")  # what torch.save writes goes by these
 DISTRIBUTED = ".metadata"  # the file by which torch.distributed.checkpoint knows a folder
 
 ARRAYS = (Tensor, np.ndarray)

@@ -179,7 +179,8 @@ class Trial:
         return self.folder / f"{name}.log"
 
     def _last_line(self, name: str) -> str:
-        return self._log(name).read_text(errors="replace").strip().rpartition("\n")[2][:160]
+        lines = self._log(name).read_text(errors="replace").splitlines()
+        return next((line.strip()[:160] for line in reversed(lines) if any(map(str.isalpha, line))), "")
 
 
 def _tree(pid: int) -> list[int]:
