@@ -1,4 +1,4 @@
-"""`avc audit`: sound beside its pictures in videos, and pairs that can be told apart without knowing anything."""
+"""`avc audit`: sets of videos, sound beside its pictures in them, pairs that can be told apart by nothing."""
 
 from __future__ import annotations
 
@@ -59,6 +59,47 @@ def sync(
     show_sync(result)
     write_json(json, as_json(result))
     if not result.files:
+        raise typer.Exit(1)
+
+
+@audit.command(name="set")
+def set_(
+    videos: Annotated[
+        list[Path], typer.Argument(help="Folders, video files, .txt lists, .tar files; or packed videos.")
+    ],
+    seconds: Annotated[float, typer.Option(help="Look at the first so many of each, as packing does.")] = 10.0,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="the number of cores")] = None,
+    time_limit: TimeLimit = 120.0,
+    out: Annotated[Path | None, typer.Option(help="A folder for index.html and drop.tsv.")] = None,
+    json: Json = None,
+) -> None:
+    """What is wrong in a set: what is there twice, stands still, is silent, and what only looks like more than it is?
+
+    Twice: the same bytes, or one recording encoded anew, scaled, cropped or shifted; where the two lie in different
+    splits, a network is tested on what it has learnt. Splits are those of packed videos, folders train, validation and
+    test, or the inputs, where there are several. By second: pictures that stand still, slide shows, sound that is not
+    heard. Besides, for information: black borders, sound without the frequencies that its rate promises, two channels
+    that are one (not of packed videos, which have one), clipping. **avc audit sync** says how far sound is from its
+    picture.
+
+    **Examples**
+
+        avc audit set ~/vggsound --out audit
+        avc audit set ~/mine/train ~/mine/test --json set.json
+        avc audit set ~/shards
+    """
+    from launch.progress import progress
+    from launch.report.results import write_json
+    from launch.report.survey import as_json, show_survey, write_survey
+    from shards.survey import survey
+
+    with progress("looking", unit="videos") as report:
+        result = survey(videos, seconds=seconds, workers=workers, time_limit_seconds=time_limit, progress=report)
+    show_survey(result)
+    write_json(json, as_json(result))
+    if out is not None:
+        write_survey(out.expanduser(), result)
+    if not result.looks:
         raise typer.Exit(1)
 
 

@@ -25,11 +25,11 @@ from shards.media.clip import Clip, Rejected, refuse_useless
 from shards.media.container import File, examine
 from shards.media.decoding import SEEK_FROM_SECONDS
 from shards.media.pictures import Hidden, edits_in, read_pictures
-from shards.media.sound import channel_levels, read_sound
+from shards.media.sound import channel_levels, read_sound, side_level
 from shards.media.sync import measure_sync
 from shards.sync import Sync
 
-__all__ = ["Clip", "Rejected", "read", "read_sync"]
+__all__ = ["Clip", "Rejected", "read", "read_side_level", "read_sync"]
 
 T = TypeVar("T")
 
@@ -50,6 +50,11 @@ def read_sync(source: Path | BinaryIO, *, seconds: float = math.inf) -> Sync:
     Raises Rejected for everything that has no time line, as `read` does.
     """
     return _with_file(source, partial(measure_sync, seconds=seconds))
+
+
+def read_side_level(source: Path | BinaryIO, *, seconds: float) -> float | None:
+    """How far two channels of a file's sound differ, dB, as `side_level` says; raises Rejected as `read` does."""
+    return _with_file(source, partial(side_level, seconds=seconds))
 
 
 def _with_file(source: Path | BinaryIO, work: Callable[[File], T]) -> T:

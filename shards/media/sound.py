@@ -19,7 +19,7 @@ from av.filter import Graph
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, Reason
 from shards.media import timeline
 from shards.media.clip import Rejected, dbfs
-from shards.media.container import File, bound_sound
+from shards.media.container import File, bound_sound, stream_of
 from shards.media.decoding import Record, decoded_frames, frames_into
 
 # Sound is decoded this far around the clip, so that neither resampling nor the smoothing of stamps ends at its edges.
@@ -128,6 +128,25 @@ def channel_levels(file: File, *, start: Fraction, ticks: int, seek: bool) -> li
         return []
     count, total, squares = np.sum(sums, axis=0)
     return [dbfs(float(deviation)) for deviation in np.sqrt(np.maximum(0, squares / count - (total / count) ** 2))]
+
+
+def side_level(file: File, *, seconds: float) -> float | None:
+    """The level of what two channels do not share, relative to what they do, dB, over the first `seconds`.
+
+    None where there are not two, or nothing is heard.
+    """
+    middle = side = held = 0.0
+    with file.opened() as container:
+        if stream_of(container, "audio").codec_context.channels != 2:
+            return None
+        for frame in decoded_frames(file, container, "audio", Record()):
+            if frame.layout.nb_channels != 2 or held >= seconds:
+                break
+            samples = frame.to_ndarray().astype(np.float64)
+            left, right = samples if len(samples) == 2 else samples.reshape(-1, 2).T
+            middle, side = middle + float(np.square(left + right).sum()), side + float(np.square(left - right).sum())
+            held += frame.samples / frame.sample_rate
+    return dbfs(math.sqrt(side / middle)) if middle else None
 
 
 def refuse_broken(record: Record, *, decoded: int) -> None:

@@ -26,7 +26,7 @@ out, fault = Path(sys.argv[1]) / "last.safetensors", sys.argv[2]
 if not (out.parent / "best.safetensors").is_symlink():
     (out.parent / "best.safetensors").symlink_to("last.safetensors")  # which is still to come
 x, w, velocity = np.random.default_rng(0).normal(size=(64, 4)), np.zeros(4), np.zeros(4)
-step = drawn = 0
+step, drawn, momentum = 0, 0, 0.9
 if out.exists():
     kept = load_file(out)
     step, drawn, w, velocity = int(kept["step"]), int(kept["drawn"]), kept["w"], kept["velocity"]
@@ -34,13 +34,19 @@ if out.exists():
         sys.exit("a checkpoint without its velocity is refused")
     if fault == "order":
         drawn = 0
+    if fault == "two files":
+        momentum = float(load_file(out.with_name("more.safetensors"))["momentum"])
 while step < 60:
     row = x[np.random.default_rng(drawn).integers(64)]
-    velocity = 0.9 * velocity + (row @ w - row.sum()) * row
+    velocity = momentum * velocity + (row @ w - row.sum()) * row
     w = w - 0.05 * velocity
     step, drawn = step + 1, drawn + 1
-    time.sleep(0.01)
-    if step % 10 == 0:
+    time.sleep(0.02)
+    if step % 20 == 0:
+        if fault == "weights":
+            (out.parent / "for-users").mkdir(exist_ok=True)
+            save_file({"w": w}, out.parent / "for-users" / "weights.safetensors")
+            time.sleep(0.3)  # the checkpoint comes long after what users take
         kept = {"w": w, "velocity": velocity, "step": np.array(step), "drawn": np.array(drawn), "note": np.array(1)}
         save_file({name: kept[name] for name in sorted(kept)}, out.with_suffix(".part"))
         if fault == "in place" and not out.exists():
@@ -50,6 +56,9 @@ while step < 60:
                 time.sleep(1)
                 file.write(data[len(data) // 2 :])
         out.with_suffix(".part").replace(out)
+        if fault == "two files":
+            time.sleep(0.05)
+            save_file({"momentum": np.array(0.9)}, out.with_name("more.safetensors"))
 """
 
 
@@ -90,8 +99,21 @@ def test_a_checkpoint_that_is_written_in_place_is_found(tmp_path) -> None:
     status, verdicts = prove(tmp_path, fault="in place", options=("--needless", "note"))
     assert status == 1
     assert verdicts["nothing altered"]["outcome"].startswith("is not resumed, status 1: ")
-    stopped = verdicts["stopped at its first checkpoint"]
-    assert stopped["outcome"].startswith("best.safetensors cannot be read (") and not stopped["right"]
+    stopped = verdicts["best.safetensors at the stop"]
+    assert stopped["outcome"].endswith(": it is not whole") and not stopped["right"]
+
+
+def test_what_a_training_writes_for_others_is_told_from_its_checkpoint(tmp_path) -> None:
+    status, verdicts = prove(tmp_path, fault="weights", options=("--needless", "note", "--checkpoint", "last.*"))
+    assert status == 0, verdicts
+    assert verdicts["step reset"]["outcome"].startswith("changes the end: ")
+
+
+def test_all_files_that_a_checkpoint_consists_of_have_their_parts(tmp_path) -> None:
+    status, verdicts = prove(tmp_path, fault="two files", options=("--needless", "note", "--kills", "0"))
+    assert status == 0, verdicts
+    for part in ("w", "step", "momentum"):
+        assert verdicts[f"{part} reset"]["outcome"].startswith("changes the end: "), part
 
 
 @pytest.mark.parametrize(

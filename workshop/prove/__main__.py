@@ -9,8 +9,10 @@ loader; the same command then resumes it. Every tensor that it leaves must be th
 what torch.save writes, read without running code; folders of torch.distributed.checkpoint).
 
 Then the control. From its first checkpoint it is resumed as it is, and with each part of the checkpoint reset in turn:
-the end must be another then, or the resume refused. A part that changes nothing was not restored, or is not needed: a
-part that is not needed is named by --needless. The exit status is 1 where anything speaks against the trainer.
+the end must be another then, or the resume refused. The checkpoint is the newest file and those beside it. Where other
+files are written for those who use the weights, --checkpoint names those that it resumes from. A part that changes
+nothing was not restored, or is not needed: a part that is not needed is named by --needless. The exit status is 1 where
+anything speaks against the trainer.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5, help="Runs in which a process is killed.")
     parser.add_argument("--seed", type=int, default=1, help="Of the moments and of the processes that are killed.")
     parser.add_argument("--needless", action="append", default=[], metavar="PART", help="May change nothing.")
+    parser.add_argument(
+        "--checkpoint", default="*", metavar="NAMES", help="Files that it resumes from, as *.pt; or all."
+    )
     parser.add_argument("--folder", type=Path, help="Keep all runs and their logs here; it must be empty.")
     parser.add_argument("--json", type=Path, help="Write the verdicts to this file as well.")
     parser.add_argument("command", nargs="+", metavar="-- COMMAND", help=f"With {PLACE} for the folder of its run.")
@@ -46,7 +51,8 @@ def main() -> None:
             raise ValueError(f"the command names no folder for its run: write {PLACE} where it stands")
         if folder.is_dir() and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty")
-        verdicts = prove(Trial(asked.command, folder, seed=asked.seed, needless=frozenset(asked.needless)), asked.kills)
+        trial = Trial(asked.command, folder, asked.seed, asked.checkpoint, frozenset(asked.needless))
+        verdicts = prove(trial, asked.kills)
         print_table(("", "outcome", ""), [(one.name, one.outcome, "" if one.right else "WRONG") for one in verdicts])
         if asked.json is not None:
             asked.json.write_text(json.dumps([asdict(one) for one in verdicts], indent=1) + "\n")

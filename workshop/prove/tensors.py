@@ -7,14 +7,22 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".tar")  # what torch.save writes goes by these
+PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".pkl")  # what torch.save writes goes by these
 DISTRIBUTED = ".metadata"  # the file by which torch.distributed.checkpoint knows a folder
+
+ARRAYS = (Tensor, np.ndarray)
+NUMPY: list[Any] = [  # by which pickles know an array: the states of generators are such
+    *(np._core.multiarray._reconstruct, np.ndarray, np.dtype),  # type: ignore[attr-defined]
+    *(type(np.dtype(name)) for name in ("uint8", "int32", "uint32", "int64", "uint64", "float32", "float64")),
+]
 
 Keys = tuple[Any, ...]  # the way to a value in nested dictionaries and lists
 
@@ -42,6 +50,15 @@ def saved(folder: Path) -> list[Path]:
     return sorted(ages, key=lambda path: ages[path])
 
 
+def state(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of a file, or of every file in a DCP folder."""
+    found = []
+    for file in path.iterdir() if path.is_dir() else [path]:
+        with suppress(FileNotFoundError):
+            found.append((file.name, file.stat().st_size, file.stat().st_mtime_ns))
+    return sorted(found)
+
+
 def load(path: Path) -> Any:
     """What a file or a DCP folder holds, on the CPU. No code in it runs. Raises what torch raises."""
     if path.suffix == ".safetensors":
@@ -54,7 +71,8 @@ def load(path: Path) -> Any:
         with tempfile.TemporaryDirectory() as scratch:
             dcp_to_torch_save(path, Path(scratch) / "whole.pt")
             return load(Path(scratch) / "whole.pt")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals(NUMPY):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -85,19 +103,26 @@ def leaves(tree: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
 def parts(tree: Any) -> dict[str, list[Keys]]:
     """The parts of a checkpoint: places that differ by no more than numbers and layers' names are one part.
 
-    `optimizer.state.0.exp_avg` and `optimizer.state.7.exp_avg` are "optimizer … exp_avg". Texts are left out, for they
-    describe, and so is what is nothing.
+    `optimizer.state.0.exp_avg` and `optimizer.state.7.exp_avg` are "optimizer … exp_avg". What is no tensor is of one
+    part with what stands beside it: `config.data.image_size` is of "config … data". What is nothing is left out.
     """
     found: dict[str, list[Keys]] = {}
     for keys, value in leaves(tree):
-        if isinstance(value, Tensor | bool | int | float) and _altered(value) is not None:
-            names = [name for key in keys for name in str(key).split(".") if not name.isdigit()]
-            found.setdefault(" … ".join(dict.fromkeys((names[0], names[-1]))) if names else "-", []).append(keys)
+        if _altered(value) is not None:
+            names = [_names(key) for key in keys]
+            if not isinstance(value, ARRAYS) and any(names[:-1]):
+                names.pop()
+            flat = list(chain.from_iterable(names))
+            found.setdefault(" … ".join(dict.fromkeys((flat[0], flat[-1]))) if flat else "-", []).append(keys)
     return found
 
 
+def _names(key: Any) -> list[str]:
+    return [name for name in str(key).split(".") if not name.isdigit()]
+
+
 def alter(path: Path, part: str) -> None:
-    """Reset a part of a checkpoint: tensors and numbers to 0, what is 0 to 1, what is true to false."""
+    """Reset a part of a checkpoint: tensors and numbers to 0, what is 0 to 1, texts to nothing."""
     path = path.resolve()
     tree = load(path)
     for keys in parts(tree)[part]:
@@ -121,7 +146,11 @@ def alter(path: Path, part: str) -> None:
 def _altered(value: Any) -> Any:
     if isinstance(value, Tensor):
         return (torch.zeros_like if value.any() else torch.ones_like)(value) if value.numel() else None
-    return not value if isinstance(value, bool) else type(value)(not value)
+    if isinstance(value, np.ndarray):
+        return (np.zeros_like if value.any() else np.ones_like)(value) if value.size else None
+    if isinstance(value, str):
+        return "" if value else "-"
+    return type(value)(not value) if isinstance(value, bool | int | float) else None
 
 
 def _replaced(tree: Any, keys: Keys, by: Callable[[Any], Any]) -> Any:

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import is_zipfile
 
-from workshop.prove.tensors import alter, digests, load, parts, saved
+from workshop.prove.tensors import alter, digests, load, parts, saved, state
 
 PLACE = "{}"  # in the command, for the folder of a run
 PATIENCE_SECONDS = 60.0  # for what is left of a run after a kill
+QUIET_SECONDS, QUIET_SHARE = 0.2, 0.02  # without a new file, of the undisturbed run's time: a checkpoint is whole
 _LIBC = ctypes.CDLL(None)
 _PDEATHSIG, _SUBREAPER = 1, 36  # PR_SET_: die with the parent; orphans below this process become its children
 
@@ -34,11 +36,16 @@ class Verdict:
 
 @dataclass
 class Trial:
-    """A command on trial in a folder. needless: parts of a checkpoint that need not change anything."""
+    """A command on trial in a folder.
+
+    checkpoint: pattern of the names of files that it resumes from. needless: parts of them that need not change
+    anything.
+    """
 
     command: Sequence[str]
     folder: Path
     seed: int = 1
+    checkpoint: str = "*"
     needless: frozenset[str] = frozenset()
     say: Callable[[str], None] = print
     _expected: dict[str, str] = field(default_factory=dict)
@@ -84,36 +91,51 @@ class Trial:
     def control(self) -> list[Verdict]:
         """Stop it at its first checkpoint; resume from that, and from copies of it that lack one part each.
 
-        Raises ValueError where it ends before a checkpoint has been seen.
+        The checkpoint is the newest file, once none has come for a moment, and those beside it. Raises ValueError where
+        it ends before such a moment.
         """
         start = self.folder / "stopped"
         process = self._start("stopped")
-        while process.poll() is None and not saved(start):
-            time.sleep(0.005)
+        quiet, seen, since = max(QUIET_SECONDS, QUIET_SHARE * self._seconds), self._checkpoints(start), time.monotonic()
+        while process.poll() is None and not (seen and time.monotonic() - since > quiet):
+            time.sleep(0.01)
+            if (now := self._checkpoints(start)) != seen:
+                seen, since = now, time.monotonic()
         if process.poll() is not None:
-            raise ValueError("no checkpoint was seen before the end: let the command save more often, or train longer")
+            raise ValueError(f"no checkpoint stood for {quiet:.1f} s: let the command save less often, or train longer")
         _end(process)
-        checkpoint = saved(start)[-1].relative_to(start)
+        files = list(self._checkpoints(start))
+        checkpoint = [path.relative_to(start) for path in files if path.parent == files[-1].parent]
         verdicts = [self._resumed(start, "untouched", "nothing altered")]
-        try:
-            of_checkpoint = parts(load(start / checkpoint))
-        except Exception as error:  # whatever torch and safetensors raise
-            what = f"{checkpoint} cannot be read ({type(error).__name__}): it is not written aside and renamed"
-            return [*verdicts, Verdict("stopped at its first checkpoint", what, False)]
-        for number, part in enumerate(of_checkpoint):
-            verdict = self._resumed(start, f"part-{number}", part, checkpoint)
+        of_checkpoint: dict[str, list[Path]] = {}
+        for file in checkpoint:
+            try:
+                for part in parts(load(start / file)):
+                    of_checkpoint.setdefault(part, []).append(file)
+            except Exception as error:  # whatever torch and safetensors raise
+                whole = is_zipfile(start / file)  # and holds what torch does not read by weights_only
+                why = "is not looked at" if whole else "is not whole"
+                verdicts.append(Verdict(f"{file} at the stop", f"{type(error).__name__}: it {why}", whole))
+        for number, (part, files) in enumerate(of_checkpoint.items()):
+            verdict = self._resumed(start, f"part-{number}", part, files)
             self.say(f"{verdict.name}: {verdict.outcome}")
             verdicts.append(verdict)
         return verdicts
 
-    def _resumed(self, start: Path, name: str, what: str, checkpoint: Path | None = None) -> Verdict:
+    def _checkpoints(self, folder: Path) -> dict[Path, object]:
+        """The state of each file, or DCP folder, that it resumes from; links go by what they lead to as well."""
+        names = self.checkpoint
+        return {path: state(path) for path in saved(folder) if path.match(names) or path.resolve().match(names)}
+
+    def _resumed(self, start: Path, name: str, what: str, files: Sequence[Path] = ()) -> Verdict:
         folder = self.folder / name
         shutil.copytree(start, folder, symlinks=True)
-        if checkpoint is None:
+        if not files:
             return self._ended(name, what)
-        if not (folder / checkpoint).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{folder / checkpoint} leads out of the run's folder: its links must be relative")
-        alter(folder / checkpoint, what)
+        for file in files:
+            if not (folder / file).resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"{folder / file} leads out of the run's folder: its links must be relative")
+            alter(folder / file, what)
         if status := self._run(name):
             return Verdict(f"{what} reset", f"refused, status {status}: {self._last_line(name)}", True)
         difference = self._difference(folder)
@@ -157,7 +179,8 @@ class Trial:
         return self.folder / f"{name}.log"
 
     def _last_line(self, name: str) -> str:
-        return self._log(name).read_text(errors="replace").strip().rpartition("\n")[2][:160]
+        lines = self._log(name).read_text(errors="replace").splitlines()
+        return next((line.strip()[:160] for line in reversed(lines) if any(map(str.isalpha, line))), "")
 
 
 def _tree(pid: int) -> list[int]:

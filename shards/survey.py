@@ -1,0 +1,207 @@
+"""What is wrong in a set of videos, or of packed ones: each is looked at in a worker process, then all are compared."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from shards import Report, near
+from shards.format import MANIFEST, SAMPLE_RATE_HZ, SPLITS, PackSettings, Reason
+from shards.journal import Rejection
+from shards.look import EVERY, Look, look
+from shards.media import read, read_side_level
+from shards.parent import refuse_unguarded
+from shards.read import BadRecord, Shards, decode_picture
+from shards.record import KEY_DIGITS
+from shards.sources import Source, list_sources
+from shards.workers import attempt, in_workers
+
+SIDE = 128  # pixels of the smallest side of the pictures that are looked at
+SPLIT_NAMES = {*SPLITS, "training", "valid", "val", "dev", "eval"}  # of folders
+
+DUAL_MONO_DB = -40.0  # and less: what two channels do not share
+CLIPPED_SHARE = 1e-4
+SLIDES_STAND = 0.8  # of the pictures are like the one before them, and others begin at a cut
+
+
+@dataclass(frozen=True)
+class Fault:
+    """kind: of KINDS. detail: for people. drop: whether the clip is of no use, or leaks from one group into another."""
+
+    name: str
+    kind: str
+    detail: str
+    drop: bool
+
+
+KINDS = {  # what `Fault.kind` may be
+    "duplicate": "the same bytes",
+    "near-duplicate": "the same recording: encoded anew, scaled, cropped or shifted",
+    "still": "no picture moves in half of its seconds or more",
+    "slides": "pictures that stand, and cuts between them",
+    "silent": "nothing is heard in half of its seconds or more",
+    "borders": "black borders",
+    "band-limited": "nothing above a frequency far below what its rate can hold: resampled upward, or cut by a codec",
+    "dual mono": "two channels that are one",
+    "clipped": "samples at full scale",
+}
+
+
+@dataclass(frozen=True)
+class Survey:
+    """looks: of the clips, in the order of their names. rejected: what packing rejects because it cannot be read."""
+
+    looks: list[Look]
+    rejected: list[Rejection]
+    faults: list[Fault]
+
+
+def survey(
+    inputs: Sequence[str | os.PathLike[str]],
+    *,
+    seconds: float = 10.0,
+    workers: int | None = None,
+    time_limit_seconds: float = 120.0,
+    progress: Report | None = None,
+) -> Survey:
+    """Look at the first `seconds` of every video of `inputs`, which are as in `list_sources`; or at a packed folder.
+
+    workers, time_limit_seconds: as of `shards.audit.audit_sync`. Clips are of the split that they are packed in; videos
+    of the folder train, validation, ... or of the input, where there are several. Raises ValueError for what the user
+    can put right.
+    """
+    refuse_unguarded()
+    if not seconds >= 1:
+        raise ValueError(f"seconds must be at least 1, not {seconds}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    work: Callable[[Source], Look | Rejection]
+    if len(inputs) == 1 and ("://" in str(inputs[0]) or (Path(inputs[0]).expanduser() / MANIFEST).is_file()):
+        packed = Shards(inputs[0])
+        sources = [Source(packed.key(row), str(inputs[0]), row, -1, 0) for row in range(len(packed))]
+        work = partial(_of_clip, packed)
+    else:
+        sources = list_sources(inputs)
+        work = partial(_of_video, seconds=seconds, roots=tuple(os.path.abspath(os.path.expanduser(i)) for i in inputs))
+    if not sources:
+        raise ValueError(f"there are no videos in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
+    count = workers or len(os.sched_getaffinity(0))
+    looks, rejected = [], []
+    with contextlib.closing(in_workers(work, sources, workers=count, time_limit_seconds=time_limit_seconds)) as results:
+        for done, (source, result) in enumerate(zip(sources, results, strict=True), start=1):
+            if isinstance(result, Rejection):
+                rejected.append(result)
+            else:
+                looks.append(result)
+            if progress is not None:
+                progress(done, len(sources), source.basename)
+    faults = [fault for one in looks for fault in _own(one)] + _shared(looks)
+    return Survey(looks, rejected, sorted(faults, key=lambda fault: (list(KINDS).index(fault.kind), fault.name)))
+
+
+def _of_video(source: Source, *, seconds: float, roots: tuple[str, ...]) -> Look | Rejection:
+    settings = PackSettings(seconds=seconds, side=SIDE, every=EVERY, keep_silent=True, keep_still=True)
+    return attempt(partial(_look, source=source, settings=settings, group=_group(source.name, roots)), source)
+
+
+def _look(file: BinaryIO, *, source: Source, settings: PackSettings, group: str) -> Look:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()[:KEY_DIGITS]  # type: ignore[arg-type]
+    clip = read(file, settings)
+    pictures = [decode_picture(data, width=clip.width, height=clip.height) for data in clip.pictures]
+    return look(
+        pictures,
+        clip.sound[clip.sound_from : clip.sound_to],
+        name=source.name,
+        group=group,
+        digest=digest,
+        rate_hz=int(clip.source["audio"]["sample_rate_hz"]),
+        side_db=read_side_level(file, seconds=settings.seconds),
+    )
+
+
+def _of_clip(packed: Shards, source: Source) -> Look | Rejection:
+    assert source.offset is not None
+    clip = source.offset
+    row, every = packed.row(clip), int(packed.row(clip)["every"])
+    reduce = max(by for by in (1, 2, 4, 8) if by == 1 or min(row["width"], row["height"]) >= SIDE * by)
+    try:
+        ticks = range(0, int(row["ticks"]), max(EVERY, every))
+        pictures = [packed.picture(clip, tick - tick % every, reduce=reduce) for tick in ticks]
+        begins, ends = int(row["sound_from"]), int(row["sound_to"])
+        info = packed.info(clip)
+        return look(
+            pictures,
+            packed.sound(clip, begins, ends - begins),
+            name=f"{source.name} ({info.get('name')})",
+            group=SPLITS[row["split"]],
+            digest=source.name,
+            rate_hz=int(info.get("source", {}).get("audio", {}).get("sample_rate_hz", SAMPLE_RATE_HZ)),
+            side_db=None,
+        )
+    except BadRecord as error:
+        return Rejection(source, Reason.UNDECODABLE, str(error))
+
+
+def _group(name: str, roots: tuple[str, ...]) -> str:
+    root = max((root for root in roots if name.startswith(root)), key=len, default="")
+    inside = name.removeprefix(root).strip("/").split("/")
+    if len(roots) > 1:
+        return os.path.basename(root)
+    return inside[0] if len(inside) > 1 and inside[0].lower() in SPLIT_NAMES else ""
+
+
+def _own(one: Look) -> list[Fault]:
+    """What is wrong with a clip by itself."""
+    found = []
+
+    def add(kind: str, detail: str, *, drop: bool = False) -> None:
+        found.append(Fault(one.name, kind, detail, drop))
+
+    seconds = max(1, round(one.seconds))
+    if 2 * len(one.still) >= seconds:
+        add("still", f"seconds {_numbers(one.still)} of {seconds}", drop=True)
+    if one.cuts and one.stood >= SLIDES_STAND * (one.pictures - 1):
+        add("slides", f"{one.stood} of {one.pictures} pictures are like the one before, {one.cuts} cuts", drop=True)
+    if 2 * len(one.silent) >= seconds:
+        add("silent", f"seconds {_numbers(one.silent)} of {seconds}", drop=True)
+    if any(one.borders):
+        left, right, top, bottom = (f"{share:.0%}" for share in one.borders)
+        add("borders", f"left {left}, right {right}, top {top}, bottom {bottom}")
+    if one.wall_hz is not None:
+        add("band-limited", f"nothing above {one.wall_hz / 1000:.1f} kHz at {one.rate_hz:,} Hz")
+    if one.side_db is not None and one.side_db < DUAL_MONO_DB:
+        add("dual mono", "the channels are equal" if one.side_db == float("-inf") else f"{one.side_db:.0f} dB apart")
+    if one.clipped >= CLIPPED_SHARE:
+        add("clipped", f"{one.clipped:.2%} of its samples")
+    return found
+
+
+def _shared(looks: Sequence[Look]) -> list[Fault]:
+    """What is there twice: of two the later is to be dropped, and of two groups the one of training."""
+    found = []
+    for pair in near.pairs(looks):
+        kept, dropped = looks[pair.first], looks[pair.second]
+        if kept.group.lower().startswith("train") and not dropped.group.lower().startswith("train"):
+            kept, dropped = dropped, kept
+        across = f", in {kept.group} while this is in {dropped.group}" if kept.group != dropped.group else ""
+        kind = "duplicate" if pair.exact else "near-duplicate"
+        shift = "" if pair.exact else f", {abs(pair.shift):.2f} s apart"
+        found.append(Fault(dropped.name, kind, f"of {kept.name}{shift}{across}", True))
+    return found
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """Ascending numbers as 0-3, 7."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

@@ -1,0 +1,172 @@
+"""`avc audit set`: planted faults of each kind are found, and nothing else is said of what has none."""
+
+from __future__ import annotations
+
+import json
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from tests.command_line import avc
+
+RATE, FPS = 44_100, 25
+
+
+def scene(seed: int, seconds: float = 4.0, *, side: int = 160) -> np.ndarray:
+    """uint8 (T, H, W, 3): a blurred pattern of its own under a bright disk that moves."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(40, 200, (6, 8, 3)).repeat(side // 6 + 1, 0).repeat(side // 6 + 1, 1)[:side, : side * 4 // 3]
+    rows, columns = np.mgrid[:side, : side * 4 // 3]
+    frames = []
+    for number in range(round(seconds * FPS)):
+        x, y = (0.5 + 0.4 * np.sin(number / FPS * rng_speed + seed) for rng_speed in (1 + seed % 3, 2))
+        disk = (rows - side * y) ** 2 + (columns - side * 4 / 3 * x) ** 2 < (side / 6) ** 2
+        frames.append(np.where(disk[..., None], 255 - coarse // 2, coarse))
+    return np.stack(frames).astype(np.uint8)
+
+
+def noise(seed: int, seconds: float = 4.0) -> np.ndarray:
+    """int16 (2, samples): noise whose color and level change ten times a second, two channels of it."""
+    rng = np.random.default_rng(seed)
+    count = round(seconds * RATE)
+    white = rng.normal(0, 1, (2, count))
+    levels = rng.uniform(0.1, 1, round(seconds * 10)).repeat(RATE // 10)[:count]
+    colored = np.cumsum(white, axis=1)
+    colored = colored - np.stack([np.convolve(row, np.ones(64) / 64, "same") for row in colored])
+    mix = rng.uniform(0, 1, round(seconds * 10)).repeat(RATE // 10)[:count]
+    return ((mix * white + (1 - mix) * colored) * levels * 2500).clip(-30_000, 30_000).astype(np.int16)
+
+
+def write(path: Path, frames: np.ndarray, sound: np.ndarray, *, codec: str = "mpeg4") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream(codec, rate=FPS, bit_rate=1_500_000)
+        video.height, video.width, video.pix_fmt = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2, "yuv420p"
+        audio = container.add_stream("flac" if path.suffix == ".mkv" else "aac", rate=RATE, layout="stereo")
+        for number, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.T.reshape(1, -1)), format="s16", layout="stereo")
+        frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
+        container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    return path
+
+
+def audit(*arguments: Any, tmp_path: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Faults by the stem of the file and by their kind."""
+    done = avc("audit", "set", *arguments, "--json", tmp_path / "set.json", "--out", tmp_path / "page", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for file in json.loads((tmp_path / "set.json").read_text())["files"]:
+        kinds = found.setdefault(Path(file["file"].split(" (")[-1].rstrip(")")).stem, {})
+        for fault in file["faults"]:
+            kinds.setdefault(fault["kind"], []).append(fault)
+    return found
+
+
+def resampled(sound: np.ndarray, *, through: int) -> np.ndarray:
+    """What is left of sound that was once at another rate."""
+    spectrum = np.fft.rfft(sound)
+    spectrum[:, np.fft.rfftfreq(sound.shape[1], 1 / RATE) > through / 2 * 0.98] = 0
+    return np.fft.irfft(spectrum, sound.shape[1]).astype(np.int16)
+
+
+def test_a_fault_of_each_kind_is_found_and_nothing_in_what_has_none(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    for seed in range(4):
+        write(videos / f"plain-{seed}.mp4", scene(seed), noise(seed))
+    write(videos / "still.mp4", scene(10)[:1].repeat(100, 0), noise(10))
+    half = scene(11)
+    half[40:] = half[40]
+    write(videos / "half-still.mp4", half, noise(11))
+    slides = np.concatenate([scene(seed)[:1].repeat(34, 0) for seed in (12, 13, 14)])[:100]
+    write(videos / "slides.mp4", slides, noise(12))
+    write(videos / "silent.mp4", scene(15), noise(15) // 20_000)
+    write(videos / "borders.mp4", np.pad(scene(16), ((0, 0), (20, 20), (0, 0), (0, 0))), noise(16))
+    write(videos / "upsampled.mp4", scene(17), resampled(noise(17), through=16_000))
+    write(videos / "mono.mkv", scene(18), noise(18)[:1].repeat(2, 0))
+    write(videos / "clipped.mp4", scene(19), (noise(19).astype(int) * 30).clip(-32768, 32767).astype(np.int16))
+    (videos / "text.mp4").write_text("no video")
+    found = audit(videos, tmp_path=tmp_path)
+    wanted = {
+        **{f"plain-{seed}": set() for seed in range(4)},
+        **{"still": {"still"}, "half-still": {"still"}, "slides": {"still", "slides"}, "silent": {"silent"}},
+        **{"borders": {"borders"}, "upsampled": {"band-limited"}, "mono": {"dual mono"}, "clipped": {"clipped"}},
+    }
+    assert {name: set(kinds) for name, kinds in found.items()} == wanted
+    assert found["half-still"]["still"][0]["detail"].startswith("seconds 2-3 of 4")
+    assert re.fullmatch(r"left 0%, right 0%, top (9|10)%, bottom (9|10)%", found["borders"]["borders"][0]["detail"])
+    assert abs(float(found["upsampled"]["band-limited"][0]["detail"].split()[2]) - 7.8) < 0.4
+    dropped = {Path(line.split("\t")[0]).stem for line in (tmp_path / "page" / "drop.tsv").read_text().splitlines()}
+    assert dropped == {"still", "half-still", "slides", "silent"}
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "half-still.mp4" in page and "text.mp4" in page and "http" not in page.partition("<body")[2]
+
+
+def changed(how: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    frames, sound = scene(seed, 5.0), noise(seed, 5.0)
+    if how == "shifted":
+        return frames[round(0.3 * FPS) :], sound[:, round(0.3 * RATE) :]
+    if how == "cropped":
+        rows, columns = (round(size * 0.025) for size in frames.shape[1:3])
+        return frames[:, rows:-rows, columns:-columns], sound
+    return frames[:, ::2, ::2] if how == "scaled" else frames, sound
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_copies_are_found_across_splits_and_different_videos_are_not_taken_for_copies(tmp_path: Path, packed) -> None:
+    ways = ("encoded", "scaled", "cropped", "shifted")
+    for seed in range(6):
+        write(tmp_path / "set" / "train" / f"video-{seed}.mp4", scene(seed, 5.0), noise(seed, 5.0))
+    for seed, how in enumerate(ways):
+        write(tmp_path / "set" / "test" / f"{how}.mp4", *changed(how, seed), codec="libx264")
+    copy = tmp_path / "set" / "test" / "exact.mp4"
+    copy.write_bytes((tmp_path / "set" / "train" / "video-4.mp4").read_bytes())
+    place = tmp_path / "set"
+    if packed:
+        copy.unlink()  # packing rejects it
+        lists = [f"{split}={tmp_path / split}.txt" for split in ("train", "test")]
+        for split in ("train", "test"):
+            names = sorted(path.name for path in (place / split).iterdir())
+            (tmp_path / f"{split}.txt").write_text("\n".join(names))
+        place = tmp_path / "shards"
+        options = [word for each in lists for word in ("--split-list", each)]
+        done = avc("pack", tmp_path / "set", "--out", place, *options, "--workers", 2)
+        assert done.returncode == 0, done.stderr
+    found = audit(place, tmp_path=tmp_path)
+    twice = {
+        name: fault["detail"]
+        for name, kinds in found.items()
+        for kind in ("duplicate", "near-duplicate")
+        for fault in kinds.get(kind, [])
+    }
+    assert set(twice) == {f"video-{seed}" for seed in range(4 if packed else 5)}, twice
+    for seed, how in enumerate(ways):
+        assert f"{how}.mp4" in twice[f"video-{seed}"] and twice[f"video-{seed}"].endswith(
+            "in test while this is in train"
+        )
+    shift = twice["video-3"].split(", ")[1]
+    assert abs(float(shift.split()[0]) - 0.3) < 0.05
+    if not packed:
+        assert "exact.mp4" in twice["video-4"] and "duplicate" in found["video-4"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["/nowhere"], "/nowhere does not exist"),
+        (["{empty}"], "there are no videos in"),
+        (["{empty}", "--seconds", "0"], "at least 1"),
+    ],
+)
+def test_a_users_mistake_is_a_paragraph_and_status_2(arguments: list[str], words: str, tmp_path: Path) -> None:
+    done = avc("audit", "set", *(argument.format(empty=tmp_path) for argument in arguments))
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
