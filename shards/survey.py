@@ -16,7 +16,7 @@ from shards.format import MANIFEST, SAMPLE_RATE_HZ, SPLITS, PackSettings, Reason
 from shards.journal import Rejection
 from shards.look import EVERY, Look, look
 from shards.media import read, read_side_level
-from shards.parent import refuse_unguarded
+from shards.processes import refuse_unguarded
 from shards.read import BadRecord, Shards, decode_picture
 from shards.record import KEY_DIGITS
 from shards.sources import Source, list_sources
