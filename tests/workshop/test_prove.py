@@ -93,6 +93,8 @@ def test_an_order_of_the_data_that_is_not_restored_is_found(tmp_path) -> None:
     assert status == 1
     assert "tensors, first best.safetensors: " in verdicts["nothing altered"]["outcome"]
     assert not verdicts["nothing altered"]["right"]
+    assert verdicts["drawn reset"]["outcome"] == "changes nothing", "which is the part that is not restored"
+    assert verdicts["w reset"]["outcome"].startswith("changes the end: ")
 
 
 def test_a_checkpoint_that_is_written_in_place_is_found(tmp_path) -> None:

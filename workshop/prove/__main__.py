@@ -9,10 +9,10 @@ loader; the same command then resumes it. Every tensor that it leaves must be th
 what torch.save writes, read without running code; folders of torch.distributed.checkpoint).
 
 Then the control. From its first checkpoint it is resumed as it is, and with each part of the checkpoint reset in turn:
-the end must be another then, or the resume refused. The checkpoint is the newest file and those beside it. Where other
-files are written for those who use the weights, --checkpoint names those that it resumes from. A part that changes
-nothing was not restored, or is not needed: a part that is not needed is named by --needless. The exit status is 1 where
-anything speaks against the trainer.
+the end must be another than without the reset, or the resume refused. The checkpoint is the newest file and those
+beside it. Where other files are written for those who use the weights, --checkpoint names those that it resumes from. A
+part that changes nothing was not restored, or is not needed: a part that is not needed is named by --needless. The exit
+status is 1 where anything speaks against the trainer.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +106,10 @@ class Trial:
         _end(process)
         files = list(self._checkpoints(start))
         checkpoint = [path.relative_to(start) for path in files if path.parent == files[-1].parent]
-        verdicts = [self._resumed(start, "untouched", "nothing altered")]
+        shutil.copytree(start, self.folder / "untouched", symlinks=True)
+        verdicts = [self._ended("untouched", "nothing altered")]
+        # With what is resumed as it is, for where that ends elsewhere already, every part would seem to matter.
+        untouched = digests(self.folder / "untouched")
         of_checkpoint: dict[str, list[Path]] = {}
         for file in checkpoint:
             try:
@@ -117,7 +120,7 @@ class Trial:
                 why = "is not looked at" if whole else "is not whole"
                 verdicts.append(Verdict(f"{file} at the stop", f"{type(error).__name__}: it {why}", whole))
         for number, (part, files) in enumerate(of_checkpoint.items()):
-            verdict = self._resumed(start, f"part-{number}", part, files)
+            verdict = self._resumed(start, f"part-{number}", part, files, untouched)
             self.say(f"{verdict.name}: {verdict.outcome}")
             verdicts.append(verdict)
         return verdicts
@@ -127,18 +130,18 @@ class Trial:
         names = self.checkpoint
         return {path: state(path) for path in saved(folder) if path.match(names) or path.resolve().match(names)}
 
-    def _resumed(self, start: Path, name: str, what: str, files: Sequence[Path] = ()) -> Verdict:
+    def _resumed(
+        self, start: Path, name: str, what: str, files: Sequence[Path], expected: Mapping[str, str]
+    ) -> Verdict:
         folder = self.folder / name
         shutil.copytree(start, folder, symlinks=True)
-        if not files:
-            return self._ended(name, what)
         for file in files:
             if not (folder / file).resolve().is_relative_to(folder.resolve()):
                 raise ValueError(f"{folder / file} leads out of the run's folder: its links must be relative")
             alter(folder / file, what)
         if status := self._run(name):
             return Verdict(f"{what} reset", f"refused, status {status}: {self._last_line(name)}", True)
-        difference = self._difference(folder)
+        difference = _difference(expected, folder)
         if difference is None:
             return Verdict(f"{what} reset", "changes nothing", what in self.needless)
         return Verdict(f"{what} reset", f"changes the end: {difference}", True)
@@ -147,15 +150,9 @@ class Trial:
         """Run it again, and again where it fails, and compare what it leaves."""
         for _ in range(3):
             if not (status := self._run(name)):
-                difference = self._difference(self.folder / name)
+                difference = _difference(self._expected, self.folder / name)
                 return Verdict(what, difference or "every tensor equal", difference is None)
         return Verdict(what, f"is not resumed, status {status}: {self._last_line(name)}", False)
-
-    def _difference(self, folder: Path) -> str | None:
-        """How many tensors of the undisturbed run are others here, or missing, and the first of them."""
-        here = digests(folder)
-        other = [name for name, digest in self._expected.items() if here.get(name) != digest]
-        return f"{len(other)} of {len(self._expected)} tensors, first {other[0]}" if other else None
 
     def _run(self, name: str) -> int:
         process = self._start(name)
@@ -181,6 +178,13 @@ class Trial:
     def _last_line(self, name: str) -> str:
         lines = self._log(name).read_text(errors="replace").splitlines()
         return next((line.strip()[:160] for line in reversed(lines) if any(map(str.isalpha, line))), "")
+
+
+def _difference(expected: Mapping[str, str], folder: Path) -> str | None:
+    """How many of the expected tensors are others in a folder, or missing, and the first of them."""
+    here = digests(folder)
+    other = [name for name, digest in expected.items() if here.get(name) != digest]
+    return f"{len(other)} of {len(expected)} tensors, first {other[0]}" if other else None
 
 
 def _tree(pid: int) -> list[int]:
