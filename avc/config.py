@@ -25,7 +25,8 @@ LARGEST_BYTES = 1_000_000  # of a file
 PROBLEMS_SHOWN = 8
 RENAMED = {
     "model.kinds": "model.num_classes",
-    "model.trunks": "model.frozen_trunks",
+    "model.trunks": "model.image=RUN model.audio=RUN",
+    "model.frozen_trunks": "model.image=RUN model.audio=RUN",
 }
 RETIRED = {"log.wandb_sweep": None}  # with the default that the files of older runs have
 

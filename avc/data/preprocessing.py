@@ -130,6 +130,11 @@ def log_spectrogram(x: Tensor) -> Tensor:
     return torch.log1p(spectrum.abs() / FLOOR)
 
 
+def pixels(x: Tensor) -> Tensor:
+    """What `normalized` gave, float32 (N, 3, H, W) → (N, H, W, 3), 0 to 255."""
+    return ((x / 4 + 0.5) * 255).permute(0, 2, 3, 1)
+
+
 def whole_cells(images: Tensor, *, side: float, stride: int) -> Tensor:
     """uint8 (N, H, W, 3) → float32 (N, 3, H', W') as a network takes it, sides multiples of `stride`, uncropped.
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import hashlib
 import json
 import os
 import queue
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,7 +27,7 @@ from avc.encoders.encoder import Encoder
 from shards import Report
 from shards.atomic import written_aside
 
-VERSION = "6"  # of what this code makes of an item; another number leaves old caches unread
+VERSION = "7"  # of what this code makes of an item; another number leaves old caches unread
 ITEMS_AT_ONCE = 8
 ROWS_AT_ONCE = 32
 ROWS = ".npy"  # beside the .safetensors that tells what they are
@@ -76,12 +78,14 @@ class Inputs(Generic[Item]):
 @dataclass(frozen=True)
 class Extraction:
     """features: item is its place in the list, the rows a memory-mapped file of the cache. unreadable: (name, reason).
-    padded: items shorter than one window.
+    padded: items shorter than one window. file: of the rows. origin: where they come from, in words.
     """
 
     features: Features
     unreadable: tuple[tuple[str, str], ...]
     padded: int
+    file: Path = Path()
+    origin: str = ""
 
 
 def file_identity(path: Path) -> Identity:
@@ -110,15 +114,32 @@ def extract(
     read then is tried again: once any of it can be, all is computed anew. Raises ValueError where
     more than 5 % of the items cannot be read; that is not kept.
     """
-    identities = [inputs.identify(item) for item in items]
     digest = hashlib.sha256(f"{VERSION}\0{encoder.key}\0{layer}\0{inputs.what}".encode())
-    for identity in identities:
-        digest.update(identity.digest)
+    for item in items:
+        digest.update(inputs.identify(item).digest)
     stored = cache / f"{digest.hexdigest()}.safetensors"
-    extraction = _stored(stored)
+    cache.mkdir(parents=True, exist_ok=True)
+    with open(stored.with_suffix(".lock"), "ab") as lock:
+        with suppress(OSError):  # of a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)  # where several processes need them, one computes
+        return _extract(encoder, layer, inputs, items, devices=devices, stored=stored, report=report)
+
+
+def _extract(
+    encoder: Encoder,
+    layer: str,
+    inputs: Inputs[Item],
+    items: Sequence[Item],
+    *,
+    devices: Sequence[torch.device],
+    stored: Path,
+    report: Report | None,
+) -> Extraction:
+    cache = stored.parent
+    extraction = _stored(stored, f"read from {cache}")
     if extraction is None or _mended(extraction, inputs, items):
-        names = [identity.name for identity in identities]
-        cache.mkdir(parents=True, exist_ok=True)
+        damaged = extraction is None and stored.is_file()
+        names = [inputs.identify(item).name for item in items]
         stored.unlink(missing_ok=True)  # what tells that the rows are whole
         with written_aside(stored.with_suffix(ROWS)) as file:
             # More threads than devices: while a device computes, others decode what it will be given next.
@@ -127,7 +148,7 @@ def extract(
             notes = _write_rows(compute, items, names, threads=threads, file=file, report=report)
         with written_aside(stored) as file:
             file.write(notes)
-        extraction = _stored(stored)
+        extraction = _stored(stored, "what was kept of them was damaged, computed anew" if damaged else "computed")
         if extraction is None:
             raise ValueError(f"{cache} is on a file system that maps no files into memory: give another cache=FOLDER")
     return extraction
@@ -196,6 +217,7 @@ def _write_rows(
     item: list[int] = []
     unreadable, padded, columns = [], 0, 0
     _write_header(file, (0, 0))
+    checksum = 0
     groups = [range(start, min(start + ITEMS_AT_ONCE, len(items))) for start in range(0, len(items), ITEMS_AT_ONCE)]
     with ThreadPoolExecutor(threads) as pool:
         computed = pool.map(lambda group: compute([items[number] for number in group]), groups)
@@ -203,7 +225,9 @@ def _write_rows(
             padded += short
             for number, part in zip(group, parts, strict=True):
                 if isinstance(part, Tensor):
-                    file.write(part.contiguous().numpy().tobytes())
+                    data = part.contiguous().numpy().tobytes()
+                    file.write(data)
+                    checksum = zlib.crc32(data, checksum)
                     item += [number] * len(part)
                     columns = part.shape[1]
                 else:
@@ -213,7 +237,7 @@ def _write_rows(
     refuse_unreadable(unreadable, len(items))
     file.seek(0)
     _write_header(file, (len(item), columns))
-    notes = json.dumps({"unreadable": unreadable, "padded": padded})
+    notes = json.dumps({"unreadable": unreadable, "padded": padded, "crc32": checksum})
     told: bytes = save({"item": np.array(item, dtype=np.int64)}, metadata={"notes": notes})
     return told
 
@@ -233,17 +257,18 @@ def _mended(extraction: Extraction, inputs: Inputs[Item], items: Sequence[Item])
     return False
 
 
-def _stored(path: Path) -> Extraction | None:
+def _stored(path: Path, origin: str) -> Extraction | None:
     if not path.is_file():
         return None
+    file = path.with_suffix(ROWS)
     try:
-        with safe_open(path, framework="np") as file:
-            notes = json.loads(file.metadata()["notes"])
-            item = file.get_tensor("item")
-        rows = np.load(path.with_suffix(ROWS), mmap_mode="r", allow_pickle=False)
-        if len(rows) != len(item):
+        with safe_open(path, framework="np") as told:
+            notes = json.loads(told.metadata()["notes"])
+            item = told.get_tensor("item")
+        rows = np.load(file, mmap_mode="r", allow_pickle=False)
+        if len(rows) != len(item) or zlib.crc32(rows) != notes["crc32"]:  # the whole file, read as it is needed anyway
             return None
     except (OSError, SafetensorError, TypeError, KeyError, ValueError, EOFError):
         return None  # not wholly written, or not ours: computed again and replaced
     unreadable = tuple((name, reason) for name, reason in notes["unreadable"])
-    return Extraction(Features(rows, item), unreadable, notes["padded"])
+    return Extraction(Features(rows, item), unreadable, notes["padded"], file, origin)

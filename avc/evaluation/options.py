@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from avc.config import no_such_setting, parse_yaml, refusal
-from avc.settings import FilePath, Section
+from avc.settings import FEATURES, FilePath, Section
 
 Options = TypeVar("Options", bound=Section)
 
@@ -56,6 +56,21 @@ class Correspondence(Section):
 
     passes: int = Field(default=10, ge=1)
     """How often each clip is judged in each role."""
+
+
+class Pairs(Section):
+    """Is a clip's own sound nearer to its frames than another clip's sound is? Chance is 50 %.
+
+    Each clip is judged as a whole, by the means of the embeddings of several views, against every other clip, sounds
+    for its frames and frames for its sound. Clips of one source are often alike, so they are compared apart too, where
+    `sources` says which those are; a second interval takes the sources, not the clips, as the sample. Beside it single
+    views, and a control in which each clip has another's sound. Recall@10: is the own one among the ten nearest?
+    """
+
+    sources: FilePath | None = None
+    """Where videos come from, in the form of labels: rows of file name and source."""
+    passes: int = Field(default=10, ge=1)
+    """Views of each clip."""
 
 
 class Retrieval(Section):
@@ -112,7 +127,7 @@ class Probe(Section):
     """A C for every fold, instead of one chosen on training folds."""
     seed: int = Field(default=0, ge=0)
     """Of the untrained network's weights."""
-    cache: FilePath = Path("~/.cache/avc/features")
+    cache: FilePath = FEATURES
     """Where features are kept; the same ones are never computed twice."""
     confusion: FilePath | None = None
     """Draw the first row's confusion matrix into this .png."""

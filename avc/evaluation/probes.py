@@ -182,7 +182,15 @@ def candidates(paths: Sequence[Path], seed: int) -> Iterator[tuple[Path, Trained
                 continue
             yield path, trained(network.model, config, name=f"{config.model.name} of {title}"), False
         torch.manual_seed(seed)
-        same = {"name", "width", "frozen_trunks", *TEACHERS}  # what the hidden layers of an untrained one do not show
+        same = {
+            "name",
+            "width",
+            "image",
+            "audio",
+            "train_towers",
+            "dropout",
+            *TEACHERS,
+        }  # what the hidden layers of an untrained one do not show
         other = config.model.model_dump(exclude_defaults=True, exclude=same)
         shape = ", ".join([f"width {config.model.width:g}", *(f"{name} {value}" for name, value in other.items())])
         name = f"{config.model.name} untrained, {shape}, seed {seed}"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avc.models.pair import PairNetwork, global_max_pool
-from avc.models.trunks import Trunk, build_trunk
+from avc.models.trunks import Trunk, build_trunks
 from avc.settings import PairModel
 
 EMBEDDING = 128
@@ -18,7 +18,8 @@ EMBEDDING = 128
 class AVENet(PairNetwork):
     """Two towers that meet only in the distance of their normalized embeddings (Objects that Sound, figure 2d).
 
-    Each tower: trunk, fc1 512 → 128 with ReLU, fc2 128 → 128, L2 normalization of each row. fc3 1 → 2 turns the
+    Each tower: trunk, fc1 512 → 128 with ReLU, fc2 128 → 128, L2 normalization of each row; over a pretrained encoder
+    one layer to 128 in place of fc1 and fc2, as few clips are learnt by heart with more. fc3 1 → 2 turns the
     Euclidean distance, 0 to 2, into logits; class 1 is "they correspond".
     """
 
@@ -27,8 +28,9 @@ class AVENet(PairNetwork):
     def __init__(self, settings: PairModel) -> None:
         super().__init__()
         self.vision, self.audio = self._trunks(settings)
-        self.vision_head = _head(self.vision.out_channels)
-        self.audio_head = _head(self.audio.out_channels)
+        head = linear_head if settings.pretrained else _head
+        self.vision_head = head(self.vision.out_channels)
+        self.audio_head = head(self.audio.out_channels)
         self.fc3 = nn.Linear(1, 2)
         # The paper starts fc3 with the sign that makes a small distance mean "corresponds" and does not publish the
         # magnitude. Ours puts the border at distance 1, half-way between the same and the orthogonal direction squared.
@@ -37,10 +39,7 @@ class AVENet(PairNetwork):
             self.fc3.bias.copy_(torch.tensor([-3.0, 3.0]))
 
     def _trunks(self, settings: PairModel) -> tuple[Trunk, Trunk]:
-        vision, audio = (
-            build_trunk(settings.trunk, channels, width=settings.width, stride=settings.stride) for channels in (3, 1)
-        )
-        return vision, audio
+        return build_trunks(settings)
 
     def embed_image(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) normalized images → (N, 128) embeddings of length 1."""
@@ -64,6 +63,14 @@ def euclidean_distance(a: Tensor, b: Tensor) -> Tensor:
 
 def _head(features: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(features, EMBEDDING), nn.ReLU(), nn.Linear(EMBEDDING, EMBEDDING))
+
+
+def linear_head(features: int) -> nn.Linear:
+    """One layer to 128 numbers, about as long as 1 at the start where features have variance 1."""
+    head = nn.Linear(features, EMBEDDING)
+    nn.init.normal_(head.weight, std=0.1 * features**-0.5)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def _unit(x: Tensor) -> Tensor:

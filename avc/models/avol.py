@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from avc.models.ave import EMBEDDING
 from avc.models.pair import PairNetwork, global_max_pool
-from avc.models.trunks import build_trunk
+from avc.models.trunks import build_trunks
 from avc.settings import AVOLModel
 
 
@@ -30,8 +30,7 @@ class AVOLNet(PairNetwork):
     def __init__(self, settings: AVOLModel) -> None:
         super().__init__()
         self.pooling = settings.pooling
-        self.vision = build_trunk(settings.trunk, 3, width=settings.width, stride=settings.stride)
-        self.audio = build_trunk(settings.trunk, 1, width=settings.width, stride=settings.stride)
+        self.vision, self.audio = build_trunks(settings)
         self.conv5 = nn.Conv2d(self.vision.out_channels, EMBEDDING, kernel_size=1)
         self.conv6 = nn.Conv2d(EMBEDDING, EMBEDDING, kernel_size=1)
         self.fc1 = nn.Linear(self.audio.out_channels, EMBEDDING)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from avc.models.pair import PairNetwork, global_max_pool
-from avc.models.trunks import build_trunk
+from avc.models.trunks import build_trunks
 from avc.settings import ClassifierModel, PairModel
 
 
@@ -18,8 +18,7 @@ class L3Net(PairNetwork):
 
     def __init__(self, settings: PairModel) -> None:
         super().__init__()
-        self.vision = build_trunk(settings.trunk, 3, width=settings.width, stride=settings.stride)
-        self.audio = build_trunk(settings.trunk, 1, width=settings.width, stride=settings.stride)
+        self.vision, self.audio = build_trunks(settings)
         self.fc1 = nn.Linear(self.vision.out_channels + self.audio.out_channels, 128)
         self.fc2 = nn.Linear(128, 2)
         # He et al. 2015, for layers before and after a ReLU. torch's own start is so much smaller that a network on few
@@ -53,8 +52,7 @@ class SupervisedNet(PairNetwork):
 
     def __init__(self, settings: ClassifierModel) -> None:
         super().__init__()
-        self.vision = build_trunk(settings.trunk, 3, width=settings.width, stride=settings.stride)
-        self.audio = build_trunk(settings.trunk, 1, width=settings.width, stride=settings.stride)
+        self.vision, self.audio = build_trunks(settings)
         self.vision_head = _head(self.vision.out_channels, settings.num_classes)
         self.audio_head = _head(self.audio.out_channels, settings.num_classes)
         self.threshold = nn.Linear(1, 2)

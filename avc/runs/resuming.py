@@ -179,7 +179,7 @@ def _refuse_other_inputs(checkpoint: Checkpoint, config: Config, inputs: dict[st
                     f"Videos may have been added to {config.data.shards}, which numbers its clips anew. Give the "
                     "shards as they were, and pack new videos into a folder of their own"
                     if name == "shards"
-                    else f"Give data.{name} as they were"
+                    else f"Give {'model' if name in ('image', 'audio') else 'data'}.{name} as they were"
                 )
                 + "; or choose another run.dir to begin a new run"
             )

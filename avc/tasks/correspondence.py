@@ -7,7 +7,7 @@ held-out clips is what they are judged by. Chance is one half.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,10 +52,13 @@ class Correspondence:
         return cls(config, reader, warnings=unusual(config, reader))
 
     def network(self) -> PairNetwork:
-        """The network that the settings name, with fresh weights or the trunks of another run."""
+        """The network that the settings name, with fresh weights over what its towers begin with."""
         model: PairNetwork = build(self.config.model)
-        if self.config.model.frozen_trunks is not None:
-            _take_trunks(model, self.config.model.frozen_trunks)
+        if self.config.model.pretrained:
+            from avc.tasks.features import begin, files_of
+
+            self.inputs = {**self.inputs, **files_of(self.config.model)}
+            self.warnings += begin(model, self.config, self.reader)
         return model
 
     def loss(self, network: Any, batch: Batch, *, hard: bool = False) -> Losses:
@@ -84,8 +87,13 @@ def forward(
     The batch is on the network's device. hard: the network chooses the audio of the negatives
     (`avc.tasks.hard_negatives`). The transforms are in fp32 whatever the precision of the network.
     """
-    images = images_to_input(batch.images, batch.image_draws if augment else None, config.data)
-    spectrograms = audio_to_input(batch.audio, batch.audio_draws if augment else None, config.data)
+    if config.model.pretrained:
+        from avc.tasks.features import features_of
+
+        images, spectrograms = features_of(network, batch, config, augment=augment)
+    else:
+        images = images_to_input(batch.images, batch.image_draws if augment else None, config.data)
+        spectrograms = audio_to_input(batch.audio, batch.audio_draws if augment else None, config.data)
     with autocast(batch.label.device, config):
         image, audio = network(images, spectrograms)
     pair_audio = hard_negatives(image, audio, batch, block=config.negatives.block) if hard else batch.pair_audio
@@ -132,6 +140,10 @@ def training_reader(config: PairConfig, shards: Shards, *, clips: NDArray[np.int
             f"{config.model.name} has two"
         )
     sampler, size = training_sampler(config, shards, clips=clips), config.data.image_size
+    if config.model.frozen:
+        from avc.tasks.features import FeatureReader, encoders_of
+
+        return FeatureReader(shards, sampler, partial(encoders_of, config.model))  # type: ignore[return-value]
     return PairReader(shards, sampler, image_size=size, augment=True, visual_input=network.visual_input)
 
 
@@ -152,18 +164,3 @@ def unusual(config: PairConfig, reader: PairReader) -> list[str]:
             "ticks apart (negatives.min_ticks)"
         )
     return warnings
-
-
-def _take_trunks(model: PairNetwork, run: Path) -> None:
-    from avc.encoders.load import load  # readers of foreign weights among it, which few trainings need
-
-    taken = load(run).model
-    for own, other in ((model.vision, taken.vision), (model.audio, taken.audio)):
-        try:
-            own.load_state_dict(other.state_dict())
-        except RuntimeError:
-            raise ValueError(
-                f"model.frozen_trunks: the trunks of {run} have other shapes; model.trunk, model.width and "
-                "model.stride must be that run's"
-            ) from None
-        own.freeze()

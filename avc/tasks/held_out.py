@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -231,8 +231,14 @@ def _judged(
     report: Report | None = None,
 ) -> Iterator[tuple[int, Batch, Embeddings, Tensor]]:
     """This rank's batches of the plan, each with its first row and what the network makes of it in evaluation mode."""
-    visual_input = model_class(config.model.name).visual_input
-    reader = PairReader(shards, sampler, image_size=config.data.image_size, augment=False, visual_input=visual_input)
+    reader: Any
+    if config.model.frozen:
+        from avc.tasks.features import FeatureReader, encoders
+
+        reader = FeatureReader(shards, sampler, partial(encoders, model))
+    else:
+        visual, size = model_class(config.model.name).visual_input, config.data.image_size
+        reader = PairReader(shards, sampler, image_size=size, augment=False, visual_input=visual)
     rows, size = passes * sampler.rows_per_epoch, config.validation.batch_pairs
     for row, batch in held_out_batches(
         model, reader, world, rows=rows, size=size, num_workers=config.data.num_workers, report=report

@@ -8,8 +8,6 @@ import torch.nn.functional as F
 
 from avc.config import parse_config
 from avc.distributed.join import join
-from avc.encoders.load import load
-from avc.models import build
 from avc.models.pair import Embeddings
 from avc.models.trunks.vgg import VGG
 from avc.tasks.classification import Classification
@@ -34,13 +32,6 @@ def settings(small_world):
         "checkpoint": {"every_steps": 60},
         "log": {"every_steps": 20, "wandb": "disabled"},
     }
-
-
-@pytest.fixture(scope="module")
-def unlabeled(settings):
-    """The same for a network without labels."""
-    data = {name: value for name, value in settings["data"].items() if name != "labels"}
-    return settings | {"data": data, "model": {"name": "l3", "width": 0.0625}}
 
 
 @pytest.fixture(scope="module")
@@ -82,31 +73,15 @@ def test_every_picture_and_sound_is_taught_its_own_clips_kind(settings, small_wo
     assert loss < 1e-6 and rights.tolist() == [len(batch.label)] * 3
 
 
-def test_pretrained_trunks_stay_as_they_are_under_a_head_that_learns(run, unlabeled, tmp_path) -> None:
-    changes = [f"run.dir={tmp_path / 'run'}", f"model.frozen_trunks={run}", "training.steps=3"]
-    config = parse_config(unlabeled, changes)
-    with join(config.training) as world:
-        train(config, world)
-    taken, given = load(tmp_path / "run").model.state_dict(), load(run).model.state_dict()
-    trunks = [name for name in taken if name.startswith(("vision.", "audio."))]
-    assert trunks and all(torch.equal(taken[name], given[name]) for name in trunks)
-    torch.manual_seed(config.run.seed)
-    assert not torch.equal(build(config.model).state_dict()["fc1.weight"], taken["fc1.weight"])
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         (["model.num_classes=5"], r"has 12 classes .* set model\.num_classes=12"),
         (["data.labels=null"], r"data\.labels names no file"),
-        (["model.frozen_trunks=/nowhere"], "is not the folder of a run"),
-        (["model.frozen_trunks=RUN", "model.width=0.125"], "have other shapes"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_words(run, settings, unlabeled, tmp_path, changes, words) -> None:
-    changes = [change.replace("RUN", str(run)) for change in changes]
-    about_trunks = changes[0].startswith("model.frozen_trunks")
-    config = parse_config(unlabeled if about_trunks else settings, [f"run.dir={tmp_path / 'run'}", *changes])
+def test_what_does_not_fit_is_refused_in_words(settings, tmp_path, changes, words) -> None:
+    config = parse_config(settings, [f"run.dir={tmp_path / 'run'}", *changes])
     with join(config.training) as world, pytest.raises(ValueError, match=words):
         train(config, world)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from avc.networks import resolve
+from avc.settings import PairModel
 
 TRUNKS = {
     "vgg": "avc.models.trunks.vgg:VGG",
@@ -47,6 +48,18 @@ class Trunk(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Training mode, or evaluation mode where it is frozen."""
         return super().train(mode and not self.frozen)
+
+
+def build_trunks(settings: PairModel) -> tuple[Trunk, Trunk]:
+    """The trunks of the vision and the audio tower: fresh, or what `model.image` and `model.audio` name.
+
+    Raises ValueError for names of nothing.
+    """
+    if settings.image is not None:
+        image, audio = resolve("avc.encoders.pretrained_trunk:pretrained_trunks")(settings)
+        return image, audio
+    shape: dict[str, Any] = {"width": settings.width, "stride": settings.stride}
+    return build_trunk(settings.trunk, 3, **shape), build_trunk(settings.trunk, 1, **shape)
 
 
 def build_trunk(name: str, in_channels: int, **settings: Any) -> Trunk:

@@ -1,0 +1,140 @@
+"""Is a clip's own sound nearer to its frames than another clip's is, and among the nearest of all?
+
+A clip is judged as a whole: its embeddings are the means of those of several views, a frame and the second of audio
+around it. Beside it single views, and a control: the same with each clip's sound dealt to another one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avc.data.labels import names_of, read_labels
+from avc.data.sampler import Integers
+from avc.encoders.load import load
+from avc.encoders.sources import ClipEmbeddings, embed_clips
+from avc.evaluation import options
+from avc.evaluation.measures import Request, Result
+from shards.text import forms_of
+
+DRAWS = 2000  # of the bootstrap
+DEPTH = 10
+Shares = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Mean over the clips, 0 to 1, and its 95 % intervals, where clips, or sources, are a sample of more.
+
+    Each clip has the share of the others that its own is nearer than, of sounds for its frames and of frames for its
+    sound. interval_sources: None with fewer than two sources.
+    """
+
+    key: str
+    name: str
+    clips: int
+    mean: float
+    interval_95: tuple[float, float]
+    interval_sources: tuple[float, float] | None
+
+
+def scores(image: NDArray[Any], audio: NDArray[Any]) -> Shares:
+    """Embeddings of N clips, (N, D) each → cosines of each image (row) with each sound, float64 (N, N)."""
+    x, y = (part / np.linalg.norm(part, axis=1, keepdims=True).clip(1e-12) for part in (image, audio))
+    return np.asarray(x @ y.T, np.float64)
+
+
+def own_above_other(score: Shares, among: NDArray[np.bool_]) -> Shares:
+    """Share of the others that a clip's own sound, and frames, are above: float64 (N,), a tie is half; NaN without any.
+
+    score: of each clip's frames with each clip's sound; among: bool (N, N), which clips count as others.
+    """
+    own = np.diag(score)
+    others = among & ~np.eye(len(score), dtype=bool)
+    above = [
+        np.where(others, (own[:, None] > way) + 0.5 * (own[:, None] == way), 0.0).sum(axis=1)
+        for way in (score, score.T)
+    ]
+    count = others.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((above[0] + above[1]) / 2 / count)
+
+
+def found(score: Shares, depth: int) -> Shares:
+    """Whether a clip's own is among the `depth` nearest, both ways in the mean, float64 (N,); ties by lot."""
+    own = np.diag(score)[:, None]
+    ways = [((depth - (way > own).sum(axis=1)) / (way == own).sum(axis=1)).clip(0, 1) for way in (score, score.T)]
+    return np.asarray((ways[0] + ways[1]) / 2)
+
+
+def _interval(means: Shares) -> tuple[float, float]:
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def choice(key: str, name: str, shares: Shares, source: Integers, rng: np.random.Generator) -> Choice | None:
+    """The mean of what is no NaN, with intervals by the bootstrap over clips and over sources; None without any."""
+    here = ~np.isnan(shares)
+    shares, source = shares[here], np.unique(source[here], return_inverse=True)[1]
+    if not len(shares):
+        return None
+    sums, counts = np.bincount(source, weights=shares), np.bincount(source)
+    by_source = None
+    if len(counts) > 1:
+        drawn = rng.integers(0, len(counts), (DRAWS, len(counts)))
+        by_source = _interval(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    by_clip = _interval(shares[rng.integers(0, len(shares), (DRAWS, len(shares)))].mean(axis=1))
+    return Choice(key, name, len(shares), float(shares.mean()), by_clip, by_source)
+
+
+def judge_clips(views: ClipEmbeddings, source: Integers, *, seed: int) -> tuple[tuple[Choice, ...], tuple[Choice, ...]]:
+    """Own above another's, in its rows, and recall at 10, of clips whose views are as many each; source: int64 (N,)."""
+    clips = len(source)
+    rng = np.random.default_rng(seed)
+    each = [part.reshape(clips, -1, part.shape[1]) for part in (views.image, views.audio)]
+    image, audio = (part.mean(axis=1) for part in each)
+    whole, every, same = scores(image, audio), np.ones((clips, clips), bool), source[:, None] == source
+    order = rng.permutation(clips)
+    dealt = np.empty(clips, np.int64)
+    dealt[order] = np.roll(order, 1)  # no clip keeps its own
+    single = np.mean(
+        [own_above_other(scores(each[0][:, k], each[1][:, k]), every) for k in range(each[0].shape[1])], axis=0
+    )
+    above = [
+        ("clips", "clips", own_above_other(whole, every)),
+        ("across", "clips of other sources", own_above_other(whole, ~same)),
+        ("within", "clips of the same source", own_above_other(whole, same)),
+        ("views", "single views", single),
+        ("dealt", "sounds of other clips (control)", own_above_other(whole[:, dealt], every)),
+    ]
+    near = [("clips", "clips", found(whole, DEPTH)), ("dealt", "control", found(whole[:, dealt], DEPTH))]
+    rows = ([choice(key, name, x, source, rng) for key, name, x in part] for part in (above, near))
+    first, second = (tuple(row for row in part if row is not None) for part in rows)
+    return first, second
+
+
+def pairs(request: Request, chosen: options.Pairs) -> Result:
+    """The measure of that name. Raises ValueError for a network whose embeddings lie in two spaces."""
+    network = load(request.source, device=request.device)
+    if network.localizes or not network.one_space:
+        raise ValueError(f"{network.title} has no embeddings of images and of audio in one space: give another run")
+    data, split = request.data(network.config, request.source)
+    clips = data.clips(split)
+    source, notes = np.arange(len(clips)), []
+    if chosen.sources is not None:
+        known = read_labels(chosen.sources)
+        called = [next((form for form in forms_of(name) if known.get(form)), "") for name in names_of(data, clips)]
+        if unknown := called.count(""):
+            notes.append(f"{chosen.sources} has no source of {unknown:,} clips, each of which counts as one of its own")
+        whence = [known[name][0] if name else f"clip {number}" for number, name in enumerate(called)]
+        source = np.unique(whence, return_inverse=True)[1]
+    with request.progress("embedding", unit="views") as report:
+        views = embed_clips(network, data, clips, passes=chosen.passes, report=report)
+    above, near = judge_clips(views, source, seed=network.config.run.seed)
+    about: dict[str, Any] = {"run": str(request.source), "split": split, "clips": len(clips), "views": chosen.passes}
+    about |= {"sources": len(np.unique(source)) if chosen.sources else None, "chance": min(1, DEPTH / len(clips))}
+    about |= request.judged(f"the {split} split") | {"notes": notes}
+    return Result(about | {"above": [asdict(row) for row in above], "near": [asdict(row) for row in near]})
