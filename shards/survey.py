@@ -72,9 +72,9 @@ def survey(
 ) -> Survey:
     """Look at the first `seconds` of every video of `inputs`, which are as in `list_sources`; or at a packed folder.
 
-    workers, time_limit_seconds: as of `shards.workers.audit_sync`. Clips are of the split that they are packed in; videos
-    of the folder train, validation, ... or of the input, where there are several. Raises ValueError for what the user
-    can put right.
+    workers, time_limit_seconds: as of `shards.workers.audit_sync`. Clips are of the split that they are packed in;
+    videos of the folder train, validation, ... or of the input, where there are several. Raises ValueError for what the
+    user can put right.
     """
     refuse_unguarded()
     if not seconds >= 1:
