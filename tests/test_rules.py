@@ -31,7 +31,6 @@ LONG = {
 SMALL = 60
 APART = {
     "avc/data/end_with_parent.py": "imported by name, before what takes seconds to import",
-    "avc/encoders/waveform.py": "one file for each family of encoders",
     "avc/media.py": "what other programs call, and nothing here",
     "avc/tasks/hard_negatives.py": "an algorithm that is proven by itself",
     "avc/training/media.py": "imports what draws and encodes, which a training without W&B has not installed",
