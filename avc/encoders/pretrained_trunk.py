@@ -83,6 +83,7 @@ class PretrainedTrunk(Trunk):
     classes: of the features, those that say which of ImageNet's classes it finds; empty where none do.
     """
 
+    encodes = True
     encoder: PooledImage | PooledAudio
     mean: Tensor
     deviation: Tensor

@@ -87,7 +87,7 @@ def forward(
     The batch is on the network's device. hard: the network chooses the audio of the negatives
     (`avc.tasks.hard_negatives`). The transforms are in fp32 whatever the precision of the network.
     """
-    if getattr(config.model, "image", None):  # towers that begin with encoders
+    if network.vision.encodes:
         from avc.tasks.features import features_of
 
         images, spectrograms = features_of(network, batch, config, augment=augment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,14 @@ TRUNKS = {
 class Trunk(nn.Module):
     """A map of features from an image or a spectrogram.
 
-    out_channels: of the map. stride: pixels of the input from one place of the map to the next.
+    out_channels: of the map. stride: pixels of the input from one place of the map to the next. encodes: whether it
+    takes rows of features, which an encoder gives beforehand.
     """
 
     out_channels: int
     stride: int
     frozen = False
+    encodes: ClassVar[bool] = False
 
     @property
     def stem(self) -> nn.Module:
