@@ -72,7 +72,7 @@ def look(
     gray = np.stack([picture @ np.array([0.299, 0.587, 0.114], np.float32) for picture in pictures])
     cells = _cells(gray, CELLS)
     per_second = TICKS_PER_SECOND // EVERY
-    seconds = range(-(-len(cells) // per_second))
+    seconds = range(max(1, round(len(cells) / per_second)))
     still = [_moves(cells[n * per_second : (n + 1) * per_second + 1]) < STILL_LEVELS for n in seconds]
     changes = np.abs(np.diff(cells, axis=0))
     loud = [sound[n : n + SAMPLE_RATE_HZ] for n in range(0, max(1, len(sound) - SAMPLE_RATE_HZ // 2), SAMPLE_RATE_HZ)]

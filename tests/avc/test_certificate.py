@@ -53,7 +53,7 @@ def config_of(name: str, folder: Path, shards: Path) -> Path:
         changes |= {"optim": {"batch_pairs": 16, "micro_batch_pairs": 16}}
     if name == "soundnet8":
         changes["model"] |= {"objects": 6, "scenes": 4}
-        changes["optim"] = {"batch_pairs": 4, "micro_batch_pairs": 2}
+        changes["optim"] = {"batch_pairs": 2, "micro_batch_pairs": 2}
         changes["data"] = {"repeat": True}
     return write_config(folder, shards, **changes)
 

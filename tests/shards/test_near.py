@@ -64,3 +64,10 @@ def test_seconds_that_stand_still_or_are_silent_are_named() -> None:
     moving, standing = scene(1), scene(1, sound=False, still=True)
     assert (moving.still, moving.silent, moving.stood) == ((), (), 0)
     assert (standing.still, standing.silent) == (tuple(range(SECONDS)),) * 2
+
+
+def test_the_rest_of_a_second_is_not_taken_for_one_that_stands_still() -> None:
+    pictures = [np.full((48, 64, 3), 40 + 60 * (number % 3), np.uint8) for number in range(11)]  # 2.2 s
+    options: dict[str, Any] = {"group": "", "rate_hz": 48_000, "side_db": None, "name": "", "digest": ""}
+    assert look(pictures, np.ones(105_600, np.int16), **options).still == ()
+    assert look(pictures[:1] * 11, np.ones(105_600, np.int16), **options).still == (0, 1)
