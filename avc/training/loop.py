@@ -268,11 +268,15 @@ def warm_up(
     return chain([first], batches)
 
 
-def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Adam:
-    """Adam with weight decay added to the gradient, as in both papers (Objects that Sound 3.3).
+def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
+    """Adam with weight decay added to the gradient, as in both papers (Objects that Sound 3.3), or Muon.
 
-    Fused, and so it leaves out a step by itself where the tensor `found_inf` that it is given is 1.
+    Adam is fused, and so it leaves out a step by itself where the tensor `found_inf` that it is given is 1.
     """
+    if settings.optimizer == "muon":
+        from avc.training.muon import Muon  # which few trainings need
+
+        return Muon(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     return torch.optim.Adam(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
 
 
