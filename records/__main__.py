@@ -30,8 +30,7 @@ from avc.models.pair import PairNetwork
 from avc.settings import PairConfig
 from avc.tasks.held_out import evaluate
 from launch.demo.demo import PASSES, SECONDS, SHARDS, WORLD, ceiling_of_split, prepare
-from launch.demo.world.labels import LABELS, Label
-from launch.demo.world.render import World
+from launch.demo.world.render import LABELS, Label, World
 from shards.read import Shards
 
 HERE = Path(__file__).parent
