@@ -32,7 +32,6 @@ LONG = {
 SMALL = 60
 APART = {
     "avc/data/end_with_parent.py": "imported by name, before what takes seconds to import",
-    "avc/encoders/waveform.py": "one file for each family of encoders",
     "avc/files/targets.py": "says which files are embedded; the rest of avc/files/ reads them",
     "avc/tasks/hard_negatives.py": "an algorithm that is proven by itself",
     "avc/training/media.py": "imports what draws and encodes, which a training without W&B has not installed",
