@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from shards.read import Shards
 
 MOST_STEPS = 10**8 - 1  # the names of checkpoints have eight digits
-MOST_PAIRS = 2**20  # in a batch: thousands of times what is usual
-MOST_CLASSES = 10**6
-FEATURES = Path("~/.cache/avc/features")  # of encoders, by the content of what they were computed of and with
+MOST_PAIRS, MOST_CLASSES = 2**20, 10**6  # pairs in a batch: thousands of times what is usual
 
 
 def _path(value: object) -> object:
@@ -53,8 +51,7 @@ class DataSettings(Section):
     shards: FilePath = Path("shards-not-given")
     """Folder that `avc pack` wrote, or a URL to which `avc copy` copied it: s3, gs, az, http or https."""
     cache: FilePath | None = None
-    """Folder on a disk of this machine in which shards at a URL are kept whole, for all its ranks and runs. Without one
-    they are read by ranges."""
+    """Folder of this machine that keeps shards at a URL whole, for all ranks and runs; else they are read by ranges."""
     cache_gb: float = Field(default=100, gt=0, le=10**6)
     """Most that the cache may hold, in GB of 10^9 bytes."""
     num_workers: int = Field(default=2, ge=0, le=256)
@@ -129,46 +126,23 @@ class TowerSettings(ModelSettings):
     stride: bool = True
     """First convolution with stride 2 (Objects that Sound, 4 times faster); false is L3-Net as of 2017."""
 
-    @property
-    def pretrained(self) -> bool:
-        """Whether the towers begin with encoders in place of fresh trunks."""
-        return False
-
-    @property
-    def frozen(self) -> bool:
-        """Whether these stay as they are, and so their features."""
-        return False
-
 
 class PairModel(TowerSettings):
     trunk: str = "vgg"
     """Architecture of both trunks: a name in `avc.models.trunks.TRUNKS`."""
     image: str | None = None
-    """What the vision tower begins with in place of a fresh trunk: efficientnet_lite0, a run, a file of `avc import`,
-    FILE.py:NAME. Needs `audio`. Both stay as they are, and their features are computed once."""
+    """What the vision tower begins with, frozen: efficientnet_lite0, a run, an imported file, FILE.py:NAME."""
     audio: str | None = None
-    """The same of the audio tower."""
+    """The same of the audio tower; each needs the other."""
     train_towers: bool = False
-    """Train what the towers begin with too, with the optimizer's settings, instead of the heads alone."""
+    """Train what the towers begin with too."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the features of `image` and `audio` that are left out in training, by the plan's draws."""
-
-    @property
-    def pretrained(self) -> bool:
-        """As above."""
-        return self.image is not None
-
-    @property
-    def frozen(self) -> bool:
-        """As above."""
-        return self.pretrained and not self.train_towers
+    """Share of what `image` and `audio` give that is left out in training, by the plan's draws."""
 
     @model_validator(mode="after")
     def _both(self) -> PairModel:
-        if (self.image is None) != (self.audio is None):
-            raise ValueError("image and audio need each other: give both towers what they begin with, or neither")
-        if self.image is None and (self.train_towers or self.dropout):
-            raise ValueError("train_towers and dropout are of towers that begin with model.image and model.audio")
+        if (self.image is None) != (self.audio is None) or (self.image is None and (self.train_towers or self.dropout)):
+            raise ValueError("image and audio need each other, and train_towers and dropout need both of them")
         return self
 
 
@@ -304,8 +278,6 @@ class PairConfig(Config):
                 "negatives.grid: free needs negatives.source: independent, because otherwise the same second of audio "
                 "serves a positive, which is on the grid, and a negative, which would not be"
             )
-        if self.negatives.grid == "free" and self.model.frozen:
-            raise ValueError("negatives.grid: free needs sound off the grid, and model.audio's features are on it")
         if self.negatives.source == "sync":
             if not 2 * self.data.max_misalignment_ticks < self.negatives.min_ticks <= self.negatives.max_ticks:
                 raise ValueError(

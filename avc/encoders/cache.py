@@ -28,6 +28,7 @@ from shards import Report
 from shards.atomic import written_aside
 
 VERSION = "7"  # of what this code makes of an item; another number leaves old caches unread
+FOLDER = Path("~/.cache/avc/features")
 ITEMS_AT_ONCE = 8
 ROWS_AT_ONCE = 32
 ROWS = ".npy"  # beside the .safetensors that tells what they are

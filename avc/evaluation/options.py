@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from avc.config import no_such_setting, parse_yaml, refusal
-from avc.settings import FEATURES, FilePath, Section
+from avc.settings import FilePath, Section
 
 Options = TypeVar("Options", bound=Section)
 
@@ -127,7 +127,7 @@ class Probe(Section):
     """A C for every fold, instead of one chosen on training folds."""
     seed: int = Field(default=0, ge=0)
     """Of the untrained network's weights."""
-    cache: FilePath = FEATURES
+    cache: FilePath = Path("~/.cache/avc/features")
     """Where features are kept; the same ones are never computed twice."""
     confusion: FilePath | None = None
     """Draw the first row's confusion matrix into this .png."""

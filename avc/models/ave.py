@@ -28,7 +28,7 @@ class AVENet(PairNetwork):
     def __init__(self, settings: PairModel) -> None:
         super().__init__()
         self.vision, self.audio = self._trunks(settings)
-        head = linear_head if settings.pretrained else _head
+        head = linear_head if getattr(settings, "image", None) is not None else _head
         self.vision_head = head(self.vision.out_channels)
         self.audio_head = head(self.audio.out_channels)
         self.fc3 = nn.Linear(1, 2)

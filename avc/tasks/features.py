@@ -20,13 +20,13 @@ from avc.data.preprocessing import images_to_input
 from avc.data.reader import Batch, PairBuffers, PairReader
 from avc.data.sampler import Integers, PairRows, PairSampler
 from avc.data.windows import mono, resample
-from avc.encoders.cache import extract
+from avc.encoders.cache import FOLDER, extract
 from avc.encoders.pretrained_trunk import PooledAudio, PooledImage, PretrainedTrunk, pretrained_trunks
 from avc.encoders.sources import frames_of_clips, middles, seconds_of_clips
 from avc.models.ave import EMBEDDING, euclidean_distance
 from avc.models.pair import PairNetwork
 from avc.runs.attempt import WEIGHTS, place
-from avc.settings import FEATURES, PairConfig
+from avc.settings import PairConfig
 from shards.format import SAMPLES_PER_TICK
 from shards.read import Shards
 
@@ -68,7 +68,7 @@ class FeatureReader:
     def _extracted(self, encoder: PooledImage | PooledAudio, inputs: Any) -> Path:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         clips = range(len(self.shards))
-        found = extract(encoder, "embedding", inputs, clips, devices=[device], cache=FEATURES.expanduser())
+        found = extract(encoder, "embedding", inputs, clips, devices=[device], cache=FOLDER.expanduser())
         for name, reason in found.unreadable:
             raise ValueError(f"{name} cannot be read: {reason}")
         views = f"features of {len(found.features.item):,} views of {len(clips):,} clips by {encoder.name}"

@@ -25,7 +25,7 @@ from avc.intervals import clustered_interval
 from avc.models import model_class
 from avc.models.pair import Embeddings, Localizer, PairNetwork
 from avc.settings import PairConfig
-from avc.tasks.correspondence import forward
+from avc.tasks.correspondence import forward, has_features
 from avc.tasks.evaluators import Views, evaluate_embeddings
 from avc.tasks.task import Examples, Pictured, Validation, held_out_batches
 from shards import Report
@@ -232,7 +232,7 @@ def _judged(
 ) -> Iterator[tuple[int, Batch, Embeddings, Tensor]]:
     """This rank's batches of the plan, each with its first row and what the network makes of it in evaluation mode."""
     reader: Any
-    if config.model.frozen:
+    if has_features(config.model):
         from avc.tasks.features import FeatureReader, encoders
 
         reader = FeatureReader(shards, sampler, partial(encoders, model))

@@ -205,7 +205,7 @@ def test_heads_begin_with_the_classes_that_both_encoders_tell(small_world, tower
         (["model.image=/nowhere"], "is not the folder of a run"),
         (["data.image_size=32"], r"set data\.image_size=28"),
         (["negatives.grid=free", "negatives.source=independent", "model.name=ave"], "sound off the grid"),
-        (["model.image=null", "model.audio=null"], "dropout are of towers"),
+        (["model.image=null", "model.audio=null"], "dropout need both"),
         (["model.image=mfcc"], "only hears|librosa"),
         (["model.frozen_trunks=runs/a"], "model.image=RUN model.audio=RUN"),
     ],
