@@ -24,7 +24,7 @@ from avc.data.sampler import PairSampler
 from avc.distributed.world import World
 from avc.models import build, model_class
 from avc.models.pair import Embeddings, PairNetwork
-from avc.settings import PairConfig
+from avc.settings import PairConfig, TowerSettings
 from avc.tasks.hard_negatives import hard_negatives
 from avc.tasks.task import Losses, Validation
 from shards.read import Shards
@@ -54,7 +54,7 @@ class Correspondence:
     def network(self) -> PairNetwork:
         """The network that the settings name, with fresh weights over what its towers begin with."""
         model: PairNetwork = build(self.config.model)
-        if self.config.model.pretrained:
+        if getattr(self.config.model, "image", None) is not None:
             from avc.tasks.features import begin, files_of
 
             self.inputs = {**self.inputs, **files_of(self.config.model)}
@@ -102,6 +102,11 @@ def forward(
     return Embeddings(image, audio), logits
 
 
+def has_features(settings: TowerSettings) -> bool:
+    """Whether what the towers begin with stays as it is, so that its features are read in place of images and audio."""
+    return getattr(settings, "image", None) is not None and not getattr(settings, "train_towers", False)
+
+
 def autocast(device: torch.device, config: PairConfig) -> torch.autocast:
     """bf16 where `training.precision` says so."""
     kind = "cpu" if device.type == "meta" else device.type  # shapes alone have no precision
@@ -140,9 +145,11 @@ def training_reader(config: PairConfig, shards: Shards, *, clips: NDArray[np.int
             f"{config.model.name} has two"
         )
     sampler, size = training_sampler(config, shards, clips=clips), config.data.image_size
-    if config.model.frozen:
+    if has_features(config.model):
         from avc.tasks.features import FeatureReader, encoders_of
 
+        if config.negatives.grid == "free":
+            raise ValueError("negatives.grid: free needs sound off the grid, and model.audio's features are on it")
         return FeatureReader(shards, sampler, partial(encoders_of, config.model))  # type: ignore[return-value]
     return PairReader(shards, sampler, image_size=size, augment=True, visual_input=network.visual_input)
 
