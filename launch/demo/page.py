@@ -40,6 +40,8 @@ def write_demo_page(
     clips = shards.clips(SPLIT)
     kinds = Labels({name: (label.kind,) for name, label in labels.items()})
     compared = [embedder(load(path), path, shards) for path in (ave, avol)]
+    with progress("embedding", unit="moments") as report:
+        moments, vectors = embedded = embed(compared, shards, clips, kinds, report)
     write_explorer(
         folder / "explorer",
         compared,
@@ -48,6 +50,7 @@ def write_demo_page(
         labels=kinds,
         title="What the demo's networks find",
         about=f"{len(clips):,} held-out clips of the rendered world",
+        embedded=embedded,
     )
     request = Request((ave,), progress=progress)
     units = units_of(compared[0].network, shards, clips, options.Units(count=UNITS, top=TOP), request)
@@ -63,7 +66,7 @@ def write_demo_page(
         ),
         _table(results),
         *(Part(words, picture=data_url("image/png", (folder / name).read_bytes())) for name, words in PICTURES.items()),
-        *_retrieval(compared[0], shards, clips, kinds),
+        *_retrieval(shards, moments, *vectors[0]),
         _scenes(compared[1], shards, clips, kinds),
         *(section(shards, part) for part in units),
     ]
@@ -84,10 +87,8 @@ def _table(results: dict[str, Any]) -> Part:
     return Part("Results", header=header, cells=rows)
 
 
-def _retrieval(network: Embedder, shards: Shards, clips: np.ndarray, kinds: Labels) -> list[Part]:
+def _retrieval(shards: Shards, moments: Moments, image: Floats, audio: Floats) -> list[Part]:
     """Frames and the sounds nearest to them, sounds and the frames nearest to them; each row begins with its query."""
-    with progress("embedding", unit="moments") as report:
-        moments, [(image, audio)] = embed([network], shards, clips, kinds, report)
     kind = [moments.classes[labels[0]] for labels in moments.labels]
     first_of_kind = [kind.index(name) for name in moments.classes]
 

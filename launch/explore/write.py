@@ -61,9 +61,11 @@ def write_explorer(
     labels: dict[str, tuple[str, ...]] | None,
     title: str,
     about: str,
+    embedded: tuple[Moments, list[tuple[Floats, Floats]]] | None = None,
 ) -> int:
     """Write the folder, its data aside first; returns its size in bytes.
 
+    embedded: what `embed` gives of all that, where it is there already.
     Raises ValueError where `out` holds other data, or fewer than two clips are given; BadRecord for damaged shards.
     """
     data = out / DATA
@@ -73,8 +75,10 @@ def write_explorer(
     refuse_special(part / ABOUT)
     shutil.rmtree(part, ignore_errors=True)  # left by a kill
     part.mkdir(parents=True)
-    with progress("embedding", unit="moments") as report:
-        moments, vectors = embed(embedders, shards, clips, labels, report)
+    if embedded is None:
+        with progress("embedding", unit="moments") as report:
+            embedded = embed(embedders, shards, clips, labels, report)
+    moments, vectors = embedded
     points = map_of(*vectors[0])
     order = along(points)
     moments = moments.taken(order)
