@@ -163,7 +163,7 @@ class OptimSettings(Section):
     """Most pairs that one rank takes through the network at once; the rest of its share is accumulated."""
     optimizer: Literal["adam", "muon"] = "adam"
     """adam, the papers'; muon, ours, for the weights of convolutions and linear layers, with Adam for all else: fewer
-    steps, each a little dearer (`avc.training.muon`)."""
+    steps, each a little dearer (`avc.training.optimizer`)."""
     lr: float = Field(default=1e-4, gt=0, le=1000)
     """Adam's learning rate (1e-4 in Look, Listen and Learn; found by grid search in Objects that Sound)."""
     weight_decay: float = Field(default=1e-5, ge=0, le=1000)

@@ -27,6 +27,7 @@ from avc.tasks.task import Losses, Task
 from avc.training.dashboard import require_wandb
 from avc.training.log import RunLog, opening
 from avc.training.metrics import IntervalMetrics, StepSums
+from avc.training.optimizer import build_optimizer
 from avc.training.pacing import Pacing, garbage_collection_by_hand
 from shards import Report
 
@@ -266,18 +267,6 @@ def warm_up(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return chain([first], batches)
-
-
-def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
-    """Adam with weight decay added to the gradient, as in both papers (Objects that Sound 3.3), or Muon.
-
-    Adam is fused, and so it leaves out a step by itself where the tensor `found_inf` that it is given is 1.
-    """
-    if settings.optimizer == "muon":
-        from avc.training.muon import Muon  # which few trainings need
-
-        return Muon(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    return torch.optim.Adam(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
 
 
 def learning_rate(epoch: int, settings: OptimSettings) -> float:

@@ -17,7 +17,7 @@ from avc.models.pair import PairNetwork
 from avc.settings import PairConfig
 from avc.tasks import task_of
 from avc.tasks.correspondence import forward
-from avc.training.muon import Muon
+from avc.training.optimizer import Muon
 from shards.read import Shards
 
 STEPS, PAIRS, LR = 100, 64, 9e-3

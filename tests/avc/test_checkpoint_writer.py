@@ -13,7 +13,7 @@ from avc.models import build
 from avc.runs import checkpoint as checkpoints
 from avc.runs.attempt import StaleAttempt, start_attempt
 from avc.runs.checkpoint import Checkpoint, CheckpointWriter, load_newest
-from avc.training.loop import build_optimizer
+from avc.training.optimizer import build_optimizer
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ from avc.models.pair import PairNetwork
 from avc.networks import network_of, resolve
 from avc.settings import PairConfig
 from avc.tasks.correspondence import Correspondence
-from avc.training.loop import TrainingStep, build_optimizer
+from avc.training.loop import TrainingStep
 from avc.training.metrics import StepSums
+from avc.training.optimizer import build_optimizer
 
 STORED_CROP = 224  # 7/8 of the 256 pixels that `avc pack` stores
 

@@ -24,7 +24,8 @@ from avc.models import to_channels_last
 from avc.networks import network_of
 from avc.settings import Config
 from avc.tasks import task_of
-from avc.training.loop import TrainingStep, build_optimizer, warm_up
+from avc.training.loop import TrainingStep, warm_up
+from avc.training.optimizer import build_optimizer
 from shards.read import Shards
 from workshop.bench.device import per_second
 from workshop.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of

@@ -1,6 +1,7 @@
-"""Muon: the momentum of a weight matrix, made orthogonal, is its step (Jordan et al. 2024).
+"""The papers' optimizer, Adam, and Muon.
 
-https://kellerjordan.github.io/posts/muon; the scale of a step is that of Liu et al. 2025, arXiv 2502.16982, section
+Of Muon the momentum of a weight matrix, made orthogonal, is the step (Jordan et al. 2024,
+https://kellerjordan.github.io/posts/muon); the scale of a step is that of Liu et al. 2025, arXiv 2502.16982, section
 2.2, so that one learning rate does for it and for Adam. torch.optim.Muon refuses the weights of convolutions.
 """
 
@@ -10,8 +11,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.adam import adam
+
+from avc.settings import OptimSettings
 
 MOMENTUM = 0.9
 RMS = 0.2  # of a step, as large as Adam's usually are
@@ -20,6 +23,16 @@ LEAST_SIDE = 8  # of a matrix
 POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's, of what is no matrix
+
+
+def build_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
+    """Adam with weight decay added to the gradient, as in both papers (Objects that Sound 3.3), or Muon.
+
+    Adam is fused, and so it leaves out a step by itself where the tensor `found_inf` that it is given is 1.
+    """
+    if settings.optimizer == "muon":
+        return Muon(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    return torch.optim.Adam(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
 
 
 class Muon(torch.optim.Optimizer):

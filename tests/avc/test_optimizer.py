@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from avc.config import load_config
-from avc.training.loop import build_optimizer
-from avc.training.muon import Muon, orthogonal
+from avc.training.optimizer import Muon, build_optimizer, orthogonal
 from tests.avc.launching import train_in_two, write_config
 
 
