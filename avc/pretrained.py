@@ -79,8 +79,13 @@ def model_card(config: Config, metrics: Mapping[str, float], *, parameters: int)
 def write_pretrained(folder: Path, state: Mapping[str, Tensor], config: Config, *, origin: Path | None) -> None:
     """Write weights, settings without this machine's paths, and a card. origin: the weights' file, of a run or other.
 
-    Raises ValueError where the folder cannot be written.
+    Raises ValueError where the folder cannot be written, and for towers over other weights, which it would not hold.
     """
+    if (begins := getattr(config.model, "image", None)) is not None:
+        raise ValueError(
+            f"the towers begin with {begins} and {getattr(config.model, 'audio', None)}, without which nobody could "
+            "load what is written: hand on the folder of the run and these"
+        )
     notes, metrics = _record(origin) if origin is not None else ({"model": config.model.name}, {})
     weights = {name: tensor.cpu() for name, tensor in state.items()}
     counted = sum(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from avc.runs.attempt import CONFIG, WEIGHTS, place
 from avc.settings import Config, ModelSettings
 from avc.sound_settings import SoundNetConfig
 
+RUN_CODE = "AVC_RUN_CODE"  # of FILE.py:NAME in the settings of a run
+
 
 def load(run: str | Path, *, device: str = "cpu") -> Trained:
     """A network: the best weights of a run's folder, what `save_pretrained` wrote, or a file of `avc import`.
 
     Raises ValueError where there are no finished weights, weights that do not fit their settings, or those of a network
-    that only takes audio, which `load_any` loads. Nothing in the files is executed but that of FILE.py:NAME.
+    that only takes audio, which `load_any` loads. Nothing in the files is executed; what is FILE.py:NAME is.
     """
     loaded = load_any(run, device=device)
     if loaded.hears is not None and "embedding" not in loaded.hears.layers:
@@ -34,11 +37,12 @@ def load(run: str | Path, *, device: str = "cpu") -> Trained:
     return loaded
 
 
-def load_any(source: str | Path, *, device: str = "cpu") -> Trained:
+def load_any(source: str | Path, *, device: str = "cpu", as_tower: bool = False) -> Trained:
     """As `load`, and networks that only take audio as well.
 
     Also what `named_encoder` takes. An owner/name that is no path here is taken from the Hugging Face hub, where
-    huggingface_hub is installed. device: as of `named_device`. Raises ValueError as `load` does.
+    huggingface_hub is installed. device: as of `named_device`. as_tower: another network's tower begins with it. Raises
+    ValueError as `load` does.
     """
     where = named_device(device)
     encoder = named_encoder(str(source))
@@ -53,12 +57,26 @@ def load_any(source: str | Path, *, device: str = "cpu") -> Trained:
             return trained(released, SoundNetConfig(model=released.settings), device=where)
     else:
         config, weights = read_run(weights.parent if weights.suffix == ".safetensors" else weights)
+        _refuse_towers(config, weights.parent, as_tower=as_tower)
     model = build(config.model)
     try:
         model.load_state_dict(weights_file.read(weights))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{weights} does not hold the weights of {config.model.name}: {error}") from None
     return trained(model, config, device=where, weights=weights)
+
+
+def _refuse_towers(config: Config, folder: Path, *, as_tower: bool) -> None:
+    """Settings that lie with weights may be another's: they run no program, and lead to other weights once at most."""
+    for name in ("image", "audio"):
+        begins = getattr(config.model, name, None)
+        if begins is not None and as_tower:
+            raise ValueError(f"{folder}: its own towers begin with other weights (model.{name} is {begins})")
+        if begins is not None and ".py:" in begins and os.environ.get(RUN_CODE) != "1":
+            raise ValueError(
+                f"{folder}: its model.{name} is {begins}, and loading it would run that program. "
+                f"Where it is yours, set {RUN_CODE}=1 in the environment"
+            )
 
 
 def read_run(run: str | Path) -> tuple[Config, Path]:

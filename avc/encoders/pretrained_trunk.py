@@ -160,8 +160,8 @@ def pretrained_trunks(settings: PairModel) -> tuple[PretrainedTrunk, PretrainedT
     Raises ValueError for what is no encoder of that kind.
     """
     assert settings.image is not None and settings.audio is not None
-    image = PooledImage(load_any(settings.image).image, as_map=isinstance(settings, AVOLModel))
-    trunks = PretrainedTrunk(image), PretrainedTrunk(PooledAudio(load_any(settings.audio).audio))
+    image = PooledImage(load_any(settings.image, as_tower=True).image, as_map=isinstance(settings, AVOLModel))
+    trunks = PretrainedTrunk(image), PretrainedTrunk(PooledAudio(load_any(settings.audio, as_tower=True).audio))
     for trunk in trunks:
         if not settings.train_towers:
             trunk.freeze()

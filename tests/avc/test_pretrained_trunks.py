@@ -1,5 +1,7 @@
 """Towers that begin with encoders: their features are computed once, and heads are trained on them as everything is."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,7 @@ class Ear(AudioEncoder):
 def cache(tmp_path, monkeypatch):
     """Features of this test alone."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AVC_RUN_CODE", "1")  # of mine.py
     return tmp_path / "home" / ".cache" / "avc" / "features"
 
 
@@ -213,6 +216,26 @@ def test_heads_begin_with_the_classes_that_both_encoders_tell(small_world, tower
 def test_what_does_not_fit_is_refused_in_words(small_world, tmp_path, towers, changes, words) -> None:
     with pytest.raises(ValueError, match=words):
         train_here(written(tmp_path, small_world, towers), tmp_path / "run", *changes)
+
+
+def test_settings_that_lie_with_weights_run_no_program_and_lead_to_no_circle(
+    small_world, tmp_path, towers, monkeypatch
+) -> None:
+    config = written(tmp_path, small_world, towers)
+    train_here(config, tmp_path / "run", "training.steps=1", "validation.every_steps=0")
+    with pytest.raises(ValueError, match=r"the towers begin with .*mine.py:Eye and .* without which nobody"):
+        load(tmp_path / "run").save_pretrained(tmp_path / "published")
+    ran = tmp_path / "ran"
+    (tmp_path / "mine.py").write_text(f"open({str(ran)!r}, 'w')\n" + ENCODERS)
+    monkeypatch.delenv("AVC_RUN_CODE")
+    with pytest.raises(ValueError, match=r"its model.image is .*mine.py:Eye, and loading it would run that program"):
+        load(tmp_path / "run")
+    assert not ran.exists()
+    settings = tmp_path / "run" / "latest" / "config.yaml"
+    settings = settings if settings.is_file() else tmp_path / "run" / "config.yaml"
+    settings.write_text(re.sub(r"\S*mine.py:\w+", str(tmp_path / "run"), settings.read_text()))
+    with pytest.raises(ValueError, match=r"its own towers begin with other weights \(model.image is "):
+        load(tmp_path / "run")
 
 
 def assert_equal(a, b) -> None:
