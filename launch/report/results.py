@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,8 +13,10 @@ from rich.table import Column, Table
 
 from launch.progress import printable
 from shards.atomic import write_whole
-from shards.index import Manifest
-from shards.split import ListMet
+
+if TYPE_CHECKING:  # commands that answer at once need no numpy
+    from shards.index import Manifest
+    from shards.split import ListMet
 
 
 def print_table(header: Sequence[str | Column], rows: Iterable[Sequence[str]], **options: Any) -> None:

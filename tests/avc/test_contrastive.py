@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from avc.config import load_config, parse_config
+from avc.models.trunks import Trunk
 from avc.tasks import task_of
 from shards.read import Shards
 from tests.avc.launching import Training, metrics, train_here, train_in_two, write_config
@@ -22,6 +23,7 @@ SETTINGS = {
 class Fixed:
     """Gives the embeddings that it was made with."""
 
+    vision = Trunk
     scale = torch.tensor(5.0)
 
     def __init__(self, image: torch.Tensor, audio: torch.Tensor) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 from avc.config import parse_config
 from avc.distributed.world import World
 from avc.intervals import wilson_interval
+from avc.models.trunks import Trunk
 from avc.tasks.held_out import evaluate, evaluation_sampler
 from shards.read import Shards
 
@@ -17,6 +18,8 @@ CONFIG = parse_config({"data": {"image_size": 28, "num_workers": 0}, "validation
 
 class Oracle(nn.Module):
     """Says "yes" to a given share of the pairs, the positives first: it has been told which these are."""
+
+    vision = Trunk
 
     def __init__(self, *, labels: torch.Tensor, wrong: set[int]) -> None:
         super().__init__()

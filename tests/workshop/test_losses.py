@@ -10,7 +10,7 @@ def test_a_change_of_one_constant_is_found_and_the_same_code_is_equal(tmp_path: 
     changed = tmp_path / "changed"
     for folder in ("avc", "launch", "shards", "configs"):
         shutil.copytree(ROOT / folder, changed / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    optimizer = changed / "avc" / "training" / "loop.py"
+    optimizer = changed / "avc" / "training" / "optimizer.py"
     text = optimizer.read_text()
     assert "fused=True" in text
     optimizer.write_text(text.replace("fused=True", "fused=True, eps=1.1e-8"))
