@@ -25,7 +25,6 @@ from launch.slurm.jobs import (
 )
 from launch.train import find_config
 from shards.atomic import write_whole
-from shards.format import MANIFEST
 from shards.store import Url
 
 OVER = (
@@ -83,6 +82,8 @@ def _absolute(config: Config) -> Config:
 
 def _seen(shards: Path) -> list[Path]:
     """What a node must see of the shards."""
+    from shards.format import MANIFEST  # here, so that `avc status` needs no numpy
+
     return [] if isinstance(shards, Url) else [shards / MANIFEST]
 
 
