@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -77,8 +78,8 @@ def survey(
     user can put right.
     """
     refuse_unguarded()
-    if not seconds >= 1:
-        raise ValueError(f"seconds must be at least 1, not {seconds}")
+    if not 1 <= seconds < math.inf:
+        raise ValueError(f"seconds must be at least 1, and finite, not {seconds}")
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     work: Callable[[Source], Look | Rejection]

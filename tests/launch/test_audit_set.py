@@ -186,12 +186,20 @@ def test_packed_videos_with_less_than_a_picture_a_second_are_refused(tmp_path: P
     assert done.returncode == 2 and "less than a picture a second" in done.stderr
 
 
+def test_a_set_that_cannot_be_read_at_all_is_said_to_be_that(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    done = avc("audit", "set", tmp_path, "--workers", 1)
+    assert done.returncode == 1, done.stderr
+    assert "rejected by packing: text.mp4" in done.stdout and "avc audit:" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["/nowhere"], "/nowhere does not exist"),
         (["{empty}"], "there are no videos in"),
         (["{empty}", "--seconds", "0"], "at least 1"),
+        (["{empty}", "--seconds", "inf"], "at least 1"),
     ],
 )
 def test_a_users_mistake_is_a_paragraph_and_status_2(arguments: list[str], words: str, tmp_path: Path) -> None:
