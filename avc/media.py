@@ -29,9 +29,15 @@ class Media:
         return decode_picture(clip.pictures[tick], width=clip.width, height=clip.height)
 
     def sound(self, start: float, end: float) -> NDArray[np.int16]:
-        """int16 (samples,), mono, 48 kHz, 0 where nothing sounds. Raises ValueError where no picture is shown then."""
-        clip, tick = self._read(start, max(0, math.ceil((end - start) * TICKS_PER_SECOND) - 1))
-        samples: NDArray[np.int16] = clip.sound[tick * SAMPLES_PER_TICK :][: round((end - start) * SAMPLE_RATE_HZ)]
+        """int16 (samples,), mono, 48 kHz, 0 where nothing sounds.
+
+        Raises ValueError where no picture is shown then, and for an end that is not after the start.
+        """
+        length = Fraction(str(end)) - Fraction(str(start))  # of floats it is a sample too long here and there
+        if length <= 0:
+            raise ValueError(f"the sound ends at {end:g} s, and must do so after its start at {start:g} s")
+        clip, tick = self._read(start, math.ceil(length * TICKS_PER_SECOND) - 1)
+        samples: NDArray[np.int16] = clip.sound[tick * SAMPLES_PER_TICK :][: round(length * SAMPLE_RATE_HZ)]
         return samples
 
     def _read(self, seconds: float, ticks: int) -> tuple[Clip, int]:

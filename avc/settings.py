@@ -287,6 +287,8 @@ class PairConfig(Config):
                 )
             if self.data.shuffle_sound:
                 raise ValueError("data.shuffle_sound needs negatives.source: independent or shared")
+        if self.data.visits > 1 and not self.data.shuffle_shards:
+            raise ValueError("data.visits needs data.shuffle_shards, the shards whose clips serve so often")
         if self.negatives.hard_from_step and self.negatives.source != "shared":
             raise ValueError("negatives.hard_from_step needs negatives.source: shared, whose blocks frames choose in")
         if self.negatives.hard_from_step and self.data.shuffle_sound:

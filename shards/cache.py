@@ -141,7 +141,7 @@ class Cache:
             room = None if room is None else room - size
             if path.name.endswith(PART) or (room is not None and room < 0):
                 if not path.name.endswith(PART):
-                    os.truncate(path, 0)  # a process may have it open, which would keep its place on the disk
+                    _empty(path)  # a process may have it open, which would keep its place on the disk
                 path.unlink(missing_ok=True)
 
 
@@ -195,6 +195,14 @@ def _held(path: Path, *, wait: bool) -> Iterator[BinaryIO | None]:
                     if is_there():
                         path.unlink()
                 return
+
+
+def _empty(path: Path) -> None:
+    """Cut a file to nothing where it has this name alone, and this user may."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with suppress(OSError), open(os.open(path, flags), "r+b") as file:
+        if os.fstat(file.fileno()).st_nlink == 1:
+            file.truncate(0)
 
 
 def _lock(file: BinaryIO, folder: Path, *, wait: bool = True) -> None:

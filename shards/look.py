@@ -67,14 +67,19 @@ def look(
     digest: str,
     rate_hz: int,
     side_db: float | None,
+    every: int = EVERY,
 ) -> Look:
-    """pictures: uint8 (H, W, 3), one every EVERY ticks. sound: int16 (samples,), mono, 48 kHz. rate_hz: the file's."""
+    """pictures: uint8 (H, W, 3), one every EVERY ticks. sound: int16 (samples,), mono, 48 kHz. rate_hz: the file's.
+
+    every: ticks between pictures of which none is the one before again, where there are fewer than these.
+    """
     gray = np.stack([picture @ np.array([0.299, 0.587, 0.114], np.float32) for picture in pictures])
     cells = _cells(gray, CELLS)
     per_second = TICKS_PER_SECOND // EVERY
     seconds = range(max(1, round(len(cells) / per_second)))
     still = [_moves(cells[n * per_second : (n + 1) * per_second + 1]) < STILL_LEVELS for n in seconds]
-    changes = np.abs(np.diff(cells, axis=0))
+    apart = cells[:: -(-every // EVERY)]
+    changes = np.abs(np.diff(apart, axis=0))
     loud = [sound[n : n + SAMPLE_RATE_HZ] for n in range(0, max(1, len(sound) - SAMPLE_RATE_HZ // 2), SAMPLE_RATE_HZ)]
     borders = _borders(gray)
     left, right, top, bottom = (
@@ -91,7 +96,7 @@ def look(
         silent=tuple(n for n, piece in enumerate(loud) if _level(piece) < SILENT_DBFS),
         stood=int((changes.max(axis=(1, 2)) < STILL_LEVELS).sum()),
         cuts=int((changes.mean(axis=(1, 2)) > CUT_LEVELS).sum()),
-        pictures=len(cells),
+        pictures=len(apart),
         loudness=_level(sound),
         clipped=float((np.abs(sound.astype(np.int32)) >= CLIPPED).mean()),
         borders=borders,

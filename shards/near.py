@@ -43,7 +43,7 @@ def pairs(looks: Sequence[Look]) -> list[Pair]:
         by_digest[look.digest].append(number)
     found = [Pair(same[0], other, True) for same in by_digest.values() for other in same[1:]]
     first_of = [same[0] for same in by_digest.values()]
-    for one, other in _alike(looks, first_of):
+    for one, other in _alike(looks, first_of) if looks else ():
         if pair := _compare(one, other, looks[one], looks[other]):
             found.append(pair)
     return sorted(found, key=lambda pair: (pair.first, pair.second))

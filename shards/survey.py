@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shards import Report, near
-from shards.format import MANIFEST, SAMPLE_RATE_HZ, SPLITS, PackSettings, Reason
+from shards.format import MANIFEST, SAMPLE_RATE_HZ, SPLITS, TICKS_PER_SECOND, PackSettings, Reason
 from shards.journal import Rejection
 from shards.look import EVERY, Look, look
 from shards.media import read, read_side_level
@@ -77,13 +78,18 @@ def survey(
     user can put right.
     """
     refuse_unguarded()
-    if not seconds >= 1:
-        raise ValueError(f"seconds must be at least 1, not {seconds}")
+    if not 1 <= seconds < math.inf:
+        raise ValueError(f"seconds must be at least 1, and finite, not {seconds}")
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     work: Callable[[Source], Look | Rejection]
     if len(inputs) == 1 and ("://" in str(inputs[0]) or (Path(inputs[0]).expanduser() / MANIFEST).is_file()):
         packed = Shards(inputs[0])
+        if (every := int(packed.index["every"].max(initial=1))) > TICKS_PER_SECOND:
+            raise ValueError(
+                f"{inputs[0]} keeps less than a picture a second (--every {every}), of which nobody can tell what "
+                "stands still: give the videos themselves"
+            )
         sources = [Source(packed.key(row), str(inputs[0]), row, -1, 0) for row in range(len(packed))]
         work = partial(_of_clip, packed)
     else:
@@ -131,7 +137,7 @@ def _of_clip(packed: Shards, source: Source) -> Look | Rejection:
     row, every = packed.row(clip), int(packed.row(clip)["every"])
     reduce = max(by for by in (1, 2, 4, 8) if by == 1 or min(row["width"], row["height"]) >= SIDE * by)
     try:
-        ticks = range(0, int(row["ticks"]), max(EVERY, every))
+        ticks = range(0, int(row["ticks"]), EVERY)
         pictures = [packed.picture(clip, tick - tick % every, reduce=reduce) for tick in ticks]
         begins, ends = int(row["sound_from"]), int(row["sound_to"])
         info = packed.info(clip)
@@ -143,6 +149,7 @@ def _of_clip(packed: Shards, source: Source) -> Look | Rejection:
             digest=source.name,
             rate_hz=int(info.get("source", {}).get("audio", {}).get("sample_rate_hz", SAMPLE_RATE_HZ)),
             side_db=None,
+            every=every,
         )
     except BadRecord as error:
         return Rejection(source, Reason.UNDECODABLE, str(error))

@@ -42,7 +42,9 @@ class FetchAhead:
         most = [np.sort(sizes[part.shards])[-2 * part.shards_per_window :] for part in self._windowed]
         self._most = sum(int(part.sum()) for part in [*(most or [sizes[self._drawn]]), sizes[self._held_out]])
         self._most += sum(file.bytes for file in shards.manifest.tables)
-        cache.need(shards.manifest.tables, at_most=self._most)
+        # What does not change is named at once: other ranks of this machine draw from the same files.
+        files = [shards.manifest.shards[number] for number in [*([] if most else self._drawn), *self._held_out]]
+        cache.need([*shards.manifest.tables, *files], at_most=self._most)
 
     def at(self, step: int) -> None:
         """Have what this and later steps need fetched; what was needed before it may go."""

@@ -21,12 +21,14 @@ class Encoder(nn.Module):
     name: whose they are, in tables. layers: what can be taken, the usual one first; `embedding` is what it ends in.
     unit_layers: those whose units have heat, see `maps`. A network's tower begins with TOWER, where it is among the
     layers, else with the usual one; tower_classes: how many of ImageNet's classes TOWER ends in. frontend: what it
-    begins with, a spectrogram for instance, and what ONNX files can leave to others.
+    begins with, a spectrogram for instance, and what ONNX files can leave to others. program: digest of the file that
+    was run to make it, where one was.
     """
 
     layers: tuple[str, ...] = ("embedding",)
     unit_layers: tuple[str, ...] = ()
     tower_classes: int = 0
+    program: str = ""
 
     def __init__(self, name: str, frontend: nn.Module | None = None) -> None:
         super().__init__()
@@ -76,13 +78,15 @@ class Encoder(nn.Module):
 
     @property
     def key(self) -> str:
-        """Digest of its layers, of what it takes and of every weight."""
+        """Digest of its layers, of what it takes, of every weight and of the file that was run to make it."""
         return digest(self)
 
 
 def digest(model: nn.Module) -> str:
-    """SHA-256 of a network's layers and of every weight."""
+    """SHA-256 of a network's layers, of every weight and of the files that were run to make its encoders."""
     found = hashlib.sha256(repr(model).encode())
+    for module in model.modules():
+        found.update(str(getattr(module, "program", "")).encode())
     for name, tensor in sorted(model.state_dict().items()):
         found.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
         found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

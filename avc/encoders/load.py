@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import runpy
 from pathlib import Path
@@ -114,12 +115,14 @@ def named_encoder(source: str) -> AudioEncoder | ImageEncoder | None:
     path = Path(f"{file}.py").expanduser()
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
+    program = hashlib.sha256(path.read_bytes()).hexdigest()
     names = runpy.run_path(str(path))
     if name not in names:
         raise ValueError(f"{path} has nothing of the name {name}")
     made = names[name]()
     if not isinstance(made, AudioEncoder | ImageEncoder):
         raise ValueError(f"{source} makes a {type(made).__name__}, and no AudioEncoder or ImageEncoder")
+    made.program = program
     return made
 
 

@@ -37,6 +37,10 @@ class PooledImage(ImageEncoder):
             )
         self.encoder, self.size, self.as_map = encoder, encoder.size, as_map
 
+    def extra_repr(self) -> str:
+        """For people and for `key`."""
+        return f"{super().extra_repr()}, {'map' if self.as_map else _layer(self.encoder)}"
+
     def features(self, x: Tensor, layer: str) -> Tensor:
         """(N, size, size, 3), uint8 or float of 0 to 255 → (N, D)."""
         if self.as_map:
@@ -60,6 +64,10 @@ class PooledAudio(AudioEncoder):
             )
         self.encoder, self.sample_rate_hz = encoder, encoder.sample_rate_hz
         self.repeated = REPEATED if encoder.seconds is None else 1
+
+    def extra_repr(self) -> str:
+        """For people and for `key`."""
+        return f"{super().extra_repr()}, {_layer(self.encoder)}, {self.repeated} times"
 
     def features(self, x: Tensor, layer: str) -> Tensor:
         """float32 (N, samples) → (N, D)."""

@@ -26,7 +26,7 @@ def judge_pairs(
 ) -> PairAccuracy:
     """AVC accuracy of a run's best weights on a split, each clip judged `passes` times in each role.
 
-    `grid` is that of `avc.tasks.correspondence.evaluation_sampler`. Raises ValueError where the folder is no run, the
+    `grid` is that of `avc.tasks.held_out.evaluation_sampler`. Raises ValueError where the folder is no run, the
     split has too few clips, or the frames are too small.
     """
     network = load(run)

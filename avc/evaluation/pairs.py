@@ -98,11 +98,13 @@ def judge_clips(views: ClipEmbeddings, source: Integers, *, seed: int) -> tuple[
     each = [part.reshape(clips, -1, part.shape[1]) for part in (views.image, views.audio)]
     image, audio = (part.mean(axis=1) for part in each)
     whole, every, same = scores(image, audio), np.ones((clips, clips), bool), source[:, None] == source
-    dealt: list[Shares] = []  # one deal alone is often two percent from chance
+    dealt: list[tuple[Shares, Shares]] = []  # one deal alone is often two percent from chance
     for _ in range(DEALS):
         order, other = rng.permutation(clips), np.empty(clips, np.int64)
         other[order] = np.roll(order, 1)  # no clip keeps its own
-        dealt.append(whole[:, other])
+        deal = whole[:, other]
+        dealt.append((own_above_other(deal, every), found(deal, DEPTH)))
+    dealt_above, dealt_near = np.mean(dealt, axis=0)
     single = np.mean(
         [own_above_other(scores(each[0][:, k], each[1][:, k]), every) for k in range(each[0].shape[1])], axis=0
     )
@@ -111,11 +113,11 @@ def judge_clips(views: ClipEmbeddings, source: Integers, *, seed: int) -> tuple[
         ("across", "clips of other sources", own_above_other(whole, ~same)),
         ("within", "clips of the same source", own_above_other(whole, same)),
         ("views", "single views", single),
-        ("dealt", "sounds of other clips (control)", np.mean([own_above_other(deal, every) for deal in dealt], axis=0)),
+        ("dealt", "sounds of other clips (control)", dealt_above),
     ]
     near = [
         ("clips", "clips", found(whole, DEPTH)),
-        ("dealt", "control", np.mean([found(deal, DEPTH) for deal in dealt], axis=0)),
+        ("dealt", "control", dealt_near),
     ]
     rows = ([choice(key, name, x, source, rng) for key, name, x in part] for part in (above, near))
     first, second = (tuple(row for row in part if row is not None) for part in rows)
@@ -125,7 +127,7 @@ def judge_clips(views: ClipEmbeddings, source: Integers, *, seed: int) -> tuple[
 def pairs(request: Request, chosen: options.Pairs) -> Result:
     """The measure of that name. Raises ValueError for a network whose embeddings lie in two spaces."""
     network = load(request.source, device=request.device)
-    if network.localizes or not network.one_space:
+    if network.localizes or None in (network.hears, network.sees) or not network.one_space:
         raise ValueError(f"{network.title} has no embeddings of images and of audio in one space: give another run")
     data, split = request.data(network.config, request.source)
     clips = data.clips(split)

@@ -66,7 +66,8 @@ class FeatureReader:
         )
 
     def _extracted(self, encoder: PooledImage | PooledAudio, inputs: Any) -> Path:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # By its number, since threads, which compute them, begin on the first GPU.
+        device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         clips = range(len(self.shards))
         found = extract(encoder, "embedding", inputs, clips, devices=[device], cache=FOLDER.expanduser())
         for name, reason in found.unreadable:

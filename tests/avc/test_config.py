@@ -61,6 +61,12 @@ def test_shared_negatives_off_the_grid_are_refused_with_the_reason() -> None:
         parse_config({"negatives": {"source": "shared", "grid": "free"}})
 
 
+def test_visits_of_no_window_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"data\.visits needs data\.shuffle_shards"):
+        parse_config({"data": {"visits": 14}})
+    parse_config({"data": {"visits": 14, "shuffle_shards": 25}})
+
+
 def test_overrides_are_yaml_and_win_over_the_file(tmp_path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("optim:\n  lr: 1e-3\n  batch_pairs: 64\n")

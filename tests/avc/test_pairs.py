@@ -1,12 +1,13 @@
 """A clip's own sound against another's: by hand, with intervals, within sources and across, and the control."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from avc.encoders.sources import ClipEmbeddings
-from avc.evaluation.pairs import choice, found, judge_clips, own_above_other, scores
+from avc.evaluation.pairs import DRAWS, choice, found, judge_clips, own_above_other, scores
 from tests.avc.networks import saved
 from tests.command_line import avc
 
@@ -72,6 +73,18 @@ def test_the_scale_of_an_embedding_does_not_matter() -> None:
     assert scores(image, audio) == pytest.approx(scores(image * 7, audio * rng.uniform(1, 9, (9, 1))))
 
 
+def test_the_deals_of_the_control_are_not_all_held_at_once() -> None:
+    clips = 300
+    rng = np.random.default_rng(3)
+    drawn = views(*rng.normal(size=(2, clips, 8)), 1)
+    tracemalloc.start()
+    judge_clips(drawn, np.arange(clips), seed=0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    draws = 8 * DRAWS * clips * 4  # the bootstrap's
+    assert peak < draws + 12 * 8 * clips**2
+
+
 def test_the_command_tells_of_clips_and_of_sources(small_world, tmp_path) -> None:
     saved(tmp_path / "ave")
     sources = tmp_path / "sources.csv"
@@ -84,6 +97,20 @@ def test_the_command_tells_of_clips_and_of_sources(small_world, tmp_path) -> Non
     content = json.loads((tmp_path / "pairs.json").read_text())
     assert content["sources"] == 5 and content["chance"] == 10 / 16
     assert [row["key"] for row in content["above"]] == ["clips", "across", "within", "views", "dealt"]
+
+
+@pytest.mark.parametrize("name", ["image", "audio"])
+def test_a_network_of_one_modality_is_refused_in_words(name: str, small_world, tmp_path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from avc.encoders.encoder import AudioEncoder, ImageEncoder\n"
+        "class Image(ImageEncoder):\n    def features(self, x, layer):\n        return x.float().mean(dim=(1, 2))\n"
+        "class Audio(AudioEncoder):\n    def features(self, x, layer):\n        return x[:, :8]\n"
+        "def image():\n    return Image('image')\n"
+        "def audio():\n    return Audio('audio')\n"
+    )
+    done = avc("eval", "pairs", f"{file}:{name}", "--shards", small_world)
+    assert done.returncode == 2 and "in one space" in done.stderr, done.stderr
 
 
 def test_a_network_of_two_spaces_is_refused_in_words(small_world, tmp_path) -> None:

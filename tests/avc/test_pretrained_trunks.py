@@ -93,6 +93,13 @@ def test_trained_towers_change_and_begin_with_the_same_features(small_world, tmp
         assert not torch.equal(before.encoder.encoder.weight, after.encoder.encoder.weight)
 
 
+def test_networks_that_take_other_features_of_an_encoder_do_not_share_them(small_world, tmp_path, towers) -> None:
+    for name in ("ave", "avol"):
+        config = written(tmp_path, small_world, towers, name=name, dropout=0.0)
+        said = train_here(config, tmp_path / name, "training.steps=1", "validation.every_steps=0")
+    assert "by Eye: computed" in said and "by Ear: read from" in said
+
+
 @pytest.mark.parametrize("name", ["ave", "l3", "avol"])
 def test_every_network_of_pairs_can_begin_so(small_world, tmp_path, towers, name) -> None:
     train_here(written(tmp_path, small_world, towers, name=name, dropout=0.0), tmp_path / "run", "training.steps=2")
@@ -155,13 +162,14 @@ def test_a_damaged_cache_is_computed_anew_in_words(small_world, tmp_path, towers
     assert_equal(final_state(tmp_path / "whole"), final_state(tmp_path / "mended"))
 
 
-def test_other_weights_have_other_features(small_world, tmp_path, towers, cache) -> None:
+def test_other_weights_and_another_program_have_other_features(small_world, tmp_path, towers, cache) -> None:
     config = written(tmp_path, small_world, towers)
     train_here(config, tmp_path / "run", "training.steps=1")
     source = tmp_path / "mine.py"
-    source.write_text(source.read_text().replace("linspace(-1, 1, 96)", "linspace(-1, 2, 96)"))
-    said = train_here(config, tmp_path / "other", "training.steps=1")
-    assert "by Eye: read from" in said and "by Ear: computed" in said
+    for before, after in (("linspace(-1, 1, 96)", "linspace(-1, 2, 96)"), ("/ 255", "/ 128")):
+        source.write_text(source.read_text().replace(before, after))
+        said = train_here(config, tmp_path / f"other {after[-2:]}".replace("/", ""), "training.steps=1")
+        assert "by Eye: computed" in said and "by Ear: computed" in said
     with pytest.raises(ValueError, match=r"holds a run on other (image|audio)"):
         train_here(config, tmp_path / "run", "training.steps=2")
 

@@ -11,8 +11,13 @@ from pathlib import Path
 import pytest
 
 import shards.store
+from avc.config import load_config
+from avc.data.loader import shard_batch
 from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
+from avc.data.stored import FetchAhead
+from avc.settings import PairConfig
+from avc.tasks.correspondence import training_sampler
 from shards.copy import copy_packed
 from shards.read import Shards
 from shards.store import Url
@@ -150,6 +155,24 @@ def test_windows_keep_to_a_cache_that_cannot_hold_the_set_and_end_with_the_bits_
     with pytest.raises(ValueError, match=r"data.cache_gb\), and .* are needed"):
         train_here(few, tmp_path / "few", words[0], f"data.cache_gb={0.9 * most / 1e9}")
     assert not (tmp_path / "few").exists()
+
+
+def test_ranks_of_one_machine_that_draw_from_the_same_shards_need_room_for_them_once(
+    many_shards: Path, url: Url, tmp_path: Path
+) -> None:
+    manifest = Shards(many_shards).manifest
+    every = sum(file.bytes for file in (*manifest.shards, *manifest.tables))
+    config = load_config(
+        write_config(tmp_path, url), [f"data.cache={tmp_path / 'cache'}", f"data.cache_gb={every / 1e9}"]
+    )
+    assert isinstance(config, PairConfig)
+    ranks = []
+    for rank in range(2):
+        data = config.data.opened()
+        sampler = training_sampler(config, data)
+        sharding = shard_batch(sampler, batch_pairs=32, micro_batch_pairs=32, rank=rank, world_size=2)
+        ranks.append((data, FetchAhead(data, sampler, sharding, config)))
+    assert len(ranks) == 2
 
 
 def test_a_store_that_is_gone_for_ever_ends_a_run_in_a_sentence(url: Url, proxy: Proxy, tmp_path: Path) -> None:

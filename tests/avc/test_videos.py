@@ -43,6 +43,19 @@ def test_sound_is_that_of_packing_to_the_sample(video: tuple[Path, Clip], start:
     assert np.abs(sound.astype(int) - packed).mean() <= 5
 
 
+@pytest.mark.parametrize("start", [24.12, 24.2, 24.88])
+def test_sound_ends_with_the_last_picture(video: tuple[Path, Clip], start: float) -> None:
+    path, clip = video
+    end = clip.ticks / 25
+    assert len(avc.media.open(path).sound(round(start + end - 25, 2), end)) == round((25 - start) * SAMPLE_RATE_HZ)
+
+
+def test_sound_that_ends_before_it_starts_is_refused(video: tuple[Path, Clip]) -> None:
+    for end in (1.0, 2.0):
+        with pytest.raises(ValueError, match="ends at"):
+            avc.media.open(video[0]).sound(2.0, end)
+
+
 def test_times_that_are_not_shown_are_refused(video: tuple[Path, Clip], tmp_path: Path) -> None:
     opened = avc.media.open(video[0])
     for time in (SECONDS + 0.1, SECONDS + 100):

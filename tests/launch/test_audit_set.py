@@ -159,12 +159,47 @@ def test_copies_are_found_across_splits_and_different_videos_are_not_taken_for_c
         assert "exact.mp4" in twice["video-4"] and "duplicate" in found["video-4"]
 
 
+@pytest.mark.parametrize("every", [10, 25])
+def test_packed_videos_of_few_pictures_a_second_are_told_by_their_own_seconds(every: int, tmp_path: Path) -> None:
+    videos, packed = tmp_path / "videos", tmp_path / "packed"
+    write(videos / "plain.mp4", scene(1), noise(1))
+    write(videos / "shifted.mp4", scene(1)[20:], noise(1)[:, round(0.8 * RATE) :])
+    write(videos / "still.mp4", scene(10)[:1].repeat(100, 0), noise(10))
+    cut = scene(11)
+    cut[50:] = scene(12)[50:]
+    write(videos / "cut.mp4", cut, noise(11))
+    done = avc("pack", videos, "--out", packed, "--every", every, "--keep-still", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    found = audit(packed, tmp_path=tmp_path)
+    assert {name: set(kinds) - {"near-duplicate"} for name, kinds in found.items()} == {
+        **{"plain": set(), "shifted": set(), "still": {"still"}, "cut": set()}
+    }
+    assert found["still"]["still"][0]["detail"] == "seconds 0-3 of 4"
+    assert sum("near-duplicate" in kinds for kinds in found.values()) == 1
+
+
+def test_packed_videos_with_less_than_a_picture_a_second_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "videos" / "plain.mp4", scene(1), noise(1))
+    done = avc("pack", tmp_path / "videos", "--out", tmp_path / "packed", "--every", 26, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    done = avc("audit", "set", tmp_path / "packed", "--workers", 1)
+    assert done.returncode == 2 and "less than a picture a second" in done.stderr
+
+
+def test_a_set_that_cannot_be_read_at_all_is_said_to_be_that(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    done = avc("audit", "set", tmp_path, "--workers", 1)
+    assert done.returncode == 1, done.stderr
+    assert "rejected by packing: text.mp4" in done.stdout and "avc audit:" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["/nowhere"], "/nowhere does not exist"),
         (["{empty}"], "there are no videos in"),
         (["{empty}", "--seconds", "0"], "at least 1"),
+        (["{empty}", "--seconds", "inf"], "at least 1"),
     ],
 )
 def test_a_users_mistake_is_a_paragraph_and_status_2(arguments: list[str], words: str, tmp_path: Path) -> None:

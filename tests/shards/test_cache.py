@@ -135,6 +135,26 @@ def test_a_bound_holds_and_what_was_unused_for_longest_goes(
     assert [path.name for path in folder.iterdir()] == ["lock"] or len(list(folder.iterdir())) <= 2
 
 
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+def test_what_a_link_in_the_cache_leads_to_stays_as_it_is(link: str, tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "cache", tmp_path / "precious"
+    folder.mkdir()
+    elsewhere.write_text("precious")
+    inside = folder / ("a" * 64)
+    inside.symlink_to(elsewhere) if link == "symbolic" else inside.hardlink_to(elsewhere)
+    Cache(folder, limit_bytes=0).need([])
+    assert not inside.is_symlink() and not inside.exists(), "it went, to make room"
+    assert elsewhere.read_text() == "precious"
+
+
+def test_what_goes_while_it_is_read_takes_no_place_any_more(tmp_path: Path) -> None:
+    file = tmp_path / ("a" * 64)
+    file.write_bytes(bytes(1000))
+    with open(file, "rb") as reader:
+        Cache(tmp_path, limit_bytes=0).need([])
+        assert not file.exists() and os.fstat(reader.fileno()).st_size == 0
+
+
 def test_a_full_disk_ends_in_words_and_leaves_room(url: Url, tmp_path: Path, files: tuple[ShardFile, ...]) -> None:
     (tmp_path / "cache").mkdir()
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n{FETCH}"
