@@ -166,6 +166,13 @@ def test_other_weights_have_other_features(small_world, tmp_path, towers, cache)
         train_here(config, tmp_path / "run", "training.steps=2")
 
 
+def test_maps_of_an_encoder_and_its_pooled_rows_are_kept_apart(small_world, tmp_path, towers) -> None:
+    train_here(written(tmp_path, small_world, towers), tmp_path / "rows", "training.steps=1")
+    config = written(tmp_path, small_world, towers, name="avol", dropout=0.0)
+    said = train_here(config, tmp_path / "maps", "training.steps=1")
+    assert "by Eye: computed" in said and "by Ear: read from" in said
+
+
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bits(small_world, tmp_path, towers) -> None:
     train_in_two(written(tmp_path, small_world, towers), tmp_path, stop_at=3)
 
