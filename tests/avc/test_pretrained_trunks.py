@@ -10,7 +10,10 @@ from avc.config import load_config, parse_config
 from avc.data.windows import resample
 from avc.encoders.load import load
 from avc.encoders.pretrained_trunk import pretrained_trunks
+from avc.evaluation.boxes import read_boxes
 from avc.evaluation.correspondence import judge_pairs
+from avc.evaluation.localization import evaluate_localization
+from avc.evaluation.registration import register
 from avc.tasks import task_of
 from avc.tasks.features import FeatureReader, encoders_of
 from shards.format import SAMPLES_PER_TICK
@@ -100,7 +103,12 @@ def test_every_network_of_pairs_can_begin_so(small_world, tmp_path, towers, name
     image, audio = torch.zeros(2, 60, 90, 3, dtype=torch.uint8), torch.zeros(2, 16_000, dtype=torch.int16)
     assert len(network.embed_audio(audio)) == 2
     if name == "avol":
-        assert network.localize(image, audio).shape == (2, 5, 7)  # of 32×48 pixels, 7 to a cell
+        seconds = torch.zeros(2, 48_000, dtype=torch.int16)  # as they are packed
+        assert network.localize(image, seconds).shape == (2, 5, 7)  # of 32×48 pixels, 7 to a cell
+        shards = Shards(small_world)
+        truths = read_boxes(small_world.parent / "world" / "labels.jsonl")
+        assert 0 <= evaluate_localization(network, shards, shards.clips("validation"), truths).mean <= 1
+        assert register(network, shards, shards.clips("train"), frames=2)[1].frames == 2
     else:
         assert len(network.embed_image(image)) == 2
 
