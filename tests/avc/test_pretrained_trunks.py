@@ -80,6 +80,7 @@ def written(tmp_path, shards, towers, **model):
 def test_heads_are_trained_and_what_the_towers_begin_with_stays(small_world, tmp_path, towers) -> None:
     config = written(tmp_path, small_world, towers)
     said = train_here(config, tmp_path / "run", "training.steps=30")
+    assert "features by Eye: 0 of 40 clips\n" in said and "features by Ear: 0 of 40 clips\n" in said
     assert "by Eye: computed" in said and "by Ear: computed" in said
     losses = [line["loss"] for line in metrics(tmp_path / "run") if line["kind"] == "train"]
     assert losses[-1] < losses[0]
@@ -145,7 +146,7 @@ def test_the_features_of_other_splits_of_the_same_clips_are_read_again(small_wor
     config = written(tmp_path, small_world, towers)
     train_here(config, tmp_path / "run", "training.steps=1")
     again = train_here(config, tmp_path / "again", "training.steps=1", "run.seed=1")
-    assert again.count("read from") == 2 and "computed" not in again
+    assert again.count("read from") == 2 and "computed" not in again and "features by" not in again
     accuracy = judge_pairs(tmp_path / "run", Shards(small_world), passes=1)
     assert accuracy.pairs == 32
 
