@@ -220,6 +220,8 @@ def _write_rows(
     _write_header(file, (0, 0))
     checksum = 0
     groups = [range(start, min(start + ITEMS_AT_ONCE, len(items))) for start in range(0, len(items), ITEMS_AT_ONCE)]
+    if report is not None:
+        report(0, len(items), "")
     with ThreadPoolExecutor(threads) as pool:
         computed = pool.map(lambda group: compute([items[number] for number in group]), groups)
         for group, (parts, short) in zip(groups, computed, strict=True):

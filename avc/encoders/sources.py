@@ -98,8 +98,7 @@ def embed_clips(
         if sees is not None:
             image.append(network.embed_crops(batch.images).numpy())
         if hears is not None:
-            sounds = [resample(mono(sound), hears.sample_rate_hz) for sound in batch.audio.numpy()]
-            audio.append(network.embed_windows(torch.from_numpy(np.stack(sounds))).numpy())
+            audio.append(network.embed_seconds(batch.audio).numpy())
         clip.append(rows.frame_clip)
         tick.append(rows.frame_tick)
         if report is not None:

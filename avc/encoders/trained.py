@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from avc.data.preprocessing import CROP, center_crop, shifted_back, whole_cells
-from avc.data.windows import hop_in_samples, mono, windows_of
+from avc.data.windows import hop_in_samples, mono, resample, windows_of
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.encoders.towers import AudioTower, ImageTower
 from avc.encoders.waveform import Waveform
@@ -178,6 +178,11 @@ class Trained:
         x = windows.to(self.device, torch.float32)
         return self.audio(x / 32768 if kind == torch.int16 else x, "embedding").float().cpu()
 
+    def embed_seconds(self, seconds: Tensor) -> Tensor:
+        """int16 (N, 48000), as they are packed → float32 (N, D) on the CPU, at whatever rate the tower hears."""
+        sounds = [resample(mono(sound), self.sample_rate_hz) for sound in seconds.numpy()]
+        return self.embed_windows(torch.from_numpy(np.stack(sounds)))
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights, settings and a model card to a folder that `load` reads: what is given to others.
 
@@ -221,7 +226,7 @@ class Trained:
 
         Raises ValueError where the network is not AVOL-Net.
         """
-        return self.compare_maps(self.embed_image_map(images), self.embed_audio(seconds))
+        return self.compare_maps(self.embed_image_map(images), self.embed_seconds(seconds))
 
     def localizer(self) -> Localizer:
         """The network, where it is AVOL-Net. Raises ValueError where it is not."""

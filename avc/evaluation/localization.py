@@ -247,4 +247,4 @@ def _like_the_silent(frames: list[_Frame], rng: np.random.Generator) -> dict[int
 
 def _embed_sounds(network: Trained, sounds: list[NDArray[np.int16]]) -> torch.Tensor:
     pieces = [np.stack(sounds[start : start + _BATCH]) for start in range(0, len(sounds), _BATCH)]
-    return torch.cat([network.embed_audio(torch.from_numpy(piece)) for piece in pieces])
+    return torch.cat([network.embed_seconds(torch.from_numpy(piece)) for piece in pieces])

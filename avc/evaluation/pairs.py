@@ -125,7 +125,7 @@ def judge_clips(views: ClipEmbeddings, source: Integers, *, seed: int) -> tuple[
 
 
 def pairs(request: Request, chosen: options.Pairs) -> Result:
-    """The measure of that name. Raises ValueError for a network whose embeddings lie in two spaces."""
+    """The measure of that name. Raises ValueError for a network of two spaces, and for sources of other videos."""
     network = load(request.source, device=request.device)
     if network.localizes or None in (network.hears, network.sees) or not network.one_space:
         raise ValueError(f"{network.title} has no embeddings of images and of audio in one space: give another run")
@@ -134,7 +134,13 @@ def pairs(request: Request, chosen: options.Pairs) -> Result:
     source, notes = np.arange(len(clips)), []
     if chosen.sources is not None:
         known = read_labels(chosen.sources)
-        called = [next((form for form in forms_of(name) if known.get(form)), "") for name in names_of(data, clips)]
+        names = names_of(data, clips)
+        called = [next((form for form in forms_of(name) if known.get(form)), "") for name in names]
+        if called and not any(called):
+            raise ValueError(
+                f"{chosen.sources} has no source of any of the {len(names)} clips of the {split} split, which go by "
+                f"the video's file name, such as {names[0]}"
+            )
         if unknown := called.count(""):
             notes.append(f"{chosen.sources} has no source of {unknown:,} clips, each of which counts as one of its own")
         whence = [known[name][0] if name else f"clip {number}" for number, name in enumerate(called)]

@@ -79,7 +79,7 @@ def offset(network: Trained, image: Tensor, second: Tensor) -> NDArray[np.float6
     image: uint8 (1, H, W, 3). second: int16 (1, 48000).
     """
     x = network.map_input(image).requires_grad_()
-    audio = network.embed_audio(second).to(network.device)
+    audio = network.embed_seconds(second).to(network.device)
     map_ = network.localizer().localize(network.model.embed_image(x), audio)[0]
     (gradient,) = torch.autograd.grad(map_.max(), x)
     magnitude = gradient[0].double().norm(dim=0).cpu()

@@ -6,6 +6,8 @@ both classes, and all of them lie on the 0.04 s grid.
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,9 +29,11 @@ from avc.models.ave import EMBEDDING, euclidean_distance
 from avc.models.pair import PairNetwork
 from avc.runs.attempt import WEIGHTS, place
 from avc.settings import PairConfig
+from shards import Report
 from shards.format import SAMPLES_PER_TICK
 from shards.read import Shards
 
+SECONDS_BETWEEN_LINES = 5.0
 CLASSES_LENGTH = 6.0  # of what a head makes of the classes at the start; of all other features, about 1
 
 Encoders = tuple[PooledImage, PooledAudio]
@@ -69,7 +73,8 @@ class FeatureReader:
         # By its number, since threads, which compute them, begin on the first GPU.
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         clips = range(len(self.shards))
-        found = extract(encoder, "embedding", inputs, clips, devices=[device], cache=FOLDER.expanduser())
+        report = _lines(f"features by {encoder.name}")
+        found = extract(encoder, "embedding", inputs, clips, devices=[device], cache=FOLDER.expanduser(), report=report)
         for name, reason in found.unreadable:
             raise ValueError(f"{name} cannot be read: {reason}")
         views = f"features of {len(found.features.item):,} views of {len(clips):,} clips by {encoder.name}"
@@ -112,6 +117,19 @@ class FeatureReader:
         mine = np.isin(np.repeat(np.arange(len(self._count)), self._count), self.sampler.clips)
         image, audio = (part[mine] for part in self.rows)
         return image, audio
+
+
+def _lines(title: str) -> Report:
+    """Says on standard error how far it is: the first time that features are computed takes minutes."""
+    written_at = 0.0
+
+    def report(done: int, total: int, note: str) -> None:
+        nonlocal written_at
+        if not done or time.monotonic() - written_at >= SECONDS_BETWEEN_LINES:
+            written_at = time.monotonic()
+            sys.stderr.write(f"{title}: {done:,} of {total:,} clips\n")
+
+    return report
 
 
 def features_of(network: PairNetwork, batch: Batch, config: PairConfig, *, augment: bool) -> tuple[Tensor, Tensor]:

@@ -80,7 +80,7 @@ class Embedder:
 
     def second(self, seconds: torch.Tensor) -> Floats:
         """int16 (N, 48000) seconds of anybody's sound → as `audio`."""
-        return self.audio(self.network.embed_audio(seconds).numpy())
+        return self.audio(self.network.embed_seconds(seconds).numpy())
 
     @property
     def localizes(self) -> bool:
@@ -148,8 +148,8 @@ def heats(network: Trained, shards: Shards, moments: Moments, report: Report) ->
     count = len(moments)
     sounds = [second(shards, moments, i) for i in range(count)]
     batches = [np.stack(sounds[i : i + 64]) for i in range(0, count, 64)]
-    audio = torch.cat([network.embed_audio(torch.from_numpy(batch)) for batch in batches])
-    silence = network.embed_audio(torch.zeros(1, SAMPLE_RATE_HZ, dtype=torch.int16))[0]
+    audio = torch.cat([network.embed_seconds(torch.from_numpy(batch)) for batch in batches])
+    silence = network.embed_seconds(torch.zeros(1, SAMPLE_RATE_HZ, dtype=torch.int16))[0]
     maps = []
     for i in range(count):
         frame = shards.picture(int(moments.clip[i]), int(moments.tick[i]))

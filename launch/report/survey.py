@@ -28,6 +28,8 @@ def show_survey(result: Survey) -> None:
             print(f"  and {len(faults) - SHOWN:,} more: --json and --out write all of them")
     for each in result.rejected[:SHOWN]:
         print(printable(f"rejected by packing: {each.source.basename}: {each.reason}: {each.detail}"))
+    if len(result.rejected) > SHOWN:
+        print(f"  and {len(result.rejected) - SHOWN:,} more: --json and --out write all of them")
 
 
 def as_json(result: Survey) -> dict[str, Any]:

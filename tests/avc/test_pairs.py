@@ -113,6 +113,13 @@ def test_a_network_of_one_modality_is_refused_in_words(name: str, small_world, t
     assert done.returncode == 2 and "in one space" in done.stderr, done.stderr
 
 
+def test_sources_of_other_videos_are_refused_in_words(small_world, tmp_path) -> None:
+    (tmp_path / "sources.csv").write_text("other-1.mp4,a\nother-2.mp4,b\n")
+    saved(tmp_path / "ave")
+    done = avc("eval", "pairs", tmp_path / "ave", f"sources={tmp_path}/sources.csv", "--shards", small_world)
+    assert (done.returncode, "sources.csv has no source of any of the 16 clips" in done.stderr) == (2, True), done
+
+
 def test_a_network_of_two_spaces_is_refused_in_words(small_world, tmp_path) -> None:
     saved(tmp_path / "l3", "l3")
     done = avc("eval", "pairs", tmp_path / "l3", "--shards", small_world)

@@ -10,7 +10,10 @@ from avc.config import load_config, parse_config
 from avc.data.windows import resample
 from avc.encoders.load import load
 from avc.encoders.pretrained_trunk import pretrained_trunks
+from avc.evaluation.boxes import read_boxes
 from avc.evaluation.correspondence import judge_pairs
+from avc.evaluation.localization import evaluate_localization
+from avc.evaluation.registration import register
 from avc.tasks import task_of
 from avc.tasks.features import FeatureReader, encoders_of
 from shards.format import SAMPLES_PER_TICK
@@ -77,6 +80,7 @@ def written(tmp_path, shards, towers, **model):
 def test_heads_are_trained_and_what_the_towers_begin_with_stays(small_world, tmp_path, towers) -> None:
     config = written(tmp_path, small_world, towers)
     said = train_here(config, tmp_path / "run", "training.steps=30")
+    assert "features by Eye: 0 of 40 clips\n" in said and "features by Ear: 0 of 40 clips\n" in said
     assert "by Eye: computed" in said and "by Ear: computed" in said
     losses = [line["loss"] for line in metrics(tmp_path / "run") if line["kind"] == "train"]
     assert losses[-1] < losses[0]
@@ -107,7 +111,12 @@ def test_every_network_of_pairs_can_begin_so(small_world, tmp_path, towers, name
     image, audio = torch.zeros(2, 60, 90, 3, dtype=torch.uint8), torch.zeros(2, 16_000, dtype=torch.int16)
     assert len(network.embed_audio(audio)) == 2
     if name == "avol":
-        assert network.localize(image, audio).shape == (2, 5, 7)  # of 32×48 pixels, 7 to a cell
+        seconds = torch.zeros(2, 48_000, dtype=torch.int16)  # as they are packed
+        assert network.localize(image, seconds).shape == (2, 5, 7)  # of 32×48 pixels, 7 to a cell
+        shards = Shards(small_world)
+        truths = read_boxes(small_world.parent / "world" / "labels.jsonl")
+        assert 0 <= evaluate_localization(network, shards, shards.clips("validation"), truths).mean <= 1
+        assert register(network, shards, shards.clips("train"), frames=2)[1].frames == 2
     else:
         assert len(network.embed_image(image)) == 2
 
@@ -144,7 +153,7 @@ def test_the_features_of_other_splits_of_the_same_clips_are_read_again(small_wor
     config = written(tmp_path, small_world, towers)
     train_here(config, tmp_path / "run", "training.steps=1")
     again = train_here(config, tmp_path / "again", "training.steps=1", "run.seed=1")
-    assert again.count("read from") == 2 and "computed" not in again
+    assert again.count("read from") == 2 and "computed" not in again and "features by" not in again
     accuracy = judge_pairs(tmp_path / "run", Shards(small_world), passes=1)
     assert accuracy.pairs == 32
 
@@ -172,6 +181,13 @@ def test_other_weights_and_another_program_have_other_features(small_world, tmp_
         assert "by Eye: computed" in said and "by Ear: computed" in said
     with pytest.raises(ValueError, match=r"holds a run on other (image|audio)"):
         train_here(config, tmp_path / "run", "training.steps=2")
+
+
+def test_maps_of_an_encoder_and_its_pooled_rows_are_kept_apart(small_world, tmp_path, towers) -> None:
+    train_here(written(tmp_path, small_world, towers), tmp_path / "rows", "training.steps=1")
+    config = written(tmp_path, small_world, towers, name="avol", dropout=0.0)
+    said = train_here(config, tmp_path / "maps", "training.steps=1")
+    assert "by Eye: computed" in said and "by Ear: read from" in said
 
 
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bits(small_world, tmp_path, towers) -> None:

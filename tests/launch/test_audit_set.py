@@ -205,3 +205,11 @@ def test_a_set_that_cannot_be_read_at_all_is_said_to_be_that(tmp_path: Path) -> 
 def test_a_users_mistake_is_a_paragraph_and_status_2(arguments: list[str], words: str, tmp_path: Path) -> None:
     done = avc("audit", "set", *(argument.format(empty=tmp_path) for argument in arguments))
     assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+
+def test_of_a_set_that_packing_rejects_as_a_whole_each_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    done = avc("audit", "set", str(tmp_path), "--out", str(tmp_path / "audit"))
+    assert done.returncode == 1 and "rejected by packing: text.mp4: " in done.stdout, done
+    assert "text.mp4" in (tmp_path / "audit" / "index.html").read_text()
+    assert (tmp_path / "audit" / "drop.tsv").read_bytes() == b""
