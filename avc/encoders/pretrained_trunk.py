@@ -52,10 +52,6 @@ class PooledImage(ImageEncoder):
         """The same, of any size → (N, C, H', W')."""
         return self.encoder.maps(x, self.encoder.unit_layer(None))
 
-    def extra_repr(self) -> str:
-        """For people and for `key`: rows of maps are no pooled rows."""
-        return f"{self.size} pixels" + ", maps" * self.as_map
-
 
 class PooledAudio(AudioEncoder):
     """As PooledImage, of one second. Raises ValueError for an encoder that takes another length."""
