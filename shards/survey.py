@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import BinaryIO
 
 from shards import Report, near
@@ -21,6 +20,7 @@ from shards.processes import refuse_unguarded
 from shards.read import BadRecord, Shards, decode_picture
 from shards.record import KEY_DIGITS
 from shards.sources import Source, list_sources
+from shards.store import Url, place
 from shards.workers import attempt, in_workers
 
 SIDE = 128  # pixels of the smallest side of the pictures that are looked at
@@ -83,14 +83,15 @@ def survey(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     work: Callable[[Source], Look | Rejection]
-    if len(inputs) == 1 and ("://" in str(inputs[0]) or (Path(inputs[0]).expanduser() / MANIFEST).is_file()):
-        packed = Shards(inputs[0])
+    first = place(inputs[0]) if len(inputs) == 1 else None
+    if first is not None and (isinstance(first, Url) or (first / MANIFEST).is_file()):
+        packed = Shards(first)
         if (every := int(packed.index["every"].max(initial=1))) > TICKS_PER_SECOND:
             raise ValueError(
-                f"{inputs[0]} keeps less than a picture a second (--every {every}), of which nobody can tell what "
+                f"{first} keeps less than a picture a second (--every {every}), of which nobody can tell what "
                 "stands still: give the videos themselves"
             )
-        sources = [Source(packed.key(row), str(inputs[0]), row, -1, 0) for row in range(len(packed))]
+        sources = [Source(packed.key(row), str(first), row, -1, 0) for row in range(len(packed))]
         work = partial(_of_clip, packed)
     else:
         sources = list_sources(inputs)

@@ -14,6 +14,7 @@ import pytest
 from shards.copy import copy_packed
 from shards.read import Shards
 from shards.store import Store, Url
+from shards.survey import survey
 from shards.verify import verify
 from tests.object_store import KEY, SECRET, Proxy, Request
 from tests.shards.packing import content
@@ -154,6 +155,13 @@ def test_shards_at_a_url_give_what_the_folder_gives_and_fetch_the_tables_once(
     Shards(there)
     assert sorted(proxy.got(".npy")) == ["clips.npy", "pictures.npy"]
     assert sum(request.target.startswith("/shelf?list") for request in proxy.requests) == 2
+
+
+def test_packed_videos_at_a_url_are_audited_as_those_of_a_folder(there: Url, small_world: Path) -> None:
+    for inputs in ([str(there)], [Path(str(there))]):  # which makes s3:/ of s3://
+        found = survey(inputs, workers=1)
+        assert len(found.looks) == 40 and not found.rejected
+        assert {fault.kind for fault in found.faults} == {fault.kind for fault in survey([small_world]).faults}
 
 
 def test_no_output_of_a_command_holds_a_key(there: Url, small_world: Path, tmp_path: Path, proxy: Proxy) -> None:
