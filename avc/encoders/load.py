@@ -50,6 +50,11 @@ def load_any(source: str | Path, *, device: str = "cpu", as_tower: bool = False)
     if encoder is not None:
         return trained(encoder, Config(model=ModelSettings(name=encoder.name)), device=where)
     weights = located(source)
+    if len(weights.parts) == 1 and not weights.exists():
+        raise ValueError(
+            f"there is no {source}: give the run.dir of `avc train`, a file of `avc import`, FILE.py:NAME or one of "
+            + ", ".join(ENCODERS)
+        )
     config: Config | None
     if weights.suffix == ".safetensors" and not (weights.name == WEIGHTS and (weights.parent / CONFIG).is_file()):
         config = imported_config(weights)

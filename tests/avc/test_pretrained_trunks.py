@@ -230,6 +230,8 @@ def test_heads_begin_with_the_classes_that_both_encoders_tell(small_world, tower
     [
         (["model.audio=null"], "need each other"),
         (["model.image=/nowhere"], "is not the folder of a run"),
+        (["model.image=efficientnet_lite"], r"there is no efficientnet_lite.*efficientnet_lite0"),
+        (["model.audio=nowhere.safetensors"], r"there is no nowhere\.safetensors"),
         (["data.image_size=32"], r"set data\.image_size=28"),
         (["negatives.grid=free", "negatives.source=independent", "model.name=ave"], "sound off the grid"),
         (["model.image=null", "model.audio=null"], "dropout need both"),
