@@ -67,7 +67,11 @@ def own_above_other(score: Shares, among: NDArray[np.bool_]) -> Shares:
 def found(score: Shares, depth: int) -> Shares:
     """Whether a clip's own is among the `depth` nearest, both ways in the mean, float64 (N,); ties by lot."""
     own = np.diag(score)[:, None]
-    ways = [((depth - (way > own).sum(axis=1)) / (way == own).sum(axis=1)).clip(0, 1) for way in (score, score.T)]
+    ways = []
+    for way in (score, score.T):
+        equal = (way == own).sum(axis=1)
+        nearer = len(way) - (way < own).sum(axis=1) - equal  # what is no number finds nothing
+        ways.append(((depth - nearer) / equal.clip(1)).clip(0, 1))
     return np.asarray((ways[0] + ways[1]) / 2)
 
 

@@ -131,8 +131,9 @@ def recalls(ks: Sequence[int], queries: Tensor, items: Tensor) -> Tensor:
     for start in range(0, len(queries), RECALL_QUERIES):
         similarity = queries[start : start + RECALL_QUERIES] @ items.T
         partner = similarity.diagonal(start)[:, None]
-        nearer, equal = (compared.sum(dim=1)[:, None] for compared in (similarity > partner, similarity == partner))
-        found.append(((depth - nearer) / equal).clamp(0, 1))
+        farther, equal = (compared.sum(dim=1)[:, None] for compared in (similarity < partner, similarity == partner))
+        nearer = len(items) - farther - equal  # what is no number finds nothing
+        found.append(((depth - nearer) / equal.clamp(min=1)).clamp(0, 1))
     return torch.cat(found)
 
 

@@ -39,6 +39,7 @@ def test_recall_of_many_queries_is_that_of_all_at_once() -> None:
     nearest = (queries @ items.T).topk(5, dim=1).indices
     expected = (nearest == torch.arange(600)[:, None]).any(dim=1)
     assert torch.equal(recalls([5], queries, items)[:, 0], expected.double())
+    assert not recalls([1, 5], queries * torch.nan, items).any(), "a diverged network finds nothing"
 
 
 def test_embeddings_that_are_all_alike_recall_no_more_than_chance() -> None:
