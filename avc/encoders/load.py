@@ -23,7 +23,7 @@ from avc.runs.attempt import CONFIG, WEIGHTS, place
 from avc.settings import Config, ModelSettings
 from avc.sound_settings import SoundNetConfig
 
-RUN_CODE = "AVC_RUN_CODE"  # of FILE.py:NAME in the settings of a run
+RUN_CODE = "AVC_RUN_CODE"  # of FILE.py:NAME, and the hub, in the settings of a run
 
 
 def load(run: str | Path, *, device: str = "cpu") -> Trained:
@@ -73,15 +73,21 @@ def load_any(source: str | Path, *, device: str = "cpu", as_tower: bool = False)
 
 
 def _refuse_towers(config: Config, folder: Path, *, as_tower: bool) -> None:
-    """Settings that lie with weights may be another's: they run no program, and lead to other weights once at most."""
+    """Raises ValueError for what settings that lie with weights, and may be another's, must not bring about.
+
+    They run no program and fetch nothing from the hub, unless the environment says so, and lead to other weights once.
+    """
     for name in ("image", "audio"):
         begins = getattr(config.model, name, None)
         if begins is not None and as_tower:
             raise ValueError(f"{folder}: its own towers begin with other weights (model.{name} is {begins})")
-        if begins is not None and ".py:" in begins and os.environ.get(RUN_CODE) != "1":
+        if begins is None or begins in ENCODERS or os.environ.get(RUN_CODE) == "1":
+            continue
+        if ".py:" in begins or not Path(begins).expanduser().exists():  # the hub would be asked for what is not here
+            what = "loading it would run that program" if ".py:" in begins else "there is nothing of that name here"
             raise ValueError(
-                f"{folder}: its model.{name} is {begins}, and loading it would run that program. "
-                f"Where it is yours, set {RUN_CODE}=1 in the environment"
+                f"{folder}: its model.{name} is {begins}, and {what}. Where it is your own run, put it back, "
+                f"or set {RUN_CODE}=1 in the environment"
             )
 
 

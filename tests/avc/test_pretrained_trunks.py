@@ -260,6 +260,11 @@ def test_settings_that_lie_with_weights_run_no_program_and_lead_to_no_circle(
     settings = tmp_path / "run" / "latest" / "config.yaml"
     settings = settings if settings.is_file() else tmp_path / "run" / "config.yaml"
     settings.write_text(re.sub(r"\S*mine.py:\w+", str(tmp_path / "run"), settings.read_text()))
+    text = settings.read_text()
+    settings.write_text(text.replace(str(tmp_path / "run"), "owner/network"))
+    with pytest.raises(ValueError, match=r"its model.image is owner/network, and there is nothing of that name here"):
+        load(tmp_path / "run")
+    settings.write_text(text)
     with pytest.raises(ValueError, match=r"its own towers begin with other weights \(model.image is "):
         load(tmp_path / "run")
 
