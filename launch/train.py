@@ -28,7 +28,7 @@ CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "co
 def find_config(name: str | Path) -> Path:
     """The file of settings at a path, or the one of that name in configs/. Raises ValueError where there is neither."""
     path = Path(name).expanduser()
-    if path.suffix or path.exists() or len(path.parts) > 1:
+    if path.suffix or path.is_file() or len(path.parts) > 1:
         return path
     shipped = CONFIGS / f"{name}.yaml"
     if not shipped.exists():

@@ -73,7 +73,7 @@ def explore(
     title = " and ".join(f"{each.title} ({each.run})" for each in embedders)
     about = f"{len(rows):,} clips of {data.folder.name}, split: {split}"
     size = write_explorer(out, embedders, data, rows, labels=known, title=title, about=about)
-    print(f"{out / 'index.html'}: {len(rows):,} clips, {size / 1e6:,.1f} MB, {size / len(rows) / 1e3:,.1f} kB a clip")
+    print(f"{out / 'index.html'}: {about}; {size / 1e6:,.1f} MB, {size / len(rows) / 1e3:,.1f} kB a clip")
     if serve:
         from launch.explore.serve import serve as serve_folder
 

@@ -24,6 +24,8 @@ def test_a_configuration_is_found_by_its_name_and_by_its_path(tmp_path, monkeypa
     assert find_config("ave") == CONFIGS / "ave.yaml"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ave").write_text("{}")
+    (tmp_path / "l3").mkdir()
+    assert find_config("l3") == CONFIGS / "l3.yaml"  # a run's folder of that name is no file of settings
     assert find_config("ave").name == "ave" and find_config("own/ave.yaml").name == "ave.yaml"
     with pytest.raises(ValueError, match=r"no configuration nothing: give the path of a YAML file, or one of .*ave,"):
         find_config("nothing")
