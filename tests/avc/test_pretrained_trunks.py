@@ -1,5 +1,6 @@
 """Towers that begin with encoders: their features are computed once, and heads are trained on them as everything is."""
 
+import json
 import re
 import time
 
@@ -11,9 +12,11 @@ from avc.config import load_config, parse_config
 from avc.data.windows import resample
 from avc.encoders.load import load
 from avc.encoders.pretrained_trunk import pretrained_trunks
+from avc.encoders.sources import embed_clips
 from avc.evaluation.boxes import read_boxes
 from avc.evaluation.correspondence import judge_pairs
 from avc.evaluation.localization import evaluate_localization
+from avc.evaluation.pairs import embed_features, judge_clips
 from avc.evaluation.registration import register
 from avc.runs.attempt import newest_folder
 from avc.runs.checkpoint import load_newest
@@ -31,6 +34,7 @@ from tests.avc.launching import (
     write_config,
 )
 from tests.avc.networks import saved
+from tests.command_line import avc
 
 ENCODERS = """
 import torch
@@ -201,6 +205,25 @@ def test_maps_of_an_encoder_and_its_pooled_rows_are_kept_apart(small_world, tmp_
     config = written(tmp_path, small_world, towers, name="avol", dropout=0.0)
     said = train_here(config, tmp_path / "maps", "training.steps=1")
     assert "by Eye: computed" in said and "by Ear: read from" in said
+
+
+def test_clips_are_judged_by_the_features_that_are_kept(small_world, tmp_path, towers) -> None:
+    config = written(tmp_path, small_world, towers)
+    train_here(config, tmp_path / "run", "training.steps=2", "validation.every_steps=0")
+    network, shards = load(tmp_path / "run"), Shards(small_world)
+    clips = shards.clips("validation")
+    kept = embed_features(network, shards, "validation", passes=20)
+    read = embed_clips(network, shards, clips, passes=20)
+    assert (kept.clip == read.clip).all() and (kept.tick == read.tick).all()
+    there = np.isin(kept.tick, range(13, 38, 12))  # where features are of
+    assert there.sum() > 9
+    for name in ("image", "audio"):
+        np.testing.assert_allclose(getattr(kept, name)[there], getattr(read, name)[there], atol=1e-4)
+    done = avc("eval", "pairs", tmp_path / "run", "--split", "validation", "--json", tmp_path / "pairs.json")
+    assert done.returncode == 0 and "embedding:" not in done.stderr, done.stderr
+    by_hand, _ = judge_clips(embed_features(network, shards, "validation", passes=10), np.arange(16), seed=0)
+    told = json.loads((tmp_path / "pairs.json").read_text())
+    assert told["above"][0]["mean"] == by_hand[0].mean and told["weights_chosen_on"] is None
 
 
 def test_the_same_clips_in_other_shards_and_splits_have_the_same_features(
