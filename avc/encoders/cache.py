@@ -14,16 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from torch import Tensor
 
 from avc.encoders.encoder import Encoder
+from avc.encoders.rows import Rows, going_on
 from shards import Report
 from shards.atomic import written_aside
 
@@ -32,8 +32,6 @@ FOLDER = Path("~/.cache/avc/features")
 ITEMS_AT_ONCE = 8
 ROWS_AT_ONCE = 32
 ROWS = ".npy"  # beside the .safetensors that tells what they are
-UNREADABLE_SHARE = 0.05
-"""More unreadable items than this share are an error: the figure would be another data set's."""
 
 Item = TypeVar("Item")
 
@@ -111,9 +109,9 @@ def extract(
 ) -> Extraction:
     """The features of all items, computed on all devices at once, or read from `cache` if they were computed before.
 
-    Rows go to the disk as they are computed and are mapped from there: they need not fit in memory. What could not be
-    read then is tried again: once any of it can be, all is computed anew. Raises ValueError where
-    more than 5 % of the items cannot be read; that is not kept.
+    Rows go to the disk as they are computed and are mapped from there: they need not fit in memory. Stopped, it goes on
+    where it was. What could not be read then is tried again: once any of it can be, all is computed anew. Raises
+    ValueError where more than 5 % of the items cannot be read; that is not kept.
     """
     digest = hashlib.sha256(f"{VERSION}\0{encoder.key}\0{layer}\0{inputs.what}".encode())
     for item in items:
@@ -142,24 +140,20 @@ def _extract(
         damaged = extraction is None and stored.is_file()
         names = [inputs.identify(item).name for item in items]
         stored.unlink(missing_ok=True)  # what tells that the rows are whole
-        with written_aside(stored.with_suffix(ROWS)) as file:
+        with going_on(stored.with_suffix(ROWS)) as rows:
+            before = len(rows.of_item)
             # More threads than devices: while a device computes, others decode what it will be given next.
             threads = len(devices) + len(os.sched_getaffinity(0))
             compute = _Computation(encoder, layer, inputs, devices)
-            notes = _write_rows(compute, items, names, threads=threads, file=file, report=report)
+            _write_rows(compute, items, threads=threads, into=rows, report=report)
+            notes = rows.finished(names)
         with written_aside(stored) as file:
             file.write(notes)
-        extraction = _stored(stored, "what was kept of them was damaged, computed anew" if damaged else "computed")
+        how = f"computed, {before:,} of them before a stop" if before else "computed"
+        extraction = _stored(stored, "what was kept of them was damaged, computed anew" if damaged else how)
         if extraction is None:
             raise ValueError(f"{cache} is on a file system that maps no files into memory: give another cache=FOLDER")
     return extraction
-
-
-def refuse_unreadable(unreadable: Sequence[tuple[str, str]], items: int) -> None:
-    """Raise ValueError where more than 5 % of the items, (name, reason) each, cannot be read."""
-    if len(unreadable) > UNREADABLE_SHARE * items:
-        name, reason = unreadable[0]
-        raise ValueError(f"{len(unreadable)} of {items} items cannot be read, such as {name}: {reason}")
 
 
 class _Computation(Generic[Item]):
@@ -203,52 +197,16 @@ class _Computation(Generic[Item]):
 
 
 def _write_rows(
-    compute: _Computation[Item],
-    items: Sequence[Item],
-    names: Sequence[str],
-    *,
-    threads: int,
-    file: BinaryIO,
-    report: Report | None,
-) -> bytes:
-    """Write the rows to `file` as a .npy; what else there is to remember of them.
-
-    Raises ValueError where more than 5 % of the items cannot be read.
-    """
-    item: list[int] = []
-    unreadable, padded, columns = [], 0, 0
-    _write_header(file, (0, 0))
-    checksum = 0
-    groups = [range(start, min(start + ITEMS_AT_ONCE, len(items))) for start in range(0, len(items), ITEMS_AT_ONCE)]
+    compute: _Computation[Item], items: Sequence[Item], *, threads: int, into: Rows, report: Report | None
+) -> None:
+    starts = range(len(into.of_item), len(items), ITEMS_AT_ONCE)
     if report is not None:
-        report(0, len(items), "")
+        report(starts.start, len(items), "")
     with ThreadPoolExecutor(threads) as pool:
-        computed = pool.map(lambda group: compute([items[number] for number in group]), groups)
-        for group, (parts, short) in zip(groups, computed, strict=True):
-            padded += short
-            for number, part in zip(group, parts, strict=True):
-                if isinstance(part, Tensor):
-                    data = part.contiguous().numpy().tobytes()
-                    file.write(data)
-                    checksum = zlib.crc32(data, checksum)
-                    item += [number] * len(part)
-                    columns = part.shape[1]
-                else:
-                    unreadable.append((names[number], str(part)))
+        for parts, padded in pool.map(lambda start: compute(items[start : start + ITEMS_AT_ONCE]), starts):
+            into.add(parts, padded)
             if report is not None:
-                report(group.stop, len(items), "")
-    refuse_unreadable(unreadable, len(items))
-    file.seek(0)
-    _write_header(file, (len(item), columns))
-    notes = json.dumps({"unreadable": unreadable, "padded": padded, "crc32": checksum})
-    told: bytes = save({"item": np.array(item, dtype=np.int64)}, metadata={"notes": notes})
-    return told
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, int]) -> None:
-    """A .npy file's header, which has room for more rows: of the same length for any number of them."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
+                report(len(into.of_item), len(items), "")
 
 
 def _mended(extraction: Extraction, inputs: Inputs[Item], items: Sequence[Item]) -> bool:

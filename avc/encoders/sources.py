@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from avc.encoders.cache import Identity, Inputs, Unreadable, file_identity
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.encoders.trained import Trained
 from shards import Report
-from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, centers_of, second_start
+from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, PackSettings, centers_of, second_start
 from shards.read import BadRecord, Shards
 
 Floats = NDArray[np.float32]
@@ -267,7 +267,7 @@ def frames_of_clips(encoder: ImageEncoder, layer: str, shards: Shards) -> Inputs
 
 def clip_identity(shards: Shards) -> Callable[[int], Identity]:
     """A clip is known by its key, which is its video's digest, and by how it was packed."""
-    packing = repr(shards.manifest.settings)
+    packing = repr(replace(shards.manifest.settings, split=PackSettings.split))  # the same record in whichever split
     return lambda clip: Identity(
         str(shards.info(clip)["name"]), hashlib.sha256(f"{shards.key(clip)} {packing}".encode()).digest()
     )

@@ -71,7 +71,8 @@ class Request:
         from avc.encoders.load import read_run
 
         # Other paths, of settings or of released weights, had no choice of weights.
-        chosen = sorted({read_run(path)[0].validation.split for path in self.sources if path.is_dir()})
+        settings = [read_run(path)[0].validation for path in self.sources if path.is_dir()]
+        chosen = sorted({each.split for each in settings if each.every_steps})  # without validation nothing chose
         return {"weights_chosen_on": f"the {' and '.join(chosen)} split" if chosen else None, "judged_on": judged}
 
 

@@ -7,17 +7,24 @@ around it. Beside it single views, and a control: the same with each clip's soun
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from avc.data.labels import names_of, read_labels
 from avc.data.sampler import Integers
 from avc.encoders.load import load
-from avc.encoders.sources import ClipEmbeddings, embed_clips
+from avc.encoders.sources import ClipEmbeddings, embed_clips, views_of
+from avc.encoders.trained import Trained
 from avc.evaluation import options
 from avc.evaluation.measures import Request, Result
+from avc.tasks.correspondence import has_features
+from avc.tasks.features import FeatureReader, encoders
+from avc.tasks.held_out import evaluation_sampler
+from shards.read import Shards
 from shards.text import forms_of
 
 DRAWS = 2000  # of the bootstrap
@@ -128,6 +135,19 @@ def judge_clips(views: ClipEmbeddings, source: Integers, *, seed: int) -> tuple[
     return first, second
 
 
+@torch.no_grad()
+def embed_features(network: Trained, data: Shards, split: str, *, passes: int) -> ClipEmbeddings:
+    """As `embed_clips`, from the features that the network was trained on; views are the nearest that these are of."""
+    config, model = network.pair_config, network.model
+    sampler = evaluation_sampler(config, data, split=split)
+    reader = FeatureReader(data, sampler, partial(encoders, model), device=network.device.type)
+    rows = views_of(sampler, 0, passes * len(sampler.clips))
+    order = np.argsort(rows.frame_clip, kind="stable")
+    clip, tick = rows.frame_clip[order], rows.frame_tick[order]
+    image, audio = (torch.from_numpy(part[reader.nearest(clip, tick)]).to(network.device) for part in reader.rows)
+    return ClipEmbeddings(clip, tick, model.embed_image(image).cpu().numpy(), model.embed_audio(audio).cpu().numpy())
+
+
 def pairs(request: Request, chosen: options.Pairs) -> Result:
     """The measure of that name. Raises ValueError for a network of two spaces, and for sources of other videos."""
     network = load(request.source, device=request.device)
@@ -149,8 +169,11 @@ def pairs(request: Request, chosen: options.Pairs) -> Result:
             notes.append(f"{chosen.sources} has no source of {unknown:,} clips, each of which counts as one of its own")
         whence = [known[name][0] if name else f"clip {number}" for number, name in enumerate(called)]
         source = np.unique(whence, return_inverse=True)[1]
-    with request.progress("embedding", unit="views") as report:
-        views = embed_clips(network, data, clips, passes=chosen.passes, report=report)
+    if has_features(network.config.model) and data.folder == network.config.data.shards:
+        views = embed_features(network, data, split, passes=chosen.passes)
+    else:
+        with request.progress("embedding", unit="views") as report:
+            views = embed_clips(network, data, clips, passes=chosen.passes, report=report)
     above, near = judge_clips(views, source, seed=network.config.run.seed)
     about: dict[str, Any] = {"run": str(request.source), "split": split, "clips": len(clips), "views": chosen.passes}
     about |= {"sources": len(np.unique(source)) if chosen.sources else None, "chance": min(1, DEPTH / len(clips))}

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from avc.data.labeled_sets import LabeledSet
 from avc.data.sampler import Integers
 from avc.distributed.join import join
-from avc.encoders.cache import Unreadable, refuse_unreadable
+from avc.encoders.cache import Unreadable
 from avc.encoders.load import load_any
+from avc.encoders.rows import refuse_unreadable
 from avc.encoders.sources import read_sound
 from avc.evaluation import options
 from avc.evaluation.linear import FoldResult, LinearResult

@@ -148,9 +148,8 @@ def training_reader(config: PairConfig, shards: Shards, *, clips: NDArray[np.int
     if has_features(config.model):
         from avc.tasks.features import FeatureReader, encoders_of
 
-        if config.negatives.grid == "free":
-            raise ValueError("negatives.grid: free needs sound off the grid, and model.audio's features are on it")
-        return FeatureReader(shards, sampler, partial(encoders_of, config.model))  # type: ignore[return-value]
+        towers, device = partial(encoders_of, config.model), config.training.device
+        return FeatureReader(shards, sampler, towers, device=device)  # type: ignore[return-value]
     return PairReader(shards, sampler, image_size=size, augment=True, visual_input=network.visual_input)
 
 

@@ -42,12 +42,16 @@ Encoders = tuple[PooledImage, PooledAudio]
 class FeatureReader:
     """As `avc.data.reader.PairReader`, of float32 (F, D) and (S, D') in place of images and audio.
 
-    encoders: called when features are first needed; they are then computed, or read from the cache. remarks: what there
-    was to say about that, a line each.
+    encoders: called when features are first needed; they are then computed, or read from the cache. device: as
+    `training.device`. remarks: what there was to say about that, a line each. Raises ValueError for sound off the grid.
     """
 
-    def __init__(self, shards: Shards, sampler: PairSampler, encoders: Callable[[], Encoders]) -> None:
-        self.shards, self.sampler, self.encoders = shards, sampler, encoders
+    def __init__(
+        self, shards: Shards, sampler: PairSampler, encoders: Callable[[], Encoders], *, device: str = "auto"
+    ) -> None:
+        if sampler.grid == "free":
+            raise ValueError("negatives.grid: free needs sound off the grid, and model.audio's features are on it")
+        self.shards, self.sampler, self.encoders, self.device = shards, sampler, encoders, device
         self.remarks: list[str] = []
         ticks = [middles(row) for row in shards.index]  # of all splits: other shares of the same clips need no others
         self._first, self._step = (np.array([getattr(each, name) for each in ticks]) for name in ("start", "step"))
@@ -70,9 +74,10 @@ class FeatureReader:
         )
 
     def _extracted(self, encoder: PooledImage | PooledAudio, inputs: Any) -> Path:
-        # By its number, since threads, which compute them, begin on the first GPU.
-        device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-        clips = range(len(self.shards))
+        device, clips = torch.device("cpu"), range(len(self.shards))
+        if self.device != "cpu" and torch.cuda.is_available():
+            # By its number, since threads, which compute them, begin on the first GPU.
+            device = torch.device("cuda", torch.cuda.current_device())
         report = _lines(f"features by {encoder.name}")
         found = extract(encoder, "embedding", inputs, clips, devices=[device], cache=FOLDER.expanduser(), report=report)
         for name, reason in found.unreadable:
@@ -195,7 +200,7 @@ def begin(network: PairNetwork, config: PairConfig, reader: FeatureReader | Pair
             f"data.image_size={size}"
         )
     if isinstance(reader, PairReader):  # the towers are trained: what they give at the start
-        reader = FeatureReader(reader.shards, reader.sampler, partial(encoders, network))
+        reader = FeatureReader(reader.shards, reader.sampler, partial(encoders, network), device=config.training.device)
     training = reader.training_rows
     for trunk, rows in zip(trunks, training, strict=True):
         trunk.standardize(rows)

@@ -235,7 +235,7 @@ def _judged(
     if has_features(config.model):
         from avc.tasks.features import FeatureReader, encoders
 
-        reader = FeatureReader(shards, sampler, partial(encoders, model))
+        reader = FeatureReader(shards, sampler, partial(encoders, model), device=config.training.device)
     else:
         visual, size = model_class(config.model.name).visual_input, config.data.image_size
         reader = PairReader(shards, sampler, image_size=size, augment=False, visual_input=visual)

@@ -1,6 +1,8 @@
 """Towers that begin with encoders: their features are computed once, and heads are trained on them as everything is."""
 
+import json
 import re
+import time
 
 import numpy as np
 import pytest
@@ -10,16 +12,29 @@ from avc.config import load_config, parse_config
 from avc.data.windows import resample
 from avc.encoders.load import load
 from avc.encoders.pretrained_trunk import pretrained_trunks
+from avc.encoders.sources import embed_clips
 from avc.evaluation.boxes import read_boxes
 from avc.evaluation.correspondence import judge_pairs
 from avc.evaluation.localization import evaluate_localization
+from avc.evaluation.pairs import embed_features, judge_clips
 from avc.evaluation.registration import register
+from avc.runs.attempt import newest_folder
+from avc.runs.checkpoint import load_newest
 from avc.tasks import task_of
 from avc.tasks.features import FeatureReader, encoders_of
 from shards.format import SAMPLES_PER_TICK
 from shards.read import Shards
-from tests.avc.launching import Training, final_state, metrics, train_here, train_in_two, write_config
+from tests.avc.launching import (
+    Training,
+    assert_same_bits,
+    final_state,
+    metrics,
+    train_here,
+    train_in_two,
+    write_config,
+)
 from tests.avc.networks import saved
+from tests.command_line import avc
 
 ENCODERS = """
 import torch
@@ -156,6 +171,8 @@ def test_the_features_of_other_splits_of_the_same_clips_are_read_again(small_wor
     assert again.count("read from") == 2 and "computed" not in again and "features by" not in again
     accuracy = judge_pairs(tmp_path / "run", Shards(small_world), passes=1)
     assert accuracy.pairs == 32
+    with pytest.raises(ValueError, match="sound off the grid"):
+        judge_pairs(tmp_path / "run", Shards(small_world), passes=1, grid="free")
 
 
 @pytest.mark.parametrize("end", ["cut", "flipped"])
@@ -168,7 +185,7 @@ def test_a_damaged_cache_is_computed_anew_in_words(small_world, tmp_path, towers
         file.write_bytes(data[:-8] if end == "cut" else data)
     said = train_here(config, tmp_path / "mended", "training.steps=2")
     assert said.count("damaged, computed anew") == 2
-    assert_equal(final_state(tmp_path / "whole"), final_state(tmp_path / "mended"))
+    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "mended"))
 
 
 def test_other_weights_and_another_program_have_other_features(small_world, tmp_path, towers, cache) -> None:
@@ -188,6 +205,76 @@ def test_maps_of_an_encoder_and_its_pooled_rows_are_kept_apart(small_world, tmp_
     config = written(tmp_path, small_world, towers, name="avol", dropout=0.0)
     said = train_here(config, tmp_path / "maps", "training.steps=1")
     assert "by Eye: computed" in said and "by Ear: read from" in said
+
+
+def test_clips_are_judged_by_the_features_that_are_kept(small_world, tmp_path, towers) -> None:
+    config = written(tmp_path, small_world, towers)
+    train_here(config, tmp_path / "run", "training.steps=2", "validation.every_steps=0")
+    network, shards = load(tmp_path / "run"), Shards(small_world)
+    clips = shards.clips("validation")
+    kept = embed_features(network, shards, "validation", passes=20)
+    read = embed_clips(network, shards, clips, passes=20)
+    assert (kept.clip == read.clip).all() and (kept.tick == read.tick).all()
+    there = np.isin(kept.tick, range(13, 38, 12))  # where features are of
+    assert there.sum() > 9
+    for name in ("image", "audio"):
+        np.testing.assert_allclose(getattr(kept, name)[there], getattr(read, name)[there], atol=1e-4)
+    done = avc("eval", "pairs", tmp_path / "run", "--split", "validation", "--json", tmp_path / "pairs.json")
+    assert done.returncode == 0 and "embedding:" not in done.stderr, done.stderr
+    by_hand, _ = judge_clips(embed_features(network, shards, "validation", passes=10), np.arange(16), seed=0)
+    told = json.loads((tmp_path / "pairs.json").read_text())
+    assert told["above"][0]["mean"] == by_hand[0].mean and told["weights_chosen_on"] is None
+
+
+def test_the_same_clips_in_other_shards_and_splits_have_the_same_features(
+    small_world, many_shards, tmp_path, towers
+) -> None:
+    train_here(written(tmp_path, small_world, towers), tmp_path / "run", "training.steps=1")
+    said = train_here(written(tmp_path, many_shards, towers), tmp_path / "other", "training.steps=1")
+    assert said.count("read from") == 2 and "computed" not in said
+
+
+def test_features_are_computed_where_the_training_is_to_run(small_world, tmp_path, towers, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a GPU that the settings leave alone
+    train_here(written(tmp_path, small_world, towers), tmp_path / "run", "training.steps=1", "training.device=cpu")
+
+
+def test_a_run_that_is_killed_while_features_are_computed_goes_on_to_the_same_bits(
+    small_world, tmp_path, towers, monkeypatch
+) -> None:
+    names = "import itertools, os, time\nHOLD, COUNT = os.environ['HOME'] + '/hold', itertools.count()\n"
+    hold = "        while os.path.exists(HOLD) and len(x) > 1 and next(COUNT) > 2:\n            time.sleep(0.01)\n"
+    bands = "        bands = torch.stft"
+    (tmp_path / "mine.py").write_text(names + ENCODERS.replace(bands, hold + bands))
+    config = written(tmp_path, small_world, towers)
+    train_here(config, tmp_path / "whole")
+    monkeypatch.setenv("HOME", str(tmp_path / "other"))
+    folder = tmp_path / "other" / ".cache" / "avc" / "features"
+    folder.mkdir(parents=True)
+    (tmp_path / "other" / "hold").touch()
+    killed = Training(config, tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not any(journal.stat().st_size for journal in folder.glob("*.jsonl") if len(list(folder.glob("*.npy")))):
+        assert killed.process.poll() is None and time.monotonic() < deadline, killed.kill()
+        time.sleep(0.01)
+    killed.kill()
+    (tmp_path / "other" / "hold").unlink()
+    said = train_here(config, tmp_path / "killed")
+    assert "by Eye: read from" in said and re.search(r"by Ear: computed, \d+ of them before a stop", said)
+    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "killed"))
+
+
+def test_a_run_that_is_killed_while_heads_are_trained_goes_on_to_the_same_bits(small_world, tmp_path, towers) -> None:
+    config = written(tmp_path, small_world, towers)
+    steps = "training.steps=60", "validation.every_steps=30"
+    train_here(config, tmp_path / "whole", *steps)
+    killed = Training(config, tmp_path / "killed", *steps)
+    killed.wait_for_step(4)
+    killed.kill()
+    left = load_newest(newest_folder(tmp_path / "killed"))
+    assert left is not None and 3 <= left.step < 60
+    assert "read from" in train_here(config, tmp_path / "killed", *steps)
+    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "killed"))
 
 
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bits(small_world, tmp_path, towers) -> None:
@@ -267,7 +354,3 @@ def test_settings_that_lie_with_weights_run_no_program_and_lead_to_no_circle(
     settings.write_text(text)
     with pytest.raises(ValueError, match=r"its own towers begin with other weights \(model.image is "):
         load(tmp_path / "run")
-
-
-def assert_equal(a, b) -> None:
-    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

@@ -180,6 +180,41 @@ def test_two_networks_of_the_same_weights_and_other_layers_have_features_of_thei
     assert strided.audio.key == trained(strided.audio.network, config, name="moved").audio.key
 
 
+@pytest.mark.parametrize("left", ["as it was", "rows cut", "rows flipped", "journal cut", "journal of others"])
+def test_stopped_features_go_on_where_they_were_to_the_same_rows(tones, tmp_path, left) -> None:
+    many, calls, cache = tones * 7, [], tmp_path / "cache"
+    whole = features_of(many, calls=[], cache=tmp_path / "whole")
+
+    class Stopping(list):
+        def append(self, path: Path) -> None:
+            if len(self) == 30:
+                raise KeyboardInterrupt
+            super().append(path)
+
+    with pytest.raises(KeyboardInterrupt):
+        features_of(many, calls=Stopping(), cache=cache)
+    [rows], [journal] = cache.glob("*.npy.part"), cache.glob("*.jsonl")
+    done = 8 * len(journal.read_text().splitlines())
+    assert done >= 8
+    if left == "rows cut":
+        rows.write_bytes(rows.read_bytes()[:-5])
+    elif left == "rows flipped":
+        data = bytearray(rows.read_bytes())
+        data[-5] ^= 64
+        rows.write_bytes(data)
+    elif left == "journal cut":
+        journal.write_bytes(journal.read_bytes()[:-5])
+    elif left == "journal of others":
+        journal.write_text("[1]\n")
+    kept = {"as it was": done, "journal of others": 0}.get(left, done - 8)
+    found = features_of(many, calls=calls, cache=cache)
+    assert len(calls) == len(many) - kept
+    assert (f"{kept} of them before a stop" in found.origin) is (kept > 0)
+    np.testing.assert_array_equal(found.features.rows, whole.features.rows)
+    np.testing.assert_array_equal(found.features.item, whole.features.item)
+    assert sorted(path.suffix for path in cache.iterdir()) == [".lock", ".npy", ".safetensors"]
+
+
 def test_what_could_not_be_read_is_tried_again(tones, tmp_path) -> None:
     whole = tones[2].read_bytes()
     many, calls = tones * 4, []
