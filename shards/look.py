@@ -39,7 +39,7 @@ MARK_LEVELS, MARK_CELLS, MARK_SHARE = (
     6,
     0.12,
 )  # of gray over time; cells at least; share of them at most
-MARK_CONTRAST, MARK_MARGIN = 10.0, 12.0  # of gray: from cell to cell, and from black and white
+MARK_CONTRAST, MARK_MARGIN, MARK_FILLS = 10.0, 12.0, 0.25  # of gray: between cells, from black and white; of a box
 MOVES_LEVELS, MOVES_EACH, MOVES_SHARE = 16.0, 0.25, 0.8  # of gray in all, and at a time; in so many of all cells
 REPEATS = 0.5  # correlation of every other tick with the rest; 0.34 at a steady whistle, 0.59 by straight lines
 STEEP = 8.0  # of fourth differences, above rounding's
@@ -231,8 +231,10 @@ def _mark(gray: np.ndarray) -> tuple[float, float, float, float] | None:
         return None
     rows, columns = np.nonzero(stand)
     height, width = stand.shape
-    left, right, top, bottom = columns.min() / width, columns.max() / width, rows.min() / height, rows.max() / height
-    return float(left), float(right + 1 / width), float(top), float(bottom + 1 / height)
+    left, right, top, bottom = columns.min(), columns.max() + 1, rows.min(), rows.max() + 1
+    if len(rows) < MARK_FILLS * (right - left) * (bottom - top):
+        return None  # here and there
+    return float(left / width), float(right / width), float(top / height), float(bottom / height)
 
 
 def _repeats(sound: np.ndarray) -> float | None:
