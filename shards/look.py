@@ -2,20 +2,27 @@
 
 still, silent      seconds in which no picture differs from the first of them, and nothing is heard
 borders            black ones
+mark               what stands where all else moves: a logo, a caption
 wall_hz            above which the sound has nothing: it was resampled upward, or a codec cut it off
+repeats_hz         a pattern of the sound that comes again in every tick: of a resampler, by which a grid can be told
 frames, words      fingerprints of pictures and of sound, for `shards.near`
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND
 from shards.media.clip import SILENT_DBFS, dbfs
 
+VERSION = 1  # of what is looked at; notes of another one are of no use
 EVERY = 5  # ticks between the pictures that are looked at
 CELLS = (32, 48)  # of a picture, in which gray levels are compared
 PRINT_EVERY, PRINT_CELLS = 2, (16, 16)  # pictures and cells of a fingerprint
@@ -27,6 +34,15 @@ BANDS_HZ = np.geomspace(300, 3000, 34)  # of a word: 33 bands, 32 differences
 HEARD_DBFS = -60.0  # below which a word is not looked at
 WALL_DB, WALL_SHARE = 25.0, 0.55  # how steep; of the highest frequency that the file's rate can hold
 CLIPPED = 32_700
+MARK_LEVELS, MARK_CELLS, MARK_SHARE = (
+    4.0,
+    6,
+    0.12,
+)  # of gray over time; cells at least; share of them at most
+MARK_CONTRAST, MARK_MARGIN, MARK_FILLS = 10.0, 12.0, 0.25  # of gray: between cells, from black and white; of a box
+MOVES_LEVELS, MOVES_EACH, MOVES_SHARE = 16.0, 0.25, 0.8  # of gray in all, and at a time; in so many of all cells
+REPEATS = 0.5  # correlation of every other tick with the rest; 0.34 at a steady whistle, 0.59 by straight lines
+STEEP = 8.0  # of fourth differences, above rounding's
 
 
 @dataclass(frozen=True)
@@ -34,8 +50,10 @@ class Look:
     """name: of the input or clip. group: its split, or the input that it came from. digest: of the file.
 
     still, silent: numbers of seconds. steps, cuts: pictures that are like the one before, and unlike it, of all but the
-    first. loudness: dBFS. clipped: share of samples. borders: shares of left, right, top, bottom. wall_hz, side_db:
-    None where there is none. frames: float16 (T, 256), words: uint32 (T',), heard: bool (T',).
+    first. refused: whether packing takes it for still or silent. loudness: dBFS. clipped: share of samples. borders:
+    shares of left, right, top, bottom; mark: where it begins and ends, as shares of the width, then of the height.
+    pixels: of a picture of the file. codec, rate_hz: of its sound. wall_hz, repeats_hz, side_db, mark: None where there
+    is none. frames: float16 (T, 256), words: uint32 (T',), heard: bool (T',).
     """
 
     name: str
@@ -47,11 +65,16 @@ class Look:
     stood: int
     cuts: int
     pictures: int
+    refused: bool
     loudness: float
     clipped: float
     borders: tuple[float, float, float, float]
+    mark: tuple[float, float, float, float] | None
+    pixels: int
+    codec: str
     rate_hz: int
     wall_hz: float | None
+    repeats_hz: float | None
     side_db: float | None
     frames: np.ndarray
     words: np.ndarray
@@ -65,11 +88,11 @@ def look(
     name: str,
     group: str,
     digest: str,
-    rate_hz: int,
+    source: Mapping[str, Any],
     side_db: float | None,
     every: int = EVERY,
 ) -> Look:
-    """pictures: uint8 (H, W, 3), one every EVERY ticks. sound: int16 (samples,), mono, 48 kHz. rate_hz: the file's.
+    """pictures: uint8 (H, W, 3), one every EVERY ticks. sound: int16 (samples,), mono, 48 kHz. source: as of a `Clip`.
 
     every: ticks between pictures of which none is the one before again, where there are fewer than these.
     """
@@ -85,8 +108,10 @@ def look(
     left, right, top, bottom = (
         round(share * size) for share, size in zip(borders, np.repeat(gray.shape[:0:-1], 2), strict=True)
     )
-    inside = gray[::PRINT_EVERY, top : gray.shape[1] - bottom, left : gray.shape[2] - right]
+    inside = gray[:, top : gray.shape[1] - bottom, left : gray.shape[2] - right]
     words, heard = _words(sound)
+    loudness, video, audio = _level(sound), source.get("video", {}), source.get("audio", {})
+    rate_hz = int(audio.get("sample_rate_hz", SAMPLE_RATE_HZ))
     return Look(
         name=name,
         group=group,
@@ -97,16 +122,53 @@ def look(
         stood=int((changes.max(axis=(1, 2)) < STILL_LEVELS).sum()),
         cuts=int((changes.mean(axis=(1, 2)) > CUT_LEVELS).sum()),
         pictures=len(apart),
-        loudness=_level(sound),
+        refused=loudness < SILENT_DBFS or _moves(cells) < STILL_LEVELS,
+        loudness=loudness,
         clipped=float((np.abs(sound.astype(np.int32)) >= CLIPPED).mean()),
         borders=borders,
+        mark=_mark(inside),
+        pixels=int(video.get("width", 0)) * int(video.get("height", 0)),
+        codec=str(audio.get("codec", "")),
         rate_hz=rate_hz,
         wall_hz=_wall(sound, min(rate_hz, SAMPLE_RATE_HZ)),
+        repeats_hz=_repeats(sound),
         side_db=side_db,
-        frames=_prints(inside),
+        frames=_prints(inside[::PRINT_EVERY]),
         words=words,
         heard=heard,
     )
+
+
+ARRAYS = {"frames": np.float16, "words": np.uint32, "heard": np.bool_}
+
+
+def written(key: Sequence[Any], one: Look) -> bytes:
+    """A line of the notes of a survey."""
+    arrays = {name: base64.b64encode(getattr(one, name).tobytes()).decode() for name in ARRAYS}
+    return json.dumps([key, asdict(one) | arrays]).encode() + b"\n"
+
+
+def remembered(notes: Path, *, asked: Sequence[Any]) -> dict[tuple[Any, ...], Look]:
+    """Looks by their keys, from notes that were begun so; others are begun anew. Drops a torn last line."""
+    head = json.dumps([VERSION, *asked]).encode() + b"\n"
+    known: dict[tuple[Any, ...], Look] = {}
+    whole, columns = 0, PRINT_CELLS[0] * PRINT_CELLS[1]
+    if notes.is_file():
+        with open(notes, "rb") as file:
+            for line in file if file.readline() == head else ():
+                if not line.endswith(b"\n"):
+                    break
+                key, fields = json.loads(line)
+                fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+                for name, kind in ARRAYS.items():
+                    fields[name] = np.frombuffer(base64.b64decode(fields[name]), kind)
+                fields["frames"] = fields["frames"].reshape(-1, columns)
+                known[tuple(key)] = Look(**fields)
+                whole += len(line)
+    notes.parent.mkdir(parents=True, exist_ok=True)
+    with open(notes, "ab" if known else "wb") as file:
+        file.truncate(len(head) + whole) if known else file.write(head)
+    return known
 
 
 def _level(sound: np.ndarray) -> float:
@@ -155,6 +217,38 @@ def _borders(gray: np.ndarray) -> tuple[float, float, float, float]:
         shares += share if sum(share) >= BORDER_SHARE else [0.0, 0.0]
     left, right, top, bottom = shares
     return left, right, top, bottom
+
+
+def _mark(gray: np.ndarray) -> tuple[float, float, float, float] | None:
+    """Where few cells stand, not even, nor black or white, while nearly all others move all the time."""
+    cells = _cells(gray, CELLS)
+    ranges, mean = np.ptp(cells, axis=0), cells.mean(axis=0)
+    stand = (ranges < MARK_LEVELS) & (mean > MARK_MARGIN) & (mean < 255 - MARK_MARGIN)
+    if len(cells) < 3 or not MARK_CELLS <= stand.sum() <= MARK_SHARE * stand.size:
+        return None
+    moves = (ranges > MOVES_LEVELS) & (np.median(np.abs(np.diff(cells, axis=0)), axis=0) > MOVES_EACH)  # not by a cut
+    if moves.mean() < MOVES_SHARE or mean[stand].std() < MARK_CONTRAST:
+        return None
+    rows, columns = np.nonzero(stand)
+    height, width = stand.shape
+    left, right, top, bottom = columns.min(), columns.max() + 1, rows.min(), rows.max() + 1
+    if len(rows) < MARK_FILLS * (right - left) * (bottom - top):
+        return None  # here and there
+    return float(left / width), float(right / width), float(top / height), float(bottom / height)
+
+
+def _repeats(sound: np.ndarray) -> float | None:
+    """The frequency, Hz, at which how steep the sound is comes again in each tick; None where it does not."""
+    steep = np.diff(sound.astype(np.float32), n=4)
+    ticks = steep[: len(steep) // SAMPLES_PER_TICK * SAMPLES_PER_TICK].reshape(-1, SAMPLES_PER_TICK)
+    ticks = ticks[ticks.std(axis=1) > STEEP]
+    if len(ticks) < TICKS_PER_SECOND:
+        return None
+    level = np.log1p(np.abs(ticks))
+    level -= level.mean(axis=1, keepdims=True)
+    if np.corrcoef(level[::2].mean(axis=0), level[1::2].mean(axis=0))[0, 1] < REPEATS:
+        return None
+    return float(np.argmax(np.abs(np.fft.rfft(level.mean(axis=0)))[1:]) + 1) * TICKS_PER_SECOND
 
 
 def _words(sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

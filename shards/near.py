@@ -21,6 +21,7 @@ SAME_PICTURES = 0.6  # mean cosine at the shift of the sound
 SAME_WITHOUT_SOUND, SAME_MOTION = 0.9, 0.6  # mean cosine; of what each picture has beyond the clip's mean
 MIN_OVERLAP = 0.5  # of the shorter clip
 LEAST_WORDS = TICKS_PER_SECOND  # that are heard in both
+WORD_BITS = 32
 ROWS_AT_ONCE = 1024
 
 
@@ -62,43 +63,48 @@ def _alike(looks: Sequence[Look], numbers: Sequence[int]) -> Iterator[tuple[int,
 
 
 def _compare(first: int, second: int, one: Look, other: Look) -> Pair | None:
-    a, b = one.frames.astype(np.float32), other.frames.astype(np.float32)
-    pictures = _diagonals(a @ b.T, np.ones((len(a), len(b)), np.float32), least=1)
+    a, b = one.frames.astype(np.float64), other.frames.astype(np.float64)
+    pictures = _by_shift(a, b, weights=[np.ones((len(rows), 1)) for rows in (a, b)], least=1)
     step = EVERY * PRINT_EVERY
-    heard = np.outer(one.heard, other.heard).astype(np.float32)
-    sound = _diagonals(_equal_bits(one.words, other.words) * heard, heard, least=LEAST_WORDS)
+    heard = [look.heard[:, None].astype(np.float64) for look in (one, other)]
+    signs = [mask * _signs(look.words) for mask, look in zip(heard, (one, other), strict=True)]
+    sound = _by_shift(*signs, weights=heard, least=LEAST_WORDS)
     if sound:
-        ticks, bits = max(sound.items(), key=lambda item: item[1])
+        ticks, agreement = max(sound.items(), key=lambda item: item[1])
+        bits = (agreement / WORD_BITS + 1) / 2
         alike = max(pictures.get(round(ticks / step) + by, -1.0) for by in (-1, 0, 1))
         if bits >= SAME_BITS and alike >= SAME_PICTURES:
             return Pair(first, second, False, ticks / TICKS_PER_SECOND, bits, alike)
         return None
     shift, alike = max(pictures.items(), key=lambda item: item[1])
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    lengths = np.outer(np.square(a).sum(axis=1), np.square(b).sum(axis=1)) ** 0.5
-    motion = _diagonals(a @ b.T, lengths, least=0).get(shift, 0.0)
+    lengths = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in (a, b)]
+    motion = _by_shift(a, b, weights=lengths, least=0).get(shift, 0.0)
     if alike >= SAME_WITHOUT_SOUND and motion >= SAME_MOTION:
         return Pair(first, second, False, shift * step / TICKS_PER_SECOND, None, alike)
     return None
 
 
-def _equal_bits(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Share of bits that are equal, float32 (len(a), len(b))."""
-    signs = [np.unpackbits(words[:, None].view(np.uint8), axis=1).astype(np.float32) * 2 - 1 for words in (a, b)]
-    return (signs[0] @ signs[1].T / 32 + 1) / 2
+def _signs(words: np.ndarray) -> np.ndarray:
+    """1 for each bit that is set, -1 for others: float64 (T, WORD_BITS)."""
+    return np.unpackbits(words[:, None].view(np.uint8), axis=1) * 2.0 - 1
 
 
-def _diagonals(values: np.ndarray, weights: np.ndarray, *, least: float) -> dict[int, float]:
-    """By shift (place in the first less place in the second): the sum of values over the sum of weights.
+def _by_shift(a: np.ndarray, b: np.ndarray, *, weights: Sequence[np.ndarray], least: float) -> dict[int, float]:
+    """By shift (place in a less place in b): products of the rows that meet, summed, over those of their weights.
 
-    Shifts at which less than MIN_OVERLAP of the shorter side overlaps are left out, and where weights sum up to less
-    than `least`.
+    a, b: float64 (T, K), (T', K). Shifts at which less than MIN_OVERLAP of the shorter side overlaps are left out, and
+    where weights sum up to less than `least`. By Fourier transforms, for hours have 90,000 rows.
     """
-    rows, columns = values.shape
-    overlap = max(1, int(MIN_OVERLAP * min(rows, columns)))
-    found = {}
-    for shift in range(overlap - columns, rows - overlap + 1):
-        weight = float(np.trace(weights, -shift))
-        if weight >= least and weight > 0:
-            found[shift] = float(np.trace(values, -shift)) / weight
-    return found
+    overlap = max(1, int(MIN_OVERLAP * min(len(a), len(b))))
+    shifts = np.arange(overlap - len(b), len(a) - overlap + 1)
+    sums, weight = _correlated(a, b)[shifts], _correlated(*weights)[shifts]
+    kept = weight > max(least - 0.5, 1e-6)  # those that count are whole numbers
+    return dict(zip(shifts[kept].tolist(), (sums[kept] / weight[kept]).tolist(), strict=True))
+
+
+def _correlated(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Sums of products by shift; those of negative shifts are counted from the end."""
+    size = 1 << (len(a) + len(b)).bit_length()
+    products = np.fft.rfft(a, size, axis=0) * np.fft.rfft(b, size, axis=0).conj()
+    return np.fft.irfft(products.sum(axis=1), size)

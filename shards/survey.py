@@ -1,4 +1,7 @@
-"""What is wrong in a set of videos, or of packed ones: each is looked at in a worker process, then all are compared."""
+"""What is wrong in a set of videos, or of packed ones: each is looked at in a worker process, then all are compared.
+
+Looks are kept as they come, so a survey that was stopped goes on behind them.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 from shards import Report, near
-from shards.format import MANIFEST, SAMPLE_RATE_HZ, SPLITS, TICKS_PER_SECOND, PackSettings, Reason
+from shards.format import MANIFEST, SPLITS, TICKS_PER_SECOND, PackSettings, Reason
 from shards.journal import Rejection
-from shards.look import EVERY, Look, look
+from shards.look import EVERY, Look, look, remembered, written
 from shards.media import read, read_side_level
 from shards.processes import refuse_unguarded
 from shards.read import BadRecord, Shards, decode_picture
@@ -28,17 +32,24 @@ SPLIT_NAMES = {*SPLITS, "training", "valid", "val", "dev", "eval"}  # of folders
 
 DUAL_MONO_DB = -40.0  # and less: what two channels do not share
 CLIPPED_SHARE = 1e-4
+# Frames of 20 ms, so each tick begins with one; those of MP3, AAC and AC-3 fall on several places of a tick in turn.
+ON_THE_GRID = {"opus", "libopus", "amrnb", "amrwb", "speex", "libspeex", "gsm", "gsm_ms", "ilbc"}
 SLIDES_STAND = 0.8  # of the pictures are like the one before them, and others begin at a cut
 
 
 @dataclass(frozen=True)
 class Fault:
-    """kind: of KINDS. detail: for people. drop: whether the clip is of no use, or leaks from one group into another."""
+    """kind: of KINDS. detail: for people.
+
+    drop: whether the clip is of no use, or leaks from one group into another. rejected: whether packing leaves it out
+    anyway.
+    """
 
     name: str
     kind: str
     detail: str
     drop: bool
+    rejected: bool
 
 
 KINDS = {  # what `Fault.kind` may be
@@ -48,6 +59,8 @@ KINDS = {  # what `Fault.kind` may be
     "slides": "pictures that stand, and cuts between them",
     "silent": "nothing is heard in half of its seconds or more",
     "borders": "black borders",
+    "watermark": "a part that stands where all else moves",
+    "grid": "sound that repeats itself every 0.04 s, by a resampler or a codec's frames: a shortcut off the grid",
     "band-limited": "nothing above a frequency far below what its rate can hold: resampled upward, or cut by a codec",
     "dual mono": "two channels that are one",
     "clipped": "samples at full scale",
@@ -70,10 +83,12 @@ def survey(
     workers: int | None = None,
     time_limit_seconds: float = 120.0,
     progress: Report | None = None,
+    notes: Path | None = None,
 ) -> Survey:
     """Look at the first `seconds` of every video of `inputs`, which are as in `list_sources`; or at a packed folder.
 
-    workers, time_limit_seconds: as of `shards.workers.audit_sync`. Clips are of the split that they are packed in;
+    workers, time_limit_seconds: as of `shards.workers.audit_sync`. notes: a file of what was looked at, from which a
+    survey of the same inputs goes on; what was rejected is tried again. Clips are of the split that they are packed in;
     videos of the folder train, validation, ... or of the input, where there are several. Raises ValueError for what the
     user can put right.
     """
@@ -99,17 +114,30 @@ def survey(
     if not sources:
         raise ValueError(f"there are no videos in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
     count = workers or len(os.sched_getaffinity(0))
-    looks, rejected = [], []
-    with contextlib.closing(in_workers(work, sources, workers=count, time_limit_seconds=time_limit_seconds)) as results:
-        for done, (source, result) in enumerate(zip(sources, results, strict=True), start=1):
+    known = remembered(notes, asked=[seconds, *(os.fspath(path) for path in inputs)]) if notes is not None else {}
+    left = [source for source in sources if _key(source) not in known]
+    rejected = []
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context(open(notes, "ab")) if notes is not None else None
+        results = in_workers(work, left, workers=count, time_limit_seconds=time_limit_seconds)
+        opened.enter_context(contextlib.closing(results))
+        for done, (source, result) in enumerate(zip(left, results, strict=True), start=1 + len(sources) - len(left)):
             if isinstance(result, Rejection):
                 rejected.append(result)
             else:
-                looks.append(result)
+                known[_key(source)] = result
+                if file is not None:
+                    file.write(written(_key(source), result))
+                    file.flush()
             if progress is not None:
                 progress(done, len(sources), source.basename)
+    looks = [known[_key(source)] for source in sources if _key(source) in known]
     faults = [fault for one in looks for fault in _own(one)] + _shared(looks)
     return Survey(looks, rejected, sorted(faults, key=lambda fault: (list(KINDS).index(fault.kind), fault.name)))
+
+
+def _key(source: Source) -> tuple[str, int | None, int, int]:
+    return source.name, source.offset, source.size, source.mtime_ns
 
 
 def _of_video(source: Source, *, seconds: float, roots: tuple[str, ...]) -> Look | Rejection:
@@ -127,7 +155,7 @@ def _look(file: BinaryIO, *, source: Source, settings: PackSettings, group: str)
         name=source.name,
         group=group,
         digest=digest,
-        rate_hz=int(clip.source["audio"]["sample_rate_hz"]),
+        source=clip.source,
         side_db=read_side_level(file, seconds=settings.seconds),
     )
 
@@ -148,7 +176,7 @@ def _of_clip(packed: Shards, source: Source) -> Look | Rejection:
             name=f"{source.name} ({info.get('name')})",
             group=SPLITS[row["split"]],
             digest=source.name,
-            rate_hz=int(info.get("source", {}).get("audio", {}).get("sample_rate_hz", SAMPLE_RATE_HZ)),
+            source=info.get("source", {}),
             side_db=None,
             every=every,
         )
@@ -169,7 +197,7 @@ def _own(one: Look) -> list[Fault]:
     found = []
 
     def add(kind: str, detail: str, *, drop: bool = False) -> None:
-        found.append(Fault(one.name, kind, detail, drop))
+        found.append(Fault(one.name, kind, detail, drop, one.refused))
 
     seconds = max(1, round(one.seconds))
     if 2 * len(one.still) >= seconds:
@@ -181,6 +209,13 @@ def _own(one: Look) -> list[Fault]:
     if any(one.borders):
         left, right, top, bottom = (f"{share:.0%}" for share in one.borders)
         add("borders", f"left {left}, right {right}, top {top}, bottom {bottom}")
+    if one.mark is not None:
+        left, right, top, bottom = (f"{share:.0%}" for share in one.mark)
+        add("watermark", f"from {left} to {right} of the width, {top} to {bottom} of the height")
+    if one.repeats_hz is not None:
+        add("grid", f"a pattern at {one.repeats_hz:,.0f} Hz: poorly resampled from that rate")
+    elif one.codec in ON_THE_GRID:
+        add("grid", f"{one.codec} has frames of 20 ms")
     if one.wall_hz is not None:
         add("band-limited", f"nothing above {one.wall_hz / 1000:.1f} kHz at {one.rate_hz:,} Hz")
     if one.side_db is not None and one.side_db < DUAL_MONO_DB:
@@ -191,17 +226,21 @@ def _own(one: Look) -> list[Fault]:
 
 
 def _shared(looks: Sequence[Look]) -> list[Fault]:
-    """What is there twice: of two the later is to be dropped, and of two groups the one of training."""
+    """What is there twice: to be dropped is that of training, then the smaller, the shorter, the later."""
     found = []
     for pair in near.pairs(looks):
         kept, dropped = looks[pair.first], looks[pair.second]
-        if kept.group.lower().startswith("train") and not dropped.group.lower().startswith("train"):
+        if _worth(kept) < _worth(dropped):
             kept, dropped = dropped, kept
         across = f", in {kept.group} while this is in {dropped.group}" if kept.group != dropped.group else ""
         kind = "duplicate" if pair.exact else "near-duplicate"
         shift = "" if pair.exact else f", {abs(pair.shift):.2f} s apart"
-        found.append(Fault(dropped.name, kind, f"of {kept.name}{shift}{across}", True))
+        found.append(Fault(dropped.name, kind, f"of {kept.name}{shift}{across}", True, pair.exact or dropped.refused))
     return found
+
+
+def _worth(one: Look) -> tuple[bool, int, float]:
+    return not one.group.lower().startswith("train"), one.pixels, one.seconds
 
 
 def _numbers(numbers: Sequence[int]) -> str:

@@ -14,12 +14,13 @@ from shards.atomic import written_aside
 from shards.survey import KINDS, Survey
 
 SHOWN = 20  # faults of a kind on the terminal
-DROP = "drop.tsv"
+DROP, NOTES = "drop.tsv", "looks.jsonl"
+HEADER = ("fault", "clips", "to drop", "rejected by packing", "")
 
 
 def show_survey(result: Survey) -> None:
     """Print how many clips have which fault, and the first of each kind."""
-    print_table(("fault", "clips", "to drop", ""), _counts(result), title=_heading(result), title_justify="left")
+    print_table(HEADER, _counts(result), title=_heading(result), title_justify="left")
     for kind in KINDS:
         faults = [fault for fault in result.faults if fault.kind == kind]
         for fault in faults[:SHOWN]:
@@ -42,7 +43,7 @@ def as_json(result: Survey) -> dict[str, Any]:
             **{"sample_rate_hz": one.rate_hz, "wall_hz": one.wall_hz},
             "side_db": None if one.side_db is None else max(one.side_db, -200.0),
             "faults": [
-                {"kind": fault.kind, "detail": fault.detail, "drop": fault.drop}
+                {"kind": fault.kind, "detail": fault.detail, "drop": fault.drop, "rejected": fault.rejected}
                 for fault in result.faults
                 if fault.name == one.name
             ],
@@ -50,15 +51,16 @@ def as_json(result: Survey) -> dict[str, Any]:
         for one in result.looks
     ]
     rejected = [{"file": it.source.name, "reason": str(it.reason), "detail": it.detail} for it in result.rejected]
-    counts = {kind: count for kind, count, _ in _totals(result)}
-    return {"kinds": KINDS, "counts": counts, "files": clips, "rejected": rejected}
+    counts = {kind: count for kind, count, *_ in _totals(result)}
+    inside = {kind: inside for kind, *_, inside in _totals(result)}
+    return {"kinds": KINDS, "counts": counts, "counts_rejected": inside, "files": clips, "rejected": rejected}
 
 
 def write_survey(folder: Path, result: Survey) -> None:
     """Write index.html and drop.tsv (name, kind, detail) to a folder. Raises ValueError where that cannot be."""
     rows = [(fault.kind, fault.name, fault.detail, "drop" if fault.drop else "") for fault in result.faults]
     parts = [
-        Part(_heading(result), header=("fault", "clips", "to drop", ""), cells=_counts(result)),
+        Part(_heading(result), header=HEADER, cells=_counts(result)),
         Part("Each", header=("fault", "clip", "what", ""), cells=rows, marked=("drop",)),
         Part(
             "Rejected by packing",
@@ -86,11 +88,12 @@ def _heading(result: Survey) -> str:
     return f"{len(result.looks):,} clips, {drop:,} of them to drop; {len(result.rejected):,} that packing rejects"
 
 
-def _totals(result: Survey) -> list[tuple[str, int, int]]:
+def _totals(result: Survey) -> list[tuple[str, int, int, int]]:
     every = Counter(kind for kind, _ in {(fault.kind, fault.name) for fault in result.faults})
     drop = Counter(kind for kind, _ in {(fault.kind, fault.name) for fault in result.faults if fault.drop})
-    return [(kind, every[kind], drop[kind]) for kind in KINDS]
+    inside = Counter(kind for kind, _ in {(fault.kind, fault.name) for fault in result.faults if fault.rejected})
+    return [(kind, every[kind], drop[kind], inside[kind]) for kind in KINDS]
 
 
-def _counts(result: Survey) -> list[tuple[str, str, str, str]]:
-    return [(kind, f"{count:,}", f"{drop:,}", KINDS[kind]) for kind, count, drop in _totals(result)]
+def _counts(result: Survey) -> list[tuple[str, ...]]:
+    return [(kind, *(f"{count:,}" for count in counts), KINDS[kind]) for kind, *counts in _totals(result)]

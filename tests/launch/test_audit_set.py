@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ import av
 import numpy as np
 import pytest
 
+from shards.read import Shards
 from tests.command_line import avc
+from tests.docs.blocks import ROOT
 
 RATE, FPS = 44_100, 25
 
@@ -42,12 +46,21 @@ def noise(seed: int, seconds: float = 4.0) -> np.ndarray:
     return ((mix * white + (1 - mix) * colored) * levels * 2500).clip(-30_000, 30_000).astype(np.int16)
 
 
-def write(path: Path, frames: np.ndarray, sound: np.ndarray, *, codec: str = "mpeg4") -> Path:
+def panned(seed: int, seconds: float = 4.0) -> np.ndarray:
+    """uint8 (T, H, W, 3): a blurred pattern that a camera pans over."""
+    rng = np.random.default_rng(seed)
+    wide = np.kron(rng.integers(20, 230, (8, 60)), np.ones((20, 20))).astype(np.uint8)
+    return np.stack([wide[:, 6 * n : 6 * n + 212] for n in range(round(seconds * FPS))])[..., None].repeat(3, 3)
+
+
+def write(path: Path, frames: np.ndarray, sound: np.ndarray, *, codec: str = "mpeg4", heard: str = "") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=FPS, bit_rate=1_500_000)
         video.height, video.width, video.pix_fmt = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2, "yuv420p"
-        audio = container.add_stream("flac" if path.suffix == ".mkv" else "aac", rate=RATE, layout="stereo")
+        heard = heard or ("flac" if path.suffix == ".mkv" else "aac")
+        rate = 48_000 if heard == "libopus" else RATE
+        audio = container.add_stream(heard, rate=rate, layout="stereo")
         for number, picture in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, FPS)
@@ -55,7 +68,8 @@ def write(path: Path, frames: np.ndarray, sound: np.ndarray, *, codec: str = "mp
         container.mux(video.encode(None))
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound.T.reshape(1, -1)), format="s16", layout="stereo")
         frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
-        container.mux(audio.encode(frame))
+        for piece in av.AudioResampler(audio.format, audio.layout, rate).resample(frame):
+            container.mux(audio.encode(piece))
         container.mux(audio.encode(None))
     return path
 
@@ -79,6 +93,13 @@ def resampled(sound: np.ndarray, *, through: int) -> np.ndarray:
     return np.fft.irfft(spectrum, sound.shape[1]).astype(np.int16)
 
 
+def straight(sound: np.ndarray, *, through: int) -> np.ndarray:
+    """The same sound at another rate, and back by straight lines."""
+    times, taken = np.arange(sound.shape[1]) / RATE, np.arange(sound.shape[1] * through // RATE) / through
+    kept = resampled(sound, through=through)
+    return np.stack([np.interp(times, taken, np.interp(taken, times, row)) for row in kept]).astype(np.int16)
+
+
 def test_a_fault_of_each_kind_is_found_and_nothing_in_what_has_none(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     for seed in range(4):
@@ -94,17 +115,30 @@ def test_a_fault_of_each_kind_is_found_and_nothing_in_what_has_none(tmp_path: Pa
     write(videos / "upsampled.mp4", scene(17), resampled(noise(17), through=16_000))
     write(videos / "mono.mkv", scene(18), noise(18)[:1].repeat(2, 0))
     write(videos / "clipped.mp4", scene(19), (noise(19).astype(int) * 30).clip(-32768, 32767).astype(np.int16))
+    write(videos / "panned.mp4", panned(20), noise(20))
+    marked = panned(21)
+    logo = np.kron(np.random.default_rng(0).integers(40, 220, (3, 5)), np.ones((10, 10)))
+    marked[:, 10:40, 150:200] = logo[..., None]
+    write(videos / "marked.mp4", marked, noise(21))
+    write(videos / "lines.mkv", scene(22), straight(noise(22), through=22_050))
+    write(videos / "opus.mkv", scene(23), noise(23), heard="libopus")
     (videos / "text.mp4").write_text("no video")
     found = audit(videos, tmp_path=tmp_path)
     wanted = {
         **{f"plain-{seed}": set() for seed in range(4)},
         **{"still": {"still"}, "half-still": {"still"}, "slides": {"still", "slides"}, "silent": {"silent"}},
         **{"borders": {"borders"}, "upsampled": {"band-limited"}, "mono": {"dual mono"}, "clipped": {"clipped"}},
+        **{"panned": set(), "marked": {"watermark"}, "lines": {"grid"}, "opus": {"grid"}},
     }
     assert {name: set(kinds) for name, kinds in found.items()} == wanted
     assert found["half-still"]["still"][0]["detail"].startswith("seconds 2-3 of 4")
     assert re.fullmatch(r"left 0%, right 0%, top (9|10)%, bottom (9|10)%", found["borders"]["borders"][0]["detail"])
     assert abs(float(found["upsampled"]["band-limited"][0]["detail"].split()[2]) - 7.8) < 0.4
+    assert "22,050 Hz" in found["lines"]["grid"][0]["detail"] and "20 ms" in found["opus"]["grid"][0]["detail"]
+    corners = [int(share) / 100 for share in re.findall(r"(\d+)%", found["marked"]["watermark"][0]["detail"])]
+    assert np.abs(np.array(corners) - [150 / 212, 200 / 212, 10 / 160, 40 / 160]).max() < 0.04
+    rejected = {name for name, kinds in found.items() for faults in kinds.values() for one in faults if one["rejected"]}
+    assert rejected == {"still", "silent"}  # as packing says of them
     dropped = {Path(line.split("\t")[0]).stem for line in (tmp_path / "page" / "drop.tsv").read_text().splitlines()}
     assert dropped == {"still", "half-still", "slides", "silent"}
     page = (tmp_path / "page" / "index.html").read_text()
@@ -157,6 +191,43 @@ def test_copies_are_found_across_splits_and_different_videos_are_not_taken_for_c
     assert abs(float(shift.split()[0]) - 0.3) < 0.05
     if not packed:
         assert "exact.mp4" in twice["video-4"] and "duplicate" in found["video-4"]
+
+
+def test_of_copies_the_largest_then_longest_is_kept_and_what_is_dropped_can_be_left_out_of_a_packing(tmp_path) -> None:
+    videos, kept = tmp_path / "videos", tmp_path / "kept.txt"
+    frames, sound = scene(1, 5.0), noise(1, 5.0)
+    write(videos / "a-small.mp4", frames[:, ::2, ::2], sound)
+    write(videos / "b-short.mp4", frames[10:], sound[:, RATE * 10 // FPS :])
+    write(videos / "c-whole.mp4", frames, sound)
+    write(videos / "other.mp4", scene(2), noise(2))
+    found = audit(videos, tmp_path=tmp_path)
+    assert {name for name, kinds in found.items() if "near-duplicate" in kinds} == {"a-small", "b-short"}
+    page = (ROOT / "docs" / "own-videos.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^find .*\n.*drop\.tsv .*$", page, re.M)
+    lines = lines.replace("~/flickr", str(videos)).replace("audit/", f"{tmp_path}/page/")
+    subprocess.run(["bash", "-ec", lines], cwd=tmp_path, check=True)
+    done = avc("pack", kept, "--out", tmp_path / "packed", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    packed = Shards(tmp_path / "packed")
+    names = {Path(packed.info(clip)["name"]).name for clip in range(len(packed))}
+    assert names == {"c-whole.mp4", "other.mp4"}
+
+
+def test_a_survey_that_was_stopped_goes_on_behind_what_it_has_looked_at(tmp_path: Path) -> None:
+    videos, notes = tmp_path / "videos", tmp_path / "page" / "looks.jsonl"
+    for seed in range(3):
+        write(videos / f"video-{seed}.mp4", scene(seed), noise(seed) if seed else noise(seed) // 20_000)
+    found = audit(videos, tmp_path=tmp_path)
+    assert found["video-0"]["silent"]
+    begun = notes.read_bytes().splitlines(keepends=True)
+    assert len(begun) == 4
+    notes.write_bytes(b"".join(begun[:2]) + begun[2][:100])  # as a kill leaves it
+    times, size = (videos / "video-0.mp4").stat().st_mtime_ns, (videos / "video-0.mp4").stat().st_size
+    (videos / "video-0.mp4").write_bytes(bytes(size))  # whoever looks again finds no video
+    os.utime(videos / "video-0.mp4", ns=(times, times))
+    assert audit(videos, tmp_path=tmp_path) == found
+    assert sorted(notes.read_bytes().splitlines(keepends=True)) == sorted(begun)
+    assert set(audit(videos, "--seconds", 3, tmp_path=tmp_path)) == {"video-1", "video-2"}  # another question
 
 
 @pytest.mark.parametrize("every", [10, 25])

@@ -31,7 +31,7 @@ def scene(seed: int, *, shift: float = 0.0, sound: bool = True, still: bool = Fa
     )
     begins = round(shift * SAMPLE_RATE_HZ)
     heard = (tones * 1500 * sound)[begins : begins + SECONDS * SAMPLE_RATE_HZ].astype(np.int16)
-    options: dict[str, Any] = {"group": "", "rate_hz": 48_000, "side_db": None}
+    options: dict[str, Any] = {"group": "", "source": {}, "side_db": None}
     return look(pictures, heard, name=f"{seed} {shift}", digest=f"{seed} {shift} {sound} {still}", **options)
 
 
@@ -68,6 +68,6 @@ def test_seconds_that_stand_still_or_are_silent_are_named() -> None:
 
 def test_the_rest_of_a_second_is_not_taken_for_one_that_stands_still() -> None:
     pictures = [np.full((48, 64, 3), 40 + 60 * (number % 3), np.uint8) for number in range(11)]  # 2.2 s
-    options: dict[str, Any] = {"group": "", "rate_hz": 48_000, "side_db": None, "name": "", "digest": ""}
+    options: dict[str, Any] = {"group": "", "source": {}, "side_db": None, "name": "", "digest": ""}
     assert look(pictures, np.ones(105_600, np.int16), **options).still == ()
     assert look(pictures[:1] * 11, np.ones(105_600, np.int16), **options).still == (0, 1)
