@@ -4,7 +4,7 @@
 
     CACHE/
       lock           held while it is decided what stays
-      needs-*        a line for each file that a process reads; held for as long as that process lives
+      needs-*        what a process reads, and will read at most; held for as long as that process lives
       SHA256.part    being fetched by the process that holds it
       SHA256         all there, and held against its digest
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import re
 import time
@@ -22,7 +23,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from shards.atomic import PART, sync
 from shards.file_slice import Descriptor
@@ -44,11 +45,11 @@ class Cache:
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_needs": None}
 
-    def need(self, files: Sequence[StoredFile], *, at_most: int = 0) -> None:
+    def need(self, files: Sequence[StoredFile], *, at_most: tuple[int, int] = (0, 0), of: str = "") -> None:
         """Say what this process reads from now on, and make room: what was unused for longest, and unneeded, goes.
 
-        at_most: bytes of all that it will need at a time, where that is more. Raises ValueError where the bound is less
-        than what this and all other living processes need.
+        at_most: bytes of all that it will need at a time, where that is more, and of all that processes of one `of`
+        will need together. Raises ValueError where the bound is less than what all living processes need.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "lock", "ab") as lock:
@@ -56,23 +57,23 @@ class Cache:
             if self._needs is not None:
                 Path(self._needs.name).unlink(missing_ok=True)
                 fcntl.flock(self._needs, fcntl.LOCK_UN)
-            own = {file.sha256: file.bytes for file in files}
             name = f"needs-{uuid.uuid4().hex}"
-            own[name] = max(0, at_most - sum(own.values()))
-            others = self._of_others()
-            wanted = sum((others | own).values())
+            own = _Needs(of or name, *at_most, {file.sha256: file.bytes for file in files})
+            needs = [*self._of_others(), own]
+            wanted = _bytes_of(needs)
             if self._limit is not None and wanted > self._limit:
                 raise ValueError(
                     f"the cache {self.folder} may hold {self._limit / 1e9:,.2f} GB (data.cache_gb), and "
-                    f"{wanted / 1e9:,.2f} GB are needed: {sum(own.values()) / 1e9:,.2f} GB by this process, the others "
+                    f"{wanted / 1e9:,.2f} GB are needed: {_bytes_of([own]) / 1e9:,.2f} GB by this process, the others "
                     "by processes that share it. Raise it, take more nodes with data.partitions, or read by ranges, "
                     "without data.cache"
                 )
             self._needs = open(self.folder / name, "w+b")  # noqa: SIM115
-            self._needs.writelines(f"{sha256} {size}\n".encode() for sha256, size in own.items())
+            self._needs.write(json.dumps(own).encode())
             self._needs.flush()
             _lock(self._needs, self.folder)
-            self._clear(others | own, None if self._limit is None else self._limit - wanted)
+            files_needed = {sha256 for each in needs for sha256 in each.files}
+            self._clear(files_needed, None if self._limit is None else self._limit - wanted)
 
     def fetch(self, store: Store, file: StoredFile, *, wait: bool = True) -> None:
         """Have a file in the cache; without `wait` it is left to a process that is fetching it."""
@@ -115,19 +116,17 @@ class Cache:
             error.filename = error.filename or str(path)
             raise
 
-    def _of_others(self) -> dict[str, int]:
-        """Bytes of each file that living processes need; what the dead have left is cleared away."""
-        needed: dict[str, int] = {}
+    def _of_others(self) -> Iterator[_Needs]:
+        """What living processes need; what the dead have left is cleared away."""
         for path in self.folder.glob("needs-*"):
             with open(path, "rb") as needs:
                 try:
                     _lock(needs, self.folder, wait=False)
                     path.unlink()
                 except BlockingIOError:
-                    needed |= {sha256: int(size) for sha256, size in map(str.split, needs.read().decode().splitlines())}
-        return needed
+                    yield _Needs(*json.loads(needs.read()))
 
-    def _clear(self, wanted: dict[str, int], room: int | None) -> None:
+    def _clear(self, wanted: set[str], room: int | None) -> None:
         found = [path for path in self.folder.iterdir() if re.fullmatch(f"[0-9a-f]{{64}}({PART})?", path.name)]
         unneeded = []
         for path in found:
@@ -143,6 +142,25 @@ class Cache:
                 if not path.name.endswith(PART):
                     _empty(path)  # a process may have it open, which would keep its place on the disk
                 path.unlink(missing_ok=True)
+
+
+class _Needs(NamedTuple):
+    of: str
+    alone: int  # bytes that it will need at most
+    together: int  # that it and all others of the same `of` will
+    files: dict[str, int]  # bytes by SHA-256
+
+
+def _bytes_of(needs: Sequence[_Needs]) -> int:
+    """What all of them need at most: a file that several need once, and room that several of one `of` need once."""
+    files: dict[str, int] = {}
+    later = 0
+    for of in {each.of for each in needs}:
+        same = [each for each in needs if each.of == of]
+        now = {sha256: size for each in same for sha256, size in each.files.items()}
+        later += max(0, max(each.together if len(same) > 1 else each.alone for each in same) - sum(now.values()))
+        files |= now
+    return sum(files.values()) + later
 
 
 class CachedFile:

@@ -1,20 +1,28 @@
-"""What the user gives to pack, as one sorted list: folders, files, lists of paths, tar files that hold videos."""
+"""What the user gives to pack, as one sorted list: folders, files, URLs, lists, tar files that hold videos."""
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import itertools
 import os
 import re
 import stat
+import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
 import pydantic
 
+from shards.file_slice import Descriptor, Readable
 from shards.format import MIXED_FROM, PackSettings
+from shards.store import SCHEMES, Object, Store, Url, as_url
 from shards.tar import BadTar, read_members
 from shards.text import lines_of, unquoted
 
@@ -36,14 +44,18 @@ INTERRUPTED = "its name is that of an interrupted download or of a copy: rename 
 Text = Annotated[str, pydantic.InstanceOf()]  # pydantic's own str refuses surrogates
 Identity = tuple[int, int]  # of a folder: device and number
 LONGEST_LINE = 65_536  # bytes of a list; Linux takes no path of more than 4,096
+LARGEST_LIST = 2**30  # bytes of one at a URL
+AT_ONCE = 64  # URLs of a list that a store is asked for
 
 
 @dataclass(frozen=True, slots=True)  # slots: a large set has millions of inputs
 class Source:
     """One input: a file, or a member of a tar file."""
 
-    name: Text  # absolute path, or TAR::MEMBER; bytes that are not UTF-8 as surrogates, as the os module has them
-    path: Text  # the file to open
+    name: (
+        Text  # absolute path or URL, or TAR::MEMBER; bytes that are not UTF-8 as surrogates, as the os module has them
+    )
+    path: Text  # the file to open, or its URL
     offset: int | None  # of the member's content in the tar file; None for a file of its own
     size: int  # bytes; -1 where it could not be asked for
     mtime_ns: int
@@ -70,19 +82,24 @@ def list_sources(
 
     A folder gives all of its files and those of its sub-folders but for hidden ones (`.name`), with a `problem` where
     their names are those of interrupted downloads; a `.tar` file its members that end in one of `members`; a `.txt`
-    file that is given itself (not one found in a folder) the paths in it, one a line, relative to that file. The folder
+    file that is given itself (not one found in a folder) the paths in it, one a line, relative to that file. A URL is
+    that of an object, of all below it, or a pattern (`s3://raw/2026/*.mp4`), and may stand in a list. The folder
     `without` (the one being packed into) is left out. What cannot be read is in the list too, with its `problem`.
-    Raises ValueError when an input that the user named does not exist, and for a list in UTF-16.
+    Raises ValueError when an input that the user named does not exist, and for a list in UTF-16; OSError where a store
+    does not answer.
     """
     found: dict[tuple[str, int | None], Source] = {}
     left_out = _identity(without) if without is not None else None
     stored = _StoredNames()
     for given in inputs:
-        path = stored.find(os.fspath(given), beside=os.getcwd())
-        if not os.path.lexists(path):
+        url = as_url(given)
+        path = str(url) if url else stored.find(os.fspath(given), beside=os.getcwd())
+        if not url and not os.path.lexists(path):
             raise ValueError(f"{os.fspath(given)} does not exist: give folders, video files, .txt lists or .tar files")
-        if path.lower().endswith(".txt") and os.path.isfile(path):
+        if path.lower().endswith(".txt") and (url or os.path.isfile(path)):
             sources = _from_list(path, stored, left_out, members)
+        elif url:
+            sources = _from_url(url, members)
         else:
             sources = _from_path(path, left_out, members)
         for source in sources:
@@ -118,8 +135,54 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def _from_list(path: str, stored: _StoredNames, left_out: Identity | None, members: frozenset[str]) -> Iterator[Source]:
-    for line in read_lines(path):
-        yield from _from_path(stored.find(line, beside=os.path.dirname(path)), left_out, members)
+    beside, stores = os.path.dirname(path), lru_cache(Store)  # one client for all of a folder
+
+    def found(line: str) -> Iterable[Source]:
+        url = as_url(line.strip()) or as_url(f"{beside}/{line.strip()}")
+        if not url:
+            return _from_path(stored.find(line, beside=beside), left_out, members)
+        try:
+            return list(_from_url(url, members, stores))
+        except (ValueError, PermissionError) as error:
+            return [_unreadable(str(url), getattr(error, "strerror", "") or str(error))]
+
+    with tempfile.NamedTemporaryFile() as copy, ThreadPoolExecutor(AT_ONCE) as threads:
+        if url := as_url(path):
+            copy.write(Store(url.parent).whole(url.name, most=LARGEST_LIST))
+            copy.flush()
+            path = copy.name
+        lines = read_lines(path)
+        while some := list(itertools.islice(lines, 16 * AT_ONCE)):
+            of_store = url or any(line.lstrip().startswith(SCHEMES) for line in some)
+            yield from itertools.chain.from_iterable((threads.map if of_store else map)(found, some))
+
+
+def _from_url(url: Url, members: frozenset[str], stores: Callable[[Url], Store] = Store) -> Iterator[Source]:
+    """An object, all that lie below a URL but for hidden ones, or what a pattern names as in a shell."""
+    objects = {}
+    if len(url.parts) > 2:
+        with suppress(FileNotFoundError):
+            objects[url] = stores(url.parent).facts(url.name)
+    for each, (size, mtime_ns) in (objects or _below(url, stores)).items():
+        if each.suffix.lower() == ".tar":
+            yield from _from_tar(str(each), Object(stores(each.parent), each.name), size, mtime_ns, members)
+        else:
+            unfinished = UNFINISHED.search(each.name) and url in each.parents
+            yield Source(str(each), str(each), None, size, mtime_ns, problem=INTERRUPTED if unfinished else "")
+
+
+def _below(url: Url, stores: Callable[[Url], Store]) -> dict[Url, tuple[int, int]]:
+    fixed = next((number for number, part in enumerate(url.parts) if set(part) & set("*?[")), len(url.parts))
+    base, pattern = Url(*url.parts[:fixed]), url.parts[fixed:]
+    found = {}
+    for name, facts in (stores(base).listed() or {}).items():
+        parts = name.split("/")
+        named = len(parts) == len(pattern) and all(map(fnmatch.fnmatchcase, parts, pattern))
+        if (named or not pattern) and not any(part.startswith(".") for part in parts):
+            found[base / name] = facts
+    if not found:
+        raise ValueError(f"{url} does not exist: there is no such object, and none below it. Over http none is listed")
+    return found
 
 
 class _StoredNames:
@@ -187,16 +250,21 @@ def _from_path(path: str, left_out: Identity | None, members: frozenset[str]) ->
         elif not stat.S_ISREG(facts.st_mode):
             yield _unreadable(path, "not a regular file")
         elif path.lower().endswith(".tar"):
-            yield from _from_tar(path, facts, members)
+            try:
+                file = Descriptor(path)
+            except OSError as error:
+                yield _unreadable(path, f"the tar file cannot be opened: {error.strerror}")
+                continue
+            yield from _from_tar(path, file, facts.st_size, facts.st_mtime_ns, members)
         else:
             yield Source(path, path, None, facts.st_size, facts.st_mtime_ns)
 
 
-def _from_tar(path: str, facts: os.stat_result, members: frozenset[str]) -> Iterator[Source]:
+def _from_tar(path: str, file: Readable, size: int, mtime_ns: int, members: frozenset[str]) -> Iterator[Source]:
     found = 0
     problem = ""
     try:
-        for member in read_members(path):
+        for member in read_members(file, end=size):
             if os.path.splitext(member.name)[1].lower() in members and not member.folder:
                 found += 1
                 yield Source(
@@ -204,7 +272,7 @@ def _from_tar(path: str, facts: os.stat_result, members: frozenset[str]) -> Iter
                     path,
                     member.offset,
                     member.size,
-                    facts.st_mtime_ns,
+                    mtime_ns,
                     problem="" if member.plain else "a link or special member of the tar file",
                 )
     except (BadTar, OSError) as error:
@@ -212,7 +280,7 @@ def _from_tar(path: str, facts: os.stat_result, members: frozenset[str]) -> Iter
     if not found and not problem:
         problem = "the tar file holds no member whose ending is that of a file that is read here"
     if problem:
-        yield Source(path, path, None, facts.st_size, facts.st_mtime_ns, problem=problem)
+        yield Source(path, path, None, size, mtime_ns, problem=problem)
 
 
 def _identity(path: Path) -> Identity | None:

@@ -7,7 +7,6 @@ is in our own words: the client's may hold a signed address.
 
 from __future__ import annotations
 
-import configparser
 import errno
 import hashlib
 import os
@@ -42,10 +41,25 @@ class Url(PosixPath):
         return self
 
 
+def as_url(text: str | os.PathLike[str]) -> Url | None:
+    """The URL that a text is, if it is one; `s3:/bucket`, which a path makes of a URL, is taken as the URL.
+
+    Raises ValueError where there is a key in it.
+    """
+    url = Url(text)
+    if not url.parts or url.parts[0] not in SCHEMES:
+        return None
+    if "@" in "".join(url.parts[1:2]) or (url.parts[0].startswith("http") and "?" in str(url)):
+        raise ValueError(
+            f"a {url.parts[0]} URL with a key or a password in it is not taken: it would end up in logs and settings. "
+            "Give keys by the environment, or in ~/.aws/credentials"
+        )
+    return url
+
+
 def place(folder: str | os.PathLike[str]) -> Path:
-    """A `Url`, or a path on this machine; `s3:/bucket`, which a path makes of a URL, is taken as the URL."""
-    path = Path(folder).expanduser()
-    return Url(path) if path.parts and path.parts[0] in SCHEMES else path
+    """A `Url`, or a path on this machine. Raises ValueError as `as_url`."""
+    return as_url(folder) or Path(folder).expanduser()
 
 
 class Waiting(UserWarning):
@@ -73,15 +87,13 @@ class Store:
     @cached_property
     def _client(self) -> tuple[Any, Any]:
         """The client's functions, and the store that they work on."""
-        scheme, _, rest = str(self.url).partition("://")
-        if "?" in rest or "@" in rest:
-            raise ValueError(
-                f"a {scheme} URL with a key or a password in it is not taken: it would end up in logs and settings. "
-                "Give keys by the environment, or in ~/.aws/credentials"
-            )
+        scheme = str(self.url).partition("://")[0]
+        as_url(self.url)
         try:
             import obstore
             from obstore.store import from_url
+
+            from shards.aws import aws_profile
         except ImportError:
             raise ValueError(f"{self.url} needs the package obstore: pip install 'avcorr[store]'") from None
         config = {"checksum_algorithm": "SHA256"} | aws_profile() if scheme == "s3" else {}
@@ -110,10 +122,10 @@ class Store:
 
         return self._until_done(name, once) if size else b""
 
-    def parts(self, name: str, size: int) -> Iterator[bytes]:
-        """An object of `size` bytes in pieces, from its start: in parts of 16 MB, anew from where one fails."""
-        for start in range(0, size, PART_BYTES):
-            yield from self._pieces(name, start, min(start + PART_BYTES, size))
+    def parts(self, name: str, size: int, *, offset: int = 0) -> Iterator[bytes]:
+        """`size` bytes of an object from `offset`, in pieces: in parts of 16 MB, anew from where one fails."""
+        for start in range(offset, offset + size, PART_BYTES):
+            yield from self._pieces(name, start, min(start + PART_BYTES, offset + size))
 
     def _pieces(self, name: str, start: int, stop: int) -> Iterator[bytes]:
         obstore, store = self._client
@@ -154,13 +166,21 @@ class Store:
 
         return self._until_done(name, once)
 
-    def sizes(self) -> dict[str, int] | None:
-        """Bytes of every object by its name; None over http, where nothing is listed."""
+    def listed(self) -> dict[str, tuple[int, int]] | None:
+        """Bytes of every object, and when it was stored (ns), by its name; None over http, where nothing is listed."""
         if str(self.url).startswith("http"):
             return None
         obstore, store = self._client
-        listed = self._until_done("", lambda: obstore.list(store).collect())
-        return {each["path"]: each["size"] for each in listed}
+        return {each["path"]: _facts(each) for each in self._until_done("", lambda: obstore.list(store).collect())}
+
+    def sizes(self) -> dict[str, int] | None:
+        """Bytes of every object by its name; None over http."""
+        listed = self.listed()
+        return None if listed is None else {name: size for name, (size, _) in listed.items()}
+
+    def facts(self, name: str) -> tuple[int, int]:
+        """As `listed` has them, of one object."""
+        return _facts(self._head(name).meta)
 
     def fetch(self, name: str, into: BinaryIO, *, size: int, sha256: str) -> None:
         """Write an object to a file, held against its digest on the way; read again where its bytes are others."""
@@ -189,10 +209,12 @@ class Store:
 
     def uploaded(self, name: str) -> str | None:
         """The digest with which an object was uploaded here, if it was."""
-        obstore, store = self._client
-        found = self._until_done(name, lambda: obstore.get(store, name, options={"head": True}))
-        digest: str | None = found.attributes.get("sha256")
+        digest: str | None = self._head(name).attributes.get("sha256")
         return digest
+
+    def _head(self, name: str) -> Any:
+        obstore, store = self._client
+        return self._until_done(name, lambda: obstore.get(store, name, options={"head": True}))
 
     def create(self, name: str, content: bytes) -> None:
         """Store an object that is not there. Raises FileExistsError where one is, as after an answer that was lost."""
@@ -243,6 +265,10 @@ _NUMBERS = {
 _AGAIN = ("408", "429", "BadDigest", "RequestTimeout", "XAmzContentSHA256Mismatch")  # of what is the client's fault
 
 
+def _facts(meta: dict[str, Any]) -> tuple[int, int]:
+    return meta["size"], int(meta["last_modified"].timestamp()) * 10**9
+
+
 def _reason(error: Exception) -> tuple[str, bool]:
     """What went wrong, without an address or a header in it, and whether asking again is of no use."""
     if isinstance(error, _Short):
@@ -264,37 +290,3 @@ def _hashed(file: BinaryIO, sha256: str) -> Iterator[bytes]:
         yield part
     if digest.hexdigest() != sha256:  # before the object is complete
         raise ValueError(f"{file.name} is not what the manifest says (SHA-256): `avc verify` lists what is wrong")
-
-
-def aws_profile() -> dict[str, str]:
-    """Keys, region and endpoint of the profile AWS_PROFILE (`default`) in ~/.aws, where the environment has no keys.
-
-    Raises ValueError for a profile that is named and is not there, or gets its keys from a program or a login.
-    """
-    if "AWS_ACCESS_KEY_ID" in os.environ:
-        return {}
-    name = os.environ.get("AWS_PROFILE", "default")
-    found: dict[str, str] = {}
-    for variable, file, section in (
-        ("AWS_CONFIG_FILE", "config", name if name == "default" else f"profile {name}"),
-        ("AWS_SHARED_CREDENTIALS_FILE", "credentials", name),
-    ):
-        parser = configparser.RawConfigParser()
-        try:
-            parser.read(os.environ.get(variable) or Path.home() / ".aws" / file, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError):  # whose words would hold a line of the file
-            raise ValueError(f"the file {file} of ~/.aws cannot be read as such (profile {name})") from None
-        found |= dict(parser[section]) if parser.has_section(section) else {}
-    if not found and "AWS_PROFILE" in os.environ:
-        raise ValueError(f"AWS_PROFILE is {name}, and there is no such profile in ~/.aws")
-    if "aws_access_key_id" not in found and {"sso_session", "sso_start_url", "credential_process", "role_arn"} & {
-        *found
-    }:
-        raise ValueError(
-            f"the profile {name} in ~/.aws has no keys of its own: "
-            f'eval "$(aws configure export-credentials --profile {name} --format env)" gives them to this shell'
-        )
-    names = {"region": "region"} if "AWS_REGION" not in os.environ else {}
-    names |= {"endpoint_url": "endpoint"} if "AWS_ENDPOINT_URL" not in os.environ else {}
-    names |= {f"aws_{key}": key for key in ("access_key_id", "secret_access_key", "session_token")}
-    return {ours: found[theirs] for theirs, ours in names.items() if theirs in found}

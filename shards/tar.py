@@ -8,12 +8,11 @@ a member is its name. Understood are the formats v7, ustar, pax and GNU's.
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shards.file_slice import Descriptor
+from shards.file_slice import Readable
 
 BLOCK = tarfile.BLOCKSIZE
 LARGEST_EXTENSION = 2**20  # bytes of what precedes a member's header: names, times, attributes
@@ -39,20 +38,16 @@ class Member:
     folder: bool
 
 
-def read_members(path: str) -> Iterator[Member]:
-    """The members of the tar file at `path`, in its order, up to its end or its first empty block.
+def read_members(file: Readable, *, end: int) -> Iterator[Member]:
+    """The members of a tar file of `end` bytes, in its order, up to its end or its first empty block.
 
     Time grows with the size of the file, and what is held at once is at most LARGEST_EXTENSION. Raises BadTar where
     what follows cannot be made out or lies beyond the end of the file, OSError where it cannot be read.
     """
-    descriptor = Descriptor(path)
-    end = os.stat(path).st_size
     position, extended = 0, False
     for_all: dict[bytes, bytes] = {}
     for_next: dict[bytes, bytes] = {}
-    while block := descriptor.read(position, BLOCK):
-        if not any(block):
-            break
+    while position < end and any(block := file.read(position, min(BLOCK, end - position))):
         header = _header(block, position)
         start = position
         position += BLOCK
@@ -60,7 +55,7 @@ def read_members(path: str) -> Iterator[Member]:
         if extended:
             if not 0 <= header.size <= min(LARGEST_EXTENSION, end - position):
                 raise BadTar(f"an extended header at byte {start} claims {header.size} bytes")
-            content = descriptor.read(position, header.size)
+            content = file.read(position, header.size)
             position += _padded(header.size)
             if header.type == tarfile.GNUTYPE_LONGNAME:
                 for_next[b"path"] = content.partition(b"\0")[0]
@@ -71,7 +66,7 @@ def read_members(path: str) -> Iterator[Member]:
         name = _name(header, facts, start)
         more = header.type == tarfile.GNUTYPE_SPARSE and block[482]
         while more:  # blocks of the map of a sparse file
-            block = descriptor.read(position, BLOCK)
+            block = file.read(position, BLOCK)
             position += BLOCK
             if len(block) < BLOCK:
                 raise BadTar(f"the file ends in the map of {name}")

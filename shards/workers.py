@@ -7,6 +7,7 @@ import io
 import math
 import os
 import stat
+import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
@@ -22,6 +23,7 @@ from shards.media import read_sync
 from shards.media.clip import Rejected
 from shards.processes import GUARD, Ended, NeverBegan, Processes
 from shards.sources import Source, list_sources
+from shards.store import Store, Url, as_url
 from shards.sync import Sync
 
 T = TypeVar("T")
@@ -81,6 +83,8 @@ def attempt(work: Callable[[io.BufferedReader], T], source: Source) -> T | Rejec
 def opened(source: Source) -> io.BufferedReader:
     if source.problem:
         raise OSError(source.problem)
+    if url := as_url(source.path):
+        return _fetched(url, source)
     if source.offset is not None:
         window = Window(Descriptor(source.path), offset=source.offset, size=source.size)
         return io.BufferedReader(window)
@@ -90,6 +94,18 @@ def opened(source: Source) -> io.BufferedReader:
         os.close(number)
         raise OSError("not a regular file")
     return open(number, "rb")
+
+
+def _fetched(url: Url, source: Source) -> io.BufferedReader:
+    """An object, or a member of one, in a file without a name, which is gone when it is closed."""
+    with tempfile.TemporaryFile() as copy:
+        try:
+            copy.writelines(Store(url.parent).parts(url.name, source.size, offset=source.offset or 0))
+            copy.seek(0)
+        except OSError as error:
+            here = "" if error.filename else f" in {tempfile.gettempdir()} (TMPDIR), where a file at a URL is read"
+            raise OSError(error.errno, f"{error.strerror}{here}") from None
+        return open(os.dup(copy.fileno()), "rb")
 
 
 @dataclass(frozen=True)

@@ -35,16 +35,23 @@ class FetchAhead:
         if isinstance(sampler, PartitionedSampler):
             self._rows //= len(sampler.partitions)
             parts = [*sampler.of_rank(sharding.rank, sharding.world_size)]
-        self._drawn = self._of(np.concatenate([part.clips for part in parts]))
+        self._drawn = self._shards_of(np.concatenate([part.clips for part in parts]))
         self._windowed = [part for part in parts if isinstance(part, WindowedSampler)]
-        self._held_out = self._of(shards.clips(config.validation.split)) if config.validation.every_steps else []
+        self._held_out = self._shards_of(shards.clips(config.validation.split)) if config.validation.every_steps else []
         sizes = np.array([file.bytes for file in shards.manifest.shards])
-        most = [np.sort(sizes[part.shards])[-2 * part.shards_per_window :] for part in self._windowed]
-        self._most = sum(int(part.sum()) for part in [*(most or [sizes[self._drawn]]), sizes[self._held_out]])
-        self._most += sum(file.bytes for file in shards.manifest.tables)
+        tables = sum(file.bytes for file in shards.manifest.tables)
+
+        def room(windows: int) -> int:
+            most = [np.sort(sizes[part.shards])[-windows * part.shards_per_window :] for part in self._windowed]
+            return tables + sum(int(part.sum()) for part in [*(most or [sizes[self._drawn]]), sizes[self._held_out]])
+
+        # Of ranks that share windows one may be a step ahead of another, and then in the next window.
+        self._most = room(2), room(3)
+        self._of = f"{config.run.dir.absolute()} {[part.partition for part in self._windowed]}"
         # What does not change is named at once: other ranks of this machine draw from the same files.
-        files = [shards.manifest.shards[number] for number in [*([] if most else self._drawn), *self._held_out]]
-        cache.need([*shards.manifest.tables, *files], at_most=self._most)
+        drawn = [] if self._windowed else self._drawn
+        files = [shards.manifest.shards[number] for number in [*drawn, *self._held_out]]
+        cache.need([*shards.manifest.tables, *files], at_most=self._most, of=self._of)
 
     def at(self, step: int) -> None:
         """Have what this and later steps need fetched; what was needed before it may go."""
@@ -58,7 +65,7 @@ class FetchAhead:
         later = [part.window(each.stop).shards for part, each in zip(self._windowed, windows, strict=True)]
         order = [*self._in_order(now, step), *(number for shards in later for number in shards.tolist())]
         files = {number: self._shards.manifest.shards[number] for number in [*order, *self._held_out]}
-        cache.need([*self._shards.manifest.tables, *files.values()], at_most=self._most)
+        cache.need([*self._shards.manifest.tables, *files.values()], at_most=self._most, of=self._of)
         fetching = Processes(partial(cache.fetch, store, wait=False), count=IN_FLIGHT)
         for number, file in files.items():
             if number not in self._asked:
@@ -66,7 +73,7 @@ class FetchAhead:
         fetching.finish()
         self._now, self._asked = numbers, [*files]
 
-    def _of(self, clips: NDArray[np.int64]) -> list[int]:
+    def _shards_of(self, clips: NDArray[np.int64]) -> list[int]:
         shards: list[int] = np.unique(self._shards.index["shard"][clips]).tolist()
         return shards
 

@@ -73,14 +73,15 @@ def embed_files(
     processes: int,
     time_limit_seconds: float = 300,
     report: Report | None = None,
+    rejected_name: str = REJECTED,
 ) -> Embedded:
     """Write the embeddings of each source to its .npz, which lies in `folder`; those that are there stay as they are.
 
     networks: the same one on each device that is to compute. A batch always has `settings.batch` rows, the last one
     with zeros behind, so that a file's numbers do not depend on what is computed beside it: killed and called again,
-    the files have the same bytes. What is rejected is listed in rejected.tsv, and tried again by the next call. Raises
-    ValueError where the folder has embeddings by another network or other settings, and where the network lacks the
-    tower that is asked for.
+    the files have the same bytes. What is rejected is listed in `rejected_name`, and tried again by the next call.
+    Raises ValueError where the folder has embeddings by another network or other settings, and where the network lacks
+    the tower that is asked for.
     """
     refuse_unguarded()
     network = networks[0]
@@ -89,7 +90,7 @@ def embed_files(
     missing = [row for row, (_, target) in enumerate(files) if not is_there(target)]
     before = len(files) - len(missing)
     worker = _Embedder(networks, files, folder, settings, wanted)
-    with open(folder / REJECTED, "w", encoding="utf-8", errors="surrogateescape") as listed:
+    with open(folder / rejected_name, "w", encoding="utf-8", errors="surrogateescape") as listed:
         decoded = decode(
             ((row, files[row][0]) for row in missing),
             wanted,
@@ -104,7 +105,7 @@ def embed_files(
                 if report is not None:
                     report(before + worker.files_done, len(files), f"{worker.windows:,} embeddings")
     rejected = tuple(sorted(map(_line, worker.rejected)))
-    with written_aside(folder / REJECTED) as out:
+    with written_aside(folder / rejected_name) as out:
         out.write("".join("\t".join(line) + "\n" for line in rejected).encode("utf-8", "surrogateescape"))
     return Embedded(len(files) - len(rejected), before, worker.windows, rejected)
 

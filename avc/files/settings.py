@@ -17,6 +17,7 @@ from avc.files.decoding import Content, Wanted
 from shards.atomic import write_whole
 from shards.format import SAMPLE_RATE_HZ
 from shards.sources import VIDEO_SUFFIXES, Source, list_sources
+from shards.store import as_url
 
 ABOUT = "embeddings.json"  # in the folder: what its files are embeddings by
 
@@ -98,8 +99,9 @@ def targets_in(
     """
     found: dict[tuple[str, int | None], tuple[Source, Path]] = {}
     for given in inputs:
-        path = os.path.abspath(os.path.expanduser(given))
-        root = path if os.path.isdir(path) else os.path.dirname(path)
+        path = str(as_url(given) or os.path.abspath(os.path.expanduser(given)))
+        folder_of_many = as_url(path) and not path.lower().endswith((".txt", ".tar"))
+        root = path if folder_of_many or os.path.isdir(path) else os.path.dirname(path)
         for source in list_sources([given], without=folder, members=MEMBERS[content]):
             inside = source.name.startswith(root.rstrip("/") + "/")
             name = os.path.relpath(source.path, root) if inside else os.path.basename(source.path)

@@ -10,7 +10,8 @@ import typer
 
 def embed(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILES...", help="Sounds, videos, pictures; folders, .txt lists, tars.")
+        list[Path],
+        typer.Argument(metavar="FILES...", help="Sounds, videos, pictures; folders, .txt lists, tars; URLs."),
     ],
     run: Annotated[str, typer.Option(help="A run, a file of `avc import`, a folder of save_pretrained, a hub's name.")],
     out: Annotated[Path, typer.Option(help="Folder for a .npz a file; or one .parquet for all.")] = Path("embeddings"),
@@ -27,6 +28,9 @@ def embed(
         str, typer.Option(help="Such as cpu, or cuda:0,cuda:1.", show_default="every GPU, or else the CPU")
     ] = "auto",
     time_limit: Annotated[float, typer.Option(min=1, help="Seconds that a decoder may be silent.")] = 300,
+    task: Annotated[
+        str | None, typer.Option(metavar="N/TASKS", help="Embed the N-th share of TASKS only, beside the others'.")
+    ] = None,
 ) -> None:
     """Embed files: an embedding every 0.1 s, of the second of sound (or of the frame) at that time.
 
@@ -40,6 +44,7 @@ def embed(
         avc embed recordings --run runs/ave --out embeddings
         avc embed *.wav *.mp4 --run openl3.safetensors --hop 0.5 --out embeddings.parquet
         avc embed photos films --run runs/ave --content image --hop 1
+        avc embed 's3://raw/2026/*.mp4' --task 3/16 --run runs/ave --out embeddings
     """
     import os
 
@@ -48,10 +53,15 @@ def embed(
     from avc.files.output import require_parquet, write_parquet
     from avc.files.settings import Settings, targets_in
     from launch.progress import printable, progress
+    from shards.tasks import parse_task
 
     if content not in ("audio", "image"):
         raise ValueError(f"--content is {content!r} and must be audio or image")
+    chosen = None if task is None else parse_task(task)
     out = out.expanduser()
+    if chosen and out.suffix == ".parquet":
+        out = out.with_stem(f"{out.stem}.{chosen.name}")
+    rejected = f"rejected.{chosen.name}.tsv" if chosen else "rejected.tsv"
     parquet = out.suffix == ".parquet"
     folder = out.with_name(f"{out.name}.parts") if parquet else out
     if parquet:
@@ -61,6 +71,11 @@ def embed(
     listed = targets_in(folder, files, content=settings.content)
     if not listed:
         raise ValueError(f"there are no files in {', '.join(map(str, files))}")
+    if chosen:
+        own = set(chosen.share(source for source, _ in listed))
+        listed = [(source, target) for source, target in listed if source in own]
+        if not listed:
+            return print(f"none of the files is of the share {task}")
     with progress("embedding", unit="files") as report:
         result = embed_files(
             networks,
@@ -70,18 +85,19 @@ def embed(
             processes=workers or len(os.sched_getaffinity(0)),
             time_limit_seconds=time_limit,
             report=report,
+            rejected_name=rejected,
         )
     if parquet:
         refused = {name for name, _, _ in result.rejected}
         write_parquet(out, [(source.name, npz) for source, npz in listed if source.name not in refused])
-        (folder / "rejected.tsv").replace(out.with_name(f"{out.name}.rejected.tsv"))
+        (folder / rejected).replace(out.with_name(f"{out.name}.rejected.tsv"))
         for path in sorted(folder.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         folder.rmdir()
     there = f", {result.before:,} of them were there" if result.before else ""
     print(f"{out}: {result.written:,} files{there}; {result.windows:,} embeddings computed")
     if result.rejected:
-        print(f"{len(result.rejected):,} files are rejected, see {'beside it ' if parquet else ''}rejected.tsv:")
+        print(f"{len(result.rejected):,} files are rejected, see {'beside it ' if parquet else ''}{rejected}:")
         for name, reason, detail in result.rejected[:10]:
             print(f"  {printable(name)}: {printable(reason)}, {printable(detail)}")
     if not result.written:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Inputs = Annotated[
     list[Path],
-    typer.Argument(help="Folders, video files, .txt lists of paths (one a line), .tar files that hold videos."),
+    typer.Argument(help="Folders, video files, .txt lists of paths (one a line), .tar files of videos; or URLs."),
 ]
 TimeLimit = Annotated[float, typer.Option(help="Seconds after which a video is given up.")]
 
@@ -74,6 +74,7 @@ def pack(
     **Examples**
 
         avc pack ~/flickr --out ~/shards
+        avc pack 's3://raw/2026/*.mp4' --out ~/shards
         avc pack videos.txt more/*.tar --out ~/shards --every 5 --workers 32
         avc pack ~/vggsound --out ~/shards --split-list test=test.txt
         avc pack ~/flickr --out /lustre/shards --task 3/8

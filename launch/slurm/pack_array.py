@@ -27,6 +27,7 @@ from launch.slurm.jobs import Requeued, executor, require_slurm, submit_job
 from shards.build_index import merge
 from shards.pack import Summary
 from shards.sources import Source
+from shards.store import as_url
 from shards.tasks import Task, make_folder, share_out
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class PackTask(Requeued):
     pack: Callable[..., Summary]
 
     def __call__(self) -> None:
-        paths = [source.path for source in self.sources if not source.problem]
+        paths = [source.path for source in self.sources if not source.problem and not as_url(source.path)]
         if paths and not any(map(os.path.exists, paths)):
             raise ValueError(
                 f"none of the {len(paths):,} inputs of {self.task.name} is on {socket.gethostname()}: they must "

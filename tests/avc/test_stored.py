@@ -175,6 +175,35 @@ def test_ranks_of_one_machine_that_draw_from_the_same_shards_need_room_for_them_
     assert len(ranks) == 2
 
 
+def test_ranks_that_share_windows_need_room_for_three_of_them_however_many_ranks_there_are(
+    many_shards: Path, url: Url, tmp_path: Path
+) -> None:
+    manifest = Shards(many_shards).manifest
+    sizes = sorted(shard.bytes for shard in manifest.shards if shard.split == "train")
+    per_window = -(-len(sizes) // (len(sizes) // 4))
+    three = sum(sizes[-3 * per_window :]) + sum(table.bytes for table in manifest.tables)
+    words = ["data.shuffle_shards=4", "data.visits=8", "negatives.source=independent", "validation.every_steps=0"]
+
+    def ranks(number_of: int, most: int, run: str) -> list[FetchAhead]:
+        place = [f"data.cache={tmp_path / run / 'cache'}", f"data.cache_gb={most / 1e9}", f"run.dir={tmp_path / run}"]
+        config = load_config(write_config(tmp_path, url), [*words, *place])
+        assert isinstance(config, PairConfig)
+        opened = []
+        for rank in range(number_of):
+            data = config.data.opened()
+            sampler = training_sampler(config, data)
+            sharding = shard_batch(sampler, batch_pairs=32, micro_batch_pairs=8, rank=rank, world_size=number_of)
+            opened.append(FetchAhead(data, sampler, sharding, config))
+        return opened
+
+    four = ranks(4, three, "shared")
+    for step in range(6):  # which leads through several windows; each rank is in the next one before the others
+        for rank in four:
+            rank.at(step)
+    with pytest.raises(ValueError, match=r"data.cache_gb\), and .* are needed"):
+        ranks(4, three - 1, "less")
+
+
 def test_a_store_that_is_gone_for_ever_ends_a_run_in_a_sentence(url: Url, proxy: Proxy, tmp_path: Path) -> None:
     config = write_config(tmp_path, url, data={"num_workers": 1})
     proxy.fault = lambda request: "down" if request.target.endswith(".tar") and len(proxy.got(".tar")) > 3 else None

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import shards.store
-from shards.store import Store, Url, aws_profile, place
+from shards.aws import aws_profile
+from shards.store import Store, Url, place
 from tests.object_store import KEY, SECRET, Proxy, Server
 
 CONTENT = np.random.default_rng(0).bytes(3 * 2**20 + 17)
