@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from avc.data.preprocessing import CROP, center_crop, shifted_back, whole_cells
+from avc.data.preprocessing import CROP, center_crop, whole_cells
 from avc.data.windows import hop_in_samples, mono, resample, windows_of
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.encoders.towers import AudioTower, ImageTower
@@ -40,9 +40,7 @@ class Trained:
     """A trained network in evaluation mode, with the settings that it was trained under.
 
     name: in tables. hears, sees: the encoders of its audio and of its images, None where it has none; `audio` and
-    `image` refuse instead. map_shift: how far AVOL-Net's map lies right of and below what it looks at, in pixels of its
-    input, as `avc.evaluation.registration` measures it; `compare_maps` shifts it back by as much. weights: the file
-    that they come from, where there is one.
+    `image` refuse instead. weights: the file that they come from, where there is one.
     """
 
     name: str
@@ -51,7 +49,6 @@ class Trained:
     hears: AudioEncoder | None
     sees: ImageEncoder | None
     device: torch.device
-    map_shift: tuple[float, float] = (0.0, 0.0)
     weights: Path | None = None
 
     @property
@@ -197,28 +194,15 @@ class Trained:
         The smallest side is scaled to 8/7 of the network's size, as in training, and nothing is cropped: cells divide
         the whole image evenly. Raises ValueError where the network is not AVOL-Net.
         """
-        return self.model.embed_image(self.map_input(images)).float().cpu()  # type: ignore[no-any-return]
-
-    def map_input(self, images: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) RGB images of any size → float32 (N, 3, H, W), what the network takes for a map of them.
-
-        Sides are multiples of the trunk's stride. Raises ValueError where the network is not AVOL-Net.
-        """
         _expect(images, torch.uint8, 4, "images must be uint8 (N, H, W, 3)", last=3)
         self.localizer()
-        return whole_cells(images.to(self.device), side=self.map_side, stride=self.model.vision.stride)
-
-    @property
-    def map_side(self) -> float:
-        """Pixels of the smallest side that an image is scaled to for a map, before it is rounded to whole cells."""
-        return self.image.size / CROP
+        whole = whole_cells(images.to(self.device), side=self.image.size / CROP, stride=self.model.vision.stride)
+        return self.model.embed_image(whole).float().cpu()  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def compare_maps(self, image_maps: Tensor, audio: Tensor) -> Tensor:
         """What `embed_image_map` and `embed_audio` gave, row by row → float32 (N, H', W'), 0 to 1, on the CPU."""
         logits = self.localizer().localize(image_maps.to(self.device), audio.to(self.device))
-        if self.map_shift != (0.0, 0.0):
-            logits = shifted_back(logits, [pixels / self.model.vision.stride for pixels in self.map_shift])
         return torch.sigmoid(logits).cpu()
 
     def localize(self, images: Tensor, seconds: Tensor) -> Tensor:

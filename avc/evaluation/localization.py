@@ -37,8 +37,7 @@ from avc.evaluation.map_metrics import (
     universal_threshold,
     universal_thresholds,
 )
-from avc.evaluation.measures import Progress, Request, Result
-from avc.evaluation.registration import Registration, register
+from avc.evaluation.measures import Request, Result
 from shards import Report
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, centers_of, second_start
 from shards.read import Shards
@@ -149,10 +148,7 @@ def localization(request: Request, chosen: options.Localization) -> Result:
     network = load(request.source, device=request.device)
     data, split = request.data(network.config, request.source)
     truths = read_boxes(chosen.boxes)
-    registration, notes = None, []
-    if chosen.register_maps:
-        network, registration = registered(network, data, request.progress)
-        notes.append(str(registration))
+    notes = []
     with request.progress("localizing", unit="frames") as report:
         result = evaluate_localization(network, data, data.clips(split), truths, passes=chosen.passes, report=report)
     without_area = [name for name, truth in truths.items() for _ in range(truth.without_area)]
@@ -161,17 +157,11 @@ def localization(request: Request, chosen: options.Localization) -> Result:
         notes.append(f"{chosen.boxes}: {len(without_area):,} boxes have no area and are left out ({names} ...)")
     notes.append(f"{chosen.boxes}: {result.met:,} of {result.names:,} names are of clips of the {split} split")
     about: dict[str, Any] = {"run": str(request.source), "split": split, "boxes_without_area": without_area}
-    about |= request.judged(f"the {split} split") | {"registration": asdict(registration) if registration else None}
+    about |= request.judged(f"the {split} split")
     content = about | asdict(result) | {"notes": notes}
     parts = {"all": "all", "with_silent_object": "with a silent object"}
     content["hits"] = [{"key": key, "name": name, **content[key]} for key, name in parts.items() if content[key]]
     return Result(content)
-
-
-def registered(network: Trained, data: Shards, progress: Progress) -> tuple[Trained, Registration]:
-    """The network with its maps shifted back, as measured on training clips."""
-    with progress("registering", unit="training frames") as report:
-        return register(network, data, data.clips("train"), report=report)
 
 
 def _frames(

@@ -245,7 +245,7 @@ MEASURES = {
         ),
         (
             "localization runs/avol boxes=demo-world/world/labels.jsonl",
-            "localization runs/avol boxes=vggss.json register=true --split test",
+            "localization runs/avol boxes=vggss.json --split test",
         ),
     ),
     "sound": Measure(

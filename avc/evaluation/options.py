@@ -105,7 +105,7 @@ class Localization(Section):
 
     Hits: the map's highest place lies in a box, beside the image's center and a random point. Displacement: pixels from
     the nearest box's center to that place, mean ± standard deviation; a mean far from 0 is a map that is displaced as a
-    whole, which `register` mends. Consensus IoU from 0.5 on and its area under the curve, for three ways to cut a
+    whole. Consensus IoU from 0.5 on and its area under the curve, for three ways to cut a
     region out of the map. Frames with two objects: are both found, each under its own sound (arXiv 2407.13676)? Then
     the same frames under the sound of another kind, silence and white noise at -20 dBFS: how much of the picture is
     marked at one threshold for all frames (arXiv 2410.01020), and whether maxima fall, which tells pairs apart and no
@@ -116,8 +116,6 @@ class Localization(Section):
     """VGG-SS's .json, a folder of Flickr-SoundNet's XML files, or a world's labels.jsonl."""
     passes: int = Field(default=1, ge=1)
     """Frames of each clip, where every tick has its box."""
-    register_maps: bool = Field(default=False, alias="register")
-    """Shift all maps back by one constant, measured without labels. Ours."""
 
 
 class Probe(Section):

@@ -78,8 +78,8 @@ OLD_AND_NEW = """
 eval retrieval runs/ave --labels l.csv --gain=linear --split test
 eval retrieval runs/ave labels=l.csv gain=linear --split test
 
-eval localization runs/avol --boxes b.json --register
-eval localization runs/avol boxes=b.json register=true
+eval localization runs/avol --boxes b.json --passes 2
+eval localization runs/avol boxes=b.json passes=2
 
 eval sound a b --dataset esc10 --root E --fine-tune 3 --devices cpu
 eval sound a b dataset=esc10 root=E fine_tune=3 --device cpu

@@ -101,19 +101,16 @@ def test_localization_prints_hits_overlaps_and_sanity(runs, small_world, tmp_pat
         assert words in done.stdout
 
 
-def test_registering_prints_and_stores_the_shift_and_says_what_boxes_have_no_area(runs, small_world, tmp_path) -> None:
+def test_boxes_that_have_no_area_are_counted_and_said(runs, small_world, tmp_path) -> None:
     labels = (small_world.parent / "world" / "labels.jsonl").read_text().splitlines()
     named = [(Path(json.loads(line)["file"]).stem, json.loads(line)["kind"]) for line in labels]
     bbox = [[0.2, 0.2, 0.6, 0.6], [0.5, 0.5, 0.5, 0.9]]
     (tmp_path / "boxes.json").write_text(json.dumps([{"file": f, "class": k, "bbox": bbox} for f, k in named]))
-    given = (f"boxes={tmp_path / 'boxes.json'}", "register=true", "--json", tmp_path / "out.json")
+    given = (f"boxes={tmp_path / 'boxes.json'}", "--json", tmp_path / "out.json")
     done = avc("eval", "localization", runs["avol"], *given)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out.json").read_text())
     assert len(result["boxes_without_area"]) == 40 and "40 boxes have no area and are left out" in done.stdout
-    assert result["registration"]["frames"] == 24
-    right, down = result["registration"]["pixels"]
-    assert f"lie {right:+.1f} ± " in done.stdout and f" {down:+.1f} ± " in done.stdout
     assert result["all"]["frames"] == 16 and "another's sound" in done.stdout
 
 
@@ -133,10 +130,6 @@ def test_localize_writes_the_video_and_not_over_itself(runs, tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{tmp_path / 'out.mp4'}: 50 frames\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
-    plain = (tmp_path / "out.mp4").read_bytes()
-    done = avc("localize", runs["avol"], video, "--out", tmp_path / "out.mp4", "--register")
-    assert done.returncode == 0 and "registered on 24 training frames" in done.stdout
-    assert (tmp_path / "out.mp4").read_bytes() != plain
     before = video.read_bytes()
     done = avc("localize", runs["avol"], video, "--out", video)
     assert done.returncode == 2 and "the video itself" in done.stderr and video.read_bytes() == before
