@@ -1,7 +1,10 @@
 """Towers that begin with encoders: their features are computed once, and heads are trained on them as everything is."""
 
+import json
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,16 +13,14 @@ from avc.data.windows import resample
 from avc.encoders.load import load
 from avc.encoders.pretrained_trunk import pretrained_trunks
 from avc.evaluation.boxes import read_boxes
-from avc.evaluation.localization import evaluate_localization
+from avc.evaluation.localization import _middle, evaluate_localization
 from avc.evaluation.registration import register
 from avc.tasks import task_of
 from avc.tasks.features import FeatureReader, encoders_of
-from shards.format import SAMPLES_PER_TICK
+from shards.format import SAMPLES_PER_TICK, TICKS_PER_SECOND, PackSettings
+from shards.pack import pack
 from shards.read import Shards
-from tests.avc.launching import (
-    metrics,
-    train_here,
-)
+from tests.avc.launching import metrics, train_here
 from tests.avc.networks import saved
 from tests.avc.own_encoders import ENCODERS, written
 
@@ -154,3 +155,21 @@ def test_settings_that_lie_with_weights_run_no_program_and_lead_to_no_circle(
     settings.write_text(text)
     with pytest.raises(ValueError, match=r"its own towers begin with other weights \(model.image is "):
         load(tmp_path / "run")
+
+
+def test_boxes_of_real_frames_are_of_the_middle_frames_of_packed_clips(shared_data, tmp_path, towers) -> None:
+    boxes = Path(__file__).with_name("real_boxes.json")
+    rows = json.loads(boxes.read_text())
+    assert len({row["file"] for row in rows}) == 60
+    corners = np.array([box for row in rows for box in row["bbox"]])
+    assert corners.min() >= 0 and corners.max() <= 1 and (corners[:, :2] < corners[:, 2:]).all()
+    named = [row for row in rows if row["file"][:7] in ("s04_004", "s04_012", "s09_002", "s09_003", "s09_006")]
+    files = [shared_data / "clips" / row["file"] for row in named]
+    pack(files, tmp_path / "shards", PackSettings(every=5, split=(1.0, 0.0, 0.0)), workers=1)
+    shards = Shards(tmp_path / "shards")
+    times = {str(shards.info(clip)["name"]): _middle(shards, clip) / TICKS_PER_SECOND for clip in range(len(shards))}
+    assert times == {row["file"]: row["time"] for row in named}
+    changes = "training.steps=2", "validation.every_steps=0", "optim.batch_pairs=8", "optim.micro_batch_pairs=8"
+    train_here(written(tmp_path, tmp_path / "shards", towers, name="avol", dropout=0.0), tmp_path / "run", *changes)
+    found = evaluate_localization(load(tmp_path / "run"), shards, shards.clips("train"), read_boxes(boxes))
+    assert (found.met, found.unknown) == (len(named), 0) and found.all.frames == len(named)
