@@ -1,4 +1,4 @@
-"""Indexes of clips without any files, for what needs only integers."""
+"""Indexes of clips without any files, for what needs only integers; encoders of one's own for towers."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from shards.format import CLIP, SAMPLES_PER_TICK
+from tests.avc.own_encoders import ENCODERS
 
 MakeIndex = Callable[..., np.ndarray]
 
@@ -27,3 +28,18 @@ def make_index() -> MakeIndex:
         return index
 
     return make
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Features of this test alone."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AVC_RUN_CODE", "1")  # of mine.py
+    return tmp_path / "home" / ".cache" / "avc" / "features"
+
+
+@pytest.fixture
+def towers(tmp_path, cache):
+    """Settings of towers that begin with two small encoders."""
+    (tmp_path / "mine.py").write_text(ENCODERS)
+    return {"image": f"{tmp_path}/mine.py:Eye", "audio": f"{tmp_path}/mine.py:Ear"}

@@ -2,7 +2,7 @@
 
 import json
 import re
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,83 +12,16 @@ from avc.config import load_config, parse_config
 from avc.data.windows import resample
 from avc.encoders.load import load
 from avc.encoders.pretrained_trunk import pretrained_trunks
-from avc.encoders.sources import embed_clips
 from avc.evaluation.boxes import read_boxes
-from avc.evaluation.correspondence import judge_pairs
-from avc.evaluation.localization import evaluate_localization
-from avc.evaluation.pairs import embed_features, judge_clips
-from avc.runs.attempt import newest_folder
-from avc.runs.checkpoint import load_newest
+from avc.evaluation.localization import _middle, evaluate_localization
 from avc.tasks import task_of
 from avc.tasks.features import FeatureReader, encoders_of
-from shards.format import SAMPLES_PER_TICK
+from shards.format import SAMPLES_PER_TICK, TICKS_PER_SECOND, PackSettings
+from shards.pack import pack
 from shards.read import Shards
-from tests.avc.launching import (
-    Training,
-    assert_same_bits,
-    final_state,
-    metrics,
-    train_here,
-    train_in_two,
-    write_config,
-)
+from tests.avc.launching import metrics, train_here
 from tests.avc.networks import saved
-from tests.command_line import avc
-
-ENCODERS = """
-import torch
-from torch.nn import functional as F
-from avc.encoders.encoder import TOWER, AudioEncoder, ImageEncoder
-
-class Eye(ImageEncoder):
-    size = 28
-    layers, unit_layers, tower_classes = ("embedding", TOWER), ("embedding",), 6
-
-    def __init__(self):
-        super().__init__("Eye")
-        self.weight = torch.nn.Parameter(torch.linspace(-1, 1, 18).view(6, 3))
-
-    def maps(self, x, layer):
-        return F.avg_pool2d(x.permute(0, 3, 1, 2).float(), 7) / 255
-
-    def features(self, x, layer):
-        mean = self.maps(x, layer).mean(dim=(2, 3))
-        return torch.cat([self.maps(x, layer).flatten(1), mean @ self.weight.T], dim=1) if layer == TOWER else mean
-
-class Ear(AudioEncoder):
-    sample_rate_hz = 16_000
-    layers, tower_classes = ("embedding", TOWER), 6
-
-    def __init__(self):
-        super().__init__("Ear")
-        self.weight = torch.nn.Parameter(torch.linspace(-1, 1, 96).view(6, 16))
-
-    def features(self, x, layer):
-        bands = torch.stft(x, 512, window=torch.hann_window(512), return_complex=True).abs()
-        bands = bands[:, :256].log1p().mean(dim=2).view(len(x), 16, 16).mean(dim=2)
-        return torch.cat([bands, bands @ self.weight.T], dim=1) if layer == TOWER else bands
-"""
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """Features of this test alone."""
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("AVC_RUN_CODE", "1")  # of mine.py
-    return tmp_path / "home" / ".cache" / "avc" / "features"
-
-
-@pytest.fixture
-def towers(tmp_path):
-    """Settings of towers that begin with two small encoders."""
-    (tmp_path / "mine.py").write_text(ENCODERS)
-    return {"image": f"{tmp_path}/mine.py:Eye", "audio": f"{tmp_path}/mine.py:Ear"}
-
-
-def written(tmp_path, shards, towers, **model):
-    name = {"name": "ave_nce"} | towers | {"dropout": 0.25, "width": 1.0} | model
-    optim = {"batch_pairs": 32, "micro_batch_pairs": 32, "lr": 1e-2}
-    return write_config(tmp_path, shards, model=name, optim=optim)
+from tests.avc.own_encoders import ENCODERS, written
 
 
 def test_heads_are_trained_and_what_the_towers_begin_with_stays(small_world, tmp_path, towers) -> None:
@@ -111,13 +44,6 @@ def test_trained_towers_change_and_begin_with_the_same_features(small_world, tmp
         assert not torch.equal(before.encoder.encoder.weight, after.encoder.encoder.weight)
 
 
-def test_networks_that_take_other_features_of_an_encoder_do_not_share_them(small_world, tmp_path, towers) -> None:
-    for name in ("ave", "avol"):
-        config = written(tmp_path, small_world, towers, name=name, dropout=0.0)
-        said = train_here(config, tmp_path / name, "training.steps=1", "validation.every_steps=0")
-    assert "by Eye: computed" in said and "by Ear: read from" in said
-
-
 @pytest.mark.parametrize("name", ["ave", "l3", "avol"])
 def test_every_network_of_pairs_can_begin_so(small_world, tmp_path, towers, name) -> None:
     train_here(written(tmp_path, small_world, towers, name=name, dropout=0.0), tmp_path / "run", "training.steps=2")
@@ -134,7 +60,7 @@ def test_every_network_of_pairs_can_begin_so(small_world, tmp_path, towers, name
         assert len(network.embed_image(image)) == 2
 
 
-def test_a_run_begins_with_the_trunks_of_another_one(small_world, tmp_path) -> None:
+def test_a_run_begins_with_the_trunks_of_another_one(small_world, tmp_path, cache) -> None:
     saved(tmp_path / "begun")
     towers = {"image": str(tmp_path / "begun"), "audio": str(tmp_path / "begun")}
     config = written(tmp_path, small_world, towers, name="l3", dropout=0.0)
@@ -160,131 +86,6 @@ def test_a_view_is_the_frame_and_the_second_nearest_to_what_was_drawn(small_worl
         heard = torch.from_numpy(resample(sound.numpy(), 16_000))[None]
         torch.testing.assert_close(audio(heard, "embedding")[0], row, atol=1e-4, rtol=1e-4)
     assert batch.images.shape == (8, 54)
-
-
-def test_the_features_of_other_splits_of_the_same_clips_are_read_again(small_world, tmp_path, towers) -> None:
-    config = written(tmp_path, small_world, towers)
-    train_here(config, tmp_path / "run", "training.steps=1")
-    again = train_here(config, tmp_path / "again", "training.steps=1", "run.seed=1")
-    assert again.count("read from") == 2 and "computed" not in again and "features by" not in again
-    accuracy = judge_pairs(tmp_path / "run", Shards(small_world), passes=1)
-    assert accuracy.pairs == 32
-    with pytest.raises(ValueError, match="sound off the grid"):
-        judge_pairs(tmp_path / "run", Shards(small_world), passes=1, grid="free")
-
-
-@pytest.mark.parametrize("end", ["cut", "flipped"])
-def test_a_damaged_cache_is_computed_anew_in_words(small_world, tmp_path, towers, cache, end) -> None:
-    config = written(tmp_path, small_world, towers)
-    train_here(config, tmp_path / "whole", "training.steps=2")
-    for file in cache.glob("*.npy"):
-        data = bytearray(file.read_bytes())
-        data[-5] ^= 64
-        file.write_bytes(data[:-8] if end == "cut" else data)
-    said = train_here(config, tmp_path / "mended", "training.steps=2")
-    assert said.count("damaged, computed anew") == 2
-    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "mended"))
-
-
-def test_other_weights_and_another_program_have_other_features(small_world, tmp_path, towers, cache) -> None:
-    config = written(tmp_path, small_world, towers)
-    train_here(config, tmp_path / "run", "training.steps=1")
-    source = tmp_path / "mine.py"
-    for before, after in (("linspace(-1, 1, 96)", "linspace(-1, 2, 96)"), ("/ 255", "/ 128")):
-        source.write_text(source.read_text().replace(before, after))
-        said = train_here(config, tmp_path / f"other {after[-2:]}".replace("/", ""), "training.steps=1")
-        assert "by Eye: computed" in said and "by Ear: computed" in said
-    with pytest.raises(ValueError, match=r"holds a run on other (image|audio)"):
-        train_here(config, tmp_path / "run", "training.steps=2")
-
-
-def test_maps_of_an_encoder_and_its_pooled_rows_are_kept_apart(small_world, tmp_path, towers) -> None:
-    train_here(written(tmp_path, small_world, towers), tmp_path / "rows", "training.steps=1")
-    config = written(tmp_path, small_world, towers, name="avol", dropout=0.0)
-    said = train_here(config, tmp_path / "maps", "training.steps=1")
-    assert "by Eye: computed" in said and "by Ear: read from" in said
-
-
-def test_clips_are_judged_by_the_features_that_are_kept(small_world, tmp_path, towers) -> None:
-    config = written(tmp_path, small_world, towers)
-    train_here(config, tmp_path / "run", "training.steps=2", "validation.every_steps=0")
-    network, shards = load(tmp_path / "run"), Shards(small_world)
-    clips = shards.clips("validation")
-    kept = embed_features(network, shards, "validation", passes=20)
-    read = embed_clips(network, shards, clips, passes=20)
-    assert (kept.clip == read.clip).all() and (kept.tick == read.tick).all()
-    there = np.isin(kept.tick, range(13, 38, 12))  # where features are of
-    assert there.sum() > 9
-    for name in ("image", "audio"):
-        np.testing.assert_allclose(getattr(kept, name)[there], getattr(read, name)[there], atol=1e-4)
-    done = avc("eval", "pairs", tmp_path / "run", "--split", "validation", "--json", tmp_path / "pairs.json")
-    assert done.returncode == 0 and "embedding:" not in done.stderr, done.stderr
-    by_hand, _ = judge_clips(embed_features(network, shards, "validation", passes=10), np.arange(16), seed=0)
-    told = json.loads((tmp_path / "pairs.json").read_text())
-    assert told["above"][0]["mean"] == by_hand[0].mean and told["weights_chosen_on"] is None
-
-
-def test_the_same_clips_in_other_shards_and_splits_have_the_same_features(
-    small_world, many_shards, tmp_path, towers
-) -> None:
-    train_here(written(tmp_path, small_world, towers), tmp_path / "run", "training.steps=1")
-    said = train_here(written(tmp_path, many_shards, towers), tmp_path / "other", "training.steps=1")
-    assert said.count("read from") == 2 and "computed" not in said
-
-
-def test_features_are_computed_where_the_training_is_to_run(small_world, tmp_path, towers, monkeypatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a GPU that the settings leave alone
-    train_here(written(tmp_path, small_world, towers), tmp_path / "run", "training.steps=1", "training.device=cpu")
-
-
-def test_a_run_that_is_killed_while_features_are_computed_goes_on_to_the_same_bits(
-    small_world, tmp_path, towers, monkeypatch
-) -> None:
-    names = "import itertools, os, time\nHOLD, COUNT = os.environ['HOME'] + '/hold', itertools.count()\n"
-    hold = "        while os.path.exists(HOLD) and len(x) > 1 and next(COUNT) > 2:\n            time.sleep(0.01)\n"
-    bands = "        bands = torch.stft"
-    (tmp_path / "mine.py").write_text(names + ENCODERS.replace(bands, hold + bands))
-    config = written(tmp_path, small_world, towers)
-    train_here(config, tmp_path / "whole")
-    monkeypatch.setenv("HOME", str(tmp_path / "other"))
-    folder = tmp_path / "other" / ".cache" / "avc" / "features"
-    folder.mkdir(parents=True)
-    (tmp_path / "other" / "hold").touch()
-    killed = Training(config, tmp_path / "killed")
-    deadline = time.monotonic() + 120
-    while not any(journal.stat().st_size for journal in folder.glob("*.jsonl") if len(list(folder.glob("*.npy")))):
-        assert killed.process.poll() is None and time.monotonic() < deadline, killed.kill()
-        time.sleep(0.01)
-    killed.kill()
-    (tmp_path / "other" / "hold").unlink()
-    said = train_here(config, tmp_path / "killed")
-    assert "by Eye: read from" in said and re.search(r"by Ear: computed, \d+ of them before a stop", said)
-    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "killed"))
-
-
-def test_a_run_that_is_killed_while_heads_are_trained_goes_on_to_the_same_bits(small_world, tmp_path, towers) -> None:
-    config = written(tmp_path, small_world, towers)
-    steps = "training.steps=60", "validation.every_steps=30"
-    train_here(config, tmp_path / "whole", *steps)
-    killed = Training(config, tmp_path / "killed", *steps)
-    killed.wait_for_step(4)
-    killed.kill()
-    left = load_newest(newest_folder(tmp_path / "killed"))
-    assert left is not None and 3 <= left.step < 60
-    assert "read from" in train_here(config, tmp_path / "killed", *steps)
-    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "killed"))
-
-
-def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bits(small_world, tmp_path, towers) -> None:
-    train_in_two(written(tmp_path, small_world, towers), tmp_path, stop_at=3)
-
-
-def test_two_ranks_have_the_losses_of_one(small_world, tmp_path, towers) -> None:
-    config = written(tmp_path, small_world, towers, name="ave")
-    train_here(config, tmp_path / "one", "training.steps=4", "validation.every_steps=0")
-    Training(config, tmp_path / "two", "training.steps=4", "validation.every_steps=0", world_size=2).finish()
-    one, two = ([line["loss"] for line in metrics(tmp_path / name)] for name in ("one", "two"))
-    assert len(one) == 4 and np.allclose(one, two, rtol=1e-5)
 
 
 def test_dropout_is_the_plans_and_keeps_the_mean(towers) -> None:
@@ -352,3 +153,21 @@ def test_settings_that_lie_with_weights_run_no_program_and_lead_to_no_circle(
     settings.write_text(text)
     with pytest.raises(ValueError, match=r"its own towers begin with other weights \(model.image is "):
         load(tmp_path / "run")
+
+
+def test_boxes_of_real_frames_are_of_the_middle_frames_of_packed_clips(shared_data, tmp_path, towers) -> None:
+    boxes = Path(__file__).with_name("real_boxes.json")
+    rows = json.loads(boxes.read_text())
+    assert len({row["file"] for row in rows}) == 60
+    corners = np.array([box for row in rows for box in row["bbox"]])
+    assert corners.min() >= 0 and corners.max() <= 1 and (corners[:, :2] < corners[:, 2:]).all()
+    named = [row for row in rows if row["file"][:7] in ("s04_004", "s04_012", "s09_002", "s09_003", "s09_006")]
+    files = [shared_data / "clips" / row["file"] for row in named]
+    pack(files, tmp_path / "shards", PackSettings(every=5, split=(1.0, 0.0, 0.0)), workers=1)
+    shards = Shards(tmp_path / "shards")
+    times = {str(shards.info(clip)["name"]): _middle(shards, clip) / TICKS_PER_SECOND for clip in range(len(shards))}
+    assert times == {row["file"]: row["time"] for row in named}
+    changes = "training.steps=2", "validation.every_steps=0", "optim.batch_pairs=8", "optim.micro_batch_pairs=8"
+    train_here(written(tmp_path, tmp_path / "shards", towers, name="avol", dropout=0.0), tmp_path / "run", *changes)
+    found = evaluate_localization(load(tmp_path / "run"), shards, shards.clips("train"), read_boxes(boxes))
+    assert (found.met, found.unknown) == (len(named), 0) and found.all.frames == len(named)
