@@ -135,10 +135,12 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def _from_list(path: str, stored: _StoredNames, left_out: Identity | None, members: frozenset[str]) -> Iterator[Source]:
-    beside, stores = os.path.dirname(path), lru_cache(Store)  # one client for all of a folder
+    beside, listed = os.path.dirname(path), as_url(path)
+    stores = lru_cache(Store)  # one client for all of a folder
 
     def found(line: str) -> Iterable[Source]:
-        url = as_url(line.strip()) or as_url(f"{beside}/{line.strip()}")
+        name = line.strip()
+        url = as_url(f"{beside}/{name}" if listed and not name.startswith(SCHEMES) else name)
         if not url:
             return _from_path(stored.find(line, beside=beside), left_out, members)
         try:
@@ -147,13 +149,13 @@ def _from_list(path: str, stored: _StoredNames, left_out: Identity | None, membe
             return [_unreadable(str(url), getattr(error, "strerror", "") or str(error))]
 
     with tempfile.NamedTemporaryFile() as copy, ThreadPoolExecutor(AT_ONCE) as threads:
-        if url := as_url(path):
-            copy.write(Store(url.parent).whole(url.name, most=LARGEST_LIST))
+        if listed:
+            copy.write(Store(listed.parent).whole(listed.name, most=LARGEST_LIST))
             copy.flush()
             path = copy.name
         lines = read_lines(path)
         while some := list(itertools.islice(lines, 16 * AT_ONCE)):
-            of_store = url or any(line.lstrip().startswith(SCHEMES) for line in some)
+            of_store = listed or any(line.lstrip().startswith(SCHEMES) for line in some)
             yield from itertools.chain.from_iterable((threads.map if of_store else map)(found, some))
 
 
