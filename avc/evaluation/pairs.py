@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from avc.data.labels import names_of, read_labels
 from avc.data.sampler import Integers
 from avc.encoders.load import load
-from avc.encoders.sources import ClipEmbeddings, embed_clips, views_of
+from avc.encoders.sources import ClipEmbeddings, embed_clips
 from avc.encoders.trained import Trained
 from avc.evaluation import options
 from avc.evaluation.measures import Request, Result
@@ -137,15 +137,13 @@ def judge_clips(views: ClipEmbeddings, source: Integers, *, seed: int) -> tuple[
 
 @torch.no_grad()
 def embed_features(network: Trained, data: Shards, split: str, *, passes: int) -> ClipEmbeddings:
-    """As `embed_clips`, from the features that the network was trained on; views are the nearest that these are of."""
-    config, model = network.pair_config, network.model
-    sampler = evaluation_sampler(config, data, split=split)
+    """As `embed_clips`, from the features that the network was trained on; views are evenly over each clip."""
+    sampler, model = evaluation_sampler(network.pair_config, data, split=split), network.model
     reader = FeatureReader(data, sampler, partial(encoders, model), device=network.device.type)
-    rows = views_of(sampler, 0, passes * len(sampler.clips))
-    order = np.argsort(rows.frame_clip, kind="stable")
-    clip, tick = rows.frame_clip[order], rows.frame_tick[order]
-    image, audio = (torch.from_numpy(part[reader.nearest(clip, tick)]).to(network.device) for part in reader.rows)
-    return ClipEmbeddings(clip, tick, model.embed_image(image).cpu().numpy(), model.embed_audio(audio).cpu().numpy())
+    rows, tick = reader.spread(sampler.clips, passes)
+    image, audio = (torch.from_numpy(part[rows]).to(network.device) for part in reader.rows)
+    clip, embedded = np.repeat(sampler.clips, passes), (model.embed_image(image), model.embed_audio(audio))
+    return ClipEmbeddings(clip, tick, *(part.cpu().numpy() for part in embedded))
 
 
 def pairs(request: Request, chosen: options.Pairs) -> Result:

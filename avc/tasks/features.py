@@ -116,6 +116,12 @@ class FeatureReader:
         row: Integers = self._end[clip] - count + place
         return row
 
+    def spread(self, clips: Integers, views: int) -> tuple[Integers, Integers]:
+        """Of each clip as many views, evenly over it: their rows and ticks, int64 (N · views,), clip by clip."""
+        clip = np.repeat(clips, views)
+        place = (2 * np.tile(np.arange(views), len(clips)) + 1) * self._count[clip] // (2 * views)
+        return self._end[clip] - self._count[clip] + place, self._first[clip] + self._step[clip] * place
+
     @property
     def training_rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Those of the sampler's clips."""
