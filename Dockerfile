@@ -22,7 +22,7 @@ COPY avc ./avc
 COPY launch ./launch
 COPY configs ./configs
 # Installed in place, so that configs/ lies where a checkout has it.
-RUN pip install --no-cache-dir -c constraints.txt -e ".[train]"
+RUN pip install --no-cache-dir -c constraints.txt -e ".[train,store]"
 
 RUN useradd --create-home avc
 USER avc

@@ -145,7 +145,9 @@ def _from_list(path: str, stored: _StoredNames, left_out: Identity | None, membe
             return _from_path(stored.find(line, beside=beside), left_out, members)
         try:
             return list(_from_url(url, members, stores))
-        except (ValueError, PermissionError) as error:
+        except TimeoutError:
+            raise  # the store is gone, for the lines that follow too
+        except (ValueError, OSError) as error:
             return [_unreadable(str(url), getattr(error, "strerror", "") or str(error))]
 
     with tempfile.NamedTemporaryFile() as copy, ThreadPoolExecutor(AT_ONCE) as threads:
@@ -177,9 +179,13 @@ def _below(url: Url, stores: Callable[[Url], Store]) -> dict[Url, tuple[int, int
     fixed = next((number for number, part in enumerate(url.parts) if set(part) & set("*?[")), len(url.parts))
     base, pattern = Url(*url.parts[:fixed]), url.parts[fixed:]
     found = {}
-    for name, facts in (stores(base).listed() or {}).items():
+    listed = stores(base).listed() or {}
+    folders = {name[:end] for name in listed for end in range(len(name)) if name[end] == "/"} | {""}
+    for name, facts in listed.items():
         parts = name.split("/")
         named = len(parts) == len(pattern) and all(map(fnmatch.fnmatchcase, parts, pattern))
+        if not facts[0] and name in folders:  # an empty object that some tools make of a folder
+            continue
         if (named or not pattern) and not any(part.startswith(".") for part in parts):
             found[base / name] = facts
     if not found:

@@ -18,6 +18,7 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path, PosixPath
 from typing import Any, BinaryIO, TypeVar
+from urllib.parse import quote
 
 SCHEMES = ("s3:", "gs:", "az:", "http:", "https:")
 PART_BYTES = 16 * 2**20
@@ -106,7 +107,9 @@ class Store:
         backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2}
         retries = {"max_retries": 5, "backoff": backoff, "retry_timeout": timedelta(seconds=stalled / 2)}
         try:
-            return obstore, from_url(str(self.url), config=config or None, client_options=client, retry_config=retries)
+            # The names of a store's folders are not written as in a URL: `take #2`, `50%`.
+            url = str(self.url) if scheme.startswith("http") else quote(str(self.url), safe="/:")
+            return obstore, from_url(url, config=config or None, client_options=client, retry_config=retries)
         except Exception as error:
             raise ValueError(f"{self.url} cannot be opened: {_reason(error)[0]}") from None
 
@@ -234,7 +237,7 @@ class Store:
             passed = time.monotonic() - begun
             if final or passed >= self._patience:
                 waited = "" if final else f", and so for {passed:,.0f} s (AVC_STORE_PATIENCE)"
-                raise OSError(number, f"{reason}{waited}", str(self.url / name)) from None
+                raise OSError(number if final else errno.ETIMEDOUT, f"{reason}{waited}", str(self.url / name)) from None
             if passed >= STALLED_SECONDS and not said:
                 said = True
                 warnings.warn(

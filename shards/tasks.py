@@ -45,6 +45,10 @@ class Task:
         """The name of this task's folder."""
         return f"task-{self.number:04d}-of-{self.tasks:04d}"
 
+    def has(self, name: bytes) -> bool:
+        """Whether what is called so is this task's, by the hash of the name."""
+        return _number(name, self.tasks) == self.number
+
     def share(self, sources: Iterable[Source]) -> list[Source]:
         """Those of the sources that are this task's, in their order."""
         return [source for source in sources if task_of(source, self.tasks) == self.number]
@@ -60,8 +64,11 @@ def share_out(sources: Iterable[Source], tasks: int) -> list[list[Source]]:
 
 def task_of(source: Source, tasks: int) -> int:
     """The number of the task, of `tasks`, that packs this source: by the hash of its size, and of nothing else."""
-    digest = hashlib.blake2b(str(source.size).encode("ascii"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % tasks + 1
+    return _number(str(source.size).encode("ascii"), tasks)
+
+
+def _number(name: bytes, tasks: int) -> int:
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") % tasks + 1
 
 
 def parse_task(text: str) -> Task:

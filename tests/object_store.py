@@ -98,7 +98,7 @@ class Request:
 class Proxy:
     """Hands requests on to a port of this machine. `fault` names what happens to the answer: one of
 
-    503      is the answer                  cut     half of the body, and the connection ends
+    503, 410 is the answer                  cut     half of the body, and the connection ends
     silent   nothing is answered            lie     half of the body, and its length says so
     stall    half of the body, no more      flip    one bit of the body is another
     down     the connection ends at once
@@ -155,8 +155,8 @@ class Proxy:
         if fault == "silent":
             client.recv(1)  # until the client gives up
             return
-        if fault == "503":
-            client.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        if fault in ("503", "410"):
+            client.sendall(f"HTTP/1.1 {fault} No\r\n".encode() + b"Content-Length: 0\r\nConnection: close\r\n\r\n")
             return
         answer = bytearray(self._ask("\r\n".join([*lines, "Connection: close"]).encode() + b"\r\n\r\n" + body))
         head, _, content = bytes(answer).partition(b"\r\n\r\n")

@@ -72,8 +72,8 @@ def embed(
     if not listed:
         raise ValueError(f"there are no files in {', '.join(map(str, files))}")
     if chosen:
-        own = set(chosen.share(source for source, _ in listed))
-        listed = [(source, target) for source, target in listed if source in own]
+        # By the names of what is written: recordings of one length are of one size.
+        listed = [(source, target) for source, target in listed if chosen.has(os.fsencode(target.relative_to(folder)))]
         if not listed:
             return print(f"none of the files is of the share {task}")
     with progress("embedding", unit="files") as report:
@@ -100,5 +100,5 @@ def embed(
         print(f"{len(result.rejected):,} files are rejected, see {'beside it ' if parquet else ''}{rejected}:")
         for name, reason, detail in result.rejected[:10]:
             print(f"  {printable(name)}: {printable(reason)}, {printable(detail)}")
-    if not result.written:
+    if not result.written and not chosen:  # a share may be of such files alone, and would be tried again for ever
         raise typer.Exit(1)

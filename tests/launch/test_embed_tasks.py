@@ -22,10 +22,10 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six recordings of unlike lengths, and a file that is none."""
+    """Six recordings of one size, and a file that is none."""
     folder = tmp_path_factory.mktemp("recordings")
     for number in range(6):
-        noise = np.random.default_rng(number).normal(0, 0.1, 24_000 + 800 * number)
+        noise = np.random.default_rng(number).normal(0, 0.1, 24_000)
         soundfile.write(folder / f"{number}.wav", noise, 16_000)
     (folder / "broken.wav").write_bytes(b"no sound")
     return folder
@@ -68,7 +68,7 @@ def test_tables_of_tasks_lie_beside_each_other_and_hold_the_rows_of_one(
     for number in range(1, 9):
         embed(recordings, "--run", network, "--out", tmp_path / "of.parquet", "--task", f"{number}/8")
     tables = sorted(tmp_path.glob("of.task-*-of-0008.parquet"))
-    assert 1 < len(tables) <= 6, "a share without files writes no table"
+    assert 3 < len(tables) <= 6, "a share without files writes no table"
     rows = sorted(row for path in tables for row in map(repr, pq.read_table(path).to_pylist()))
     assert rows == sorted(map(repr, pq.read_table(tmp_path / "one.parquet").to_pylist()))
 

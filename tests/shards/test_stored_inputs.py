@@ -64,9 +64,10 @@ def test_names_with_letters_that_mean_something_elsewhere_are_plain_names(proxy:
     url = next(FOLDERS)
     names = ["film [abc].mp4", "50%.mp4", "ü #1.mp4", "a+b~c.mp4", "what?.mp4"]
     for name in names:
-        put(f"{url}/é [x]", name, name.encode())
-    found = list_sources([url])
-    assert sorted(below(found, url)) == sorted(f"é [x]/{name}" for name in names)
+        put(f"{url}/é [x] 50% #2?", name, name.encode())
+        put(f"{url}/é [x] 50% ", name, b"of another folder")
+    found = [source for source in list_sources([url]) if "#2?" in source.path]
+    assert sorted(below(found, url)) == sorted(f"é [x] 50% #2?/{name}" for name in names)
     assert [source.size for source in found] == [len(source.basename.encode()) for source in found]
     assert list_sources([source.name for source in found]) == found
     for source in found:
@@ -131,6 +132,19 @@ def test_what_a_store_does_not_give_is_named_and_taken_by_the_next_packing(
     proxy.fault = lambda request: None
     again = pack([f"{stored}/2026/*/*.mp4"], tmp_path / "out", SETTINGS, workers=1)
     assert (again.done, again.manifest.rejected) == (1, {})
+
+
+def test_a_line_that_a_store_refuses_costs_that_line_and_a_store_that_is_gone_ends_the_list(
+    stored: str, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AVC_STORE_PATIENCE", "1")
+    (tmp_path / "list.txt").write_text("".join(f"{stored}/2026/my films/video-0{n}.mp4\n" for n in range(4)))
+    proxy.fault = lambda request: "410" if request.target.endswith("video-02.mp4") else None
+    found = list_sources([tmp_path / "list.txt"])
+    assert [source.problem for source in found] == ["", "", "the store answers 410", ""]
+    proxy.fault = lambda request: "503"
+    with pytest.raises(TimeoutError, match="the store answers 503"):
+        list_sources([tmp_path / "list.txt"])
 
 
 def test_a_listing_that_is_not_allowed_or_a_url_with_a_key_ends_in_words_without_a_key(
