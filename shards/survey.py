@@ -60,7 +60,7 @@ KINDS = {  # what `Fault.kind` may be
     "silent": "nothing is heard in half of its seconds or more",
     "borders": "black borders",
     "watermark": "a part that stands where all else moves",
-    "grid": "sound that repeats itself every 0.04 s, by a resampler or a codec's frames: a shortcut off the grid",
+    "grid": "sound that repeats itself every 0.04 s, as by a codec's frames: a shortcut off the grid",
     "band-limited": "nothing above a frequency far below what its rate can hold: resampled upward, or cut by a codec",
     "dual mono": "two channels that are one",
     "clipped": "samples at full scale",
@@ -213,7 +213,7 @@ def _own(one: Look) -> list[Fault]:
         left, right, top, bottom = (f"{share:.0%}" for share in one.mark)
         add("watermark", f"from {left} to {right} of the width, {top} to {bottom} of the height")
     if one.repeats_hz is not None:
-        add("grid", f"a pattern at {one.repeats_hz:,.0f} Hz: poorly resampled from that rate")
+        add("grid", f"a pattern at {one.repeats_hz:,.0f} Hz that comes again every 0.04 s")
     elif one.codec in ON_THE_GRID:
         add("grid", f"{one.codec} has frames of 20 ms")
     if one.wall_hz is not None:
