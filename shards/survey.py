@@ -227,16 +227,16 @@ def _own(one: Look) -> list[Fault]:
 
 def _shared(looks: Sequence[Look]) -> list[Fault]:
     """What is there twice: to be dropped is that of training, then the smaller, the shorter, the later."""
-    found = []
-    for pair in near.pairs(looks):
-        kept, dropped = looks[pair.first], looks[pair.second]
-        if _worth(kept) < _worth(dropped):
-            kept, dropped = dropped, kept
+    best_first = sorted(looks, key=_worth, reverse=True)
+    found: dict[int, Fault] = {}
+    for pair in near.pairs(best_first):
+        kept, dropped = best_first[pair.first], best_first[pair.second]
         across = f", in {kept.group} while this is in {dropped.group}" if kept.group != dropped.group else ""
         kind = "duplicate" if pair.exact else "near-duplicate"
         shift = "" if pair.exact else f", {abs(pair.shift):.2f} s apart"
-        found.append(Fault(dropped.name, kind, f"of {kept.name}{shift}{across}", True, pair.exact or dropped.refused))
-    return found
+        detail, rejected = f"of {kept.name}{shift}{across}", pair.exact or dropped.refused
+        found.setdefault(pair.second, Fault(dropped.name, kind, detail, True, rejected))
+    return list(found.values())
 
 
 def _worth(one: Look) -> tuple[bool, int, float]:
