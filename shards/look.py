@@ -4,13 +4,14 @@ still, silent      seconds in which no picture differs from the first of them, a
 borders            black ones
 mark               what stands where all else moves: a logo, a caption
 wall_hz            above which the sound has nothing: it was resampled upward, or a codec cut it off
-repeats_hz         a pattern of the sound that comes again in every tick: of a resampler, by which a grid can be told
+repeats_hz         a pattern of the sound that comes again in every tick, by which a grid can be told
 frames, words      fingerprints of pictures and of sound, for `shards.near`
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from shards.atomic import refuse_special
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND
 from shards.media.clip import SILENT_DBFS, dbfs
 
@@ -149,22 +151,29 @@ def written(key: Sequence[Any], one: Look) -> bytes:
 
 
 def remembered(notes: Path, *, asked: Sequence[Any]) -> dict[tuple[Any, ...], Look]:
-    """Looks by their keys, from notes that were begun so; others are begun anew. Drops a torn last line."""
+    """Looks by their keys, from notes that were begun so; others are begun anew. Drops all from a torn line on.
+
+    Raises ValueError where `notes` is there and no file.
+    """
+    refuse_special(notes)
     head = json.dumps([VERSION, *asked]).encode() + b"\n"
     known: dict[tuple[Any, ...], Look] = {}
     whole, columns = 0, PRINT_CELLS[0] * PRINT_CELLS[1]
     if notes.is_file():
         with open(notes, "rb") as file:
             for line in file if file.readline() == head else ():
-                if not line.endswith(b"\n"):
-                    break
-                key, fields = json.loads(line)
-                fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-                for name, kind in ARRAYS.items():
-                    fields[name] = np.frombuffer(base64.b64decode(fields[name]), kind)
-                fields["frames"] = fields["frames"].reshape(-1, columns)
-                known[tuple(key)] = Look(**fields)
-                whole += len(line)
+                with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+                    if not line.endswith(b"\n"):
+                        break
+                    key, fields = json.loads(line)
+                    fields = {name: tuple(one) if isinstance(one, list) else one for name, one in fields.items()}
+                    for name, kind in ARRAYS.items():
+                        fields[name] = np.frombuffer(base64.b64decode(fields[name]), kind)
+                    fields["frames"] = fields["frames"].reshape(-1, columns)
+                    known[tuple(key)] = Look(**fields)
+                    whole += len(line)
+                    continue
+                break
     notes.parent.mkdir(parents=True, exist_ok=True)
     with open(notes, "ab" if known else "wb") as file:
         file.truncate(len(head) + whole) if known else file.write(head)

@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +24,7 @@ from shards.processes import refuse_unguarded
 from shards.read import BadRecord, Shards, decode_picture
 from shards.record import KEY_DIGITS
 from shards.sources import Source, list_sources
-from shards.store import Url, place
+from shards.store import Store, Url, as_url, place
 from shards.workers import attempt, in_workers
 
 SIDE = 128  # pixels of the smallest side of the pictures that are looked at
@@ -60,7 +60,7 @@ KINDS = {  # what `Fault.kind` may be
     "silent": "nothing is heard in half of its seconds or more",
     "borders": "black borders",
     "watermark": "a part that stands where all else moves",
-    "grid": "sound that repeats itself every 0.04 s, by a resampler or a codec's frames: a shortcut off the grid",
+    "grid": "sound that repeats itself every 0.04 s, as by a codec's frames: a shortcut off the grid",
     "band-limited": "nothing above a frequency far below what its rate can hold: resampled upward, or cut by a codec",
     "dual mono": "two channels that are one",
     "clipped": "samples at full scale",
@@ -89,8 +89,8 @@ def survey(
 
     workers, time_limit_seconds: as of `shards.workers.audit_sync`. notes: a file of what was looked at, from which a
     survey of the same inputs goes on; what was rejected is tried again. Clips are of the split that they are packed in;
-    videos of the folder train, validation, ... or of the input, where there are several. Raises ValueError for what the
-    user can put right.
+    videos of the folder train, validation, ... or of the input, where there are several: the smallest that they are in.
+    Raises ValueError for what the user can put right.
     """
     refuse_unguarded()
     if not 1 <= seconds < math.inf:
@@ -98,23 +98,21 @@ def survey(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     work: Callable[[Source], Look | Rejection]
-    first = place(inputs[0]) if len(inputs) == 1 else None
-    if first is not None and (isinstance(first, Url) or (first / MANIFEST).is_file()):
-        packed = Shards(first)
-        if (every := int(packed.index["every"].max(initial=1))) > TICKS_PER_SECOND:
-            raise ValueError(
-                f"{first} keeps less than a picture a second (--every {every}), of which nobody can tell what "
-                "stands still: give the videos themselves"
-            )
-        sources = [Source(packed.key(row), str(first), row, -1, 0) for row in range(len(packed))]
+    asked: list[float | str] = [seconds, *(os.fspath(path) for path in inputs)]
+    groups: dict[Source, str] = {}
+    packed = _packed(place(inputs[0])) if len(inputs) == 1 else None
+    if packed is not None:
+        sources = [Source(packed.key(row), str(packed.folder), row, -1, 0) for row in range(len(packed))]
+        asked.append(packed.digest)  # for a folder may be packed anew
         work = partial(_of_clip, packed)
     else:
-        sources = list_sources(inputs)
-        work = partial(_of_video, seconds=seconds, roots=tuple(os.path.abspath(os.path.expanduser(i)) for i in inputs))
+        groups = _listed(inputs)
+        sources = list(groups)
+        work = partial(_of_video, seconds=seconds)
     if not sources:
         raise ValueError(f"there are no videos in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
     count = workers or len(os.sched_getaffinity(0))
-    known = remembered(notes, asked=[seconds, *(os.fspath(path) for path in inputs)]) if notes is not None else {}
+    known = remembered(notes, asked=asked) if notes is not None else {}
     left = [source for source in sources if _key(source) not in known]
     rejected = []
     with contextlib.ExitStack() as opened:
@@ -131,7 +129,8 @@ def survey(
                     file.flush()
             if progress is not None:
                 progress(done, len(sources), source.basename)
-    looks = [known[_key(source)] for source in sources if _key(source) in known]
+    found = ((source, known[_key(source)]) for source in sources if _key(source) in known)
+    looks = [replace(one, group=groups.get(source, one.group)) for source, one in found]  # a list may change
     faults = [fault for one in looks for fault in _own(one)] + _shared(looks)
     return Survey(looks, rejected, sorted(faults, key=lambda fault: (list(KINDS).index(fault.kind), fault.name)))
 
@@ -140,12 +139,40 @@ def _key(source: Source) -> tuple[str, int | None, int, int]:
     return source.name, source.offset, source.size, source.mtime_ns
 
 
-def _of_video(source: Source, *, seconds: float, roots: tuple[str, ...]) -> Look | Rejection:
+def _packed(folder: Path) -> Shards | None:
+    """What is packed in a folder; None where there is no manifest, as beside videos."""
+    try:
+        if not (Store(folder).facts(MANIFEST) if isinstance(folder, Url) else (folder / MANIFEST).is_file()):
+            return None
+    except FileNotFoundError:
+        return None
+    packed = Shards(folder)
+    if (every := int(packed.index["every"].max(initial=1))) > TICKS_PER_SECOND:
+        raise ValueError(
+            f"{folder} keeps less than a picture a second (--every {every}), of which nobody can tell what stands "
+            "still: give the videos themselves"
+        )
+    return packed
+
+
+def _listed(inputs: Sequence[str | os.PathLike[str]]) -> dict[Source, str]:
+    """Each video once, in order of name, with its group; where inputs overlap, that of the smallest of them."""
+    listed = sorted(((list_sources([given]), os.fspath(given)) for given in inputs), key=lambda each: -len(each[0]))
+    found: dict[tuple[str, int | None], tuple[Source, str]] = {}
+    for sources, given in listed:
+        root = str(as_url(given) or os.path.abspath(os.path.expanduser(given)))
+        whole = os.path.basename(root).removesuffix(".txt") if len(inputs) > 1 else None
+        for source in sources:
+            found[source.name, source.offset] = source, _group(source.name, root) if whole is None else whole
+    return dict(sorted(found.values(), key=lambda each: (os.fsencode(each[0].name), each[0].offset or 0)))
+
+
+def _of_video(source: Source, *, seconds: float) -> Look | Rejection:
     settings = PackSettings(seconds=seconds, side=SIDE, every=EVERY, keep_silent=True, keep_still=True)
-    return attempt(partial(_look, source=source, settings=settings, group=_group(source.name, roots)), source)
+    return attempt(partial(_look, source=source, settings=settings), source)
 
 
-def _look(file: BinaryIO, *, source: Source, settings: PackSettings, group: str) -> Look:
+def _look(file: BinaryIO, *, source: Source, settings: PackSettings) -> Look:
     digest = hashlib.file_digest(file, "sha256").hexdigest()[:KEY_DIGITS]  # type: ignore[arg-type]
     clip = read(file, settings)
     pictures = [decode_picture(data, width=clip.width, height=clip.height) for data in clip.pictures]
@@ -153,7 +180,7 @@ def _look(file: BinaryIO, *, source: Source, settings: PackSettings, group: str)
         pictures,
         clip.sound[clip.sound_from : clip.sound_to],
         name=source.name,
-        group=group,
+        group="",  # which depends on the other inputs
         digest=digest,
         source=clip.source,
         side_db=read_side_level(file, seconds=settings.seconds),
@@ -184,11 +211,8 @@ def _of_clip(packed: Shards, source: Source) -> Look | Rejection:
         return Rejection(source, Reason.UNDECODABLE, str(error))
 
 
-def _group(name: str, roots: tuple[str, ...]) -> str:
-    root = max((root for root in roots if name.startswith(root)), key=len, default="")
-    inside = name.removeprefix(root).strip("/").split("/")
-    if len(roots) > 1:
-        return os.path.basename(root)
+def _group(name: str, root: str) -> str:
+    inside = name.removeprefix(f"{root}/").split("/")
     return inside[0] if len(inside) > 1 and inside[0].lower() in SPLIT_NAMES else ""
 
 
@@ -213,7 +237,7 @@ def _own(one: Look) -> list[Fault]:
         left, right, top, bottom = (f"{share:.0%}" for share in one.mark)
         add("watermark", f"from {left} to {right} of the width, {top} to {bottom} of the height")
     if one.repeats_hz is not None:
-        add("grid", f"a pattern at {one.repeats_hz:,.0f} Hz: poorly resampled from that rate")
+        add("grid", f"a pattern at {one.repeats_hz:,.0f} Hz that comes again every 0.04 s")
     elif one.codec in ON_THE_GRID:
         add("grid", f"{one.codec} has frames of 20 ms")
     if one.wall_hz is not None:
@@ -227,16 +251,16 @@ def _own(one: Look) -> list[Fault]:
 
 def _shared(looks: Sequence[Look]) -> list[Fault]:
     """What is there twice: to be dropped is that of training, then the smaller, the shorter, the later."""
-    found = []
-    for pair in near.pairs(looks):
-        kept, dropped = looks[pair.first], looks[pair.second]
-        if _worth(kept) < _worth(dropped):
-            kept, dropped = dropped, kept
+    best_first = sorted(looks, key=_worth, reverse=True)
+    found: dict[int, Fault] = {}
+    for pair in near.pairs(best_first):
+        kept, dropped = best_first[pair.first], best_first[pair.second]
         across = f", in {kept.group} while this is in {dropped.group}" if kept.group != dropped.group else ""
         kind = "duplicate" if pair.exact else "near-duplicate"
         shift = "" if pair.exact else f", {abs(pair.shift):.2f} s apart"
-        found.append(Fault(dropped.name, kind, f"of {kept.name}{shift}{across}", True, pair.exact or dropped.refused))
-    return found
+        detail, rejected = f"of {kept.name}{shift}{across}", pair.exact or dropped.refused
+        found.setdefault(pair.second, Fault(dropped.name, kind, detail, True, rejected))
+    return list(found.values())
 
 
 def _worth(one: Look) -> tuple[bool, int, float]:

@@ -134,7 +134,8 @@ def test_a_fault_of_each_kind_is_found_and_nothing_in_what_has_none(tmp_path: Pa
     assert found["half-still"]["still"][0]["detail"].startswith("seconds 2-3 of 4")
     assert re.fullmatch(r"left 0%, right 0%, top (9|10)%, bottom (9|10)%", found["borders"]["borders"][0]["detail"])
     assert abs(float(found["upsampled"]["band-limited"][0]["detail"].split()[2]) - 7.8) < 0.4
-    assert "22,050 Hz" in found["lines"]["grid"][0]["detail"] and "20 ms" in found["opus"]["grid"][0]["detail"]
+    assert found["lines"]["grid"][0]["detail"] == "a pattern at 22,050 Hz that comes again every 0.04 s"
+    assert "20 ms" in found["opus"]["grid"][0]["detail"]
     corners = [int(share) / 100 for share in re.findall(r"(\d+)%", found["marked"]["watermark"][0]["detail"])]
     assert np.abs(np.array(corners) - [150 / 212, 200 / 212, 10 / 160, 40 / 160]).max() < 0.04
     rejected = {name for name, kinds in found.items() for faults in kinds.values() for one in faults if one["rejected"]}
@@ -205,7 +206,11 @@ def test_of_copies_the_largest_then_longest_is_kept_and_what_is_dropped_can_be_l
     page = (ROOT / "docs" / "own-videos.md").read_text(encoding="utf-8")
     (lines,) = re.findall(r"^find .*\n.*drop\.tsv .*$", page, re.M)
     lines = lines.replace("~/flickr", str(videos)).replace("audit/", f"{tmp_path}/page/")
+    for name in (".hidden.mp4", ".trash/other.mp4", "half.mp4.part"):
+        (videos / name).parent.mkdir(exist_ok=True)
+        (videos / name).write_bytes(b"no video")
     subprocess.run(["bash", "-ec", lines], cwd=tmp_path, check=True)
+    assert {Path(line).name for line in kept.read_text().splitlines()} == {"c-whole.mp4", "other.mp4"}
     done = avc("pack", kept, "--out", tmp_path / "packed", "--workers", 2)
     assert done.returncode == 0, done.stderr
     packed = Shards(tmp_path / "packed")

@@ -9,6 +9,7 @@ import numpy as np
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND
 from shards.look import EVERY, Look, look
 from shards.near import pairs
+from shards.survey import _shared
 
 SECONDS = 6
 
@@ -71,3 +72,16 @@ def test_the_rest_of_a_second_is_not_taken_for_one_that_stands_still() -> None:
     options: dict[str, Any] = {"group": "", "source": {}, "side_db": None, "name": "", "digest": ""}
     assert look(pictures, np.ones(105_600, np.int16), **options).still == ()
     assert look(pictures[:1] * 11, np.ones(105_600, np.int16), **options).still == (0, 1)
+
+
+def test_of_near_copies_the_best_is_kept_and_each_other_is_named_once() -> None:
+    ways: dict[str, dict[str, Any]] = {
+        "a": {"group": "train", "digest": "1"},
+        "b": {"group": "test", "digest": "1"},
+        "c": {"group": "test", "digest": "2", "pixels": 400},
+        "d": {"group": "test", "digest": "3"},
+    }
+    looks = [Look(**{**vars(scene(1)), "name": name, **way}) for name, way in ways.items()]
+    faults = _shared(looks)
+    assert sorted(fault.name for fault in faults) == ["a", "b", "d"]
+    assert {fault.name: fault.detail.split(",")[0] for fault in faults} == {"a": "of b", "b": "of c", "d": "of c"}
