@@ -18,6 +18,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -25,10 +26,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import pydantic
+
 from shards.atomic import PART, sync
 from shards.file_slice import Descriptor
 from shards.index import StoredFile
 from shards.store import TIMES_READ, Store
+
+_READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # through no link, and waiting at no pipe
 
 
 class Cache:
@@ -119,12 +124,14 @@ class Cache:
     def _of_others(self) -> Iterator[_Needs]:
         """What living processes need; what the dead have left is cleared away."""
         for path in self.folder.glob("needs-*"):
-            with open(path, "rb") as needs:
+            with suppress(OSError), open(os.open(path, _READ_ONLY), "rb") as needs:  # a link, another user's
+                if not stat.S_ISREG(os.fstat(needs.fileno()).st_mode):
+                    continue
                 try:
                     _lock(needs, self.folder, wait=False)
                     path.unlink()
                 except BlockingIOError:
-                    yield _Needs(*json.loads(needs.read()))
+                    yield _told(path.name, needs.read())
 
     def _clear(self, wanted: set[str], room: int | None) -> None:
         found = [path for path in self.folder.iterdir() if re.fullmatch(f"[0-9a-f]{{64}}({PART})?", path.name)]
@@ -149,6 +156,15 @@ class _Needs(NamedTuple):
     alone: int  # bytes that it will need at most
     together: int  # that it and all others of the same `of` will
     files: dict[str, int]  # bytes by SHA-256
+
+
+def _told(name: str, content: bytes) -> _Needs:
+    """What a process wrote that it needs; an older one in lines of SHA-256 and bytes; nothing where it is neither."""
+    try:
+        return pydantic.TypeAdapter(_Needs).validate_json(content)
+    except ValueError:
+        lines = re.findall(rb"(?m)^([0-9a-f]{64}) (\d{1,18})$", content)
+        return _Needs(name, 0, 0, {sha256.decode(): int(size) for sha256, size in lines})
 
 
 def _bytes_of(needs: Sequence[_Needs]) -> int:

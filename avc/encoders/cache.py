@@ -8,11 +8,12 @@ import hashlib
 import json
 import os
 import queue
+import uuid
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -110,8 +111,8 @@ def extract(
     """The features of all items, computed on all devices at once, or read from `cache` if they were computed before.
 
     Rows go to the disk as they are computed and are mapped from there: they need not fit in memory. Stopped, it goes on
-    where it was. What could not be read then is tried again: once any of it can be, all is computed anew. Raises
-    ValueError where more than 5 % of the items cannot be read; that is not kept.
+    where it was, if the file system has locks. What could not be read then is tried again: once any of it can be, all
+    is computed anew. Raises ValueError where more than 5 % of the items cannot be read; that is not kept.
     """
     digest = hashlib.sha256(f"{VERSION}\0{encoder.key}\0{layer}\0{inputs.what}".encode())
     for item in items:
@@ -119,9 +120,17 @@ def extract(
     stored = cache / f"{digest.hexdigest()}.safetensors"
     cache.mkdir(parents=True, exist_ok=True)
     with open(stored.with_suffix(".lock"), "ab") as lock:
-        with suppress(OSError):  # of a file system without locks
+        own = stored
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # where several processes need them, one computes
-        return _extract(encoder, layer, inputs, items, devices=devices, stored=stored, report=report)
+        except OSError:  # a file system without locks: each computes, under a name that is its own
+            own = stored.with_stem(f"{stored.stem}-{uuid.uuid4().hex}")
+        try:
+            return _extract(encoder, layer, inputs, items, devices=devices, stored=stored, own=own, report=report)
+        finally:
+            if own != stored:
+                for left in cache.glob(f"{own.stem}*"):
+                    left.unlink()
 
 
 def _extract(
@@ -132,28 +141,37 @@ def _extract(
     *,
     devices: Sequence[torch.device],
     stored: Path,
+    own: Path,
     report: Report | None,
 ) -> Extraction:
     cache = stored.parent
-    extraction = _stored(stored, f"read from {cache}")
-    if extraction is None or _mended(extraction, inputs, items):
-        damaged = extraction is None and stored.is_file()
-        names = [inputs.identify(item).name for item in items]
-        stored.unlink(missing_ok=True)  # what tells that the rows are whole
-        with going_on(stored.with_suffix(ROWS)) as rows:
-            before = len(rows.of_item)
-            # More threads than devices: while a device computes, others decode what it will be given next.
-            threads = len(devices) + len(os.sched_getaffinity(0))
-            compute = _Computation(encoder, layer, inputs, devices)
-            _write_rows(compute, items, threads=threads, into=rows, report=report)
-            notes = rows.finished(names)
-        with written_aside(stored) as file:
+    kept = _stored(stored, f"read from {cache}")
+    if kept is not None and not _mended(kept, inputs, items):
+        return kept
+    damaged = kept is None and stored.is_file() and stored.with_suffix(ROWS).is_file()
+    names = [inputs.identify(item).name for item in items]
+    own.unlink(missing_ok=True)  # what tells that the rows are whole
+    with going_on(own.with_suffix(ROWS)) as rows:
+        before = len(rows.of_item)
+        # More threads than devices: while a device computes, others decode what it will be given next.
+        threads = len(devices) + len(os.sched_getaffinity(0))
+        compute = _Computation(encoder, layer, inputs, devices)
+        _write_rows(compute, items, threads=threads, into=rows, report=report)
+        notes = rows.finished(names)
+        with written_aside(own) as file:  # before the rows are in their place: a kill then costs none of them
             file.write(notes)
-        how = f"computed, {before:,} of them before a stop" if before else "computed"
-        extraction = _stored(stored, "what was kept of them was damaged, computed anew" if damaged else how)
-        if extraction is None:
-            raise ValueError(f"{cache} is on a file system that maps no files into memory: give another cache=FOLDER")
-    return extraction
+    how = f"computed, {before:,} of them before a stop" if before else "computed"
+    extraction = _stored(own, "what was kept of them was damaged, computed anew" if damaged else how)
+    if extraction is None:
+        raise ValueError(f"{cache} is on a file system that maps no files into memory: give another cache=FOLDER")
+    if own == stored:
+        return extraction
+    placed = _stored(stored, extraction.origin) if kept is None else None  # by a process that was faster
+    if placed is None:
+        for suffix in (ROWS, stored.suffix):
+            os.replace(own.with_suffix(suffix), stored.with_suffix(suffix))
+        placed = replace(extraction, file=stored.with_suffix(ROWS))
+    return placed
 
 
 class _Computation(Generic[Item]):

@@ -137,9 +137,9 @@ def judge_clips(views: ClipEmbeddings, source: Integers, *, seed: int) -> tuple[
 
 @torch.no_grad()
 def embed_features(network: Trained, data: Shards, split: str, *, passes: int) -> ClipEmbeddings:
-    """As `embed_clips`, from the features that the network was trained on; views are evenly over each clip."""
+    """As `embed_clips`, from features as those that the network was trained on; views are evenly over each clip."""
     sampler, model = evaluation_sampler(network.pair_config, data, split=split), network.model
-    reader = FeatureReader(data, sampler, partial(encoders, model), device=network.device.type)
+    reader = FeatureReader(data, sampler, partial(encoders, model), device=network.device)
     rows, tick = reader.spread(sampler.clips, passes)
     image, audio = (torch.from_numpy(part[rows]).to(network.device) for part in reader.rows)
     clip, embedded = np.repeat(sampler.clips, passes), (model.embed_image(image), model.embed_audio(audio))
@@ -167,7 +167,7 @@ def pairs(request: Request, chosen: options.Pairs) -> Result:
             notes.append(f"{chosen.sources} has no source of {unknown:,} clips, each of which counts as one of its own")
         whence = [known[name][0] if name else f"clip {number}" for number, name in enumerate(called)]
         source = np.unique(whence, return_inverse=True)[1]
-    if has_features(network.config.model) and data.folder == network.config.data.shards:
+    if has_features(network.config.model):
         views = embed_features(network, data, split, passes=chosen.passes)
     else:
         with request.progress("embedding", unit="views") as report:

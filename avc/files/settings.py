@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +15,7 @@ from avc.data.windows import hop_in_samples
 from avc.encoders.encoder import digest
 from avc.encoders.trained import Trained
 from avc.files.decoding import Content, Wanted
-from shards.atomic import write_whole
+from shards.atomic import refuse_special, sync_folder, write_whole
 from shards.format import SAMPLE_RATE_HZ
 from shards.sources import VIDEO_SUFFIXES, Source, list_sources
 from shards.store import as_url
@@ -59,18 +60,33 @@ def agree(folder: Path, network: Trained, settings: Settings) -> None:
         "batch": settings.batch,
     }
     path = folder / ABOUT
+    folder.mkdir(parents=True, exist_ok=True)
+    refuse_special(path)
+    if not path.is_file():
+        _place_first(path, json.dumps(about, indent=2).encode() + b"\n")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        known = json.loads(path.read_text()) if path.is_file() else None
+        known = json.loads(path.read_text())
     except ValueError:
         raise ValueError(f"{path} is damaged: remove it, or give another folder") from None
-    if known is None:
-        write_whole(path, json.dumps(about, indent=2).encode() + b"\n")
-    elif known != about:
+    if known != about:
         other = [name for name in about if not isinstance(known, dict) or known.get(name) != about[name]]
         raise ValueError(
             f"{folder} has embeddings by other settings ({', '.join(other)}, see {path}): give another --out"
         )
+
+
+def _place_first(path: Path, content: bytes) -> None:
+    """Write a file, but where another process was faster: what that wrote stays."""
+    own = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    write_whole(own, content)
+    try:
+        os.link(own, path)
+        sync_folder(path.parent)
+    except OSError:
+        if not path.is_file():  # a file system without hard links, or a link that leads nowhere
+            os.replace(own, path)
+    finally:
+        own.unlink(missing_ok=True)
 
 
 def is_there(target: Path) -> bool:

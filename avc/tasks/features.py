@@ -42,12 +42,18 @@ Encoders = tuple[PooledImage, PooledAudio]
 class FeatureReader:
     """As `avc.data.reader.PairReader`, of float32 (F, D) and (S, D') in place of images and audio.
 
-    encoders: called when features are first needed; they are then computed, or read from the cache. device: as
-    `training.device`. remarks: what there was to say about that, a line each. Raises ValueError for sound off the grid.
+    encoders: called when features are first needed; they are then computed, or read from the cache. device: that one,
+    or as `training.device`. remarks: what there was to say about that, a line each. Raises ValueError for sound off the
+    grid.
     """
 
     def __init__(
-        self, shards: Shards, sampler: PairSampler, encoders: Callable[[], Encoders], *, device: str = "auto"
+        self,
+        shards: Shards,
+        sampler: PairSampler,
+        encoders: Callable[[], Encoders],
+        *,
+        device: str | torch.device = "auto",
     ) -> None:
         if sampler.grid == "free":
             raise ValueError("negatives.grid: free needs sound off the grid, and model.audio's features are on it")
@@ -75,7 +81,9 @@ class FeatureReader:
 
     def _extracted(self, encoder: PooledImage | PooledAudio, inputs: Any) -> Path:
         device, clips = torch.device("cpu"), range(len(self.shards))
-        if self.device != "cpu" and torch.cuda.is_available():
+        if isinstance(self.device, torch.device):
+            device = self.device
+        elif self.device != "cpu" and torch.cuda.is_available():
             # By its number, since threads, which compute them, begin on the first GPU.
             device = torch.device("cuda", torch.cuda.current_device())
         report = _lines(f"features by {encoder.name}")

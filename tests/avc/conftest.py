@@ -1,9 +1,11 @@
-"""Indexes of clips without any files, for what needs only integers; encoders of one's own for towers."""
+"""Indexes of clips without any files, for what needs only integers; encoders of one's own for towers; tones."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from shards.format import CLIP, SAMPLES_PER_TICK
 from tests.avc.own_encoders import ENCODERS
@@ -43,3 +45,15 @@ def towers(tmp_path, cache):
     """Settings of towers that begin with two small encoders."""
     (tmp_path / "mine.py").write_text(ENCODERS)
     return {"image": f"{tmp_path}/mine.py:Eye", "audio": f"{tmp_path}/mine.py:Ear"}
+
+
+@pytest.fixture
+def tones(tmp_path: Path) -> list[Path]:
+    """Six tones of 1.5 s, each of its own pitch, in several formats, rates and numbers of channels."""
+    paths = []
+    for number in range(6):
+        rate, channels = ((44_100, 1), (48_000, 2), (22_050, 1))[number % 3]
+        wave = 0.5 * np.sin(2 * np.pi * 220 * (1 + number) * np.arange(int(1.5 * rate)) / rate)
+        paths.append(tmp_path / f"{number}.{('wav', 'flac', 'ogg')[number % 3]}")
+        soundfile.write(paths[-1], np.stack([wave] * channels, axis=1), rate)
+    return paths

@@ -2,15 +2,19 @@
 
 import json
 import re
+import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from avc.encoders.load import load
+from avc.evaluation import options
 from avc.evaluation.correspondence import judge_pairs
-from avc.evaluation.pairs import embed_features, judge_clips
+from avc.evaluation.measures import Request
+from avc.evaluation.pairs import embed_features, judge_clips, pairs
 from avc.runs.attempt import newest_folder
 from avc.runs.checkpoint import load_newest
 from shards.format import second_start
@@ -96,6 +100,20 @@ def test_clips_are_judged_by_the_features_that_are_kept(small_world, tmp_path, t
     by_hand, _ = judge_clips(embed_features(network, shards, "validation", passes=10), np.arange(16), seed=0)
     told = json.loads((tmp_path / "pairs.json").read_text())
     assert told["above"][0]["mean"] == by_hand[0].mean and told["weights_chosen_on"] is None
+    (tmp_path / "link").symlink_to(small_world)
+    measure = Request((tmp_path / "run",), shards=tmp_path / "link", split="validation", device="cpu")
+    linked = pairs(measure, options.Pairs()).content
+    assert json.loads(json.dumps(linked["above"])) == told["above"], "of the same shards by another path"
+
+
+def test_features_to_be_judged_are_computed_on_the_very_device(small_world, tmp_path, towers, cache) -> None:
+    config = written(tmp_path, small_world, towers)
+    train_here(config, tmp_path / "run", "training.steps=1", "validation.every_steps=0")
+    shutil.rmtree(cache)
+    network = replace(load(tmp_path / "run"), device=torch.device("meta"))  # which keeps no numbers
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        embed_features(network, Shards(small_world), "validation", passes=1)
+    assert not list(cache.glob("*.npy"))
 
 
 def test_the_same_clips_in_other_shards_and_splits_have_the_same_features(

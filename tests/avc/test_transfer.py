@@ -1,7 +1,4 @@
-"""Features of recordings and pictures: their shapes, what is remembered, and what cannot be read."""
-
-from functools import partial
-from pathlib import Path
+"""Features of recordings and pictures: their shapes, and what cannot be read."""
 
 import numpy as np
 import pytest
@@ -10,26 +7,13 @@ import torch
 from PIL import Image
 
 from avc.config import parse_config
-from avc.encoders.cache import Identity, Inputs, Unreadable, extract, file_identity
-from avc.encoders.encoder import AudioEncoder
+from avc.encoders.cache import Unreadable, extract
 from avc.encoders.handmade import MFCC
 from avc.encoders.sources import read_image, read_sound, recordings, repeated, windows
 from avc.encoders.trained import trained
 from tests.avc.networks import encoders, fresh
 
 CPU = [torch.device("cpu")]
-
-
-@pytest.fixture
-def tones(tmp_path: Path) -> list[Path]:
-    """Six tones of 1.5 s, each of its own pitch, in several formats, rates and numbers of channels."""
-    paths = []
-    for number in range(6):
-        rate, channels = ((44_100, 1), (48_000, 2), (22_050, 1))[number % 3]
-        wave = 0.5 * np.sin(2 * np.pi * 220 * (1 + number) * np.arange(int(1.5 * rate)) / rate)
-        paths.append(tmp_path / f"{number}.{('wav', 'flac', 'ogg')[number % 3]}")
-        soundfile.write(paths[-1], np.stack([wave] * channels, axis=1), rate)
-    return paths
 
 
 @pytest.mark.parametrize("rate", [22_050, 48_000])
@@ -113,61 +97,6 @@ def test_soundnet_hears_a_recording_whole_and_windows_slide_by_one_step(tones, t
     np.testing.assert_allclose(found.rows[found.item == 1], expected, rtol=1e-4, atol=1e-6)
 
 
-class Linear(AudioEncoder):
-    sample_rate_hz, seconds = 22_050, 0.5
-
-    def __init__(self, seed: int) -> None:
-        super().__init__("a network")
-        torch.manual_seed(seed)
-        self.layer = torch.nn.Linear(11_025, 4)
-
-    def forward(self, x, layer):
-        return self.layer(x)
-
-
-def features_of(
-    files: list[Path],
-    *,
-    calls: list[Path],
-    cache: Path,
-    seed: int = 0,
-    what: str = "counting",
-    layer="embedding",
-    devices=CPU,
-    identify=file_identity,
-):
-    """Features by a linear layer of the seed; each file that is read is noted."""
-
-    def load(path: Path):
-        calls.append(path)
-        return windows(read_sound(path, 22_050), 11_025)
-
-    return extract(Linear(seed), layer, Inputs(what, load, identify), files, devices=devices, cache=cache)
-
-
-def test_features_are_computed_once_for_the_same_network_and_files(tones, tmp_path) -> None:
-    calls: list[Path] = []
-    features = partial(features_of, tones, calls=calls, cache=tmp_path / "cache")
-    first = features()
-    assert len(calls) == 6 and first.features.item.tolist() == [n for n in range(6) for _ in range(5)]
-    second = features()
-    assert len(calls) == 6 and (second.features.rows == first.features.rows).all()
-    features(seed=1)
-    assert len(calls) == 12, "another network's features are its own"
-    features(what="otherwise")
-    assert len(calls) == 18
-    features(layer="another")
-    assert len(calls) == 24
-    tones[2].write_bytes(tones[5].read_bytes())
-    third = features()
-    assert len(calls) == 30, "other content under the same name is another file"
-    np.testing.assert_allclose(third.features.rows[10:15], first.features.rows[25:], atol=1e-5)
-    [damaged, *_] = (tmp_path / "cache").iterdir()
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    for seed in (0, 1):
-        features(seed=seed)
-
-
 def test_two_networks_of_the_same_weights_and_other_layers_have_features_of_their_own(tones) -> None:
     torch.manual_seed(0)
     strided, plain = (encoders("l3", width=0.0625, stride=stride) for stride in (True, False))
@@ -180,82 +109,11 @@ def test_two_networks_of_the_same_weights_and_other_layers_have_features_of_thei
     assert strided.audio.key == trained(strided.audio.network, config, name="moved").audio.key
 
 
-@pytest.mark.parametrize("left", ["as it was", "rows cut", "rows flipped", "journal cut", "journal of others"])
-def test_stopped_features_go_on_where_they_were_to_the_same_rows(tones, tmp_path, left) -> None:
-    many, calls, cache = tones * 7, [], tmp_path / "cache"
-    whole = features_of(many, calls=[], cache=tmp_path / "whole")
-
-    class Stopping(list):
-        def append(self, path: Path) -> None:
-            if len(self) == 30:
-                raise KeyboardInterrupt
-            super().append(path)
-
-    with pytest.raises(KeyboardInterrupt):
-        features_of(many, calls=Stopping(), cache=cache)
-    [rows], [journal] = cache.glob("*.npy.part"), cache.glob("*.jsonl")
-    done = 8 * len(journal.read_text().splitlines())
-    assert done >= 8
-    if left == "rows cut":
-        rows.write_bytes(rows.read_bytes()[:-5])
-    elif left == "rows flipped":
-        data = bytearray(rows.read_bytes())
-        data[-5] ^= 64
-        rows.write_bytes(data)
-    elif left == "journal cut":
-        journal.write_bytes(journal.read_bytes()[:-5])
-    elif left == "journal of others":
-        journal.write_text("[1]\n")
-    kept = {"as it was": done, "journal of others": 0}.get(left, done - 8)
-    found = features_of(many, calls=calls, cache=cache)
-    assert len(calls) == len(many) - kept
-    assert (f"{kept} of them before a stop" in found.origin) is (kept > 0)
-    np.testing.assert_array_equal(found.features.rows, whole.features.rows)
-    np.testing.assert_array_equal(found.features.item, whole.features.item)
-    assert sorted(path.suffix for path in cache.iterdir()) == [".lock", ".npy", ".safetensors"]
-
-
-def test_what_could_not_be_read_is_tried_again(tones, tmp_path) -> None:
-    whole = tones[2].read_bytes()
-    many, calls = tones * 4, []
-
-    def extracted():
-        # An identity that does not change with the content, as that of a clip of shards that are copied once more.
-        return features_of(many, calls=calls, cache=tmp_path / "cache", identify=lambda path: Identity(path.name, b""))
-
-    many.append(tmp_path / "late.ogg")
-    assert [name for name, _ in extracted().unreadable] == ["late.ogg"]
-    calls.clear()
-    assert len(extracted().unreadable) == 1 and calls == [tmp_path / "late.ogg"], "the others are remembered"
-    (tmp_path / "late.ogg").write_bytes(whole)
-    assert extracted().unreadable == () and 24 in extracted().features.item
-
-
 def test_a_recordings_mfcc_do_not_depend_on_what_is_heard_beside_it() -> None:
     quiet = 1e-4 * torch.randn(1, 22_050, generator=torch.Generator().manual_seed(0))
     loud = torch.ones(1, 22_050).cumsum(1).sin()
     alone, beside = (MFCC()(x, "embedding")[0] for x in (quiet, torch.cat([quiet, loud])))
     np.testing.assert_array_equal(alone, beside)
-
-
-def test_several_devices_give_the_features_of_one(tones, tmp_path) -> None:
-    many = [path for path in tones for _ in range(4)]
-    one = features_of(many, calls=[], cache=tmp_path / "one")
-    three = features_of(many, calls=[], devices=CPU * 3, cache=tmp_path / "three")
-    assert (one.features.item == three.features.item).all()
-    np.testing.assert_allclose(one.features.rows, three.features.rows, atol=1e-6)
-
-
-def test_a_corrupt_recording_is_named_and_counted_and_takes_no_part(tones, tmp_path) -> None:
-    many = tones * 5
-    broken = tmp_path / "broken.ogg"
-    broken.write_bytes(tones[2].read_bytes()[:80])
-    found = features_of([*many[:7], broken, *many[7:]], calls=[], cache=tmp_path / "cache")
-    [(name, reason)] = found.unreadable
-    assert name == "broken.ogg" and reason
-    assert 7 not in found.features.item and set(found.features.item) == set(range(31)) - {7}
-    with pytest.raises(ValueError, match=r"1 of 7 items cannot be read, such as broken\.ogg: "):
-        features_of([*tones, broken], calls=[], cache=tmp_path / "cache")
 
 
 def test_empty_endless_and_too_short_samples_and_a_missing_file_are_unreadable(tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -145,6 +146,46 @@ def test_what_a_link_in_the_cache_leads_to_stays_as_it_is(link: str, tmp_path: P
     Cache(folder, limit_bytes=0).need([])
     assert not inside.is_symlink() and not inside.exists(), "it went, to make room"
     assert elsewhere.read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a folder", "a link"])
+def test_what_is_no_file_says_nothing_of_needs(kind: str, tmp_path: Path) -> None:
+    strange = tmp_path / "needs-strange"
+    make = {"a pipe": os.mkfifo, "a folder": os.mkdir, "a link": lambda path: path.symlink_to(tmp_path / "gone")}
+    make[kind](strange)
+    need = f"from pathlib import Path; from shards.cache import Cache; Cache(Path({str(tmp_path)!r})).need([])"
+    subprocess.run([sys.executable, "-c", need], check=True, timeout=60)
+    assert os.path.lexists(strange)
+
+
+@pytest.mark.parametrize(
+    ("content", "bytes_needed"),
+    [
+        (f"{'a' * 64} 1000\n{'b' * 64} 500\n", 1500),  # as an older version told it
+        ("", 0),
+        ("{", 0),
+        ("null", 0),
+        ("[1, 2, 3]", 0),
+        ('["run", 0, 0, {"file": "long"}]', 0),
+        ('{"of": [], "alone": {}}', 0),
+        ('["run", 700, 0, {}]', 700),
+    ],
+)
+def test_needs_in_another_form_are_those_of_an_older_version_or_none(
+    content: str, bytes_needed: int, tmp_path: Path
+) -> None:
+    held = tmp_path / "needs-of-another"
+    held.write_text(content)
+    (tmp_path / ("a" * 64)).write_bytes(bytes(1000))
+    with open(held, "rb") as holding:
+        fcntl.flock(holding, fcntl.LOCK_EX)
+        Cache(tmp_path, limit_bytes=bytes_needed).need([])
+        assert (tmp_path / ("a" * 64)).exists() == (bytes_needed == 1500)
+        if bytes_needed:
+            with pytest.raises(ValueError, match="GB are needed"):
+                Cache(tmp_path, limit_bytes=bytes_needed - 1).need([])
+    Cache(tmp_path).need([])
+    assert not held.exists(), "it went, as nobody holds it"
 
 
 def test_what_goes_while_it_is_read_takes_no_place_any_more(tmp_path: Path) -> None:
