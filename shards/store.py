@@ -283,7 +283,12 @@ def _reason(error: Exception) -> tuple[str, bool]:
     words = [part[1] for part in (status, code) if part]
     words = words or [kind for sign, kind in kinds.items() if sign in text][:1] or ["no whole answer"]
     final = type(error).__name__ in _NUMBERS or (bool(status) and words[0].startswith("4"))
-    return f"the store answers {' '.join(words)}" if status else words[0], final and not set(words) & {*_AGAIN}
+    said = f"the store answers {' '.join(words)}" if status else words[0]
+    if any(service in text for service in ("//169.254.", "//metadata.google")):
+        said = (
+            f"no keys are given, and this machine has none of its own ({words[0]}): docs/stores.md says where they go"
+        )
+    return said, final and not set(words) & {*_AGAIN}
 
 
 def _hashed(file: BinaryIO, sha256: str) -> Iterator[bytes]:

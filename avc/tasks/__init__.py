@@ -5,15 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from avc.networks import network_of, resolve
-from avc.settings import Config
+from avc.settings import Config, PairConfig
 from avc.tasks.task import Task
 from shards.read import Shards
 
 
 def task_of(config: Config, shards: Shards) -> Task[Any]:
-    """The task of the network that `config` names, on these shards. Raises ValueError where there is none or no fit."""
+    """The task of the network that `config` names, on these shards. Raises ValueError where there is none or no fit.
+
+    Also where it is to be validated on a split without clips.
+    """
     place = network_of(config.model.name).task
     if place is None:
         raise ValueError(f"{config.model.name} is not trained here: its weights come from elsewhere, by `avc import`")
+    held_out, least = len(shards.clips(config.validation.split)), 2 if isinstance(config, PairConfig) else 1
+    if config.validation.every_steps and held_out < least:
+        raise ValueError(
+            f"{shards.folder} has {held_out} clips in its {config.validation.split} split, and a validation needs at "
+            f"least {least}: train with validation.every_steps=0 or another validation.split, or pack into another "
+            "folder with other shares (`avc pack --split`)"
+        )
     task: Task[Any] = resolve(place).on(config, shards)
     return task

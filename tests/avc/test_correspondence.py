@@ -1,5 +1,7 @@
 """AVC accuracy and its interval."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from avc.config import parse_config
 from avc.distributed.world import World
 from avc.intervals import wilson_interval
 from avc.models.trunks import Trunk
+from avc.tasks import task_of
 from avc.tasks.held_out import evaluate, evaluation_sampler
 from shards.read import Shards
 
@@ -80,6 +83,14 @@ def test_the_evaluation_plan_is_the_papers_whatever_the_training_drew(shards) ->
 def test_an_empty_split_is_refused_in_words(shards) -> None:
     with pytest.raises(ValueError, match="0 clips in its test split"):
         evaluation_sampler(CONFIG, shards, split="test")
+
+
+def test_a_training_that_could_not_be_validated_is_refused_before_its_first_step(shards) -> None:
+    validated = {"model": {"width": 0.0625}, "data": {"image_size": 28}, "optim": {"batch_pairs": 4}}
+    for every, refused in ((1, True), (0, False)):
+        config = parse_config(validated | {"validation": {"split": "test", "every_steps": every}})
+        with pytest.raises(ValueError, match="train with validation.every_steps") if refused else nullcontext():
+            task_of(config, shards)
 
 
 def test_the_interval_is_wilsons() -> None:
