@@ -98,7 +98,7 @@ _ACCURACIES = (
         -0.02,
     ),
     (
-        "Nor does localizing: AVOL-Net tells pairs apart as well as AVE-Net.",
+        "Nor does localizing: AVOL-Net, trained for longer, tells pairs apart as well as AVE-Net.",
         "the same accuracy",
         ("avol", "ave"),
         -0.02,
