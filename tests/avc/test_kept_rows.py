@@ -53,13 +53,14 @@ def features_of(
 
 
 class Stopping(list):
-    """Of calls, up to so many."""
+    """Of calls, so many at least, and until something is kept in `cache` if it is given."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, least: int, cache: Path | None = None) -> None:
+        self.least, self.cache = least, cache
 
     def append(self, path: Path) -> None:
-        if len(self) == self.most:
+        kept = self.cache is None or any(journal.stat().st_size for journal in self.cache.glob("*.jsonl"))
+        if len(self) >= self.least and kept:
             raise KeyboardInterrupt
         super().append(path)
 
@@ -93,7 +94,7 @@ def test_stopped_features_go_on_where_they_were_to_the_same_rows(tones, tmp_path
     whole = features_of(many, calls=[], cache=tmp_path / "whole")
 
     with pytest.raises(KeyboardInterrupt):
-        features_of(many, calls=Stopping(30), cache=cache)
+        features_of(many, calls=Stopping(20, cache), cache=cache)
     [rows], [journal] = cache.glob("*.npy.part"), cache.glob("*.jsonl")
     done = 8 * len(journal.read_text().splitlines())
     assert done >= 8
