@@ -41,6 +41,7 @@ def step_of(name: str, shards: Path, **model: str) -> tuple[TrainingStep, PairCo
             "model": {"name": name, "width": 0.0625} | model,
             "data": {"shards": str(shards), "image_size": 56},
             "negatives": {"source": "shared", "block": 4},
+            "validation": {"every_steps": 0},
         }
     )
     assert isinstance(config, PairConfig)
