@@ -104,6 +104,7 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
     from avc.distributed.heartbeat import PeerLost
     from avc.distributed.join import join
     from avc.runs.attempt import StaleAttempt
+    from avc.settings import Config
     from avc.training.dashboard import last_words
     from avc.training.loop import train
     from avc.training.metrics import NonFiniteLoss
@@ -111,6 +112,8 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
     from shards.read import BadRecord
 
     config = load_config(find_config(path), overrides)
+    if config.data.shards == Config().data.shards:
+        raise ValueError("data.shards is not given: data.shards=FOLDER, which `avc pack ... --out FOLDER` made")
     try:
         with join(config.training, stop=stop) as world:
             if world.is_main and sys.stderr.isatty():

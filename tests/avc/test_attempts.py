@@ -96,11 +96,12 @@ def test_a_link_that_an_older_attempt_set_back_is_set_right_by_the_run(tmp_path)
     assert link.resolve() == fresh.folder.resolve()
 
 
-def test_a_folder_that_is_no_run_is_left_alone(tmp_path) -> None:
-    (tmp_path / "config.yaml").write_text("mine")
-    with pytest.raises(ValueError, match=r"config\.yaml is in the way"):
+@pytest.mark.parametrize("name", ["config.yaml", "manifest.json"])
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path, name) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"{name} is in the way"):
         begin(tmp_path)
-    assert (tmp_path / "config.yaml").read_text() == "mine"
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def with_files(run: Path, copy: Path) -> None:

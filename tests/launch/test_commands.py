@@ -45,6 +45,7 @@ def test_eval_measures_a_run_and_writes_the_result_for_machines(trained, tmp_pat
         (["train", "/nowhere.yaml"], "there is no configuration file"),
         (["train", "CONFIG", "optim.learningrate=1"], "did you mean `optim.lr_decay`|there is no setting"),
         (["train", "CONFIG", "data.shards=/nowhere"], "/nowhere is not a folder"),
+        (["train", "small"], "data.shards is not given: data.shards=FOLDER"),
         (["train", "CONFIG", "optim.batch_pairs=30"], "cannot be divided"),
         (["train", "CONFIG", "training.device=cuda"], "no CUDA device"),
         (["eval", "correspondence", "RUN", "--split", "test"], "0 clips in its test split"),
