@@ -20,6 +20,7 @@ from shards.format import MANIFEST, SPLITS, TICKS_PER_SECOND, PackSettings, Reas
 from shards.journal import Rejection
 from shards.look import EVERY, Look, look, remembered, written
 from shards.media import read, read_side_level
+from shards.media.clip import Rejected
 from shards.processes import refuse_unguarded
 from shards.read import BadRecord, Shards, decode_picture
 from shards.record import KEY_DIGITS
@@ -174,8 +175,13 @@ def _of_video(source: Source, *, seconds: float) -> Look | Rejection:
 
 def _look(file: BinaryIO, *, source: Source, settings: PackSettings) -> Look:
     digest = hashlib.file_digest(file, "sha256").hexdigest()[:KEY_DIGITS]  # type: ignore[arg-type]
-    clip = read(file, settings)
-    pictures = [decode_picture(data, width=clip.width, height=clip.height) for data in clip.pictures]
+    try:
+        clip, step = read(file, settings), 1
+    except Rejected as error:
+        if error.reason is not Reason.TOO_SHORT:
+            raise
+        clip, step = read(file, replace(settings, every=1)), EVERY  # of a second or so, whose middle is at any tick
+    pictures = [decode_picture(data, width=clip.width, height=clip.height) for data in clip.pictures[::step]]
     return look(
         pictures,
         clip.sound[clip.sound_from : clip.sound_to],

@@ -92,3 +92,12 @@ def test_videos_at_a_url_are_looked_at_as_those_of_a_folder(videos: Path, proxy:
         ("/train/video-00.mp4", "train"),
     ]
     assert [one.group for one in survey([f"{url}/train", f"{url}/test"], workers=1).looks] == ["test", "test", "train"]
+
+
+def test_a_video_of_little_more_than_a_second_is_looked_at_as_it_is_packed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    render_video(tmp_path / "in" / "short.mp4", seed=1, seconds=1.04)
+    assert pack([tmp_path / "in"], tmp_path / "out", PackSettings(side=48), workers=1).done == 1
+    found = survey([tmp_path / "in"], workers=1)
+    assert (len(found.looks), found.rejected) == (1, [])
+    assert len(found.looks[0].frames) > 0
