@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from avc.config import parse_config
 from avc.encoders.load import load_any
+from avc.encoders.trained import trained
+from avc.models import build
 from tests.avc.networks import saved
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,3 +99,18 @@ def test_mteb_compares_sounds_with_pictures_where_they_have_one_space(name, tmp_
         model.encode(
             [{"text": ["a dog"]}], task_metadata=both if name == "ave" else SimpleNamespace(modalities=["text"])
         )
+
+
+def test_mteb_hears_a_recording_by_a_network_that_takes_it_whole(tmp_path) -> None:
+    installed("mteb", MTEB)
+    from types import SimpleNamespace
+
+    from examples.mteb_model import AvcModel
+
+    sounds = [np.random.default_rng(size).normal(0, 0.1, size) for size in (160_000, 80_000)]
+    batch = {"audio": [{"array": sound, "sampling_rate": 16_000} for sound in sounds]}
+    task = SimpleNamespace(modalities=["audio"], name="audio")
+    config = parse_config({"model": {"name": "soundnet5", "width": 0.0625, "objects": 6, "scenes": 4}})
+    trained(build(config.model), config).save_pretrained(tmp_path / "network")
+    rows = AvcModel(str(tmp_path / "network")).encode([batch], task_metadata=task)
+    assert rows.shape[0] == 2 and np.isfinite(rows).all() and rows.std() > 0
