@@ -44,7 +44,6 @@ import pydantic
 
 from avc.runs.links import point, point_all
 from shards.atomic import refuse_links, sync_folder, write_whole, written_aside
-from shards.format import MANIFEST
 
 ATTEMPTS = "attempts"
 LATEST = "latest"
@@ -152,8 +151,9 @@ def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_i
     attempts = run / ATTEMPTS
     refuse_foreign_links(run)
     attempts.mkdir(parents=True, exist_ok=True)
-    names = (LATEST, CONFIG, METRICS, CHECKPOINTS, WEIGHTS, MANIFEST)
-    foreign = [run / name for name in names if (run / name).exists() and not (run / name).is_symlink()]
+    names = (LATEST, CONFIG, METRICS, CHECKPOINTS, WEIGHTS)
+    own_or_packed = (*names, "manifest.json")
+    foreign = [run / name for name in own_or_packed if (run / name).exists() and not (run / name).is_symlink()]
     if foreign and not _numbers(run):
         raise ValueError(f"{foreign[0]} is in the way: {run} holds something else than a run; choose another run.dir")
     while True:
