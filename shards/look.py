@@ -36,11 +36,7 @@ BANDS_HZ = np.geomspace(300, 3000, 34)  # of a word: 33 bands, 32 differences
 HEARD_DBFS = -60.0  # below which a word is not looked at
 WALL_DB, WALL_SHARE = 25.0, 0.55  # how steep; of the highest frequency that the file's rate can hold
 CLIPPED = 32_700
-MARK_LEVELS, MARK_CELLS, MARK_SHARE = (
-    4.0,
-    6,
-    0.12,
-)  # of gray over time; cells at least; share of them at most
+MARK_LEVELS, MARK_CELLS, MARK_SHARE = 4.0, 6, 0.12  # of gray over time; cells at least; share of them at most
 MARK_CONTRAST, MARK_MARGIN, MARK_FILLS = 10.0, 12.0, 0.25  # of gray: between cells, from black and white; of a box
 MOVES_LEVELS, MOVES_EACH, MOVES_SHARE = 16.0, 0.25, 0.8  # of gray in all, and at a time; in so many of all cells
 REPEATS = 0.5  # correlation of every other tick with the rest; 0.34 at a steady whistle, 0.59 by straight lines

@@ -52,9 +52,7 @@ AT_ONCE = 64  # URLs of a list that a store is asked for
 class Source:
     """One input: a file, or a member of a tar file."""
 
-    name: (
-        Text  # absolute path or URL, or TAR::MEMBER; bytes that are not UTF-8 as surrogates, as the os module has them
-    )
+    name: Text  # absolute path or URL, or TAR::MEMBER; bytes that are not UTF-8 as surrogates, as os has them
     path: Text  # the file to open, or its URL
     offset: int | None  # of the member's content in the tar file; None for a file of its own
     size: int  # bytes; -1 where it could not be asked for

@@ -15,7 +15,7 @@ from avc.evaluation import options
 from avc.evaluation.correspondence import judge_pairs
 from avc.evaluation.measures import Request
 from avc.evaluation.pairs import embed_features, judge_clips, pairs
-from avc.runs.attempt import newest_folder
+from avc.runs.attempt import checkpoints, newest_folder
 from avc.runs.checkpoint import load_newest
 from shards.format import second_start
 from shards.read import Shards
@@ -160,6 +160,10 @@ def test_a_run_that_is_killed_while_heads_are_trained_goes_on_to_the_same_bits(s
     train_here(config, tmp_path / "whole", *steps)
     killed = Training(config, tmp_path / "killed", *steps)
     killed.wait_for_step(4)
+    deadline = time.monotonic() + 60
+    while not checkpoints(newest_folder(tmp_path / "killed")):  # which are written beside the steps
+        assert killed.process.poll() is None and time.monotonic() < deadline, killed.kill()
+        time.sleep(0.01)
     killed.kill()
     left = load_newest(newest_folder(tmp_path / "killed"))
     assert left is not None and 3 <= left.step < 60

@@ -12,7 +12,7 @@ import pytest
 from shards.format import PackSettings
 from shards.pack import pack
 from shards.read import Shards
-from shards.sources import Source, list_sources
+from shards.sources import Source, _below, list_sources
 from shards.store import Store, Url
 from shards.workers import opened
 from tests.object_store import Proxy, Server
@@ -58,6 +58,20 @@ def test_a_url_gives_an_object_all_below_it_or_what_a_pattern_names(stored: str)
     for missing in (f"{stored}/*.mp4", f"{stored}/2025", f"{stored}/2026/my films/video-9?.mp4"):
         with pytest.raises(ValueError, match="does not exist: there is no such object, and none below it"):
             list_sources([missing])
+
+
+def test_what_a_console_stores_for_an_empty_folder_is_no_input() -> None:
+    class Listing:
+        """What S3 lists of a folder that was made in a browser: SeaweedFS, which has folders, cannot hold such."""
+
+        def __init__(self, url: Url) -> None:
+            assert url == Url("s3://shelf/raw")
+
+        def listed(self) -> dict[str, tuple[int, int]]:
+            return {"": (0, 1), "2026": (0, 1), "2026/film.mp4": (9, 1), "empty.mp4": (0, 1)}
+
+    found = _below(Url("s3://shelf/raw"), Listing)  # type: ignore[arg-type]
+    assert [str(url) for url in found] == ["s3://shelf/raw/2026/film.mp4", "s3://shelf/raw/empty.mp4"]
 
 
 def test_names_with_letters_that_mean_something_elsewhere_are_plain_names(proxy: Proxy) -> None:
