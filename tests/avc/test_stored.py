@@ -140,7 +140,7 @@ def test_windows_keep_to_a_cache_that_cannot_hold_the_set_and_end_with_the_bits_
         nonlocal largest
         with suppress(FileNotFoundError):
             largest = max(largest, sum(os.stat(path).st_size for path in cache.glob("?" * 64)))
-        if len(proxy.got(".tar")) == 6:
+        if len(proxy.got(".tar")) >= 6:  # requests side by side may be counted two at once
             seen.set()
         return None
 
