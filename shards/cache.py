@@ -131,7 +131,7 @@ class Cache:
                     _lock(needs, self.folder, wait=False)
                     path.unlink()
                 except BlockingIOError:
-                    yield _told(path.name, needs.read())
+                    yield _parse(path.name, needs.read())
 
     def _clear(self, wanted: set[str], room: int | None) -> None:
         found = [path for path in self.folder.iterdir() if re.fullmatch(f"[0-9a-f]{{64}}({PART})?", path.name)]
@@ -158,7 +158,7 @@ class _Needs(NamedTuple):
     files: dict[str, int]  # bytes by SHA-256
 
 
-def _told(name: str, content: bytes) -> _Needs:
+def _parse(name: str, content: bytes) -> _Needs:
     """What a process wrote that it needs; an older one in lines of SHA-256 and bytes; nothing where it is neither."""
     try:
         return pydantic.TypeAdapter(_Needs).validate_json(content)

@@ -140,13 +140,13 @@ def look(
 ARRAYS = {"frames": np.float16, "words": np.uint32, "heard": np.bool_}
 
 
-def written(key: Sequence[Any], one: Look) -> bytes:
+def note(key: Sequence[Any], one: Look) -> bytes:
     """A line of the notes of a survey."""
     arrays = {name: base64.b64encode(getattr(one, name).tobytes()).decode() for name in ARRAYS}
     return json.dumps([key, asdict(one) | arrays]).encode() + b"\n"
 
 
-def remembered(notes: Path, *, asked: Sequence[Any]) -> dict[tuple[Any, ...], Look]:
+def read_notes(notes: Path, *, asked: Sequence[Any]) -> dict[tuple[Any, ...], Look]:
     """Looks by their keys, from notes that were begun so; others are begun anew. Drops all from a torn line on.
 
     Raises ValueError where `notes` is there and no file.

@@ -1,6 +1,6 @@
 """What is wrong in a set of videos, or of packed ones: each is looked at in a worker process, then all are compared.
 
-Looks are kept as they come, so a survey that was stopped goes on behind them.
+Looks are kept as they come, so that a survey which was stopped resumes behind them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import BinaryIO
 from shards import Report, near
 from shards.format import MANIFEST, SPLITS, TICKS_PER_SECOND, PackSettings, Reason
 from shards.journal import Rejection
-from shards.look import EVERY, Look, look, remembered, written
+from shards.look import EVERY, Look, look, note, read_notes
 from shards.media import read, read_side_level
 from shards.media.clip import Rejected
 from shards.processes import refuse_unguarded
@@ -89,7 +89,7 @@ def survey(
     """Look at the first `seconds` of every video of `inputs`, which are as in `list_sources`; or at a packed folder.
 
     workers, time_limit_seconds: as of `shards.workers.audit_sync`. notes: a file of what was looked at, from which a
-    survey of the same inputs goes on; what was rejected is tried again. Clips are of the split that they are packed in;
+    survey of the same inputs resumes; what was rejected is tried again. Clips are of the split that they are packed in;
     videos of the folder train, validation, ... or of the input, where there are several: the smallest that they are in.
     Raises ValueError for what the user can put right.
     """
@@ -113,7 +113,7 @@ def survey(
     if not sources:
         raise ValueError(f"there are no videos in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
     count = workers or len(os.sched_getaffinity(0))
-    known = remembered(notes, asked=asked) if notes is not None else {}
+    known = read_notes(notes, asked=asked) if notes is not None else {}
     left = [source for source in sources if _key(source) not in known]
     rejected = []
     with contextlib.ExitStack() as opened:
@@ -126,7 +126,7 @@ def survey(
             else:
                 known[_key(source)] = result
                 if file is not None:
-                    file.write(written(_key(source), result))
+                    file.write(note(_key(source), result))
                     file.flush()
             if progress is not None:
                 progress(done, len(sources), source.basename)

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from avc.encoders.encoder import Encoder
-from avc.encoders.rows import Rows, going_on
+from avc.encoders.rows import Rows, resume
 from shards import Report
 from shards.atomic import written_aside
 
@@ -110,7 +110,7 @@ def extract(
 ) -> Extraction:
     """The features of all items, computed on all devices at once, or read from `cache` if they were computed before.
 
-    Rows go to the disk as they are computed and are mapped from there: they need not fit in memory. Stopped, it goes on
+    Rows go to the disk as they are computed and are mapped from there: they need not fit in memory. Stopped, it resumes
     where it was, if the file system has locks. What could not be read then is tried again: once any of it can be, all
     is computed anew. Raises ValueError where more than 5 % of the items cannot be read; that is not kept.
     """
@@ -151,7 +151,7 @@ def _extract(
     damaged = kept is None and stored.is_file() and stored.with_suffix(ROWS).is_file()
     names = [inputs.identify(item).name for item in items]
     own.unlink(missing_ok=True)  # what tells that the rows are whole
-    with going_on(own.with_suffix(ROWS)) as rows:
+    with resume(own.with_suffix(ROWS)) as rows:
         before = len(rows.of_item)
         # More threads than devices: while a device computes, others decode what it will be given next.
         threads = len(devices) + len(os.sched_getaffinity(0))

@@ -82,7 +82,7 @@ class Rows:
 
 
 @contextmanager
-def going_on(path: Path) -> Iterator[Rows]:
+def resume(path: Path) -> Iterator[Rows]:
     """The rows that become the file `path`; a stop leaves what is whole of them, a ValueError nothing."""
     part, journal = path.with_name(path.name + PART), path.with_suffix(JOURNAL)
     refuse_links([part, journal])
