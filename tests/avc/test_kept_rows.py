@@ -148,7 +148,7 @@ def test_several_that_compute_at_once_where_there_are_no_locks_have_the_same_row
     class Together(list):
         def append(self, path: Path) -> None:
             if not self:
-                together.wait(20)
+                together.wait(100)
             super().append(path)
 
     def extracted(calls: list[Path]):

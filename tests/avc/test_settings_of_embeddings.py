@@ -18,7 +18,7 @@ def test_of_tasks_that_begin_at_once_only_those_with_other_settings_are_refused(
     def begin(kind: str, hop_size: float) -> list[str]:
         said = []
         for number in range(rounds):
-            together.wait(20)
+            together.wait(100)
             try:
                 agree(tmp_path / kind / str(number), loaded, Settings(hop_size=hop_size))
                 said.append("")

@@ -40,10 +40,10 @@ def test_ranks_that_drift_between_their_collectives_stop_at_one_point_whichever_
                     return point
                 time.sleep(own.uniform(0, 0.002))
                 if point % EACH == EACH - 1:
-                    together.wait(timeout=20)  # a collective: stopped at other points, the ranks would meet no more
+                    together.wait(timeout=100)  # a collective: stopped at other points, the ranks would meet no more
             return None
         finally:
-            together.wait(timeout=20)  # the end, at which all are
+            together.wait(timeout=100)  # the end, at which all are
             over.set()
             looking.join()
 
