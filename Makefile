@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := test
 
 demo: venv
-	$(BIN)/avc demo
+	$(BIN)/python -m workshop.demo
 
 # A record of the laptop speedrun again, three seeds: make record NAME=01_trainer
 record: venv

@@ -28,7 +28,7 @@ RENAMED = {
     "model.trunks": "model.image=RUN model.audio=RUN",
     "model.frozen_trunks": "model.image=RUN model.audio=RUN",
 }
-RETIRED = {"log.wandb_sweep": None}  # with the default that the files of older runs have
+RETIRED = {"log.wandb_sweep": None, "negatives.hard_from_step": 0}  # with the default that older runs' files have
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -93,7 +93,7 @@ def _drop_retired(tree: dict[str, Any], origin: str) -> None:
         section, _, name = place.partition(".")
         group = tree.get(section)
         if isinstance(group, dict) and name in group and group.pop(name) != default:
-            raise ValueError(f"{origin}: there is no setting `{place}` any more: take it out; no result depends on it")
+            raise ValueError(f"{origin}: there is no setting `{place}` any more: take it out")
 
 
 def _unknown(network: str, place: str) -> str:

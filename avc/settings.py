@@ -110,9 +110,6 @@ class NegativeSettings(Section):
     rule of which Objects that Sound 3.3 warns, kept as an ablation."""
     block: int = Field(default=16, ge=4, le=MOST_PAIRS)
     """Clips in one block of `source: shared`; negatives are drawn inside a block."""
-    hard_from_step: int = Field(default=0, ge=0, le=MOST_STEPS)
-    """From this step on, each frame's negative is the sound of its block that its embedding finds nearest, other than
-    its own, as far as each sound serves one frame; 0 never. Needs `source: shared` and a network of the AVE family."""
 
 
 class ModelSettings(Section):
@@ -289,10 +286,6 @@ class PairConfig(Config):
                 raise ValueError("data.shuffle_sound needs negatives.source: independent or shared")
         if self.data.visits > 1 and not self.data.shuffle_shards:
             raise ValueError("data.visits needs data.shuffle_shards, the shards whose clips serve so often")
-        if self.negatives.hard_from_step and self.negatives.source != "shared":
-            raise ValueError("negatives.hard_from_step needs negatives.source: shared, whose blocks frames choose in")
-        if self.negatives.hard_from_step and self.data.shuffle_sound:
-            raise ValueError("negatives.hard_from_step needs data.shuffle_sound: false, which draws at random")
         if "pairs" not in self.validation.evaluators:
             raise ValueError("validation.evaluators must have pairs among them: the best weights are chosen by it")
         if ("probe" in self.validation.evaluators) != (self.validation.labels is not None):

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from launch.commands import audit, demo, embed, evaluate, explore, pack, runs, settings, teach, weights
+from launch.commands import audit, embed, evaluate, explore, pack, runs, settings, teach, weights
 from launch.user_errors import user_errors
 
 app = typer.Typer(
@@ -56,11 +56,19 @@ def avc(
 for command in (
     *(pack.pack, pack.merge, pack.copy, pack.verify),
     *(settings.settings, runs.train, runs.submit, runs.sweep, runs.status),
-    *(teach.teach, embed.embed, weights.export, explore.explore, explore.localize, demo.demo),
+    *(teach.teach, embed.embed, weights.export, explore.explore, explore.localize),
 ):
     app.command()(command)
+
+
+def demo() -> None:
+    """Named `python -m workshop.demo` now."""
+    raise ValueError("it is `python -m workshop.demo` in a checkout now, with the same options, or `make demo`")
+
+
 anything = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command("submit-pack", hidden=True, context_settings=anything)(pack.submit_pack)
+app.command("demo", hidden=True, context_settings=anything)(demo)
 app.command("import")(weights.import_weights)
 app.command("visualize", hidden=True, context_settings=evaluate.ANYTHING)(evaluate.visualize)
 app.add_typer(evaluate.evaluations, name="eval")

@@ -29,9 +29,9 @@ from avc.evaluation.retrieval import evaluate_retrieval
 from avc.models.pair import PairNetwork
 from avc.settings import PairConfig
 from avc.tasks.held_out import evaluate
-from launch.demo.demo import PASSES, SECONDS, SHARDS, WORLD, ceiling_of_split, prepare
-from launch.demo.world.render import LABELS, Label, World
 from shards.read import Shards
+from workshop.demo.demo import PASSES, SECONDS, SHARDS, WORLD, ceiling_of_split, prepare
+from workshop.demo.world.render import LABELS, Label, World
 
 HERE = Path(__file__).parent
 SEED = 1  # of the world, and of the pairs and moments that are judged, whatever the training's
@@ -156,7 +156,7 @@ def prepared(folder: Path) -> dict[str, Label]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m records", description=__doc__)
     parser.add_argument("name", choices=sorted(path.parent.name for path in HERE.glob("*/train.py")))
-    parser.add_argument("--folder", type=Path, default=Path("demo-world"), help="Of `avc demo`; made if it lacks.")
+    parser.add_argument("--folder", type=Path, default=Path("demo-world"), help="Of `make demo`; made if it lacks.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="Of the trainings.")
     asked = parser.parse_args(arguments)
     labels = prepared(asked.folder)

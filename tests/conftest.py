@@ -1,15 +1,19 @@
 """What several rooms of tests share: the local test data, a small packed world, a cluster."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from launch.demo.world.render import World, render
 from shards.format import PackSettings
 from shards.pack import pack
 from tests.cluster import Cluster, missing
 from tests.object_store import KEY, SECRET, WEED, Proxy, Server
+from workshop.demo.world.render import World, render
+
+BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")  # driven by Playwright
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -95,3 +99,33 @@ def proxy(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> It
     yield spoiling
     spoiling.close()
     assert server.is_there(), server.said()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"none of the browsers {', '.join(BROWSERS)} is on this machine")
+    devices = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox", *devices])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser) -> Iterator[Any]:
+    """A page of a browser, in which nothing may go wrong and nothing may be asked of any other address."""
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    page.set_default_timeout(60_000)
+    wrong: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: wrong.append(dialog.message))
+    page.on("request", lambda request: asked.append(request.url))
+    yield page
+    origin = page.evaluate("location.protocol === 'file:' ? 'file://' : location.origin")
+    assert wrong == [] and asked and all(url.startswith((origin, "blob:", "data:")) for url in asked)
+    page.close()

@@ -32,7 +32,6 @@ SMALL = 60
 APART = {
     "avc/data/end_with_parent.py": "imported by name, before what takes seconds to import",
     "avc/media.py": "what other programs call, and nothing here",
-    "avc/tasks/hard_negatives.py": "an algorithm that is proven by itself",
     "shards/aws.py": "the only reader of a file of keys",
     "avc/training/media.py": "imports what draws and encodes, which a training without W&B has not installed",
     "workshop/study/page.py": "the page; study.py has the order in which things are done",

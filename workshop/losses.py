@@ -50,7 +50,7 @@ OWN: dict[str, dict[str, Any]] = {
 WORLD = """
 import sys
 from pathlib import Path
-from launch.demo.world.render import World, render
+from workshop.demo.world.render import World, render
 render(Path(sys.argv[1]), World(clips=48, seed=1, seconds=2.6, kinds=8), workers=2)
 """
 

@@ -1,6 +1,6 @@
 """Two small networks that know the rendered world's kinds from its frames, teachers for SoundNet.
 
-    avc demo --folder demo-world
+    python -m workshop.demo --folder demo-world
     python -m workshop.teachers demo-world --out demo-world/teachers
     avc teach demo-world/shards --teacher demo-world/teachers/objects.npy --teacher demo-world/teachers/scenes.npy
     avc train configs/demo_soundnet.yaml data.shards=demo-world/shards run.dir=demo-world/runs/soundnet5
@@ -28,12 +28,12 @@ from avc.models.pair import global_max_pool
 from avc.models.trunks import Trunk
 from avc.models.trunks.vgg import VGG
 from avc.teachers.teacher import precompute, to_teacher
-from launch.demo.world.render import read_labels
 from launch.progress import progress
 from launch.user_errors import user_errors
 from shards import Report
 from shards.format import TICKS_PER_SECOND
 from shards.read import Shards
+from workshop.demo.world.render import read_labels
 
 FAMILIES = {
     "bell": "struck",
@@ -66,7 +66,7 @@ class Teacher(nn.Module):
 
 
 def train_teachers(
-    folder: Annotated[Path, typer.Argument(help="A folder that `avc demo` made: world and shards are in it.")],
+    folder: Annotated[Path, typer.Argument(help="A folder that `workshop.demo` made: world and shards are in it.")],
     out: Annotated[Path, typer.Option(help="Folder for objects.npy and scenes.npy.")],
     seed: Annotated[int, typer.Option(min=0, help="Of the teachers.")] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Of their training.")] = 250,

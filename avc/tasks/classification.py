@@ -53,7 +53,7 @@ class Classification(Correspondence):
         task._class_of = torch.from_numpy(class_of)
         return task
 
-    def loss(self, network: Any, batch: Batch, *, hard: bool = False) -> Losses:
+    def loss(self, network: Any, batch: Batch) -> Losses:
         """The three losses, and how many pairs, images and seconds of audio were judged rightly."""
         (image, audio), pairs = forward(network, batch, self.config, augment=True)
         self._class_of = self._class_of.to(batch.label.device)

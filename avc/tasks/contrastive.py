@@ -29,7 +29,7 @@ class Contrastive(Correspondence):
             raise ValueError(f"{config.model.name} needs negatives.source: shared, where each view is read once")
         super().__init__(config, reader, warnings=warnings)
 
-    def loss(self, network: ContrastiveAVENet, batch: Batch, *, hard: bool = False) -> Losses:
+    def loss(self, network: ContrastiveAVENet, batch: Batch) -> Losses:
         """Per view, the cross-entropies of both directions; and pairs and views that were judged rightly."""
         (image, audio), compared = forward(network, batch, self.config, augment=True)
         positive = batch.pair_audio[: len(image)]  # of the frames in their order: the first half of the pairs

@@ -25,7 +25,6 @@ from avc.distributed.world import World
 from avc.models import build, model_class
 from avc.models.pair import Embeddings, PairNetwork
 from avc.settings import PairConfig, TowerSettings
-from avc.tasks.hard_negatives import hard_negatives
 from avc.tasks.task import Losses, Validation
 from shards.read import Shards
 
@@ -42,7 +41,6 @@ class Correspondence:
 
     def __init__(self, config: PairConfig, reader: PairReader, *, warnings: Iterable[str] = ()) -> None:
         self.config, self.reader, self.warnings = config, reader, tuple(warnings)
-        self.hard_from_step = config.negatives.hard_from_step
         self.summary = f"negatives {config.negatives.source}"
 
     @classmethod
@@ -61,9 +59,9 @@ class Correspondence:
             self.warnings += begin(model, self.config, self.reader)
         return model
 
-    def loss(self, network: Any, batch: Batch, *, hard: bool = False) -> Losses:
+    def loss(self, network: Any, batch: Batch) -> Losses:
         """Cross-entropy, and how many pairs were judged rightly."""
-        _, logits = forward(network, batch, self.config, augment=True, hard=hard)
+        _, logits = forward(network, batch, self.config, augment=True)
         right = (logits.detach().argmax(dim=1) == batch.label).sum()
         return Losses(F.cross_entropy(logits, batch.label, reduction="sum"), right[None])
 
@@ -79,13 +77,10 @@ class Correspondence:
         return HeldOutPairs(self.config, self.reader.shards)
 
 
-def forward(
-    network: PairNetwork, batch: Batch, config: PairConfig, *, augment: bool, hard: bool = False
-) -> tuple[Embeddings, Tensor]:
+def forward(network: PairNetwork, batch: Batch, config: PairConfig, *, augment: bool) -> tuple[Embeddings, Tensor]:
     """Embeddings of a batch's frames and seconds of audio, and float32 (P, 2) logits of "no" and "yes" for its pairs.
 
-    The batch is on the network's device. hard: the network chooses the audio of the negatives
-    (`avc.tasks.hard_negatives`). The transforms are in fp32 whatever the precision of the network.
+    The batch is on the network's device. The transforms are in fp32 whatever the precision of the network.
     """
     if network.vision.encodes:
         from avc.tasks.features import features_of
@@ -96,9 +91,7 @@ def forward(
         spectrograms = audio_to_input(batch.audio, batch.audio_draws if augment else None, config.data)
     with autocast(batch.label.device, config):
         image, audio = network(images, spectrograms)
-    pair_audio = hard_negatives(image, audio, batch, block=config.negatives.block) if hard else batch.pair_audio
-    with autocast(batch.label.device, config):
-        logits = network.compare(image[batch.pair_frame], audio[pair_audio]).float()
+        logits = network.compare(image[batch.pair_frame], audio[batch.pair_audio]).float()
     return Embeddings(image, audio), logits
 
 
@@ -139,11 +132,6 @@ def training_reader(config: PairConfig, shards: Shards, *, clips: NDArray[np.int
     Raises ValueError where there are too few clips, too small images, or settings that the network cannot have.
     """
     network = model_class(config.model.name)
-    if config.negatives.hard_from_step and not network.one_space:
-        raise ValueError(
-            "negatives.hard_from_step needs image and audio embeddings in one space, as those of AVE-Net; "
-            f"{config.model.name} has two"
-        )
     sampler, size = training_sampler(config, shards, clips=clips), config.data.image_size
     if has_features(config.model):
         from avc.tasks.features import FeatureReader, encoders_of

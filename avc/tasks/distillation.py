@@ -38,7 +38,6 @@ class Distillation:
     """
 
     accumulates = True
-    hard_from_step = 0
 
     def __init__(self, config: SoundNetConfig, reader: SegmentReader) -> None:
         self.config, self.reader = config, reader
@@ -63,7 +62,7 @@ class Distillation:
         """The student with fresh weights from torch's global generator."""
         return SoundNet(self.config.model)
 
-    def loss(self, network: nn.Module, batch: SegmentBatch, *, hard: bool = False) -> Losses:
+    def loss(self, network: nn.Module, batch: SegmentBatch) -> Losses:
         """The loss, and per clip the means of `metrics`."""
         kl, distance, agree = divergences(network, batch, self.config)
         per_clip = torch.cat([kl.detach(), agree.float()]).sum(dim=2) / batch.steps

@@ -29,7 +29,6 @@ class Reconstruction:
     metrics: tuple[str, ...] = ("power",)
     inputs: Mapping[str, Path] = {}
     accumulates = True
-    hard_from_step = 0
 
     def __init__(self, config: SegmentConfig, reader: SegmentReader) -> None:
         self.config, self.reader = config, reader
@@ -45,7 +44,7 @@ class Reconstruction:
         """The autoencoder with fresh weights from torch's global generator."""
         return Autoencoder(self.config.model)
 
-    def loss(self, network: nn.Module, batch: SegmentBatch, *, hard: bool = False) -> Losses:
+    def loss(self, network: nn.Module, batch: SegmentBatch) -> Losses:
         """The squared errors, and the powers."""
         error, power = _error_and_power(network, batch, self.config)
         return Losses(error, power[None])

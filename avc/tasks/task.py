@@ -104,8 +104,7 @@ class Task(Protocol[B]):
 
     metrics: names of the per-pair sums that loss() returns; logged as means. summary: a few words for the log's first
     line. warnings: what is unusual about the settings, a line for each. inputs: files that it learns from beside the
-    shards, by name. accumulates: whether a step may be cut into micro-batches. hard_from_step: from which step on the
-    negatives are hard ones; 0 is never.
+    shards, by name. accumulates: whether a step may be cut into micro-batches.
     """
 
     metrics: tuple[str, ...]
@@ -113,7 +112,6 @@ class Task(Protocol[B]):
     warnings: tuple[str, ...]
     inputs: Mapping[str, Path]
     accumulates: bool
-    hard_from_step: int
 
     @classmethod
     def on(cls, config: Any, shards: Shards) -> Self:
@@ -126,8 +124,8 @@ class Task(Protocol[B]):
     def network(self) -> nn.Module:
         """The network with fresh weights from torch's global generator."""
 
-    def loss(self, network: Any, batch: B, *, hard: bool = False) -> Losses:
-        """The loss of a batch that is on the network's device. hard: with hard negatives."""
+    def loss(self, network: Any, batch: B) -> Losses:
+        """The loss of a batch that is on the network's device."""
 
     def validate(self, model: Any, world: World) -> Validation:
         """Measure `model` on the validation split and leave it as it was; every rank must call it.

@@ -136,11 +136,10 @@ def train(
             lr = learning_rate(epoch, config.optim)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            hard = 0 < task.hard_from_step <= step
             try:
                 with interval.step():
                     optimizer.zero_grad(set_to_none=True)
-                    sums = forward_backward(network, batches, sharding, world, interval, step=step, hard=hard)
+                    sums = forward_backward(network, batches, sharding, world, interval, step=step)
                     sums.over_ranks(world, save=world.is_main and pacing.minutes_are_over())
                     optimizer.found_inf = sums.not_finite  # type: ignore[attr-defined]  # no rank takes the step
                     optimizer.step()
@@ -217,7 +216,6 @@ def forward_backward(
     interval: IntervalMetrics,
     *,
     step: int,
-    hard: bool,
 ) -> StepSums:
     """Accumulate the gradients of this rank's micro-batches of a step; what their losses and metrics sum up to.
 
@@ -238,7 +236,7 @@ def forward_backward(
             batch = next(batches)
         last = micro_batch == sharding.micro_batches - 1
         with world.waiting(), _accumulating(network, not last):
-            losses: Losses = network(batch, hard)
+            losses: Losses = network(batch)
             if last:
                 interval.ready()
             (losses.total * scale).backward()  # type: ignore[no-untyped-call]
@@ -281,9 +279,9 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.task, self.network = task, network
 
-    def forward(self, batch: Any, hard: bool = False) -> Losses:
+    def forward(self, batch: Any) -> Losses:
         """`Task.loss` of the network."""
-        return self.task.loss(self.network, batch, hard=hard)
+        return self.task.loss(self.network, batch)
 
 
 def _put_back(kept: list[Tensor], network: nn.Module) -> None:

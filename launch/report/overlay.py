@@ -14,8 +14,8 @@ from PIL import Image
 
 from avc.data.media import MAX_SECONDS, read_loudest_second, read_rgb
 from avc.encoders.trained import Trained
-from launch.demo.world.video import write_video
 from launch.report.page import ImageArray
+from launch.report.video import write_video
 from shards import Report
 from shards.format import (
     HALF_SECOND_SAMPLES,

@@ -13,9 +13,9 @@ from avc.models.trunks import Trunk
 from avc.models.trunks.vgg import VGG
 from avc.tasks.classification import Classification
 from avc.training.loop import train
-from launch.demo.world.render import read_labels
 from shards.read import Shards
 from tests.avc.networks import fresh
+from workshop.demo.world.render import read_labels
 
 KINDS = 12  # of the small world
 

@@ -90,6 +90,27 @@ def test_what_decides_what_is_learnt_does_not_change(saved, tmp_path, changes, w
         resume(parse_config(changes), {})
 
 
+def test_settings_that_have_come_since_a_run_began_had_their_defaults_and_one_that_is_gone_must_have_been_off(
+    saved, tmp_path
+) -> None:
+    config = saved({})
+    path = next((tmp_path / "checkpoints").glob("*.pt"))
+    content = torch.load(path, weights_only=True)
+    del content["config"]["negatives"]["block"]
+
+    def with_hard_negatives(step: int) -> None:
+        content["config"]["negatives"]["hard_from_step"] = step
+        torch.save(content, path)
+
+    with_hard_negatives(0)
+    assert resume(config, {}).remarks == resume(parse_config(config.model_dump()), {}).remarks
+    with pytest.raises(ValueError, match=r"negatives.block was 16 and is now 8"):
+        resume(parse_config(config.model_dump(), ["negatives.block=8"]), {})
+    with_hard_negatives(450)
+    with pytest.raises(ValueError, match="hard_from_step was 450, and there are no hard negatives any more"):
+        resume(config, {})
+
+
 @pytest.mark.parametrize(
     ("section", "name", "value", "said"),
     [

@@ -18,10 +18,10 @@ from avc.evaluation.shortcut import (
 )
 from avc.evaluation.sound_probe import judged_by_convolution
 from avc.intervals import clustered_interval, wilson_interval
-from launch.demo.world.render import VIDEOS, World, render
 from shards.format import PackSettings
 from shards.pack import pack
 from shards.read import Shards
+from workshop.demo.world.render import VIDEOS, World, render
 
 MISALIGNMENT = 12
 

@@ -100,7 +100,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 
 def write_world(home: Path) -> None:
     """40 rendered videos as a reader's own, and small data sets in their published forms made of them."""
-    from launch.demo.world.render import World, render
+    from workshop.demo.world.render import World, render
 
     render(home / "demo-world" / "world", World(clips=40, seed=5, seconds=2.6, kinds=3), workers=1)
     (home / "flickr").symlink_to(home / "demo-world" / "world" / "videos")

@@ -17,12 +17,12 @@ from sklearn.preprocessing import normalize
 from avc.data.labels import names_of
 from avc.encoders.load import load
 from avc.encoders.sources import embed_clips, middles
-from launch.demo.world.render import Label
-from launch.demo.world.scene import Box
 from launch.report.overlay import blend
 from launch.report.units import spectrogram
 from shards.format import HALF_SECOND_SAMPLES, SAMPLE_RATE_HZ, SAMPLES_PER_TICK
 from shards.read import Shards
+from workshop.demo.world.render import Label
+from workshop.demo.world.scene import Box
 from workshop.study.runs import SPLIT
 
 SCENES = 5

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from launch.demo.demo import training_curve
 from launch.report.figures import drawn
+from workshop.demo.demo import training_curve
 from workshop.study.estimates import Estimate, over_seeds
 from workshop.study.examples import Panel
 from workshop.study.findings import DIRECTIONS, Measurements

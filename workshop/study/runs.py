@@ -15,10 +15,10 @@ from avc.evaluation.correspondence import judge_pairs
 from avc.evaluation.localization import Localization, evaluate_localization
 from avc.evaluation.retrieval import Row, evaluate_retrieval
 from avc.evaluation.shortcut import Grid
-from launch.demo import demo
-from launch.demo.world.render import LABELS, read_labels
 from launch.progress import progress
 from shards.read import Shards
+from workshop.demo import demo
+from workshop.demo.world.render import LABELS, read_labels
 
 FRAMES = 4  # of each held-out clip in which the object is looked for: boxes are known at every tick
 SPLIT = "validation"

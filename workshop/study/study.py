@@ -1,6 +1,6 @@
 """The study from end to end.
 
-1. worlds    the demo's, and a smaller one with an artifact planted in its sound       launch.demo, launch.demo.world
+1. worlds    the demo's, and a smaller one with an artifact planted in its sound       workshop.demo
 2. audits    of both worlds, by the paper's rule and by the faulty one                 avc.evaluation.shortcut
 3. runs      seed by seed, every row of the table: train, measure on held-out clips    workshop.study.runs
 4. page      after each seed anew: findings and figures                                workshop.study.page
@@ -20,12 +20,12 @@ from typing import Any
 from avc.config import load_config
 from avc.evaluation.shortcut import Audit, Grid, audit
 from avc.settings import PairConfig
-from launch.demo.demo import CONFIG, PACKING, SECONDS, SHARDS, WORLD, prepare
-from launch.demo.world.render import VIDEOS, World, read_labels
 from launch.progress import progress
 from launch.report.results import write_json
 from shards.pack import pack
 from shards.read import Shards
+from workshop.demo.demo import CONFIG, PACKING, SECONDS, SHARDS, WORLD, prepare
+from workshop.demo.world.render import VIDEOS, World, read_labels
 from workshop.study import figures
 from workshop.study.examples import neighbors, scenes
 from workshop.study.findings import DIRECTIONS, Finding, findings, retrieval

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from launch.demo.world.drawing import Canvas, Color, mixed
+from workshop.demo.world.drawing import Canvas, Color, mixed
 
 BLACK: Color = (0.06, 0.06, 0.08)
 WHITE: Color = (0.97, 0.96, 0.92)

@@ -1,10 +1,10 @@
-"""`avc demo`: the whole line on a small rendered world, by the same code that `avc pack`, `train` and `eval` call.
+"""The whole line on a small rendered world, by the same code that `avc pack`, `train` and `eval` call.
 
-1. render   a world of sounding objects, as video files            launch.demo.world
+1. render   a world of sounding objects, as video files            workshop.demo.world
 2. pack     them into shards                                       shards.pack
 3. train    AVE-Net, L3-Net, AVOL-Net, AVE-Net on shuffled sound   launch.train, configs/demo.yaml
 4. measure  AVC accuracy on held-out clips, beside its ceiling     avc.evaluation.correspondence
-5. show     results, retrieval that plays, units, an explorer      launch.demo.page
+5. show     results, retrieval that plays, units, an explorer      workshop.demo.page
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ from avc.evaluation.correspondence import judge_pairs
 from avc.runs.attempt import METRICS, place
 from avc.settings import PairConfig
 from avc.tasks.held_out import evaluation_sampler
-from launch.demo.page import write_demo_page
-from launch.demo.world.contact_sheet import contact_sheet
-from launch.demo.world.render import VIDEOS, Label, World, ceiling, description, render, stored_world
 from launch.progress import progress
 from launch.report.figures import drawn
 from launch.report.results import write_json
@@ -33,6 +30,9 @@ from launch.train import run as train
 from shards.format import PackSettings
 from shards.pack import pack
 from shards.read import Shards
+from workshop.demo.page import write_demo_page
+from workshop.demo.world.contact_sheet import contact_sheet
+from workshop.demo.world.render import VIDEOS, Label, World, ceiling, description, render, stored_world
 
 CONFIG = CONFIGS / "demo.yaml"
 # Frames of 128 pixels are enough for the demo's network, and every other one of them.

@@ -1,13 +1,16 @@
-"""`avc demo`: the whole line on a rendered world."""
+"""`make demo`: the whole line on a rendered world."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from launch.commands import Json
+from launch.report.results import print_table, write_json
+from launch.user_errors import user_errors
 
 
 def demo(
@@ -29,10 +32,7 @@ def demo(
     AVOL-Net hears a sound, and what excites units; FOLDER/explorer all held-out clips. Beside them lie the videos, the
     shards and the runs.
     """
-    import os
-
-    from launch.demo.demo import demo as run_demo
-    from launch.report.results import print_table, write_json
+    from workshop.demo.demo import demo as run_demo  # torch: --help answers at once
 
     folder = folder.expanduser()
     results = run_demo(folder, clips=clips, kinds=kinds, seed=seed, workers=workers or len(os.sched_getaffinity(0)))
@@ -49,3 +49,10 @@ def demo(
     print_table(("held-out clips", "AVC accuracy", "95 % interval", "of the ceiling"), [*rows, (), *limits])
     print(f"{results['seconds']:.0f} s in all. Look and listen: {(folder / 'index.html').resolve().as_uri()}")
     write_json(json, results)
+
+
+if __name__ == "__main__":
+    with user_errors("workshop.demo"):
+        app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+        app.command()(demo)
+        app(prog_name="python -m workshop.demo")

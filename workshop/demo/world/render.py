@@ -15,12 +15,12 @@ from numpy.random import Generator, Philox
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from launch.demo.world.scene import KINDS, Box, Image, Scene, stage
-from launch.demo.world.sounds import clicks, synthesize
-from launch.demo.world.video import write_video
+from launch.report.video import write_video
 from shards.atomic import PART, write_whole
 from shards.format import TICKS_PER_SECOND
 from shards.processes import Processes
+from workshop.demo.world.scene import KINDS, Box, Image, Scene, stage
+from workshop.demo.world.sounds import clicks, synthesize
 
 LABELS = "labels.jsonl"
 

@@ -11,10 +11,10 @@ from matplotlib.mlab import specgram
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from launch.demo.world.render import VIDEOS, Label, read_labels
-from launch.demo.world.scene import KINDS, Image
 from launch.report.figures import drawn
 from shards.format import TICKS_PER_SECOND
+from workshop.demo.world.render import VIDEOS, Label, read_labels
+from workshop.demo.world.scene import KINDS, Image
 
 LOOKS, SOUNDS = 6, 2
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from launch.demo.world import sounds, sprites
-from launch.demo.world.drawing import Canvas, Color
-from launch.demo.world.sprites import Look
+from workshop.demo.world import sounds, sprites
+from workshop.demo.world.drawing import Canvas, Color
+from workshop.demo.world.sprites import Look
 
 _HUES = {
     "red": 0.0,

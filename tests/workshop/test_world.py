@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from avc.config import load_config
-from launch.demo.demo import CONFIG, prepare, run_settings
-from launch.demo.world.contact_sheet import contact_sheet
-from launch.demo.world.render import CONTAINERS, FRAME_RATES, Label, World, cast, ceiling, read_labels, render
-from launch.demo.world.scene import KINDS
-from launch.demo.world.sounds import synthesize
 from shards.format import TICKS_PER_SECOND, PackSettings
 from shards.pack import pack
 from shards.read import Shards
+from workshop.demo.demo import CONFIG, prepare, run_settings
+from workshop.demo.world.contact_sheet import contact_sheet
+from workshop.demo.world.render import CONTAINERS, FRAME_RATES, Label, World, cast, ceiling, read_labels, render
+from workshop.demo.world.scene import KINDS
+from workshop.demo.world.sounds import synthesize
 
 WORLD = World(clips=24, seed=3, seconds=1.6, silent_share=0.5)
 

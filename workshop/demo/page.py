@@ -14,7 +14,6 @@ from avc.encoders.sources import Floats
 from avc.evaluation import options
 from avc.evaluation.activations import units_of
 from avc.evaluation.measures import Request
-from launch.demo.world.render import Label
 from launch.explore.moments import Embedder, Moments, embed, embedder, heats, other, second
 from launch.explore.write import write_explorer
 from launch.progress import progress
@@ -22,6 +21,7 @@ from launch.report.overlay import blend
 from launch.report.page import ImageArray, Moment, Part, data_url, write_page
 from launch.report.units import beside, section, spectrogram
 from shards.read import Shards
+from workshop.demo.world.render import Label
 
 SPLIT = "validation"
 QUERIES = 3  # of each direction: the first clips of different kinds, not the best ones
@@ -71,7 +71,7 @@ def write_demo_page(
         *(section(shards, part) for part in units),
     ]
     page = folder / "index.html"
-    write_page(page, "avc demo", parts)
+    write_page(page, "avc: the demo", parts)
     return page
 
 
