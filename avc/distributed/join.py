@@ -16,6 +16,7 @@ from functools import partial
 
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
@@ -104,6 +105,21 @@ def set_numerics(settings: TrainingSettings) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if exact:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def refuse_wrong_numbers(model: nn.Module, settings: TrainingSettings, *, cudnn: int | None) -> None:
+    """Raise ValueError where 3-D convolutions in bf16 would be wrong, and the network has them.
+
+    So it is with cuDNN 9.8 to 9.10, no more with 9.13 (pytorch/pytorch#163539); torch 2.9 and later leave it out there.
+    cudnn: `torch.backends.cudnn.version()`, or None on a CPU.
+    """
+    if cudnn is None or not 90800 <= cudnn < 91300 or torch.__version__ >= "2.9" or settings.precision != "bf16":
+        return
+    if any(isinstance(module, nn.Conv3d) for module in model.modules()):
+        raise ValueError(
+            f"training.precision is bf16, in which cuDNN {cudnn // 10000}.{cudnn // 100 % 100} under torch "
+            f"{torch.__version__} computes 3-D convolutions wrongly: install torch 2.10 or newer, or take fp32"
+        )
 
 
 def _meet(

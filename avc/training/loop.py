@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from avc.config import dump_config
 from avc.data.loader import BatchSharding, Loader, on_device, shard_batch
+from avc.distributed.join import refuse_wrong_numbers
 from avc.distributed.model import convert_sync_batchnorm, share_statistics, wrap
 from avc.distributed.stopping import Stopped
 from avc.distributed.world import World
@@ -70,6 +71,8 @@ def train(
     loader = Loader(task.reader, rows=rows, num_workers=config.data.num_workers, pin=pin)
     torch.manual_seed(config.run.seed)
     model = task.network()
+    cudnn = torch.backends.cudnn.version() if pin else None  # type: ignore[no-untyped-call]
+    refuse_wrong_numbers(model, config.training, cudnn=cudnn)
     if config.training.sync_batchnorm:
         model = convert_sync_batchnorm(model, world)
     model.to(device)

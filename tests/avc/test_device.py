@@ -5,9 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
-from avc.distributed.join import set_numerics, take_device
-from avc.settings import TrainingSettings
+from avc.distributed.join import refuse_wrong_numbers, set_numerics, take_device
+from avc.models import build
+from avc.settings import PairModel, TrainingSettings
 
 
 @pytest.fixture
@@ -58,3 +60,29 @@ def test_kernels_are_deterministic_and_without_tf32_or_else_the_fastest(gpus, ex
     assert torch.get_float32_matmul_precision() == ("highest" if exact else "high")
     assert torch.are_deterministic_algorithms_enabled() == exact
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if exact else None)
+
+
+@pytest.mark.parametrize(
+    ("network", "precision", "cudnn", "version", "wrong"),
+    [
+        ("ave_mf", "bf16", 91002, "2.8.0+cu128", True),
+        ("ave_mf", "bf16", 90800, "2.7.1", True),
+        ("ave_mf", "bf16", 90701, "2.8.0", False),
+        ("ave_mf", "bf16", 91300, "2.8.0", False),
+        ("ave_mf", "bf16", 91002, "2.13.0", False),
+        ("ave_mf", "fp32", 91002, "2.8.0", False),
+        ("ave_mf", "bf16", None, "2.8.0", False),
+        ("ave", "bf16", 91002, "2.8.0", False),
+    ],
+)
+def test_a_training_whose_convolutions_cudnn_would_compute_wrongly_is_refused(
+    network, precision, cudnn, version, wrong, monkeypatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    model = build(PairModel(name=network, width=0.0625))
+    settings = TrainingSettings(precision=precision)
+    if not wrong:
+        refuse_wrong_numbers(model, settings, cudnn=cudnn)
+        return
+    with pytest.raises(ValueError, match=r"bf16, in which cuDNN 9\.\d+ under torch .* install torch 2\.10 or newer"):
+        refuse_wrong_numbers(model, settings, cudnn=cudnn)
