@@ -16,6 +16,7 @@ from shards.format import CLIPS, FLOW, FORMAT_VERSION, JOURNAL, MANIFEST, PICTUR
 from shards.index import LARGEST_MANIFEST, Manifest, ShardFile, StoredFile, read_manifest
 from shards.journal import Event, Packed, Rejection, read_finished
 from shards.tasks import Task, find_tasks
+from shards.text import on_one_line
 
 REJECTED = "rejected.tsv"  # name, reason and detail of every input that is not in the shards, for people
 
@@ -153,12 +154,8 @@ def _row(folder: Path, event: Packed, *, shard_row: int, settings: PackSettings)
 
 
 def _line(rejection: Rejection) -> bytes:
-    fields = (rejection.source.name, rejection.reason.value, rejection.detail)
-    return "\t".join(map(_on_one_line, fields)).encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _on_one_line(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    line = on_one_line(rejection.source.name, rejection.reason.value, rejection.detail)
+    return line.encode("utf-8", "backslashreplace") + b"\n"
 
 
 TASKS_NAMED = 20  # in a message

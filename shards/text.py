@@ -75,6 +75,12 @@ def refuse_wide(data: bytes, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{os.fspath(path)} is {name}: save it as UTF-8")
 
 
+def on_one_line(*words: str) -> str:
+    """Words of a table as a line of it, with tabs between, and tabs and line breaks in them as escapes."""
+    escapes = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+    return "\t".join(word.translate(escapes) for word in words)
+
+
 def unquoted(name: str) -> str:
     """A name without blanks and quotes around it, as Windows copies a path with quotes."""
     name = name.strip()

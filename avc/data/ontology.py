@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import shortest_path
 
 from avc.data.labels import Labels
 from shards.text import lines_of
@@ -48,16 +49,15 @@ class Ontology:
         self._children = dict(children)
         # The file has several trees; one root above them makes every two classes some distance apart.
         children["root"] = sorted(children.keys() - {child for own in children.values() for child in own})
-        self._neighbors: dict[str, list[str]] = {name: [] for name in children}
-        for parent, own in children.items():
-            for child in own:
-                self._neighbors[parent].append(child)
-                self._neighbors[child].append(parent)
+        self._row = {name: row for row, name in enumerate(children)}
+        edges = [(self._row[parent], self._row[child]) for parent, own in children.items() for child in own]
+        self._edges = coo_array((np.ones(len(edges)), np.transpose(edges)), shape=(len(children), len(children)))
 
     def distances(self, classes: Sequence[str]) -> NDArray[np.int64]:
         """Edges between every two classes, named or by identifier: int64 (C, C). Raises ValueError for unknown ones."""
-        ids = [self._identifier(name) for name in classes]
-        return np.array([[steps[other] for other in ids] for steps in map(self._steps_from, ids)], dtype=np.int64)
+        rows = [self._row[self._identifier(name)] for name in classes]
+        steps = shortest_path(self._edges.tocsr(), directed=False, unweighted=True, indices=rows)
+        return np.asarray(steps[:, rows], dtype=np.int64)
 
     def relevance(self, classes: Sequence[str]) -> Relevance:
         """20 − tree distance, at least 0 (Objects that Sound A.2): float64 (C, C)."""
@@ -88,13 +88,3 @@ class Ontology:
         nearest = difflib.get_close_matches(name, self._id, n=1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         raise ValueError(f"the label {name!r} is no class of the ontology {self.path}{hint}")
-
-    def _steps_from(self, start: str) -> dict[str, int]:
-        steps, queue = {start: 0}, deque([start])
-        while queue:
-            here = queue.popleft()
-            for there in self._neighbors[here]:
-                if there not in steps:
-                    steps[there] = steps[here] + 1
-                    queue.append(there)
-        return steps

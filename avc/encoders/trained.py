@@ -177,8 +177,11 @@ class Trained:
 
     def embed_seconds(self, seconds: Tensor) -> Tensor:
         """int16 (N, 48000), as they are packed → float32 (N, D) on the CPU, at whatever rate the tower hears."""
-        sounds = [resample(mono(sound), self.sample_rate_hz) for sound in seconds.numpy()]
-        return self.embed_windows(torch.from_numpy(np.stack(sounds)))
+        rows = []
+        for some in torch.split(seconds, ROWS_AT_ONCE):
+            sounds = [resample(mono(sound), self.sample_rate_hz) for sound in some.numpy()]
+            rows.append(self.embed_windows(torch.from_numpy(np.stack(sounds))))
+        return torch.cat(rows)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights, settings and a model card to a folder that `load` reads: what is given to others.

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from avc.data.labels import names_of
 from avc.data.sampler import Integers, PairSampler
@@ -45,7 +44,6 @@ from shards.text import forms_of
 
 WRONG = ("foreign", "silence", "noise")  # sounds
 NOISE_RMS = 3277  # of white noise: -20 dBFS
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def evaluate_localization(
     sounds = [shards.sound(frame.clip, second_start(frame.tick)) for frame in frames]
     noise = (NOISE_RMS * rng.standard_normal(SAMPLE_RATE_HZ)).clip(-32768, 32767).astype(np.int16)
     silent = _like_the_silent(frames, rng)
-    audio = _embed_sounds(network, [*sounds, np.zeros_like(noise), noise])
+    audio = network.embed_seconds(torch.from_numpy(np.stack([*sounds, np.zeros_like(noise), noise])))
     maps: list[list[Map]] = []  # of each frame: under the right sound, the wrong ones, and that of the silent object
     displaced = np.empty((len(frames), 2))
     for i, frame in enumerate(frames):
@@ -233,8 +231,3 @@ def _like_the_silent(frames: list[_Frame], rng: np.random.Generator) -> dict[int
         if alike:
             chosen[i] = int(rng.choice(alike))
     return chosen
-
-
-def _embed_sounds(network: Trained, sounds: list[NDArray[np.int16]]) -> torch.Tensor:
-    pieces = [np.stack(sounds[start : start + _BATCH]) for start in range(0, len(sounds), _BATCH)]
-    return torch.cat([network.embed_seconds(torch.from_numpy(piece)) for piece in pieces])

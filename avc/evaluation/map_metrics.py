@@ -7,7 +7,7 @@ Under that of another object: IIoU (Senocak et al., arXiv 2407.13676). Shares ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,15 +99,6 @@ def maximum(map_: Map) -> tuple[float, float]:
     return (float(column) + 0.5) / map_.shape[1], (float(row) + 0.5) / map_.shape[0]
 
 
-def _own_range(map_: Map, weights: Map) -> Mask:
-    marked: Mask = map_ > (map_.min() + map_.max()) / 2
-    return marked
-
-
-def _higher_half(map_: Map, weights: Map) -> Mask:
-    return map_ > np.median(map_)
-
-
 def adaptive(map_: Map, weights: Map) -> Mask:
     """The map's highest places, as many as the region has less one (arXiv 2407.13676; the count as in its code)."""
     beginning = map_.size - np.count_nonzero(weights)
@@ -115,7 +106,11 @@ def adaptive(map_: Map, weights: Map) -> Mask:
     return marked
 
 
-RULES = {"own_range": _own_range, "higher_half": _higher_half, "adaptive": adaptive}
+RULES: dict[str, Callable[[Map, Map], Mask]] = {
+    "own_range": lambda map_, _: map_ > (map_.min() + map_.max()) / 2,
+    "higher_half": lambda map_, _: map_ > np.median(map_),
+    "adaptive": adaptive,
+}
 
 
 def overlap(key: str, maps: list[Map], regions: list[Map]) -> Overlap:

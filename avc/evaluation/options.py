@@ -141,10 +141,6 @@ class Sound(Probe):
     network stands the same one untrained, and at the end hand-made features (MFCC). A recording that cannot be read is
     named and takes no part.
 
-    With `fine_tune` there is no classifier: SoundNet or the autoencoder is trained on the recordings as a whole, by
-    cross-entropy, for so many passes over each fold's training recordings (50 in SoundNet's released code). Trained
-    networks are so fine-tuned, and those of the same settings trained from scratch.
-
     With `recordings` in place of a data set a SoundNet says itself which objects and scenes it hears in them: the
     classes of its teachers that its own outputs find most likely, the mean of the output steps' posteriors. A recording
     goes through whole, one of less than 10 s repeated as in the released code.
@@ -158,8 +154,6 @@ class Sound(Probe):
     """trunk (the default) or embedding; of SoundNet any layer, pool5 where there is one."""
     window: float | None = None
     """Seconds of windows of SoundNet, autoencoder and MFCC; 1 where it is not given, for dcase2013 5."""
-    fine_tune: int | None = Field(default=None, ge=1)
-    """Passes over the recordings: train whole networks that take a waveform, without a classifier."""
     recordings: list[FilePath] = Field(default=[])
     """An audio file to name the classes of; once for each file."""
     names: list[str] = Field(default=[])

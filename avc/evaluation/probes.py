@@ -25,7 +25,7 @@ from avc.evaluation import options
 from avc.evaluation.classifiers import Classifier, softmax_layer, svm
 from avc.evaluation.linear import STRENGTHS, LinearResult, cross_validate, summarized
 from avc.evaluation.measures import Request, Result
-from avc.evaluation.soundnet import fine_tuned, heard
+from avc.evaluation.soundnet import heard
 from avc.extras import is_installed
 from avc.intervals import wilson_interval
 from avc.models import build
@@ -79,28 +79,14 @@ def sound(request: Request, chosen: options.Sound) -> Result:
     if chosen.root is None or chosen.dataset is None:
         raise ValueError("eval sound needs dataset=NAME and root=FOLDER, or recordings=FILE")
     labeled = DATASETS[chosen.dataset](chosen.root)
-    if chosen.fine_tune is None:
-        probes = sound_probes(
-            request.sources,
-            layer=chosen.layer,
-            window=chosen.window,
-            dcase=chosen.dataset == "dcase2013",
-            seed=chosen.seed,
-        )
-        return _measured(request, chosen, probes, labeled, what="recordings")
-    if (chosen.layer, chosen.window, chosen.strength) != (None, None, None):
-        raise ValueError("fine_tune trains the network as a whole: leave layer, window and strength out")
-    device = named_devices(request.device, option="--device")[0]
-    rows: dict[str, Row] = {}
-    for path, network, untrained in candidates(request.sources, chosen.seed):
-        model = getattr(network.hears, "network", None)
-        if model is None or network.hears is None or network.hears.seconds is not None:
-            raise ValueError(f"fine_tune trains networks that take a waveform, as SoundNet; {path} is of towers")
-        name = f"{network.name}, {'from scratch' if untrained else 'fine-tuned'}"
-        if name not in rows:
-            tuned = fine_tuned(model, labeled, chosen, device=device, progress=request.progress)
-            rows[name] = Row(name, *tuned, padded=0)
-    return table(request, [*rows.values()], labeled, what="recordings")
+    probes = sound_probes(
+        request.sources,
+        layer=chosen.layer,
+        window=chosen.window,
+        dcase=chosen.dataset == "dcase2013",
+        seed=chosen.seed,
+    )
+    return _measured(request, chosen, probes, labeled, what="recordings")
 
 
 def image(request: Request, chosen: options.Image) -> Result:

@@ -104,7 +104,7 @@ def status(
     """How a run is doing: its place in the queue, step, speed, loss, checkpoint, and its restarts with their reasons.
 
     All but its place in the queue is read from its folder, so that any machine that sees the folder can tell. With
-    --watch a line for each run: curves of loss, best score and speed, ranks, restarts.
+    --watch a line for each run, as it goes.
 
     **Examples**
 

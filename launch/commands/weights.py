@@ -69,12 +69,6 @@ def import_weights(
     embedding_size: Annotated[
         int | None, typer.Option(help="openl3: audio 6144 or 512, image 8192 or 512.", show_default="the larger")
     ] = None,
-    check: Annotated[
-        Path | None, typer.Option(help="A regression file of openl3's tests (.npz) to hold the embeddings against.")
-    ] = None,
-    recording: Annotated[
-        Path | None, typer.Option(help="The recording of --check.", show_default="beside it, by its name")
-    ] = None,
 ) -> None:
     """Turn weights that others released into a file that this project reads.
 
@@ -90,11 +84,12 @@ def import_weights(
 
     **Examples**
 
-        avc import openl3 openl3_audio_mel256_music.h5 --out openl3.safetensors --check chirp_44k_kapre.npz
+        avc import openl3 openl3_audio_mel256_music.h5 --out openl3.safetensors
         avc import edgel3 edgel3_sea_ust_audio_emb_64.h5 --out edgel3.safetensors
         avc import soundnet8 sound8.npy --out soundnet8.safetensors
     """
     from avc.models import parameter_count
+    from avc.models.keras_file import read_keras, write_network
     from avc.models.released import import_soundnet
     from avc.models.soundnet import SOUNDNETS
 
@@ -105,36 +100,11 @@ def import_weights(
         return
     if kind not in ("openl3", "edgel3"):
         raise ValueError(f"{kind!r} cannot be imported; {', '.join(SOUNDNETS)}, openl3 and edgel3 can")
-    _keras(source, out, frontend, embedding_size, check, recording)
-
-
-def _keras(
-    source: Path, out: Path, frontend: str | None, size: int | None, npz: Path | None, recording: Path | None
-) -> None:
-    from avc.encoders.trained import trained
-    from avc.files.check import check, read_regression
-    from avc.models import parameter_count
-    from avc.models.keras_file import read_keras, write_network
-    from avc.sound_settings import OpenL3Config
-
     if frontend is not None and frontend not in ("linear", "mel128", "mel256"):
         raise ValueError(f"--frontend is {frontend!r} and must be linear, mel128 or mel256")
-    if size not in (None, 512, 6144, 8192):
-        raise ValueError(f"--embedding-size is {size} and must be 512, 6144 (audio) or 8192 (image)")
-    if npz is not None and size is None:
-        size = read_regression(npz.expanduser())[0].shape[1]
-    model, settings = read_keras(source, frontend=frontend, grid=size != 512)
-    if npz is not None:
-        network = trained(model, OpenL3Config(model=settings))
-        result = check(network, npz.expanduser(), recording=recording.expanduser() if recording else None)
-        figures = f"{result.rows} rows of {result.recording.name}: the largest difference is {result.difference:.2g}, "
-        figures += f"{result.relative:.2%} of a row's length"
-        if not result.agrees:
-            raise ValueError(
-                f"{source} does not embed as {npz} has it ({figures}). chirp_44k_kapre, bento_audio_kapre and daisy "
-                "are of mel256_music, those with _linear of linear_env. Nothing is written"
-            )
-        print(f"it agrees with {npz.name}, {figures}")
+    if embedding_size not in (None, 512, 6144, 8192):
+        raise ValueError(f"--embedding-size is {embedding_size} and must be 512, 6144 (audio) or 8192 (image)")
+    model, settings = read_keras(source, frontend=frontend, grid=embedding_size != 512)
     write_network(out, model, settings)
     kapre = "" if settings.name == "openl3_image" else f", {settings.frontend} spectrogram of kapre {settings.kapre}"
     print(f"{out}: {settings.name}{kapre}, {parameter_count(model):,} parameters")

@@ -146,9 +146,8 @@ def heats(network: Trained, shards: Shards, moments: Moments, report: Report) ->
     Under its own sound, under that of the moment half the list away, and under silence.
     """
     count = len(moments)
-    sounds = [second(shards, moments, i) for i in range(count)]
-    batches = [np.stack(sounds[i : i + 64]) for i in range(0, count, 64)]
-    audio = torch.cat([network.embed_seconds(torch.from_numpy(batch)) for batch in batches])
+    sounds = np.stack([second(shards, moments, i) for i in range(count)])
+    audio = network.embed_seconds(torch.from_numpy(sounds))
     silence = network.embed_seconds(torch.zeros(1, SAMPLE_RATE_HZ, dtype=torch.int16))[0]
     maps = []
     for i in range(count):

@@ -12,6 +12,7 @@ from launch.report.page import Part, write_page
 from launch.report.results import print_table
 from shards.atomic import written_aside
 from shards.survey import KINDS, Survey
+from shards.text import on_one_line
 
 SHOWN = 20  # faults of a kind on the terminal
 DROP, NOTES = "drop.tsv", "looks.jsonl"
@@ -73,14 +74,10 @@ def write_survey(folder: Path, result: Survey) -> None:
         with written_aside(folder / DROP) as file:
             for fault in result.faults:
                 if fault.drop:
-                    line = "\t".join(_plain(word) for word in (fault.name, fault.kind, fault.detail))
+                    line = on_one_line(fault.name, fault.kind, fault.detail)
                     file.write(line.encode("utf-8", "surrogateescape") + b"\n")
     except OSError as error:
         raise ValueError(f"{folder} cannot be written: {error.strerror}") from None
-
-
-def _plain(word: str) -> str:
-    return word.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
 
 
 def _heading(result: Survey) -> str:

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +24,19 @@ from launch.slurm.submit import OVER
 TAIL_BYTES = 65_536  # of the metrics, which grow with the run
 SECONDS = 2.0  # between looks
 QUEUE_SECONDS = 20.0  # between questions to the queue
-BARS = "▁▂▃▄▅▆▇█"
-WIDTH = 20  # of a curve
+WATCHED = ("step", "loss", "speed", "checkpoint", "restarts")
 
 
-def status_lines(run: Path) -> list[tuple[str, str]]:
+def status_lines(run: Path, *, queue: tuple[str | None, str] | None = None) -> list[tuple[str, str]]:
     """How the run in a folder is doing: names, and what there is to say of each.
 
-    Restarts are those of its jobs; of a run that was never submitted, its attempts. Raises ValueError where the folder
-    holds no run.
+    queue: as of `queued`, which is asked where it is not given. Restarts are those of its jobs; of a run that was never
+    submitted, its attempts. Raises ValueError where the folder holds no run.
     """
     run = _run_at(run)
     job, newest, jobs = submitted_job(run), _last_line(place(run, METRICS)), starts(run)
     attempts = history(run) if job is None else []
-    state, where = queued(job)
+    state, where = queue or queued(job)
     steps, step, loss = steps_of(run), newest.get("step"), newest.get("loss")
     rate = newest.get("speed/pairs_per_second")
     return [
@@ -160,62 +158,32 @@ def watch(runs: Sequence[Path], *, console: Console | None = None) -> None:
     """
     console = console or Console()
     folders = list(map(_run_at, runs))
-    states: dict[Path, str] = {}
+    queue: dict[Path, tuple[str | None, str]] = {}
     asked = -QUEUE_SECONDS
     with Live(console=console, auto_refresh=False) as live:
         while True:
             if time.monotonic() - asked >= QUEUE_SECONDS:
-                states, asked = {run: _state(run) for run in folders}, time.monotonic()
-            live.update(_table(states), refresh=True)
-            if not console.is_terminal or all(_is_over(run, state) for run, state in states.items()):
+                queue, asked = {run: queued(submitted_job(run)) for run in folders}, time.monotonic()
+            table = Table("run", "state", *WATCHED)
+            for run, state in queue.items():
+                told = dict(status_lines(run, queue=state))
+                cells = (run.name, _state(run, state[0]), *(told[name] for name in WATCHED))
+                table.add_row(*(Text(printable(cell)) for cell in cells))
+            live.update(table, refresh=True)
+            if not console.is_terminal or all(_is_over(run, state[0]) for run, state in queue.items()):
                 return
             time.sleep(SECONDS)
 
 
-def sparkline(values: Sequence[float]) -> str:
-    """A curve of at most WIDTH bars, each the mean of as many values as the others, from the least to the largest."""
-    count = min(WIDTH, len(values))
-    cuts = [round(number * len(values) / count) for number in range(count + 1)] if count else []
-    means = [sum(values[low:high]) / (high - low) for low, high in pairwise(cuts)]
-    least, spread = min(means, default=0.0), max(means, default=0.0) - min(means, default=0.0)
-    return "".join(BARS[round((mean - least) / spread * (len(BARS) - 1)) if spread else 0] for mean in means)
-
-
-def _table(states: dict[Path, str]) -> Table:
-    table = Table("run", "state", "step", "loss", "best score", "pairs/s", "ranks", "restarts")
-    for run, state in states.items():
-        lines = last_lines(place(run, METRICS))
-        trained = [line for line in lines if line["kind"] == "train"]
-        validated = [line for line in lines if line["kind"] == "validation"]
-        newest: dict[str, Any] = trained[-1] if trained else {}
-        steps = steps_of(run)
-        cells = (
-            run.name,
-            state,
-            f"{newest.get('step', 0):,} of {steps:,}" if steps else "none yet",
-            _curve(trained, "loss", "{:.3f}"),
-            _curve(validated, "best_score", "{:.3f}"),
-            _curve(trained, "speed/pairs_per_second", "{:,.0f}"),
-            f"{newest['system/ranks']:.0f}" if "system/ranks" in newest else "",
-            str(restarts(run)),
-        )
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    return table
-
-
-def _curve(lines: Sequence[dict[str, Any]], name: str, form: str) -> str:
-    values = [line[name] for line in lines if name in line]
-    return f"{sparkline(values)} {form.format(values[-1])}" if values else ""
-
-
-def _state(run: Path) -> str:
-    job = submitted_job(run)
-    if job is not None:
-        return queued(job)[0] or "not in the queue"
+def _state(run: Path, state: str | None) -> str:
+    if submitted_job(run) is not None:
+        return state or "not in the queue"
     attempts = history(run)
     return attempts[-1].end.why if attempts and attempts[-1].end else "by hand"
 
 
-def _is_over(run: Path, state: str) -> bool:
+def _is_over(run: Path, state: str | None) -> bool:
+    if submitted_job(run) is not None:
+        return state is None or state in OVER
     attempts = history(run)
-    return state in (*OVER, "not in the queue") or bool(attempts and attempts[-1].end and state == attempts[-1].end.why)
+    return bool(attempts and attempts[-1].end)

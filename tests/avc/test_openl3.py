@@ -16,10 +16,9 @@ import soundfile
 import torch
 
 import avc as package
-from avc.files.check import check, read_regression
 from avc.models.keras_file import import_keras, read_keras
 from tests.avc.keras_files import CHANNELS, seeded_input, seeded_layers, write_layers
-from tests.command_line import avc
+from workshop.openl3 import check, main, read_regression
 
 pytest.importorskip("h5py", reason="h5py is not installed")
 TENSORFLOW = json.loads(Path(__file__).with_name("openl3_tensorflow.json").read_text())
@@ -111,7 +110,7 @@ def test_layers_of_another_width_and_numbers_that_are_none_are_refused(files, tm
         read_keras(write_layers(tmp_path / "nan.h5", layers), frontend="linear")
 
 
-def test_a_regression_file_that_agrees_imports_and_another_writes_nothing(files, tmp_path) -> None:
+def test_a_regression_file_agrees_with_the_weights_that_made_it_and_another_does_not(files, tmp_path, capsys) -> None:
     samples = (np.random.default_rng(0).standard_normal(48_000) * 0.1).astype(np.float32)
     soundfile.write(tmp_path / "sound.wav", samples, 48_000, subtype="FLOAT")
     import_keras(files["audio"], tmp_path / "first.safetensors", frontend="linear", grid=False)
@@ -119,13 +118,12 @@ def test_a_regression_file_that_agrees_imports_and_another_writes_nothing(files,
         samples, sample_rate=48_000, hop_size=0.5
     )
     np.savez(tmp_path / "sound_linear.npz", embedding=embedding, timestamps=seconds)
-    options = ("--frontend", "linear", "--check", tmp_path / "sound_linear.npz")
-    done = avc("import", "openl3", files["audio"], "--out", tmp_path / "good.safetensors", *options)
-    assert done.returncode == 0 and "it agrees with sound_linear.npz" in done.stdout, done.stderr
-    np.savez(tmp_path / "sound_linear.npz", embedding=embedding[::-1], timestamps=seconds)
-    done = avc("import", "openl3", files["audio"], "--out", tmp_path / "bad.safetensors", *options)
-    assert done.returncode == 2 and "Nothing is written" in done.stderr
-    assert not (tmp_path / "bad.safetensors").exists()
+    for rows, words, status in ((embedding, "it agrees", 0), (embedding[::-1], "it DOES NOT AGREE", 1)):
+        np.savez(tmp_path / "sound_linear.npz", embedding=rows, timestamps=seconds)
+        with pytest.raises(SystemExit) as ended:
+            main([str(tmp_path / "first.safetensors"), str(tmp_path / "sound_linear.npz")])
+        assert ended.value.code == status
+        assert f"{words} with sound_linear.npz" in capsys.readouterr().out
 
 
 def test_openl3_s_own_regression_files_are_read_with_the_recordings_beside_them(files, shared_data, tmp_path) -> None:

@@ -81,8 +81,8 @@ eval retrieval runs/ave labels=l.csv gain=linear --split test
 eval localization runs/avol --boxes b.json --passes 2
 eval localization runs/avol boxes=b.json passes=2
 
-eval sound a b --dataset esc10 --root E --fine-tune 3 --devices cpu
-eval sound a b dataset=esc10 root=E fine_tune=3 --device cpu
+eval sound a b --dataset esc10 --root E --window 3 --devices cpu
+eval sound a b dataset=esc10 root=E window=3 --device cpu
 
 eval correspondence runs/ave --passes 4 --json a.json --wandb
 eval correspondence runs/ave passes=4 --json a.json --wandb

@@ -1,7 +1,16 @@
-"""Imported weights held against openl3's own regression files: embeddings that it computed, of recordings it ships."""
+"""Imported weights held against openl3's own regression files: embeddings that it computed, of recordings it ships.
+
+    avc import openl3 openl3_audio_mel256_music.h5 --out openl3.safetensors
+    python -m workshop.openl3 openl3.safetensors chirp_44k_kapre.npz
+
+The exit status is 1 where they disagree. Of openl3's tests chirp_44k_kapre, bento_audio_kapre and daisy are of
+mel256_music, those with _linear of linear_env.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from avc.encoders.load import load
 from avc.encoders.trained import Trained
 from avc.files.decoding import pieces_of
 from avc.files.settings import Settings, wanted_by
+from launch.user_errors import user_errors
 from shards.media.clip import Rejected
 
 RECORDINGS = (".wav", ".flac", ".mp4", ".jpg", ".png")
@@ -98,3 +109,24 @@ def _embedded(network: Trained, recording: Path, hop: float, *, rows: int) -> ND
         network.embed_audio(sound, sample_rate=rate, hop_size=hop, center=center)[0] for center in (True, False)
     )
     return centered if abs(len(centered) - rows) <= abs(len(plain) - rows) else plain
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Compare, print and exit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network", help="A file of `avc import`.")
+    parser.add_argument("regression", type=Path, help="A regression file of openl3's tests, .npz.")
+    parser.add_argument("--recording", type=Path, help="Of the regression file; else beside it, by its name.")
+    asked = parser.parse_args(arguments)
+    with user_errors("workshop.openl3"):
+        result = check(load(asked.network), asked.regression, recording=asked.recording)
+    verdict = "agrees" if result.agrees else "DOES NOT AGREE"
+    print(
+        f"it {verdict} with {asked.regression.name}, {result.rows} rows of {result.recording.name}: the largest "
+        f"difference is {result.difference:.2g}, {result.relative:.2%} of a row's length"
+    )
+    sys.exit(not result.agrees)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,14 @@
 """A waveform network trained on recordings as a whole learns from the training folds alone."""
 
+import json
+
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-from avc.evaluation.soundnet import RecordingClassifier, train_on_recordings
 from tests.avc.networks import fresh
+from workshop.fine_tuning import RecordingClassifier, main, train_on_recordings
 
 CPU = torch.device("cpu")
 
@@ -44,3 +47,21 @@ def test_the_outputs_cover_the_steps_of_five_seconds() -> None:
     network = RecordingClassifier(fresh("soundnet8", width=0.125).eval(), 50).eval()
     assert network.outputs.weight.shape == (50, 128, 4), "kernel 4 on conv7, as in the released main_finetune.lua"
     assert network(torch.zeros(1, 5 * 22_050)).shape == network(torch.zeros(1, 9 * 22_050)).shape == (1, 50)
+
+
+def test_the_tool_trains_settings_from_scratch_on_a_folder_of_recordings_and_refuses_towers(tmp_path, capsys) -> None:
+    sounds, labels, _ = tones(10)
+    for number, (samples, label) in enumerate(zip(sounds, labels.tolist(), strict=True)):
+        (tmp_path / "set" / str(label)).mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / "set" / str(label) / f"{number}.wav", samples.numpy(), 22_050)
+    network, towers, out = tmp_path / "network.yaml", tmp_path / "towers.yaml", tmp_path / "out.json"
+    network.write_text("model: {name: autoencoder, width: 0.0625}")
+    towers.write_text("model: {name: l3, width: 0.0625}")
+    asked = ["--dataset", "folder", "--root", str(tmp_path / "set"), "--passes", "1", "--device", "cpu"]
+    main([str(network), *asked, "--json", str(out)])
+    [row] = json.loads(out.read_text())["rows"]
+    assert row["name"].endswith("from scratch") and row["items"] == 10
+    assert f"{row['accuracy']:.1%}" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as refused:
+        main([str(towers), *asked])
+    assert refused.value.code == 2 and "is of towers" in capsys.readouterr().err
