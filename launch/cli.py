@@ -8,12 +8,24 @@ place that turns it into a paragraph and exit status 2.
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager
 from typing import Annotated
 
-import typer
-
-from launch.commands import audit, embed, evaluate, explore, pack, runs, settings, teach, weights
 from launch.user_errors import user_errors
+
+RESUMED = ("pack", "copy", "teach", "embed", "train", "sweep")  # which go on when they are given again
+
+
+def _errors() -> AbstractContextManager[None]:
+    words = sys.argv[1:]
+    resumes = words[:1] in [[each] for each in RESUMED] or (words[:2] == ["audit", "set"] and "--out" in words)
+    return user_errors(" ".join(["avc", *[word for word in words[:1] if not word.startswith("-")]]), resumes=resumes)
+
+
+with _errors():  # an interrupt may come while these are imported
+    import typer
+
+    from launch.commands import audit, embed, evaluate, explore, pack, runs, settings, teach, weights
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,10 +39,15 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line; exit status 0, 1 (something is wrong with the data or the machine) or 2 (a mistake).
 
-    A training that was asked to stop ends with 128 and the signal's number.
+    What was interrupted ends with 130, and a training that was asked to stop with 128 and the signal's number.
     """
-    with user_errors(" ".join(["avc", *[word for word in sys.argv[1:2] if not word.startswith("-")]])):
-        app()
+    with _errors():
+        try:
+            app()
+        except SystemExit as end:
+            if isinstance(end.__context__, typer.Exit) and end.code == 130:  # typer has made it of an interrupt
+                raise KeyboardInterrupt from None
+            raise
 
 
 def _version(asked: bool) -> None:

@@ -42,11 +42,13 @@ class StopRequest:
 
     The handlers only set it. Nothing may be sent between ranks in a handler, as each rank is interrupted at another
     place; the flag is polled, and the ranks agree on where to stop (avc.distributed.stopping). A second SIGINT is a
-    KeyboardInterrupt at once. As a context manager it restores the handlers and the mask.
+    KeyboardInterrupt at once, and so is the first where nobody has polled yet: there is nothing to save. As a context
+    manager it restores the handlers and the mask.
     """
 
     def __init__(self, *numbers: signal.Signals) -> None:
         self._received: set[int] = set()
+        self._polled = False
         self._before = {number: signal.signal(number, self._handle) for number in numbers}
         # Blocked as well, which processes inherit: who signals a training signals the loader's workers too, and they
         # would die of it. (SIGINT they ignore by themselves.) A thread that numpy has begun before may still take the
@@ -55,6 +57,7 @@ class StopRequest:
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._blocked)
 
     def __call__(self) -> bool:
+        self._polled = True
         return bool(self.signals())
 
     def signals(self) -> set[int]:
@@ -74,6 +77,8 @@ class StopRequest:
         self._received.add(number)
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
+            if not self._polled:
+                raise KeyboardInterrupt
 
 
 def run_here(path: str, overrides: Sequence[str]) -> None:

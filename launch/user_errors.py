@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import io
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,9 +25,10 @@ THE_FILE_SYSTEMS = (  # that it lacks something, or takes no such name
 
 
 @contextmanager
-def user_errors(command: str) -> Iterator[None]:
+def user_errors(command: str, *, resumes: bool = False) -> Iterator[None]:
     """End the process with status 2 for the user's mistake, 1 for a full disk, a killed process or a damaged record.
 
+    Interrupted, it ends with 130 and a line that says so; resumes: whether the command goes on when it is given again.
     Whatever else is raised is ours, and goes on as it is. Names that cannot be printed, as they are not UTF-8 or have
     letters that the terminal lacks, are printed as escapes. What a file system lacks is a line without its place in
     the code.
@@ -35,6 +39,12 @@ def user_errors(command: str) -> Iterator[None]:
     warnings.formatwarning = _formatting(command, ordinary)
     try:
         yield
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # who interrupts once more does not wait for what follows
+        print(f"{command}: stopped{'; the same command goes on where it was' if resumes else ''}", file=sys.stderr)
+        sys.stdout.flush()
+        atexit._run_exitfuncs()  # processes end with it
+        os._exit(130)  # without threads, which may be at work, or waiting for a store, for minutes
     except Exception as error:
         status = _status(error)
         if status is None:

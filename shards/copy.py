@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from shards import Report
@@ -13,6 +12,7 @@ from shards.atomic import refuse_links, write_whole, written_aside
 from shards.build_index import REJECTED
 from shards.format import JOURNAL, MANIFEST
 from shards.index import LARGEST_MANIFEST, Manifest, StoredFile, manifest_text, read_manifest
+from shards.processes import Threads
 from shards.store import IN_FLIGHT, Store, Url, place
 
 LARGEST_LIST = 2**32  # bytes of a journal
@@ -59,7 +59,7 @@ def _upload(folder: Path, store: Store, manifest: Manifest) -> Iterator[StoredFi
             store.upload(folder / file.name, file.name, sha256=file.sha256)
         return file
 
-    with ThreadPoolExecutor(IN_FLIGHT) as threads:
+    with Threads(IN_FLIGHT) as threads:
         yield from threads.map(upload, _files(manifest))
     for name in _lists(manifest):
         if (folder / name).is_file():
@@ -87,7 +87,7 @@ def _download(store: Store, folder: Path, manifest: Manifest) -> Iterator[Stored
                 store.fetch(file.name, copy, size=file.bytes, sha256=file.sha256)
         return file
 
-    with ThreadPoolExecutor(IN_FLIGHT) as threads:
+    with Threads(IN_FLIGHT) as threads:
         yield from threads.map(download, _files(manifest))
     for name in _lists(manifest):
         try:

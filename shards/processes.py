@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import current_process, parent_process
 from multiprocessing.connection import Connection
@@ -43,6 +43,16 @@ def follow_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+class Threads(ThreadPoolExecutor):
+    """Threads of a block: where an error ends it, they leave undone what they have not begun.
+
+    An interrupt does not wait for what they have begun either.
+    """
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True)
 
 
 class Ended(RuntimeError):
@@ -116,6 +126,8 @@ class Processes(Generic[T]):
 
     def _follow(self, place: int) -> None:
         """Keep a process at work."""
+        # Which processes inherit: a terminal interrupts them too, before they have come to `_serve`.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         process: _Process | None = None
         while (asked := self._asked.get()) is not None and not self._closed:
             argument, each, future = asked

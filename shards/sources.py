@@ -11,7 +11,6 @@ import stat
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +21,7 @@ import pydantic
 
 from shards.file_slice import Descriptor, Readable
 from shards.format import MIXED_FROM, PackSettings
+from shards.processes import Threads
 from shards.store import SCHEMES, Object, Store, Url, as_url
 from shards.tar import BadTar, read_members
 from shards.text import lines_of, unquoted
@@ -148,7 +148,7 @@ def _from_list(path: str, stored: _StoredNames, left_out: Identity | None, membe
         except (ValueError, OSError) as error:
             return [_unreadable(str(url), getattr(error, "strerror", "") or str(error))]
 
-    with tempfile.NamedTemporaryFile() as copy, ThreadPoolExecutor(AT_ONCE) as threads:
+    with tempfile.NamedTemporaryFile() as copy, Threads(AT_ONCE) as threads:
         if listed:
             copy.write(Store(listed.parent).whole(listed.name, most=LARGEST_LIST))
             copy.flush()

@@ -11,7 +11,6 @@ import queue
 import uuid
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from avc.encoders.encoder import Encoder
 from avc.encoders.rows import Rows, resume
 from shards import Report
 from shards.atomic import written_aside
+from shards.processes import Threads
 
 VERSION = "7"  # of what this code makes of an item; another number leaves old caches unread
 FOLDER = Path("~/.cache/avc/features")
@@ -220,7 +220,7 @@ def _write_rows(
     starts = range(len(into.of_item), len(items), ITEMS_AT_ONCE)
     if report is not None:
         report(starts.start, len(items), "")
-    with ThreadPoolExecutor(threads) as pool:
+    with Threads(threads) as pool:
         for parts, padded in pool.map(lambda start: compute(items[start : start + ITEMS_AT_ONCE]), starts):
             into.add(parts, padded)
             if report is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from avc.teachers.teacher import GROUP_FRAMES, AnyTeacher, Source, open_teacher
 from shards import Report
-from shards.processes import Ended, NeverBegan, Processes
+from shards.processes import Ended, NeverBegan, Processes, Threads
 from shards.read import Shards
 from shards.sidecars import (
     Distribution,
@@ -155,7 +155,7 @@ class TeacherWorker:
     @torch.inference_mode()
     def soft_labels(self, number: int) -> Iterator[tuple[Distribution, ...]]:
         """Every teacher's for each clip of a shard."""
-        with ThreadPoolExecutor(DECODERS) as pool:
+        with Threads(DECODERS) as pool:
             groups = self._groups(number)
             group = next(groups, [])
             coming = [pool.submit(self._frames, clip) for clip in group]

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
@@ -40,6 +40,7 @@ from launch.report.units import spectrogram
 from shards import Report
 from shards.atomic import refuse_special, write_whole
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND
+from shards.processes import Threads
 from shards.read import Shards
 
 PAGE = ("app.js", "map.js", "own.js", "parts.js", "search.js", "style.css")
@@ -222,7 +223,7 @@ def write_media(folder: Path, shards: Shards, moments: Moments, sizes: NDArray[n
 
     done = 0
     # Threads: the decoders and encoders, which take the time, let go of Python's lock.
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with Threads(len(os.sched_getaffinity(0))) as pool:
         for future in as_completed([pool.submit(write, n) for n in range(-(-len(moments) // PER_FILE))]):
             done += future.result()
             report(done, len(moments), "")
