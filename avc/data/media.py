@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from avc.data.windows import Resampler
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK
 from shards.media import Rejected
-from shards.media.container import bound_picture
+from shards.media.container import check_picture_size
 from shards.media.streams import stream_sound
 
 FORMS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "AVIF")  # Pillow would start Ghostscript for others
@@ -38,7 +38,7 @@ SHORTEST_MS, USUAL_MS = 10, 100  # browsers, and FFmpeg for GIF, show a picture 
 LONGEST_MS = 3_600_000  # as of a video's picture
 MAX_SECONDS = 600  # of a recording: 10 minutes at 48 kHz are 115 MB of float32
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # of sizes, which `bound_picture` decides on, and of damaged tags
+warnings.filterwarnings("ignore", module=r"PIL\.")  # sizes (see `check_picture_size`), damaged tags
 
 
 def begins_like_picture(head: bytes) -> bool:
@@ -72,7 +72,7 @@ def read_pictures(file: BinaryIO) -> Iterator[tuple[Image.Image, Fraction | None
     file.seek(0)
     try:
         with Image.open(file, formats=FORMS) as image:
-            bound_picture(image.width, image.height, Fraction(1))
+            check_picture_size(image.width, image.height, Fraction(1))
             # Of a JPEG the pictures behind the first are other views of it: a depth map, a gain map, a preview.
             animated = getattr(image, "is_animated", False) and image.format != "MPO"
             if not animated:

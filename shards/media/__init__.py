@@ -1,11 +1,10 @@
-"""A video file becomes pictures on the tick grid and 48 kHz mono sound, by time stamps and nothing else.
+"""Decodes a video file into pictures on the tick grid and 48 kHz mono sound, by their timestamps alone.
 
-The only package in shards and avc that imports av. Two passes over the clip's part of the file, pictures first: they
-say where time zero is and how long the clip lasts, so that the second pass keeps only the sound that belongs to it.
+The only package in shards and avc that imports av. It makes two passes over the clip's part of the file. The first
+decodes the pictures, which define time zero and the clip's length; the second decodes the sound of that interval.
 
-Nothing that a file says about itself is trusted: containers come from a list of formats that hold their own streams,
-no other file or address can be opened, sizes are bounded before anything is decoded, and the stamps of decoded pictures
-and sound rule over declared rates and durations.
+Files are untrusted: only self-contained formats are opened, no other file or address can be opened, sizes are bounded
+before anything is decoded, and the timestamps of decoded pictures and sound override declared rates and durations.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ import av
 
 from shards.format import SAMPLES_PER_TICK, PackSettings, Reason
 from shards.media import timeline
-from shards.media.clip import Clip, Rejected, refuse_useless
-from shards.media.container import File, examine
+from shards.media.clip import Clip, Rejected, reject_unusable
+from shards.media.container import File, read_declaration
 from shards.media.decoding import SEEK_FROM_SECONDS
-from shards.media.pictures import Hidden, edits_in, read_pictures
+from shards.media.pictures import BadEditList, read_pictures, video_edits
 from shards.media.sound import channel_levels, read_sound, side_level
 from shards.media.sync import measure_sync
 from shards.sync import Sync
@@ -33,41 +32,41 @@ __all__ = ["Clip", "Rejected", "read", "read_side_level", "read_sync"]
 
 T = TypeVar("T")
 
-av.logging.set_level(None)  # many decoders' lines on one stderr help nobody: Rejected and Clip.source say what matters
+av.logging.set_level(None)  # decoders' messages mix on one stderr; Rejected and Clip.source have what matters
 
 
 def read(source: Path | BinaryIO, settings: PackSettings) -> Clip:
-    """Reads the clip that `settings` names out of a video file, which must be seekable.
+    """Decodes the clip that `settings` selects from a seekable video file.
 
-    Raises Rejected for everything that cannot be packed.
+    Raises Rejected for a file that cannot be packed.
     """
-    return _with_file(source, partial(_read, settings=settings))
+    return _open_and_call(source, partial(_read, settings=settings))
 
 
 def read_sync(source: Path | BinaryIO, *, seconds: float = math.inf) -> Sync:
-    """Measures how the sound of a video file, which must be seekable, lies to its pictures, over its first `seconds`.
+    """Measures the synchronization of sound and pictures over the first `seconds` of a seekable video file.
 
-    Raises Rejected for everything that has no time line, as `read` does.
+    Raises Rejected as `read` does.
     """
-    return _with_file(source, partial(measure_sync, seconds=seconds))
+    return _open_and_call(source, partial(measure_sync, seconds=seconds))
 
 
 def read_side_level(source: Path | BinaryIO, *, seconds: float) -> float | None:
-    """How far two channels of a file's sound differ, dB, as `side_level` says; raises Rejected as `read` does."""
-    return _with_file(source, partial(side_level, seconds=seconds))
+    """`side_level` (dB) of the first `seconds` of a file's sound; raises Rejected as `read` does."""
+    return _open_and_call(source, partial(side_level, seconds=seconds))
 
 
-def _with_file(source: Path | BinaryIO, work: Callable[[File], T]) -> T:
-    with bytes_of(source) as content:
+def _open_and_call(source: Path | BinaryIO, function: Callable[[File], T]) -> T:
+    with open_content(source) as content:
         try:
-            return work(File(content))
-        except Hidden:
-            return work(File(content, edit_lists=False))
+            return function(File(content))
+        except BadEditList:
+            return function(File(content, edit_lists=False))
 
 
 @contextlib.contextmanager
-def bytes_of(source: Path | BinaryIO) -> Iterator[BinaryIO]:
-    """A file's content; in the block libav's errors become Rejected."""
+def open_content(source: Path | BinaryIO) -> Iterator[BinaryIO]:
+    """Open a file's content; libav's errors in the block become Rejected."""
     try:
         opened = source.open("rb") if isinstance(source, Path) else contextlib.nullcontext(source)
     except OSError as error:
@@ -83,31 +82,33 @@ def bytes_of(source: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 def _read(file: File, settings: PackSettings) -> Clip:
     seek = settings.start_seconds >= SEEK_FROM_SECONDS
-    with file.opened() as container:
-        declared = examine(container)
+    with file.open() as container:
+        declared = read_declaration(container)
         frames = read_pictures(file, container, settings=settings, seek=seek, declared=declared)
-        unread = container if edits_in(file, container) else None
-        known = len(file.parts)
-        sound = read_sound(file, unread, start=frames.start, ticks=frames.limit, seek=seek)
-    ticks = timeline.held_ticks(frames.ticks, -(-sound.ends // SAMPLES_PER_TICK), limit=frames.limit)
+        fresh_container = container if video_edits(file, container) else None
+        parts_before = len(file.parts)
+        sound = read_sound(file, fresh_container, start=frames.start, ticks=frames.limit, seek=seek)
+    ticks = timeline.clip_ticks(frames.ticks, -(-sound.end_sample // SAMPLES_PER_TICK), limit=frames.limit)
     if not ticks:
         raise Rejected(Reason.TOO_SHORT, f"its pictures end before {settings.start_seconds} s")
-    if len(file.parts) > max(1, known):  # told by the sound alone: the pictures were read by their own stamps
+    if len(file.parts) > max(1, parts_before):  # only the sound revealed them: read the pictures again
         return _read(file, settings)
     parts = {"parts": len(file.parts)} if len(file.parts) > 1 else {}
-    sound = sound.first(ticks)
-    facts = frames.finish(ticks)
+    sound = sound.trim(ticks)
+    picture_facts = frames.finish(ticks)
     clip = Clip(
-        pictures=frames.camera.pictures,
-        width=frames.camera.width,
-        height=frames.camera.height,
+        pictures=frames.encoder.pictures,
+        width=frames.encoder.width,
+        height=frames.encoder.height,
         ticks=ticks,
         sound=sound.samples,
-        sound_from=sound.begins,
-        sound_to=sound.ends,
-        source=declared.container | {"video": declared.video | facts, "audio": declared.audio | sound.facts} | parts,
-        flow=frames.camera.flow,
+        sound_from=sound.start_sample,
+        sound_to=sound.end_sample,
+        source=declared.container
+        | {"video": declared.video | picture_facts, "audio": declared.audio | sound.facts}
+        | parts,
+        flow=frames.encoder.flow,
     )
     levels = partial(channel_levels, file, start=frames.start, ticks=ticks, seek=seek)
-    refuse_useless(clip, settings, difference=frames.camera.difference, channel_levels=levels)
+    reject_unusable(clip, settings, difference=frames.encoder.difference, channel_levels=levels)
     return clip

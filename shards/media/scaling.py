@@ -1,4 +1,4 @@
-"""From a decoded frame to the planes of the stored picture: scaled, of one field, in JPEG's own colors."""
+"""Scales decoded frames to the planes of stored pictures: one field of interlaced frames, JPEG's color space."""
 
 from __future__ import annotations
 
@@ -11,44 +11,45 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from shards.media import jpeg
 
-USUAL = ("yuv420p", "yuvj420p")
+COMMON_FORMATS = ("yuv420p", "yuvj420p")
 
 
 class Scaler:
     """Scales the frames of one stream, always to the same size."""
 
     def __init__(self, width: int, height: int) -> None:
-        """The size in pixels, before the picture is turned upright."""
+        """Size in pixels, before rotation."""
         self._width, self._height = width, height
         self._scaler = VideoReformatter()
-        self._ways: dict[tuple[object, ...], _Way] = {}
+        self._conversions: dict[tuple[object, ...], _Conversion] = {}
 
     def __call__(self, frame: VideoFrame) -> jpeg.Planes:
-        """The picture's planes; the next call overwrites them."""
+        """The scaled planes; the next call overwrites them."""
         fields = 1 + frame.interlaced_frame
-        form = frame.format.name, frame.color_range, frame.colorspace, frame.width, frame.height, fields
-        way = self._ways.get(form) or self._ways.setdefault(form, self._way_of(frame, fields))
-        planes: Any = self._scaler.reformat(frame, **way.options).planes
+        key = frame.format.name, frame.color_range, frame.colorspace, frame.width, frame.height, fields
+        conversion = self._conversions.get(key)
+        if conversion is None:
+            conversion = self._conversions[key] = self._make_conversion(frame, fields)
+        planes: Any = self._scaler.reformat(frame, **conversion.options).planes
         luma, blue, red = (
             np.frombuffer(plane, np.uint16).reshape(plane.height, -1)[::fields, : plane.width] for plane in planes
         )
-        return way.recolouring((luma, blue, red))
+        return conversion.color((luma, blue, red))
 
-    def _way_of(self, frame: VideoFrame, fields: int) -> _Way:
+    def _make_conversion(self, frame: VideoFrame, fields: int) -> _Conversion:
         source, size = frame.format, (self._width, self._height)
-        # What is rounded to 8 bits before it is expanded or recolored is rounded twice, and averages of few numbers are
-        # always rounded upwards: 10 bits hold those of pictures of 8 whose chroma is of half size, as most are.
-        bits = 10 if source.name in USUAL else 16
+        # Rounding to 8 bits before range expansion and color conversion would round twice, and averages of few values
+        # are rounded up. 10 bits suffice for 8-bit pictures with chroma at half size, as most are.
+        bits = 10 if source.name in COMMON_FORMATS else 16
         full = source.name.startswith(("yuvj", "gray", "ya")) or frame.color_range == ColorRange.JPEG
         full &= not (source.is_rgb or source.has_palette)
-        reduces = min(frame.width, frame.height // fields) >= min(size)
+        downscales = min(frame.width, frame.height // fields) >= min(size)
         options = {
             "width": self._width,
             "height": self._height * fields,  # swscale scales each field by itself
             "format": f"yuv420p{bits}le",
-            "interpolation": Interpolation.AREA if reduces else Interpolation.BICUBIC,
-            # Naming one matrix for both keeps swscale from a detour over RGB: Recolouring makes the change afterwards,
-            # on planes that are small by then.
+            "interpolation": Interpolation.AREA if downscales else Interpolation.BICUBIC,
+            # The same matrix for both avoids swscale's detour over RGB: ColorConversion converts the small planes.
             "src_colorspace": None if source.is_rgb else Colorspace.ITU601,
             "dst_colorspace": Colorspace.ITU601,
             "dst_color_range": ColorRange.JPEG if full else ColorRange.MPEG,
@@ -57,32 +58,30 @@ class Scaler:
         matrix = jpeg.BT601 if source.is_rgb else jpeg.MATRICES.get(frame.colorspace, jpeg.BT601)
         levels = jpeg.limited_range(bits)
         if full:
-            copied = (frame.width, frame.height) == size and source.name.startswith((*USUAL, "gray"))
-            levels = jpeg.full_range(bits, of=source.components[0].bits, filled=copied)  # as swscale then does
-        return _Way(options, jpeg.Recolouring(matrix, levels, width=self._width, height=self._height))
+            # swscale expands luma to all ones where it does not scale.
+            unscaled = (frame.width, frame.height) == size and source.name.startswith((*COMMON_FORMATS, "gray"))
+            levels = jpeg.full_range(bits, of=source.components[0].bits, expanded=unscaled)
+        return _Conversion(options, jpeg.ColorConversion(matrix, levels, width=self._width, height=self._height))
 
 
 @dataclass(frozen=True)
-class _Way:
-    """How frames of one form become planes: options of VideoReformatter, and what comes after it."""
+class _Conversion:
+    """Conversion of frames of one format to planes: options of VideoReformatter, then a color conversion."""
 
     options: dict[str, Any]
-    recolouring: jpeg.Recolouring
+    color: jpeg.ColorConversion
 
 
-class ScalerOfVersion1:
-    """As `Scaler`, in packings that were begun as version 1: chroma half a level low, fields interleaved.
+class ScalerV1:
+    """`Scaler` of packing version 1, for resuming such packings: chroma half a level low, fields interleaved."""
 
-    Such a packing ends with the pixels that it was begun with; nothing new is made of it.
-    """
-
-    def __init__(self, width: int, height: int, *, reduces: bool) -> None:
+    def __init__(self, width: int, height: int, *, downscales: bool) -> None:
         self._width, self._height = width, height
-        self._filter = Interpolation.AREA if reduces else Interpolation.BICUBIC
+        self._filter = Interpolation.AREA if downscales else Interpolation.BICUBIC
         self._scaler = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> jpeg.Planes:
-        scaled = self._scaler.reformat(
+        reformatted = self._scaler.reformat(
             frame,
             width=self._width,
             height=self._height,
@@ -93,21 +92,21 @@ class ScalerOfVersion1:
             dst_color_range=ColorRange.JPEG,
             threads=1,
         )
-        buffers: Any = scaled.planes
+        buffers: Any = reformatted.planes
         luma, blue, red = (
             np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width] for plane in buffers
         )
         matrix = jpeg.MATRICES.get(frame.colorspace)
-        return (luma, blue, red) if matrix is None else _recoloured((luma, blue, red), matrix)
+        return (luma, blue, red) if matrix is None else _convert_color((luma, blue, red), matrix)
 
 
-def _recoloured(planes: jpeg.Planes, matrix: jpeg.Matrix) -> jpeg.Planes:
+def _convert_color(planes: jpeg.Planes, matrix: jpeg.Matrix) -> jpeg.Planes:
     luma, *chroma = planes
     old = [plane.astype(np.int16) - 128 for plane in chroma]
     weights = [[round(128 * weight) for weight in row] for row in matrix.weights]
-    added, blue, red = ((old[0] * row[0] + old[1] * row[1] + 64) >> 7 for row in weights)
-    twice = added.repeat(2, axis=0)[: luma.shape[0]].repeat(2, axis=1)[:, : luma.shape[1]]
+    luma_change, blue, red = ((old[0] * row[0] + old[1] * row[1] + 64) >> 7 for row in weights)
+    upsampled = luma_change.repeat(2, axis=0)[: luma.shape[0]].repeat(2, axis=1)[:, : luma.shape[1]]
     new_luma, new_blue, new_red = (
-        np.clip(total, 0, 255).astype(np.uint8) for total in (luma + twice, blue + 128, red + 128)
+        np.clip(total, 0, 255).astype(np.uint8) for total in (luma + upsampled, blue + 128, red + 128)
     )
     return new_luma, new_blue, new_red

@@ -1,8 +1,8 @@
-"""A file's sound or pictures from beginning to end, piece by piece: however long it is, a few seconds are in memory.
+"""Streams a file's complete sound or pictures piece by piece, with a few seconds of it in memory.
 
-Packing takes a clip and knows all of its stamps before it places anything. Here a block of 20 s is placed at a time,
-by the same rule (`timeline.runs_of_sound`), after the blocks before it. Time zero is where the container begins, which
-is where a player starts, so that sound and pictures of one file are on one time line.
+Packing knows all timestamps of a clip before it places its sound. Here blocks of 20 s are placed one after the other,
+by the same rule (`timeline.runs_of_sound`). Time zero is the start of the container, as in a player, so sound and
+pictures of one file have the same time line.
 """
 
 from __future__ import annotations
@@ -19,178 +19,182 @@ import numpy as np
 from av.container import InputContainer
 
 from shards.format import TICKS_PER_SECOND, PackSettings, Reason
-from shards.media import bytes_of, timeline
-from shards.media.clip import SILENT_DBFS, Rejected, cancellation, dbfs
-from shards.media.container import File, Kind, bound_picture, bound_sound, required_stream, stream_of
-from shards.media.decoding import Record, decoded_frames, packets_of
-from shards.media.pictures import Camera, shown_pictures
-from shards.media.sound import channel_levels, mixer_of
+from shards.media import open_content, timeline
+from shards.media.clip import SILENT_DBFS, Rejected, cancellation_message, dbfs
+from shards.media.container import File, Kind, check_picture_size, check_sound_format, choose_stream, required_stream
+from shards.media.decoding import DecodeLog, decode_frames, demux_packets
+from shards.media.pictures import PictureEncoder, decode_pictures
+from shards.media.sound import channel_levels, make_mixer
 
 BLOCK_SECONDS = 20.0
 LONGEST_GAP_SECONDS = 3600.0
-"""Stamps that leave more than this without sound or pictures are taken for broken ones."""
+"""Timestamps with a longer gap in sound or pictures count as broken."""
 
-Sound = tuple[np.ndarray, int]  # float32 (samples,) of one channel, and their rate in Hz
+Sound = tuple[np.ndarray, int]  # mono, float32 (samples,), and its sample rate in Hz
 
 
 def stream_sound(source: Path | BinaryIO) -> Iterator[Sound]:
-    """The sound of a file, each piece following the last; where its stamps leave a gap, silence.
+    """The sound of a file in consecutive pieces; gaps in its timestamps become silence.
 
-    Channels are mixed as in packing. Raises Rejected, perhaps after some pieces, for what is no sound, and where the
-    channels have cancelled each other.
+    Channels are mixed as in packing. Raises Rejected, possibly after some pieces, for a file without decodable sound,
+    and at the end where the channels cancelled each other.
     """
-    with _container(source, "audio") as (file, container, zero):
-        record, line = Record(), _Line()
+    with _open_container(source, "audio") as (file, container, zero):
+        log, placer = DecodeLog(), _SoundPlacer()
         stamps: list[float] = []
         pieces: list[np.ndarray] = []
-        forms: list[timeline.Form] = []
+        formats: list[timeline.SoundFormat] = []
         mixer: Any = None
-        mixed: timeline.Form | None = None
-        held, decoded = 0.0, 0
-        for frame in decoded_frames(file, container, "audio", record):
+        mixer_format: timeline.SoundFormat | None = None
+        block_seconds, decoded = 0.0, 0
+        for frame in decode_frames(file, container, "audio", log):
             decoded += 1
             if not frame.samples:
                 continue
-            bound_sound(frame.sample_rate, frame.layout.nb_channels)
-            form = timeline.Form(frame.format.name, frame.layout.name, frame.sample_rate)
-            if mixer is None or form != mixed:
-                mixer, mixed = mixer_of(form, channels=frame.layout.nb_channels), form
+            check_sound_format(frame.sample_rate, frame.layout.nb_channels)
+            sound_format = timeline.SoundFormat(frame.format.name, frame.layout.name, frame.sample_rate)
+            if mixer is None or sound_format != mixer_format:
+                mixer, mixer_format = make_mixer(sound_format, channels=frame.layout.nb_channels), sound_format
             units = frame.pts if frame.pts is not None else frame.dts
             stamps.append(math.nan if units is None else float(units * frame.time_base - zero))
             mixer.push(frame)
             pieces.append(mixer.pull().to_ndarray()[0])
-            forms.append(form)
-            held += frame.samples / frame.sample_rate
-            if held >= BLOCK_SECONDS:
-                yield from line.place(stamps, pieces, forms)
-                stamps, pieces, forms, held = [], [], [], 0.0
-        yield from line.place(stamps, pieces, forms)
-        if record.errors > decoded:
-            raise Rejected(Reason.UNDECODABLE, f"{decoded} pieces of sound decode ({record})")
-        if not line.samples:
-            raise Rejected(Reason.NO_AUDIO_SAMPLES, f"nothing comes out of its audio stream ({record})")
-        if (loudness := line.loudness()) < SILENT_DBFS:
-            levels = channel_levels(file, start=zero, ticks=math.ceil(line.position * TICKS_PER_SECOND), seek=False)
-            if cancelled := cancellation(loudness, levels):
-                raise Rejected(Reason.SILENT, cancelled)
+            formats.append(sound_format)
+            block_seconds += frame.samples / frame.sample_rate
+            if block_seconds >= BLOCK_SECONDS:
+                yield from placer.place_block(stamps, pieces, formats)
+                stamps, pieces, formats, block_seconds = [], [], [], 0.0
+        yield from placer.place_block(stamps, pieces, formats)
+        if log.errors > decoded:
+            raise Rejected(Reason.UNDECODABLE, f"{decoded} pieces of sound decode ({log})")
+        if not placer.samples:
+            raise Rejected(Reason.NO_AUDIO_SAMPLES, f"nothing comes out of its audio stream ({log})")
+        if (loudness := placer.loudness()) < SILENT_DBFS:
+            levels = channel_levels(file, start=zero, ticks=math.ceil(placer.position * TICKS_PER_SECOND), seek=False)
+            if message := cancellation_message(loudness, levels):
+                raise Rejected(Reason.SILENT, message)
 
 
-class _Line:
+class _SoundPlacer:
     """Places blocks of decoded sound one after the other."""
 
     def __init__(self) -> None:
-        self.position = 0.0  # seconds that are given out
-        self.samples = 0  # that were decoded and not silence put in between
-        self._form: timeline.Form | None = None
+        self.position = 0.0  # end of the returned sound, seconds
+        self.samples = 0  # decoded, without the silence in gaps
+        self._format: timeline.SoundFormat | None = None
         self._total = self._squares = 0.0
 
     def loudness(self) -> float:
-        """The root mean square of what was decoded, without its mean, in dBFS."""
+        """Standard deviation of the decoded samples, dBFS."""
         mean = self._total / self.samples
         return dbfs(math.sqrt(max(0.0, self._squares / self.samples - mean**2)))
 
-    def place(self, stamps: list[float], pieces: list[np.ndarray], forms: list[timeline.Form]) -> Iterator[Sound]:
+    def place_block(
+        self, stamps: list[float], pieces: list[np.ndarray], formats: list[timeline.SoundFormat]
+    ) -> Iterator[Sound]:
         if not pieces:
             return
         if math.isnan(stamps[0]):
             stamps = [self.position, *stamps[1:]]
-        for run in timeline.runs_of_sound(stamps, list(map(len, pieces)), forms):
+        for run in timeline.runs_of_sound(stamps, list(map(len, pieces)), formats):
             sound = np.concatenate(pieces[run.first : run.last])
-            rate = forms[run.first].rate_hz
+            rate = formats[run.first].rate_hz
             if not np.isfinite(sound).all():
                 raise Rejected(Reason.UNDECODABLE, "it holds samples that are not finite")
-            away = run.start_seconds - self.position
-            if abs(away) > LONGEST_GAP_SECONDS:
-                raise Rejected(Reason.UNDECODABLE, f"its stamps leave {away:,.0f} s at {self.position:,.0f} s")
-            # A run that goes on where the block before it ended is not moved for what stamps are rounded by.
-            shift = round(away * rate)
-            if forms[run.first] == self._form and abs(away) <= timeline.STAMP_TOLERANCE_SECONDS:
+            gap_seconds = run.start_seconds - self.position
+            if abs(gap_seconds) > LONGEST_GAP_SECONDS:
+                raise Rejected(Reason.UNDECODABLE, f"its stamps leave {gap_seconds:,.0f} s at {self.position:,.0f} s")
+            # A run that continues the block before it is not shifted by the rounding of timestamps.
+            shift = round(gap_seconds * rate)
+            if formats[run.first] == self._format and abs(gap_seconds) <= timeline.STAMP_TOLERANCE_SECONDS:
                 shift = 0
-            self._form = forms[run.first]
+            self._format = formats[run.first]
             for start in range(0, shift, 10 * rate):
-                yield self._given(np.zeros(min(10 * rate, shift - start), np.float32), rate)
+                yield self._advance(np.zeros(min(10 * rate, shift - start), np.float32), rate)
             self.samples += len(sound)
             self._total += float(sound.sum(dtype=np.float64))
             self._squares += float(np.square(sound).sum(dtype=np.float64))
-            yield self._given(sound[max(0, -shift) :], rate)
+            yield self._advance(sound[max(0, -shift) :], rate)
 
-    def _given(self, sound: np.ndarray, rate: int) -> Sound:
+    def _advance(self, sound: np.ndarray, rate: int) -> Sound:
         self.position += len(sound) / rate
         return sound, rate
 
 
 def stream_pictures(source: Path | BinaryIO, *, hop: Fraction, side: int) -> Iterator[tuple[int, bytes]]:
-    """The picture that a player shows at each multiple of `hop` seconds: number of the multiple, and a JPEG.
+    """The pictures that a player shows at the multiples of `hop` seconds: number of the multiple, and a JPEG.
 
-    A picture is turned, scaled to `side` pixels of its smallest side and encoded as packing does. Raises Rejected,
-    perhaps after some pictures, for what is no video.
+    Pictures are rotated, scaled to a smallest side of `side` pixels and encoded as in packing. Raises Rejected,
+    possibly after some pictures, for a file without decodable video.
     """
-    with _container(source, "video") as (file, container, zero):
-        stream = stream_of(container, "video")
+    with _open_container(source, "video") as (file, container, zero):
+        stream = choose_stream(container, "video")
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        bound_picture(stream.codec_context.width, stream.codec_context.height, aspect)
-        record = Record()
-        camera: Camera | None = None
-        clock: timeline.Ticks | None = None
-        held: Any = None
-        shown_from = decoded = corrupt = 0
-        for newest in shown_pictures(file, container, record):
+        check_picture_size(stream.codec_context.width, stream.codec_context.height, aspect)
+        log = DecodeLog()
+        encoder: PictureEncoder | None = None
+        clock: timeline.TickClock | None = None
+        current: Any = None
+        current_number = decoded = corrupt = 0
+        for following in decode_pictures(file, container, log):
             decoded += 1
-            corrupt += newest.frame.is_corrupt
-            if clock is None or camera is None:
-                clock = timeline.Ticks(start=zero, unit=newest.unit, per_second=1 / hop)
-                camera = Camera(PackSettings(side=side), newest.frame, aspect)
-            number = max(0, clock.first_showing(newest.stamp))
-            if held is not None:
-                yield from _shown(camera, held.frame, shown_from, number, hop)
-            held, shown_from = newest, number
-        if held is None or clock is None or camera is None:
-            raise Rejected(Reason.UNDECODABLE, f"no picture decodes ({record})")
-        # The last one is shown at least once: a still video has one that lasts for no time. And while sound goes on.
-        end = held.stamp + held.lasts
-        goes_on = _sound_after(file, end * held.unit)
-        if timeline.HELD_SECONDS < goes_on <= LONGEST_GAP_SECONDS:
-            end += int(goes_on / held.unit)
-        last = max(clock.first_showing(end), shown_from + (shown_from == 0))
-        yield from _shown(camera, held.frame, shown_from, last, hop)
-        if record.errors + corrupt > decoded:
-            raise Rejected(Reason.UNDECODABLE, f"{decoded} pictures decode, {corrupt} of them corrupt ({record})")
+            corrupt += following.frame.is_corrupt
+            if clock is None or encoder is None:
+                clock = timeline.TickClock(start=zero, unit=following.unit, per_second=1 / hop)
+                encoder = PictureEncoder(PackSettings(side=side), following.frame, aspect)
+            number = max(0, clock.first_tick(following.stamp))
+            if current is not None:
+                yield from _repeat_picture(encoder, current.frame, current_number, number, hop)
+            current, current_number = following, number
+        if current is None or clock is None or encoder is None:
+            raise Rejected(Reason.UNDECODABLE, f"no picture decodes ({log})")
+        # The last picture is shown while sound continues, and at least once: that of a still video has no duration.
+        end = current.stamp + current.duration
+        sound_seconds = _sound_seconds_after(file, end * current.unit)
+        if timeline.MIN_HELD_SECONDS < sound_seconds <= LONGEST_GAP_SECONDS:
+            end += int(sound_seconds / current.unit)
+        last = max(clock.first_tick(end), current_number + (current_number == 0))
+        yield from _repeat_picture(encoder, current.frame, current_number, last, hop)
+        if log.errors + corrupt > decoded:
+            raise Rejected(Reason.UNDECODABLE, f"{decoded} pictures decode, {corrupt} of them corrupt ({log})")
 
 
-def _shown(camera: Camera, frame: Any, first: int, stop: int, hop: Fraction) -> Iterator[tuple[int, bytes]]:
+def _repeat_picture(
+    encoder: PictureEncoder, frame: Any, first: int, stop: int, hop: Fraction
+) -> Iterator[tuple[int, bytes]]:
     if (stop - first) * hop > LONGEST_GAP_SECONDS:
         raise Rejected(Reason.UNDECODABLE, f"its stamps show one picture for {float((stop - first) * hop):,.0f} s")
     if stop > first:
-        camera.shoot(frame, range(1))
-        picture = camera.pictures.pop()
+        encoder.encode(frame, range(1))
+        picture = encoder.pictures.pop()
         for number in range(first, stop):
             yield number, picture
 
 
-def _sound_after(file: File, time: Fraction) -> Fraction:
-    """How long a file's sound goes on after a time, seconds: by its packets, none of which is decoded."""
+def _sound_seconds_after(file: File, time: Fraction) -> Fraction:
+    """Duration of a file's sound after a time, seconds, from its packets without decoding."""
     if len(file.parts) > 1:
-        return Fraction(file.parts[-1].ends) - time
-    goes_on = Fraction(0)
-    with file.opened() as container:
-        stream = stream_of(container, "audio")
+        return Fraction(file.parts[-1].end_seconds) - time
+    seconds = Fraction(0)
+    with file.open() as container:
+        stream = choose_stream(container, "audio")
         if stream is not None:
             with contextlib.suppress(av.error.FFmpegError):
                 container.seek(int(time / stream.time_base), stream=stream)
-            for packet in packets_of(container, "audio", Record()):
+            for packet in demux_packets(container, "audio", DecodeLog()):
                 if packet.pts is not None and packet.duration:
-                    lasts = packet.duration * stream.time_base
-                    goes_on += max(Fraction(0), min(lasts, packet.pts * stream.time_base + lasts - time))
-    return goes_on
+                    duration = packet.duration * stream.time_base
+                    seconds += max(Fraction(0), min(duration, packet.pts * stream.time_base + duration - time))
+    return seconds
 
 
 @contextlib.contextmanager
-def _container(source: Path | BinaryIO, kind: Kind) -> Iterator[tuple[File, InputContainer, Fraction]]:
-    """The file, opened, with a stream of this kind; and the time at which it begins, seconds."""
-    with bytes_of(source) as content, (file := File(content)).opened() as container:
+def _open_container(source: Path | BinaryIO, kind: Kind) -> Iterator[tuple[File, InputContainer, Fraction]]:
+    """Open a file that has a stream of this kind; also returns its start time, seconds."""
+    with open_content(source) as content, (file := File(content)).open() as container:
         stream = required_stream(container, kind)
         if stream.codec_context is None:
             raise Rejected(Reason.UNDECODABLE, f"no decoder for its {kind} stream")
         if kind == "audio":
-            bound_sound(stream.codec_context.sample_rate, stream.codec_context.channels)
+            check_sound_format(stream.codec_context.sample_rate, stream.codec_context.channels)
         yield file, container, Fraction(container.start_time or 0, av.time_base)

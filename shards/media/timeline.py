@@ -1,4 +1,4 @@
-"""Where pictures and pieces of sound lie on a clip's time line, from their time stamps alone.
+"""Places pictures and pieces of sound on a clip's time line, from their timestamps alone.
 
 Pure arithmetic: no media library, no files.
 """
@@ -13,76 +13,75 @@ import numpy as np
 
 from shards.format import TICKS_PER_SECOND
 
-# A time base of 1 ms (mkv, webm, flv, asf) rounds every stamp, so a picture may be stamped up to one unit later than
-# the tick that it belongs to. One millisecond is the coarsest rounding that is met; a coarser time base is a whole
-# picture's duration (avi) and exact.
+# A time base of 1 ms (mkv, webm, flv, asf) rounds timestamps, so a picture's may be up to one unit after its tick. No
+# container rounds more: a coarser time base is a picture's duration (avi) and exact.
 COARSEST_ROUNDING = Fraction(1, 1000)
 
-# Sound is moved against its count of samples only where its stamps say so by more than this: far above the rounding of
-# stamps, below the 5 ms that a packed sound may be off its true place.
+# Sound is shifted against its count of samples only where its timestamps differ by more than this: far above their
+# rounding, below the 5 ms by which packed sound may be misplaced.
 STAMP_TOLERANCE_SECONDS = 0.004
-# Before that they are smoothed by a running median over this much time to either side. It leaves a gap, which is a
-# step, where it is; what it takes away are wrong stamps that come in bursts: real files were seen to stamp up to nine
-# pieces in a row 10 to 20 ms early (aac after an edit, vorbis with short blocks), though their sound has no gap.
+# Timestamps are first smoothed by a running median over this much time to either side. It preserves gaps, which are
+# steps, and removes bursts of wrong timestamps: in real files up to nine pieces in a row were 10 to 20 ms early (aac
+# after an edit, vorbis with short blocks) although their sound has no gap.
 SMOOTHING_SECONDS = 0.5
 GRID_SECONDS = 0.005
 
 
-# A player goes on to show the last picture while sound goes on. Where that is for longer than this, so does packing; in
-# nearly every file the two merely end some frames apart.
-HELD_SECONDS = 1
+# A player holds the last picture while sound continues. Packing does so where it is for longer than this; in most files
+# the two end only some frames apart.
+MIN_HELD_SECONDS = 1
 
 
-def held_ticks(pictures_end: int, sound_ends: int, *, limit: float) -> int:
-    """How many ticks a clip has: `pictures_end` by its pictures, `sound_ends` by its sound, `limit` at most."""
-    held = sound_ends - pictures_end > HELD_SECONDS * TICKS_PER_SECOND
-    return int(max(0, min(limit, sound_ends if held else pictures_end)))
+def clip_ticks(pictures_end: int, sound_end: int, *, limit: float) -> int:
+    """A clip's length in ticks, from the ends of its pictures and its sound (ticks); `limit` at most."""
+    held = sound_end - pictures_end > MIN_HELD_SECONDS * TICKS_PER_SECOND
+    return int(max(0, min(limit, sound_end if held else pictures_end)))
 
 
-class Ticks:
-    """The ticks of a clip on the time line of one stream of pictures, in exact integers."""
+class TickClock:
+    """Converts timestamps of one video stream to ticks of the clip, in exact integers."""
 
     def __init__(self, *, start: Fraction, unit: Fraction, per_second: Fraction = Fraction(TICKS_PER_SECOND)) -> None:
-        """`start` of the clip and `unit` of the stream's stamps in seconds."""
+        """`start` of the clip and `unit` of the stream's timestamps in seconds."""
         rounding = min(unit * Fraction(999, 1000), COARSEST_ROUNDING)
-        per_stamp, before = unit * per_second, (start + rounding) * per_second
-        self._whole = math.lcm(per_stamp.denominator, before.denominator)
-        self._per_stamp = int(per_stamp * self._whole)
-        self._before = int(before * self._whole)
+        per_stamp, offset = unit * per_second, (start + rounding) * per_second
+        self._denominator = math.lcm(per_stamp.denominator, offset.denominator)
+        self._per_stamp = int(per_stamp * self._denominator)
+        self._offset = int(offset * self._denominator)
 
-    def first_showing(self, stamp: int) -> int:
-        """The first tick at or after the stamp of a picture; negative for one before the clip."""
-        return -((self._before - stamp * self._per_stamp) // self._whole)
+    def first_tick(self, stamp: int) -> int:
+        """The first tick at or after a picture's timestamp; negative before the clip."""
+        return -((self._offset - stamp * self._per_stamp) // self._denominator)
 
 
-class Trust:
-    """Which of the two stamps of the decoded pictures of a stream to believe.
+class StampSelector:
+    """Selects presentation or decoding timestamps for the decoded pictures of a stream.
 
-    Presentation stamps are right where a container has them. Some do not (avi), or have them wrong; then they run
-    backwards, and the decoding stamps at which the decoder gave the pictures out are the better ones. Both kinds'
-    steps backwards are counted and the kind with fewer is believed, as libav's own tools do.
+    Presentation timestamps are right where a container has them. Where it has none (avi) or wrong ones, they run
+    backwards, and the decoding timestamps of the packets that released the pictures are better. The backward steps of
+    both are counted and those with fewer are used, as in libav's own tools.
     """
 
     def __init__(self) -> None:
         self._faults = {"pts": 0, "dts": 0}
         self._latest: dict[str, int] = {}
-        self._chosen: tuple[int, int] | None = None  # the stamp given to the picture before, and its decoding stamp
-        self._delay: int | None = None  # from presentation to decoding stamps, while the latter are believed
+        self._chosen: tuple[int, int] | None = None  # the previous picture's selected timestamp and its dts
+        self._delay: int | None = None  # dts - pts, while decoding timestamps are used
 
-    def witness(self, *, pts: int | None, dts: int | None) -> None:
-        """Takes note of the next picture's stamps."""
+    def observe(self, *, pts: int | None, dts: int | None) -> None:
+        """Record the next picture's timestamps."""
         for kind, stamp in (("pts", pts), ("dts", dts)):
             if stamp is not None:
                 self._faults[kind] += stamp <= self._latest.get(kind, stamp - 1)
                 self._latest[kind] = stamp
 
-    def choose(self, *, pts: int | None, dts: int | None) -> int | None:
-        """The stamp to use, None where a picture has none to be trusted."""
+    def select(self, *, pts: int | None, dts: int | None) -> int | None:
+        """The timestamp to use; None where a picture has no reliable one."""
         if self._faults["pts"] <= self._faults["dts"] or "dts" not in self._latest:
             self._delay = None
             stamp = dts if pts is None else pts
         else:
-            if self._delay is None:  # go on from where the presentation stamps have led
+            if self._delay is None:  # continue from the last presentation timestamp
                 self._delay = self._chosen[1] - self._chosen[0] if self._chosen else 0
             stamp = None if dts is None else dts - self._delay
         if stamp is not None and dts is not None:
@@ -91,8 +90,8 @@ class Trust:
 
 
 @dataclass(frozen=True)
-class Form:
-    """How a piece of sound is stored: the names of sample format and channel layout, samples per second."""
+class SoundFormat:
+    """Format of decoded sound: libav's names of sample format and channel layout, samples per second."""
 
     samples: str
     layout: str
@@ -101,35 +100,34 @@ class Form:
 
 @dataclass(frozen=True)
 class Run:
-    """Pieces `first` to `last` (exclusive) of a sound follow each other without a gap, from `start_seconds` on."""
+    """Pieces `first` to `last` (exclusive) of a sound, gapless, from `start_seconds`."""
 
     first: int
     last: int
     start_seconds: float
 
 
-def runs_of_sound(stamps: list[float], lengths: list[int], forms: list[Form]) -> list[Run]:
-    """Groups decoded pieces of sound into gapless runs and places each run by its pieces' stamps.
+def runs_of_sound(stamps: list[float], lengths: list[int], formats: list[SoundFormat]) -> list[Run]:
+    """Groups decoded pieces of sound into gapless runs and places each run by its pieces' timestamps.
 
-    `stamps` are in seconds (NaN where a piece has none), `lengths` in samples. Within a run time is counted in samples;
-    a new one begins where the form changes, or where the stamps depart from that count for good and by more than
-    STAMP_TOLERANCE_SECONDS: a gap, an overlap or a clock that drifts. A run lies where the median of its pieces'
-    stamps puts it.
+    `stamps` are in seconds (NaN for none), `lengths` in samples. Within a run time is counted in samples. A new run
+    begins where the format changes, or where the timestamps permanently differ from that count by more than
+    STAMP_TOLERANCE_SECONDS: a gap, an overlap or clock drift. The median of its pieces' timestamps places a run.
     """
     runs: list[Run] = []
     first = 0
     expected = 0.0
     while first < len(stamps):
         last = first + 1
-        while last < len(stamps) and forms[last] == forms[first]:
+        while last < len(stamps) and formats[last] == formats[first]:
             last += 1
-        counted = np.concatenate([[0], np.cumsum(lengths[first:last], dtype=np.int64)]) / forms[first].rate_hz
-        departures = _without_holes(np.array(stamps[first:last]) - counted[:-1], expected)
-        smooth = _smoothed(departures, counted)
+        counted = np.concatenate([[0], np.cumsum(lengths[first:last], dtype=np.int64)]) / formats[first].rate_hz
+        departures = _fill_missing(np.array(stamps[first:last]) - counted[:-1], expected)
+        smooth = _smooth(departures, counted)
         begin = 0
         while begin < last - first:
-            parted = np.flatnonzero(np.abs(smooth[begin:] - smooth[begin]) > STAMP_TOLERANCE_SECONDS)
-            end = begin + int(parted[0]) if parted.size else last - first
+            changes = np.flatnonzero(np.abs(smooth[begin:] - smooth[begin]) > STAMP_TOLERANCE_SECONDS)
+            end = begin + int(changes[0]) if changes.size else last - first
             start = float(np.median(departures[begin:end]) + counted[begin])
             runs.append(Run(first + begin, first + end, start))
             expected = start + float(counted[end] - counted[begin])
@@ -138,30 +136,28 @@ def runs_of_sound(stamps: list[float], lengths: list[int], forms: list[Form]) ->
     return runs
 
 
-def _without_holes(departures: np.ndarray, expected: float) -> np.ndarray:
-    """Pieces without a stamp follow the piece before them; at the very beginning they lie where sound is expected."""
-    known = ~np.isnan(departures)
-    source = np.maximum.accumulate(np.where(known, np.arange(len(departures)), -1))
+def _fill_missing(departures: np.ndarray, expected: float) -> np.ndarray:
+    """Gives pieces without a timestamp the departure of the piece before them; the first ones the expected one."""
+    stamped = ~np.isnan(departures)
+    source = np.maximum.accumulate(np.where(stamped, np.arange(len(departures)), -1))
     return np.where(source >= 0, departures[np.maximum(source, 0)], expected)
 
 
-def _smoothed(departures: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """The running median over time of departures that hold from each of `counted` (one more, seconds) to the next."""
-    if np.ptp(departures) <= STAMP_TOLERANCE_SECONDS:  # nearly every file: nothing to find
+def _smooth(departures: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """The running median over time of `departures` (n,), each from counted[i] to counted[i + 1] seconds."""
+    if np.ptp(departures) <= STAMP_TOLERANCE_SECONDS:  # as in nearly every file
         return departures
     times = np.arange(counted[0], counted[-1], GRID_SECONDS)
-    held = departures[np.searchsorted(counted[1:-1], times, side="right")]
+    on_grid = departures[np.searchsorted(counted[1:-1], times, side="right")]
     half = round(SMOOTHING_SECONDS / GRID_SECONDS)
-    smooth = held.copy()
-    if len(held) > 2 * half:
-        windows = np.lib.stride_tricks.sliding_window_view(held, 2 * half + 1)
+    smooth = on_grid.copy()
+    if len(on_grid) > 2 * half:
+        windows = np.lib.stride_tricks.sliding_window_view(on_grid, 2 * half + 1)
         parts = np.array_split(windows, len(windows) // 4096 + 1)  # np.median copies what it is given
         smooth[half:-half] = np.concatenate([np.median(part, axis=1) for part in parts])
-    for i in range(min(half, len(held) // 2)):  # shorter at the ends, but symmetric: or a step near one would move
-        smooth[i] = np.median(held[: 2 * i + 1])
-        smooth[-1 - i] = np.median(held[len(held) - 2 * i - 1 :])
+    for i in range(min(half, len(on_grid) // 2)):  # symmetric, shorter windows at the ends, or steps there would move
+        smooth[i] = np.median(on_grid[: 2 * i + 1])
+        smooth[-1 - i] = np.median(on_grid[len(on_grid) - 2 * i - 1 :])
     middles = (counted[:-1] + counted[1:]) / 2
-    at_middles: np.ndarray = smooth[
-        np.minimum(((middles - counted[0]) / GRID_SECONDS).astype(np.int64), len(smooth) - 1)
-    ]
-    return at_middles
+    result: np.ndarray = smooth[np.minimum(((middles - counted[0]) / GRID_SECONDS).astype(np.int64), len(smooth) - 1)]
+    return result

@@ -13,7 +13,7 @@ import pytest
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings
 from shards.media import Clip, read, read_sync
 from shards.media.container import File
-from shards.media.edits import MAX_BOXES, Edit, edits_of
+from shards.media.edits import MAX_BOXES, Edit, parse_edits
 from shards.media.streams import stream_pictures, stream_sound
 from tests.shards.rendering import luma_of, moving, write
 from workshop.decoders.flash_and_beep import Film, cut_by_copy, delay_of_chirp, film, render, seen_in
@@ -167,12 +167,12 @@ def test_lists_that_go_back_or_change_the_speed_are_left_to_libav(tmp_path: Path
     unit = Fraction(1, 12800)
     [clock] = struct.unpack_from(">I", mp4, mp4.index(b"mvhd") + 16)  # 1,000 as FFmpeg 8 writes it, 48,000 as 9 does
     rounding = math.ceil(12800 / clock)
-    assert edits_of(io.BytesIO(ahead), track=1, unit=unit) == [
+    assert parse_edits(io.BytesIO(ahead), track=1, unit=unit) == [
         Edit(begins=1024, ends=1024 + 12800, shown_at=0, rounding=rounding),
         Edit(begins=1024 + 19200, ends=1024 + 19200 + 12800, shown_at=12800, rounding=rounding),
     ]
-    assert edits_of(io.BytesIO(back), track=1, unit=unit) == []
-    assert edits_of(io.BytesIO(bytes(slow)), track=1, unit=unit) == []
+    assert parse_edits(io.BytesIO(back), track=1, unit=unit) == []
+    assert parse_edits(io.BytesIO(bytes(slow)), track=1, unit=unit) == []
     assert 45 <= read(io.BytesIO(back), SMALL).ticks <= 50
 
 
@@ -186,8 +186,8 @@ def test_broken_boxes_are_no_edits(flaw: str, tmp_path: Path) -> None:
         "boxes without end": struct.pack(">I4s", 8, b"free") * (MAX_BOXES + 1) + mp4,
         "no film": b"no film",
     }[flaw]
-    assert edits_of(io.BytesIO(mp4), track=1, unit=Fraction(1, 12800))
-    assert edits_of(io.BytesIO(content), track=1, unit=Fraction(1, 12800)) == []
+    assert parse_edits(io.BytesIO(mp4), track=1, unit=Fraction(1, 12800))
+    assert parse_edits(io.BytesIO(content), track=1, unit=Fraction(1, 12800)) == []
 
 
 def test_a_fragmented_movie_obeys_its_list(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_edits_that_begin_inside_a_picture_of_real_files_move_its_sound(shared_d
 def test_two_containers_of_one_file_are_read_side_by_side(tmp_path: Path) -> None:
     with render(tmp_path / "film.mp4", film(Fraction(25), seconds=20)).open("rb") as content:
         file = File(content)
-        with file.opened() as pictures, file.opened() as sound:
+        with file.open() as pictures, file.open() as sound:
             pairs = zip(pictures.decode(video=0), sound.decode(audio=0), strict=False)
             stamps = [(picture.pts, heard.pts) for picture, heard in pairs]
     assert stamps == [(512 * number, 1024 * number) for number in range(500)]
@@ -218,4 +218,4 @@ def test_two_containers_of_one_file_are_read_side_by_side(tmp_path: Path) -> Non
 
 def test_tracks_without_a_list_have_no_edits(tmp_path: Path) -> None:
     path = write(tmp_path / "film.mkv", moving())
-    assert edits_of(io.BytesIO(path.read_bytes()), track=1, unit=Fraction(1, 1000)) == []
+    assert parse_edits(io.BytesIO(path.read_bytes()), track=1, unit=Fraction(1, 1000)) == []

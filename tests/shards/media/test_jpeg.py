@@ -16,7 +16,7 @@ LEVELS = {  # black, steps to a level of JPEG, steps to a level of JPEG's chroma
     jpeg.limited_range(10): (64, 876 / 255, 896 / 255),
     jpeg.full_range(10, of=8): (0, 4, 4),
     jpeg.full_range(10, of=10): (0, 1023 / 255, 1023 / 255),
-    jpeg.full_range(10, of=8, filled=True): (0, 1023 / 255, 4),
+    jpeg.full_range(10, of=8, expanded=True): (0, 1023 / 255, 4),
 }
 WEIGHTS = {1: (0.2126, 0.0722), 4: (0.30, 0.11), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}  # of red and blue, by H.273
 
@@ -35,12 +35,12 @@ def test_a_colour_stays_the_same_colour_in_another_matrix(
 ) -> None:
     colors = np.random.default_rng(code).integers(0, 256, (50, 3)).astype(float)
     black, steps, chroma_steps = LEVELS[levels]
-    recolour = jpeg.Recolouring(jpeg.MATRICES[code], levels, width=size[1], height=size[0])
+    convert = jpeg.ColorConversion(jpeg.MATRICES[code], levels, width=size[1], height=size[0])
     half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     for old, true in zip(full_range(colors, *WEIGHTS[code]).T, full_range(colors, 0.299, 0.114).T, strict=True):
         coded = black + old[0] * steps, *(512 + (old[1:] - 128) * chroma_steps)
         values = np.rint(np.clip(coded, 0, 1023)).astype(np.uint16)
-        planes = recolour((np.full(size, values[0]), np.full(half, values[1]), np.full(half, values[2])))
+        planes = convert((np.full(size, values[0]), np.full(half, values[1]), np.full(half, values[2])))
         assert [plane.shape for plane in planes] == [size, half, half]
         assert max(np.ptp(plane) for plane in planes) == 0
         assert [int(plane[0, 0]) for plane in planes] == pytest.approx(np.clip(true, 0, 255), abs=2.1)
@@ -52,8 +52,8 @@ def test_grey_is_the_same_in_every_matrix(levels: jpeg.Levels) -> None:
     gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
     coded = np.rint(black + gray * float(steps)).astype(np.uint16)
     for matrix in (jpeg.BT601, *jpeg.MATRICES.values()):
-        recolour = jpeg.Recolouring(matrix, levels, width=16, height=16)
-        luma, blue, red = recolour((coded, *np.full((2, 8, 8), 512, np.uint16)))
+        convert = jpeg.ColorConversion(matrix, levels, width=16, height=16)
+        luma, blue, red = convert((coded, *np.full((2, 8, 8), 512, np.uint16)))
         assert (luma == gray).all()
         assert (blue == 128).all()
         assert (red == 128).all()
@@ -63,8 +63,8 @@ def test_grey_is_the_same_in_every_matrix(levels: jpeg.Levels) -> None:
 def test_numbers_beyond_black_and_white_are_black_and_white(levels: jpeg.Levels) -> None:
     black, steps, chroma_steps = LEVELS[levels]
     every = np.arange(1024, dtype=np.uint16)[None].repeat(2, axis=0)
-    recolour = jpeg.Recolouring(jpeg.BT601, levels, width=every.shape[1], height=2)
-    luma, blue, red = recolour((every, every[:1, ::2], every[:1, 1::2]))
+    convert = jpeg.ColorConversion(jpeg.BT601, levels, width=every.shape[1], height=2)
+    luma, blue, red = convert((every, every[:1, ::2], every[:1, 1::2]))
     chroma = np.stack([blue, red], axis=2).reshape(1, -1)
     assert (
         np.abs(luma - np.clip((every - float(black)) / steps, 0, 255)).max() <= 0.503
@@ -80,7 +80,7 @@ def test_a_display_matrix_turns_each_pixel_to_where_it_says(quarter_turns: int, 
     turn = np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), quarter_turns) @ np.diag([-1 if mirrored else 1, 1])
     (a, b), (c, d) = turn * 0x10000
     stored = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    shown = jpeg.upright((stored, stored, stored), jpeg.orientation_of([a, b, 0, c, d, 0, 0, 0, 1 << 30]))[0]
+    shown = jpeg.turn_upright((stored, stored, stored), jpeg.nearest_orientation([a, b, 0, c, d, 0, 0, 0, 1 << 30]))[0]
 
     rows, columns = np.indices(stored.shape)
     places = np.stack([columns.ravel(), rows.ravel()], axis=1) @ turn  # (x, y) to (a x + c y, b x + d y)
@@ -90,7 +90,7 @@ def test_a_display_matrix_turns_each_pixel_to_where_it_says(quarter_turns: int, 
 
 
 def test_a_display_matrix_of_nonsense_turns_nothing() -> None:
-    assert jpeg.orientation_of([0] * 9) == jpeg.Orientation()
+    assert jpeg.nearest_orientation([0] * 9) == jpeg.Orientation()
 
 
 @pytest.mark.parametrize(
@@ -135,6 +135,6 @@ def test_noise_averages_out_of_the_coarse_picture_and_a_small_thing_does_not() -
     noisy = (still + rng.normal(0, 3, still.shape)).astype(np.uint8)
     other = still.astype(np.uint8)
     other[100:110, 200:210] = 160
-    reference = jpeg.coarse(still.astype(np.uint8))
-    assert np.abs(jpeg.coarse(noisy) - reference).max() < 2.5
-    assert np.abs(jpeg.coarse(other) - reference).max() > 10
+    reference = jpeg.block_means(still.astype(np.uint8))
+    assert np.abs(jpeg.block_means(noisy) - reference).max() < 2.5
+    assert np.abs(jpeg.block_means(other) - reference).max() > 10

@@ -21,7 +21,7 @@ from avc.data.media import read_mono
 from shards.format import PackSettings
 from shards.media import read
 from shards.media.scaling import Scaler
-from shards.media.sound import _at_48_khz
+from shards.media.sound import _resample
 from shards.media.streams import stream_sound
 from tests.shards.rendering import frame_of, luma_of, moving, write
 
@@ -108,7 +108,7 @@ def test_resamplers_differ_by_a_sample_in_length() -> None:
     for samples in (1, 441, 44_100, 44_101):
         sound = noise(samples)
         lengths[samples] = [
-            len(_at_48_khz(sound, 44_100)),
+            len(_resample(sound, 44_100)),
             len(soxr.resample(sound, 44_100, RATE)),
             len(scipy.signal.resample_poly(sound, 160, 147)),
             len(librosa.resample(sound, orig_sr=44_100, target_sr=RATE)),

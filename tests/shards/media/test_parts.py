@@ -12,8 +12,8 @@ import pytest
 
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings
 from shards.media import Clip, Rejected, read, read_sync
-from shards.media.heads import heads_in
-from shards.media.parts import FALL_SECONDS, Stream, joins
+from shards.media.headers import find_headers
+from shards.media.parts import FALL_SECONDS, PacketTable, find_joins
 from shards.media.streams import stream_pictures, stream_sound
 from tests.shards.rendering import luma_of
 from workshop.decoders.conformance import FRAGMENTS
@@ -189,10 +189,10 @@ def test_a_joined_file_is_streamed_whole(container: str, tmp_path: Path) -> None
     assert [number for number, _ in stream_pictures(path, hop=Fraction(1, 2), side=48)][-1] == 10
 
 
-def stream(stamps: Sequence[float], *, lasts: float, first: int) -> Stream:
+def stream(stamps: Sequence[float], *, lasts: float, first: int) -> PacketTable:
     """A stream of every second packet of a file, from its `first` on."""
     values = np.array(stamps, float)
-    return Stream(np.arange(len(values)) * 2.0 + first, values, values, np.full(len(values), lasts))
+    return PacketTable(np.arange(len(values)) * 2.0 + first, values, values, np.full(len(values), lasts))
 
 
 LINE = np.arange(500) * 0.04
@@ -205,26 +205,28 @@ def test_wrong_stamps_are_no_new_part() -> None:
     burst[250:259] -= 5
     for wrong in (fallen, risen, burst):
         streams = {"video": stream(LINE, lasts=0.04, first=0), "audio": stream(wrong, lasts=0.04, first=1)}
-        assert joins(streams, 10.0) == []
-        assert joins({"audio": streams["audio"]}, math.inf) == []
+        assert find_joins(streams, 10.0) == []
+        assert find_joins({"audio": streams["audio"]}, math.inf) == []
 
 
 def test_pictures_alone_do_not_make_a_part_and_sound_alone_does() -> None:
     again = LINE.copy()
     again[250:] -= 10
     steady = {"video": stream(LINE, lasts=0.04, first=0), "audio": stream(LINE, lasts=0.04, first=1)}
-    assert joins(steady | {"video": stream(again, lasts=0.04, first=0)}, math.inf) == []
-    assert joins(steady | {"audio": stream(again, lasts=0.04, first=1)}, math.inf) == [{"video": 251, "audio": 250}]
-    assert joins({"video": stream(again, lasts=0.04, first=0)}, math.inf) == [{"video": 250}]
+    assert find_joins(steady | {"video": stream(again, lasts=0.04, first=0)}, math.inf) == []
+    assert find_joins(steady | {"audio": stream(again, lasts=0.04, first=1)}, math.inf) == [
+        {"video": 251, "audio": 250}
+    ]
+    assert find_joins({"video": stream(again, lasts=0.04, first=0)}, math.inf) == [{"video": 250}]
     both = {"video": stream(again, lasts=0.04, first=0), "audio": stream(again, lasts=0.04, first=1)}
-    assert joins(both, math.inf) == [{"video": 250, "audio": 250}]
+    assert find_joins(both, math.inf) == [{"video": 250, "audio": 250}]
 
 
 @pytest.mark.parametrize("seconds", [0.9 * FALL_SECONDS, 1.1 * FALL_SECONDS])
 def test_sound_may_overlap_by_a_second(seconds: float) -> None:
     overlapping = LINE.copy()
     overlapping[250:] -= seconds
-    found = joins({"audio": stream(overlapping, lasts=0.04, first=0)}, math.inf)
+    found = find_joins({"audio": stream(overlapping, lasts=0.04, first=0)}, math.inf)
     assert len(found) == (seconds > FALL_SECONDS)
 
 
@@ -234,4 +236,4 @@ def test_real_files_have_one_head(shared_data: Path) -> None:
     for path in paths:
         if path.is_file():
             with path.open("rb") as content:
-                assert heads_in(content) == [0], path
+                assert find_headers(content) == [0], path

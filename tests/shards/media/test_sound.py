@@ -13,7 +13,7 @@ import pytest
 from avc.data.media import read_mono
 from shards.format import SAMPLE_RATE_HZ, PackSettings, Reason
 from shards.media import Rejected, read
-from shards.media.sound import _at_48_khz
+from shards.media.sound import _resample
 from shards.media.streams import stream_sound
 from tests.shards.rendering import moving, write
 from workshop.decoders.flash_and_beep import delay_of_chirp, film, render, sound_with
@@ -62,7 +62,7 @@ def test_resampling_does_not_move_the_sound(rate: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000, 96_000, 192_000])
 def test_a_run_of_few_samples_is_resampled_whole(rate: int) -> None:
     for count in (1, 2, 10, 21, 22, 45, 100, 511, 512, 600):
-        sound = _at_48_khz(np.full(count, 0.25, np.float32), rate)
+        sound = _resample(np.full(count, 0.25, np.float32), rate)
         assert len(sound) - count * SAMPLE_RATE_HZ / rate == pytest.approx(0.5, abs=0.5)
         assert set(sound) == {8_192}
 

@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from shards.media.timeline import Form, Ticks, Trust, runs_of_sound
+from shards.media.timeline import SoundFormat, StampSelector, TickClock, runs_of_sound
 
-AAC = Form("fltp", "stereo", 48_000)
+AAC = SoundFormat("fltp", "stereo", 48_000)
 PIECE = 1024
 LASTS = PIECE / 48_000
 
@@ -19,7 +19,7 @@ def stamps(count: int, *, begins: float = 0.0) -> list[float]:
     return [begins + i * LASTS for i in range(count)]
 
 
-def places(at: list[float], forms: list[Form] | None = None) -> list[tuple[int, int, float]]:
+def places(at: list[float], forms: list[SoundFormat] | None = None) -> list[tuple[int, int, float]]:
     runs = runs_of_sound(at, [PIECE] * len(at), forms or [AAC] * len(at))
     assert [run.first for run in runs[1:]] == [run.last for run in runs[:-1]]
     assert (runs[0].first, runs[-1].last) == (0, len(at))
@@ -32,38 +32,38 @@ def places(at: list[float], forms: list[Form] | None = None) -> list[tuple[int, 
 def test_25_pictures_a_second_are_one_picture_a_tick_in_every_time_base(unit: Fraction) -> None:
     for first in (Fraction(0), Fraction(7, 300), Fraction(4900)):
         rounded = [round((first + Fraction(n, 25)) / unit) for n in range(1000)]
-        clock = Ticks(start=rounded[0] * unit, unit=unit)
-        assert [clock.first_showing(stamp) for stamp in rounded] == list(range(1000))
+        clock = TickClock(start=rounded[0] * unit, unit=unit)
+        assert [clock.first_tick(stamp) for stamp in rounded] == list(range(1000))
 
 
 def test_a_picture_is_shown_from_the_first_tick_that_is_not_before_it() -> None:
-    clock = Ticks(start=Fraction(1), unit=Fraction(1, 90_000))
-    assert [clock.first_showing(stamp) for stamp in (0, 90_000, 90_002, 93_600, 93_602, 97_200)] == [-25, 0, 1, 1, 2, 2]
+    clock = TickClock(start=Fraction(1), unit=Fraction(1, 90_000))
+    assert [clock.first_tick(stamp) for stamp in (0, 90_000, 90_002, 93_600, 93_602, 97_200)] == [-25, 0, 1, 1, 2, 2]
 
 
 def test_presentation_stamps_are_believed_while_they_run_forwards() -> None:
-    trust = Trust()
+    selector = StampSelector()
     for n in range(10):
-        trust.witness(pts=n, dts=n - 2)
-        assert trust.choose(pts=n, dts=n - 2) == n
-    assert trust.choose(pts=None, dts=8) == 8
+        selector.observe(pts=n, dts=n - 2)
+        assert selector.select(pts=n, dts=n - 2) == n
+    assert selector.select(pts=None, dts=8) == 8
 
 
 def test_presentation_stamps_that_run_backwards_give_way_without_a_jump() -> None:
-    trust = Trust()
+    selector = StampSelector()
     for pts, dts in ((1, 2), (4, 3), (3, 4)):
-        trust.witness(pts=pts, dts=dts)
+        selector.observe(pts=pts, dts=dts)
         if pts == 1:
-            assert trust.choose(pts=pts, dts=dts) == 1
-    assert [trust.choose(pts=None, dts=dts) for dts in (3, 4, 5)] == [2, 3, 4]
-    assert trust.choose(pts=7, dts=None) is None
+            assert selector.select(pts=pts, dts=dts) == 1
+    assert [selector.select(pts=None, dts=dts) for dts in (3, 4, 5)] == [2, 3, 4]
+    assert selector.select(pts=7, dts=None) is None
 
 
 def test_presentation_stamps_are_all_there_is_without_the_others() -> None:
-    trust = Trust()
+    selector = StampSelector()
     for pts in (5, 3, 4):
-        trust.witness(pts=pts, dts=None)
-    assert trust.choose(pts=4, dts=None) == 4
+        selector.observe(pts=pts, dts=None)
+    assert selector.select(pts=4, dts=None) == 4
 
 
 def test_sound_without_gaps_is_one_run_where_its_stamps_are() -> None:
@@ -115,7 +115,7 @@ def test_pieces_without_stamps_follow_the_piece_before() -> None:
 
 
 def test_another_sampling_rate_begins_a_new_run() -> None:
-    slow = Form("fltp", "stereo", 24_000)
+    slow = SoundFormat("fltp", "stereo", 24_000)
     line = stamps(50) + [50 * LASTS + i * 2 * LASTS for i in range(50)]
     assert places(line, [AAC] * 50 + [slow] * 50) == [(0, 50, 0.0), (50, 100, round(50 * LASTS, 6))]
 

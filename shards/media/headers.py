@@ -1,0 +1,256 @@
+"""Finds the file headers inside files that were concatenated byte by byte; each part is then read as its own file.
+
+Program streams have no headers. The tables of a transport stream are found only by reading it to the end, so parts.py
+searches them only where timestamps are discontinuous.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterator
+from itertools import islice
+from typing import BinaryIO
+
+from shards.format import Reason
+from shards.media.clip import Rejected
+
+MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"wide", b"free", b"skip")
+EBML, SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
+FLV = b"FLV\x01"
+FLAC = b"fLaC\0\0\0\x22"  # with the length of STREAMINFO, which is always the first block
+OGG_FIRST_PAGE = b"OggS\0\x02"  # a page that begins a stream
+RIFF_FORMS = (b"AVI ", b"WAVE")
+
+CHUNK = 1 << 20  # bytes
+MAX_HEADERS = 4096
+MAX_HEADER_BYTES = 1 << 24  # of the boxes before a file's first fragment
+
+
+def find_headers(content: BinaryIO) -> list[int]:
+    """Byte offsets of the headers of the concatenated files, 0 first; does not move the position of `content`.
+
+    Raises Rejected for more than MAX_HEADERS.
+    """
+    position = content.tell()
+    try:
+        start = _read_at(content, 0, 12)
+        if start[4:8] in MP4_BOXES:
+            candidates = _mp4_headers(content)
+        elif start.startswith(EBML):
+            candidates = _matroska_headers(content)
+        elif start.startswith(b"OggS"):
+            candidates = _ogg_headers(content)
+        elif start.startswith(b"RIFF") and start[8:] in RIFF_FORMS:
+            candidates = _riff_headers(content)
+        elif start.startswith(FLV):
+            candidates = _flv_headers(content)
+        elif start.startswith(FLAC):
+            candidates = _find_pattern(content, FLAC)
+        elif start.startswith(b"ID3") or _is_mp3(start):
+            candidates = _mp3_headers(content)
+        else:
+            candidates = iter(())
+        headers = [0, *islice((offset for offset in candidates if offset), MAX_HEADERS)]
+        if len(headers) > MAX_HEADERS:
+            raise Rejected(Reason.TOO_LARGE, f"it was joined from more than {MAX_HEADERS:,} files")
+        return headers
+    finally:
+        content.seek(position)
+
+
+def _read_at(content: BinaryIO, offset: int, size: int) -> bytes:
+    content.seek(offset)
+    return content.read(size)
+
+
+def _find_pattern(content: BinaryIO, pattern: bytes, start: int = 0) -> Iterator[int]:
+    """Offsets of a byte pattern."""
+    buffer = b""
+    while chunk := _read_at(content, start + len(buffer), CHUNK):
+        buffer += chunk
+        index = -1
+        while (index := buffer.find(pattern, index + 1)) >= 0:
+            yield start + index
+        start += max(0, len(buffer) - len(pattern) + 1)
+        buffer = buffer[max(0, len(buffer) - len(pattern) + 1) :]
+
+
+def _flv_headers(content: BinaryIO) -> Iterator[int]:
+    """Matches the complete FLV header except its flags: also its length and a previous tag size of 0."""
+    size_fields = b"\0\0\0\x09\0\0\0\0"
+    return (offset for offset in _find_pattern(content, FLV) if _read_at(content, offset + 5, 8) == size_fields)
+
+
+def _mp3_headers(content: BinaryIO) -> Iterator[int]:
+    """Xing and Info frames of mp3 after the first one: each gives a length, and decoders stop after it."""
+    tag = _read_at(content, 0, 10)
+    first = 10 + sum((tag[6 + n] & 127) << 7 * (3 - n) for n in range(4)) if tag.startswith(b"ID3") else 0
+    for offset in heapq.merge(*(_find_pattern(content, name) for name in (b"Xing", b"Info"))):
+        for distance in (36, 21, 13):  # by MPEG version (1, 2) and number of channels
+            if offset - distance > first and _is_mp3(_read_at(content, offset - distance, 4)):
+                yield offset - distance
+                break
+
+
+def _is_mp3(head: bytes) -> bool:
+    """Whether this is the header of a layer 3 frame."""
+    return len(head) >= 4 and head[0] == 255 and head[1] & 0xE6 == 0xE2 and head[2] >> 4 not in (0, 15)
+
+
+def _mp4_headers(content: BinaryIO) -> Iterator[int]:
+    """ftyp boxes at the top level, and fragments at which the decode time of a track falls."""
+    times_before: dict[bytes, int] = {}
+    for offset, name, size in _top_boxes(content):
+        if name == b"ftyp":
+            times_before = {}
+            yield offset
+        elif name == b"moof" and size <= CHUNK:
+            times = _fragment_times(_read_at(content, offset + 8, size - 8))
+            if any(time < times_before.get(track, 0) for track, time in times.items()):
+                times_before = {}
+                yield offset
+            times_before |= times
+
+
+def _top_boxes(content: BinaryIO, offset: int = 0) -> Iterator[tuple[int, bytes, int]]:
+    """Offset, name and size of each top-level box; the last one extends to the end of the file or is invalid."""
+    length = content.seek(0, os.SEEK_END)
+    while offset + 8 <= length:
+        header = _read_at(content, offset, 16)
+        size, name = int.from_bytes(header[:4]), header[4:8]
+        if size == 1:
+            size = int.from_bytes(header[8:16])
+        if size < 8:
+            yield offset, name, length - offset
+            return
+        yield offset, name, size
+        offset += size
+
+
+def _fragment_times(fragment: bytes) -> dict[bytes, int]:
+    """Base decode time of each track of a fragment, in the track's units, by track number."""
+    times = {}
+    for name, track in _inner_boxes(fragment):
+        inner = dict(_inner_boxes(track)) if name == b"traf" else {}
+        if b"tfhd" in inner and b"tfdt" in inner:
+            time = inner[b"tfdt"]
+            times[inner[b"tfhd"][4:8]] = int.from_bytes(time[4:12] if time[:1] == b"\1" else time[4:8])
+    return times
+
+
+def _inner_boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 0
+    while (size := int.from_bytes(data[at : at + 4])) >= 8:
+        yield data[at + 4 : at + 8], data[at + 8 : at + size]
+        at += size
+
+
+def header_for(content: BinaryIO, headers: list[int]) -> bytes:
+    """The header to prepend to the last section: fragments without a header need that of the section before."""
+    if _read_at(content, headers[-1] + 4, 4) != b"moof":
+        return b""
+    start = next((header for header in reversed(headers) if _read_at(content, header + 4, 4) != b"moof"), 0)
+    end = next((offset for offset, name, _ in _top_boxes(content, start) if name == b"moof"), start)
+    return _read_at(content, start, min(end - start, MAX_HEADER_BYTES))
+
+
+def _matroska_headers(content: BinaryIO) -> Iterator[int]:
+    """EBML headers of Matroska: directly after a segment of known size, searched for after any other."""
+    offset, length = 0, content.seek(0, os.SEEK_END)
+    while offset < length:
+        if not _is_ebml(content, offset):
+            candidates = _find_pattern(content, EBML, offset + 1)
+            offset = next((candidate for candidate in candidates if _is_ebml(content, candidate)), length)
+            continue
+        yield offset
+        header_size, header_length = _read_vint(_read_at(content, offset + 4, 8))
+        segment = offset + 4 + header_length + header_size
+        size, size_length = _read_vint(_read_at(content, segment + 4, 8))
+        size_known = _read_at(content, segment, 4) == SEGMENT and size != (1 << 7 * size_length) - 1
+        offset = segment + 4 + size_length + size if size_known else offset + 1
+
+
+def _is_ebml(content: BinaryIO, offset: int) -> bool:
+    header = _read_at(content, offset, 64)
+    return header.startswith(EBML) and (b"matroska" in header or b"webm" in header)
+
+
+def _read_vint(data: bytes) -> tuple[int, int]:
+    """Matroska's variable-size integer at the beginning of `data`, and its length in bytes."""
+    length = 9 - data[0].bit_length() if data and data[0] else 8
+    return int.from_bytes(data[:length]) & ((1 << 7 * length) - 1), length
+
+
+def _ogg_headers(content: BinaryIO) -> Iterator[int]:
+    """The links of a chained Ogg file. The first pages of a link's streams precede all its other pages."""
+    end = -1
+    for offset in _find_pattern(content, OGG_FIRST_PAGE):
+        lacing = _read_at(content, offset + 27, _read_at(content, offset + 26, 1)[0])
+        if offset != end:
+            yield offset
+        end = offset + 27 + len(lacing) + sum(lacing)
+
+
+def _riff_headers(content: BinaryIO) -> Iterator[int]:
+    """avi and wav. Large avi files continue in RIFF chunks of another form (AVIX)."""
+    offset = 0
+    while (header := _read_at(content, offset, 12))[:4] == b"RIFF" and len(header) == 12:
+        if header[8:] in RIFF_FORMS:
+            yield offset
+        size = int.from_bytes(header[4:8], "little")
+        offset += 8 + size + size % 2
+
+
+def find_program_changes(content: BinaryIO) -> list[int]:
+    """Byte offsets at which a transport stream's program tables change their streams, 0 first."""
+    headers, types_before = [0], dict[int, int]()
+    for offset, types in _program_tables(content):
+        changed = any(types_before.get(pid, type_) != type_ for pid, type_ in types.items())
+        if changed or (types_before and not types_before.keys() & types):
+            headers.append(offset)
+        types_before = types
+    return headers
+
+
+def first_table_lists(content: BinaryIO, pid: int) -> bool:
+    """Whether the first program table of a transport stream lists this PID; True where there is no table."""
+    return pid in next((streams for _, streams in _program_tables(content)), [pid])
+
+
+def _program_tables(content: BinaryIO) -> Iterator[tuple[int, dict[int, int]]]:
+    """Byte offset of each program association table, and stream type by PID of its first program."""
+    step, sync = (188, 0) if _read_at(content, 0, 1) == b"\x47" else (192, 4)
+    for offset in _find_pattern(content, b"\x47\x40\x00"):  # a packet in which a program association table begins
+        if offset % step != sync:
+            continue
+        programs = _table_body(_read_at(content, offset, 188), entry=8)
+        numbers = [programs[n + 2 : n + 4] for n in range(0, len(programs) - 3, 4) if any(programs[n : n + 2])]
+        if not numbers:
+            continue
+        prefix = bytes((0x47, numbers[0][0] & 31 | 64, numbers[0][1]))
+        nearby = _read_at(content, offset, 64 * step)
+        start = next((n for n in range(0, len(nearby), step) if nearby.startswith(prefix, n)), None)
+        if start is not None and (types := _stream_types(nearby[start : start + 188])):
+            yield max(0, offset - sync), types
+
+
+def _table_body(packet: bytes, *, entry: int) -> bytes:
+    """The bytes of a table from `entry` to its checksum; `packet` is the transport packet in which it begins."""
+    if len(packet) < 188:
+        return b""
+    start = 5 + (packet[4] + 1 if packet[3] & 32 else 0)  # after the adaptation field and the pointer field
+    start += packet[start - 1] if start < len(packet) else 0
+    size = int.from_bytes(packet[start + 1 : start + 3]) & 4095
+    return packet[start + entry : start + 3 + size - 4]
+
+
+def _stream_types(packet: bytes) -> dict[int, int]:
+    """Stream types by PID, from the packet in which a program map table begins."""
+    table = _table_body(packet, entry=10)
+    streams = {}
+    at = 2 + (int.from_bytes(table[:2]) & 4095) if len(table) > 2 else 0
+    while at + 5 <= len(table):
+        streams[int.from_bytes(table[at + 1 : at + 3]) & 8191] = table[at]
+        at += 5 + (int.from_bytes(table[at + 3 : at + 5]) & 4095)
+    return streams
