@@ -42,12 +42,7 @@ def main() -> None:
     What was interrupted ends with 130, and a training that was asked to stop with 128 and the signal's number.
     """
     with _errors():
-        try:
-            app()
-        except SystemExit as end:
-            if isinstance(end.__context__, typer.Exit) and end.code == 130:  # typer has made it of an interrupt
-                raise KeyboardInterrupt from None
-            raise
+        app()
 
 
 def _version(asked: bool) -> None:

@@ -39,7 +39,9 @@ def user_errors(command: str, *, resumes: bool = False) -> Iterator[None]:
     warnings.formatwarning = _formatting(command, ordinary)
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and not (end.code == 130 and type(end.__context__).__name__ == "Exit"):
+            raise  # of another meaning than typer's, which makes an exit of an interrupt
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # who interrupts once more does not wait for what follows
         print(f"{command}: stopped{'; the same command goes on where it was' if resumes else ''}", file=sys.stderr)
         sys.stdout.flush()

@@ -56,14 +56,14 @@ class Command:
         return self._process.returncode, [line.rstrip("\n") for line in lines if not line.startswith("import time:")]
 
     def _left(self) -> list[str]:
-        """The processes of its group that have not ended, by their command lines."""
+        """The processes of its group that have not ended, by their command lines, which one that is ending lacks."""
         left = []
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 state, _, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
                 if int(group) == self._process.pid and state not in "ZX":
                     left.append((entry / "cmdline").read_text())
-        return left
+        return [line for line in left if line]
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def demo(
 
 
 if __name__ == "__main__":
-    with user_errors("workshop.demo"):
+    with user_errors("workshop.demo", resumes=True):
         app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
         app.command()(demo)
         app(prog_name="python -m workshop.demo")
