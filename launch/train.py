@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -108,7 +109,7 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
     from avc.data.prefetch import WorkerLost
     from avc.distributed.heartbeat import PeerLost
     from avc.distributed.join import join
-    from avc.runs.attempt import StaleAttempt
+    from avc.runs.attempt import StaleAttempt, noting_its_end
     from avc.settings import Config
     from avc.training.dashboard import last_words
     from avc.training.loop import train
@@ -120,7 +121,9 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
     if config.data.shards == Config().data.shards:
         raise ValueError("data.shards is not given: data.shards=FOLDER, which `avc pack ... --out FOLDER` made")
     try:
-        with join(config.training, stop=stop) as world:
+        main = os.environ.get("RANK", "0") == "0"
+        noting = noting_its_end(config.run.dir) if main else nullcontext()
+        with noting, join(config.training, stop=stop) as world:
             if world.is_main and sys.stderr.isatty():
                 with progress("training", unit="steps") as report:
                     return train(config, world, report=report, stop=stop)

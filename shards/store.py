@@ -25,6 +25,8 @@ PART_BYTES = 16 * 2**20
 PIECE_BYTES = 2**20  # that are hashed and written at once: they stay in the processor's cache
 IN_FLIGHT = 4  # parts of an upload, and files
 STALLED_SECONDS = 10.0  # without a byte; a wait of which people are told
+FIRST_SECONDS = 10.0  # for which a store that no request has reached is asked, where nobody has asked for patience:
+PATIENT = {"AVC_STORE_PATIENCE", "RANK", "SLURM_JOB_ID"}  # the user, torchrun, SLURM
 PART_SECONDS = 300.0  # for 16 MB
 TIMES_READ = 3  # of a file whose bytes are not the ones that they should be
 
@@ -74,16 +76,18 @@ class _Short(Exception):
 class Store:
     """The objects under a URL, by their names relative to it. May be pickled; each process connects for itself.
 
-    Everything here is tried again until AVC_STORE_PATIENCE seconds have passed (600 where it is not set), warns when
-    that takes longer than 10 s, and then raises OSError in words; FileNotFoundError at once.
+    Everything here is tried again until AVC_STORE_PATIENCE seconds have passed, warns when that takes longer than 10 s,
+    and then raises OSError in words; FileNotFoundError at once. Where it is not set, these are 600 s, and outside of a
+    job of a cluster 10 s until a request has reached the store. reached: whether one has before.
     """
 
-    def __init__(self, url: Url) -> None:
+    def __init__(self, url: Url, *, reached: bool = False) -> None:
         self.url = url
         self._patience = float(os.environ.get("AVC_STORE_PATIENCE", "600"))
+        self._reached = reached or not PATIENT.isdisjoint(os.environ)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "_patience": self._patience}
+        return {"url": self.url, "_patience": self._patience, "_reached": self._reached}
 
     @cached_property
     def _client(self) -> tuple[Any, Any]:
@@ -228,15 +232,19 @@ class Store:
         begun, pause, said = time.monotonic(), 0.1, False
         while True:
             try:
-                return once()
+                result = once()
+                self._reached = True
+                return result
             except ValueError:
                 raise
             except Exception as error:
                 number = _NUMBERS.get(type(error).__name__, errno.EIO)
                 reason, final = _reason(error)
-            passed = time.monotonic() - begun
-            if final or passed >= self._patience:
+            self._reached |= reason != NO_CONNECTION and not reason.startswith(NO_KEYS)
+            passed, patience = time.monotonic() - begun, self._patience if self._reached else FIRST_SECONDS
+            if final or passed >= patience:
                 waited = "" if final else f", and so for {passed:,.0f} s (AVC_STORE_PATIENCE)"
+                waited += "" if self._reached else ": check the URL, AWS_ENDPOINT_URL and the network"
                 raise OSError(number if final else errno.ETIMEDOUT, f"{reason}{waited}", str(self.url / name)) from None
             if passed >= STALLED_SECONDS and not said:
                 said = True
@@ -246,7 +254,7 @@ class Store:
                     Waiting,
                     stacklevel=2,
                 )
-            time.sleep(min(pause, max(0.0, self._patience - passed)))
+            time.sleep(min(pause, max(0.0, patience - passed)))
             pause = min(2 * pause, 5.0)
 
 
@@ -265,6 +273,7 @@ _NUMBERS = {
     **{"FileNotFoundError": errno.ENOENT, "AlreadyExistsError": errno.EEXIST},
     **{"PermissionDeniedError": errno.EACCES, "UnauthenticatedError": errno.EACCES},
 }
+NO_CONNECTION, NO_KEYS = "no connection", "no keys are given"  # what has not reached the store
 _AGAIN = ("408", "429", "BadDigest", "RequestTimeout", "XAmzContentSHA256Mismatch")  # of what is the client's fault
 
 
@@ -279,15 +288,13 @@ def _reason(error: Exception) -> tuple[str, bool]:
     text = str(error)
     status = re.search(r"status code: (\d{3})", text)
     code = re.search(r"<Code>(\w+)</Code>", text)
-    kinds = {"TimedOut": "no answer in time", "kind: Connect": "no connection", "kind: Timeout": "no answer in time"}
+    kinds = {"TimedOut": "no answer in time", "kind: Connect": NO_CONNECTION, "kind: Timeout": "no answer in time"}
     words = [part[1] for part in (status, code) if part]
     words = words or [kind for sign, kind in kinds.items() if sign in text][:1] or ["no whole answer"]
     final = type(error).__name__ in _NUMBERS or (bool(status) and words[0].startswith("4"))
     said = f"the store answers {' '.join(words)}" if status else words[0]
     if any(service in text for service in ("//169.254.", "//metadata.google")):
-        said = (
-            f"no keys are given, and this machine has none of its own ({words[0]}): docs/stores.md says where they go"
-        )
+        said = f"{NO_KEYS}, and this machine has none of its own ({words[0]}): docs/stores.md says where they go"
     return said, final and not set(words) & {*_AGAIN}
 
 

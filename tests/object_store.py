@@ -107,9 +107,10 @@ class Proxy:
     to: int
     fault: Callable[[Request], str | None] = lambda request: None
     requests: list[Request] = field(default_factory=list)
+    port: int = 0  # or any that is free
 
     def __post_init__(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._socket = socket.create_server(("127.0.0.1", self.port), backlog=512)
         self.port = self._socket.getsockname()[1]
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()

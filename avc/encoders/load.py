@@ -19,7 +19,7 @@ from avc.models.released import load_soundnet
 from avc.networks import ENCODERS, resolve
 from avc.pretrained import located
 from avc.runs import weights as weights_file
-from avc.runs.attempt import CONFIG, WEIGHTS, place
+from avc.runs.attempt import CONFIG, WEIGHTS, history, place
 from avc.settings import Config, ModelSettings
 from avc.sound_settings import SoundNetConfig
 
@@ -100,8 +100,15 @@ def read_run(run: str | Path) -> tuple[Config, Path]:
     config = load_config(settings)
     if not weights.is_file():
         awaited = "first validation" if config.validation.every_steps else "next checkpoint"
+        end = attempts[-1].end if (attempts := history(folder)) else None
+        if end is not None:
+            raise ValueError(
+                f"{folder} has no {WEIGHTS}: it ended before its {awaited} ({end.why}), and is saved at step "
+                f"{end.step:,}. Give the same `avc train` command again: it goes on there"
+            )
         raise ValueError(
-            f"{folder} has no {WEIGHTS} yet: its {awaited} is still to come, and the same `avc train` command goes on"
+            f"{folder} has no {WEIGHTS} yet: its {awaited} is still to come. If it was killed, give the same "
+            "`avc train` command again: it goes on"
         )
     return config, weights
 

@@ -65,7 +65,7 @@ class StaleAttempt(RuntimeError):
 
 @dataclass(frozen=True)
 class End:
-    """How an attempt ended, by its own account. step: steps done; why: in words; at: ISO 8601, UTC."""
+    """How an attempt ended, by its own account. step: of what is saved; why: in words; at: ISO 8601, UTC."""
 
     step: int
     why: str
@@ -188,6 +188,24 @@ def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_i
 def history(run: Path) -> list[AttemptRecord]:
     """Every attempt at the run in `run`, oldest first."""
     return [_read(_folder(run, number)) for number in _numbers(run)]
+
+
+@contextmanager
+def noting_its_end(run: Path) -> Iterator[None]:
+    """Where an error ends the block, leave word of it in the attempt at `run` that was begun in it, if one was."""
+    number = max(_numbers(run), default=0) + 1
+    try:
+        yield
+    except StaleAttempt:
+        raise
+    except BaseException as error:
+        folder = _folder(run, number)
+        if folder.is_dir():
+            why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error or type(error).__name__}"
+            end = End(max(map(step_of, checkpoints(folder)), default=0), why, _now())
+            with suppress(OSError):  # such as a full disk, which may be the error
+                write_whole(folder / _END, json.dumps(asdict(end)).encode())
+        raise
 
 
 def newest_folder(run: Path) -> Path | None:

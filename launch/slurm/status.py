@@ -119,7 +119,10 @@ def _jobs(jobs: Sequence[Start], *, running: bool) -> list[tuple[str, str]]:
 
 
 def _attempt(record: AttemptRecord) -> tuple[str, str]:
-    end = f"{record.end.why} at step {record.end.step:,}" if record.end else "running, or killed"
+    end = "running, or killed"
+    if record.end is not None:
+        failed = record.end.why.startswith("failed: ")
+        end = f"{record.end.why}{'; saved' if failed else ''} at step {record.end.step:,}"
     where = f"{record.world_size} ranks, the first on {record.host}, from {record.began}"
     return f"attempt {record.number}", f"{where}; {end}"
 
@@ -179,7 +182,7 @@ def _state(run: Path, state: str | None) -> str:
     if submitted_job(run) is not None:
         return state or "not in the queue"
     attempts = history(run)
-    return attempts[-1].end.why if attempts and attempts[-1].end else "by hand"
+    return attempts[-1].end.why.partition(":")[0] if attempts and attempts[-1].end else "by hand"
 
 
 def _is_over(run: Path, state: str | None) -> bool:

@@ -184,7 +184,11 @@ def test_a_run_without_weights_says_what_they_wait_for(small_world, tmp_path, ev
     config = load_config(write_config(tmp_path, small_world, validation={"every_steps": every}))
     attempt = start_attempt(tmp_path / "run", world_size=1, micro_batch_pairs=8)
     attempt.write("config.yaml", lambda file: file.write(dump_config(config).encode()))
-    with pytest.raises(ValueError, match=f"no model.safetensors yet: its {awaited} is still to come, and the same"):
+    with pytest.raises(ValueError, match=f"no model.safetensors yet: its {awaited} is still to come\\. If it"):
+        load(tmp_path / "run")
+    attempt.ended(3, "asked to stop")
+    ended = f"it ended before its {awaited} .asked to stop., and is saved at step 3. Give the same `avc train` command"
+    with pytest.raises(ValueError, match=ended):
         load(tmp_path / "run")
 
 

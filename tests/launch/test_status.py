@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from rich.console import Console
 from avc.runs.attempt import start_attempt
 from avc.runs.events import say
 from launch.slurm.status import status_lines, watch
+from tests.avc.launching import train_here, write_config
 
 
 @pytest.fixture
@@ -99,6 +101,22 @@ def test_a_run_that_was_started_by_hand_is_told_from_its_own_records(tmp_path) -
     assert told["restarts"] == "1"
     assert told["attempt 1"].startswith("2 ranks") and told["attempt 1"].endswith("running, or killed")
     assert told["attempt 2"].endswith("finished at step 100")
+
+
+def test_a_run_that_ended_with_an_error_says_which_and_what_is_saved(small_world, tmp_path) -> None:
+    damaged = shutil.copytree(small_world, tmp_path / "damaged")
+    for shard in damaged.glob("*.tar"):
+        shard.write_bytes(bytes(shard.stat().st_size))
+    config = write_config(tmp_path, damaged, validation={"every_steps": 0})
+    with pytest.raises(SystemExit):
+        train_here(config, tmp_path / "run")
+    with pytest.raises(ValueError, match="nowhere"):  # before there is an attempt
+        train_here(config, tmp_path / "run", f"data.shards={tmp_path / 'nowhere'}")
+    (told,) = [what for name, what in status_lines(tmp_path / "run") if name.startswith("attempt")]
+    assert re.search(r"; failed: .*\.tar.*; saved at step 0$", told)
+    console = Console(file=io.StringIO(), width=120)
+    watch([tmp_path / "run"], console=console)
+    assert "failed" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_folder_that_holds_no_run_is_refused(tmp_path) -> None:

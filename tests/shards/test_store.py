@@ -18,7 +18,7 @@ import pytest
 import shards.store
 from shards.aws import aws_profile
 from shards.store import Store, Url, place
-from tests.object_store import KEY, SECRET, Proxy, Server
+from tests.object_store import KEY, SECRET, Proxy, Server, free_ports
 
 CONTENT = np.random.default_rng(0).bytes(3 * 2**20 + 17)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -92,6 +92,44 @@ def test_a_store_that_stays_bad_ends_in_a_sentence_after_the_patience(
         Store(store.url).read("film.tar", 0, 1000)
     assert 1 <= time.monotonic() - begun < 30 and raised.value.filename == f"{store.url}/film.tar"
     assert SECRET not in str(raised.value) and KEY not in str(raised.value)
+
+
+def test_a_command_that_reaches_no_store_ends_in_seconds_in_a_paragraph_and_a_rank_waits(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AVC_STORE_PATIENCE")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    for words in (["verify", "s3://shelf/x"], ["pack", "s3://shelf/x.mp4", "--out", str(tmp_path / "out")]):
+        done = subprocess.run([sys.executable, "-m", "launch.cli", *words], capture_output=True, text=True)
+        last = done.stderr.splitlines()[-1]
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        assert last.startswith(f"avc {words[0]}: s3://shelf/x") and "no connection, and so for 1" in last
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "launch.cli", "verify", "s3://shelf/x"],
+        env=os.environ | {"RANK": "0"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert waiting.stderr is not None and "it is asked again for up to 600 s" in waiting.stderr.readline()
+    waiting.kill()
+    waiting.communicate()
+
+
+def test_a_store_that_has_answered_is_asked_again_for_longer(
+    store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AVC_STORE_PATIENCE")
+    monkeypatch.setattr(shards.store, "FIRST_SECONDS", 0.0)
+    assert bytes(store.read("film.tar", 0, 5)) == CONTENT[:5]
+    (port,) = free_ports(1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    with pytest.raises(OSError, match=r"no connection, and so for \d+ s .*check the URL"):
+        Store(store.url).read("film.tar", 0, 5)
+    proxies: list[Proxy] = []
+    threading.Timer(1.0, lambda: proxies.append(Proxy(proxy.to, port=port))).start()
+    elsewhere = pickle.loads(pickle.dumps(store))  # as a process of a training has it
+    assert bytes(elsewhere.read("film.tar", 0, 5)) == CONTENT[:5]
+    proxies[0].close()
 
 
 def test_bytes_that_are_always_others_end_in_a_sentence(store: Store, proxy: Proxy, tmp_path: Path) -> None:
