@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from shards.store import place
 
@@ -47,9 +47,21 @@ class RunSettings(Section):
     """Fixes the initial weights and, through the plan, every sample that is ever drawn."""
 
 
+class WeightedFolder(Section):
+    path: FilePath
+    weight: int = Field(default=1, ge=1, le=10_000)
+
+
+Folders = Annotated[
+    Annotated[FilePath, Tag("path")] | Annotated[list[WeightedFolder], Field(min_length=1), Tag("sets")],
+    Discriminator(lambda value: "sets" if isinstance(value, list) else "path"),
+]
+
+
 class DataSettings(Section):
-    shards: FilePath = Path("shards-not-given")
-    """Folder that `avc pack` wrote, or a URL to which `avc copy` copied it: s3, gs, az, http or https."""
+    shards: Folders = Path("shards-not-given")
+    """Folder that `avc pack` wrote, or a URL to which `avc copy` copied it: s3, gs, az, http or https. Or several sets
+    by weight, [{path: A, weight: 3}, {path: B, weight: 1}]: of every four pairs three are of A."""
     cache: FilePath | None = None
     """Folder of this machine that keeps shards at a URL whole, for all ranks and runs; else they are read by ranges."""
     cache_gb: float = Field(default=100, gt=0, le=10**6)
@@ -57,13 +69,25 @@ class DataSettings(Section):
     num_workers: int = Field(default=2, ge=0, le=256)
     """Worker processes per rank that read and decode; 0 reads in the training process."""
 
+    @property
+    def sets(self) -> list[WeightedFolder]:
+        """The folders of `shards`, one or several."""
+        return self.shards if isinstance(self.shards, list) else [WeightedFolder(path=self.shards)]
+
     def opened(self) -> Shards:
-        """The shards, out of the cache if there is one. Raises ValueError as `Shards`."""
+        """The shards, out of the cache if there is one. Raises ValueError as `Shards` and `MixedShards`."""
         from shards.cache import Cache
         from shards.read import Shards
 
-        cache = None if self.cache is None else Cache(self.cache, limit_bytes=int(self.cache_gb * 1e9))
-        return Shards(self.shards, cache=cache)
+        kept = int(self.cache_gb * 1e9)
+        opened = [
+            Shards(each.path, cache=Cache(self.cache, limit_bytes=kept) if self.cache else None) for each in self.sets
+        ]
+        if len(opened) == 1:
+            return opened[0]
+        from shards.mixed import MixedShards
+
+        return MixedShards(opened, [each.weight for each in self.sets])
 
 
 class PairData(DataSettings):
@@ -286,6 +310,10 @@ class PairConfig(Config):
                 raise ValueError("data.shuffle_sound needs negatives.source: independent or shared")
         if self.data.visits > 1 and not self.data.shuffle_shards:
             raise ValueError("data.visits needs data.shuffle_shards, the shards whose clips serve so often")
+        if len(self.data.sets) > 1 and (self.data.partitions > 1 or self.validation.split == "train"):
+            raise ValueError(
+                "several sets in data.shards need data.partitions: 1, and another validation.split than train"
+            )
         if "pairs" not in self.validation.evaluators:
             raise ValueError("validation.evaluators must have pairs among them: the best weights are chosen by it")
         if ("probe" in self.validation.evaluators) != (self.validation.labels is not None):

@@ -16,7 +16,7 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache, partial
 from typing import Any
@@ -63,6 +63,9 @@ class Shards:
     read by ranges, or out of `cache`, into which a shard is fetched whole when it is first read from. Raises ValueError
     when the folder is missing, not packed to the end, of another format version, or when a shard is missing.
     """
+
+    sets: Sequence[Any] = ()  # of which these are made, where they are several: `shards.mixed`
+    about = ""  # what is drawn from which, in a line
 
     def __init__(self, folder: str | os.PathLike[str], *, cache: Cache | None = None) -> None:
         self.folder, self.cache = place(folder), cache

@@ -30,6 +30,7 @@ LONG = {
 # Small files that one other file alone imports, and why they are apart.
 SMALL = 60
 APART = {
+    "avc/data/mixed.py": "a training on one set does not load it",
     "avc/data/end_with_parent.py": "imported by name, before what takes seconds to import",
     "avc/media.py": "what other programs call, and nothing here",
     "shards/aws.py": "the only reader of a file of keys",

@@ -73,7 +73,7 @@ class WindowedSampler(PairSampler):
             until = min(window.stop, stop)
             pieces.append(self._sampler(window).rows(start - window.start, until - window.start))
             start = until
-        return _joined(pieces)
+        return joined(pieces)
 
     def window(self, row: int) -> Window:
         """The window that a row lies in."""
@@ -108,19 +108,26 @@ class WindowedSampler(PairSampler):
         return -(-rows // self.group_size) * self.group_size
 
 
-class PartitionedSampler(PairSampler):
-    """The plan of several partitions, `rows_per_step` rows a step. An epoch is as many rows as theirs have together.
+class SeveralPlans(PairSampler):
+    """A plan made of others. An epoch is as many rows as theirs have together."""
+
+    def __init__(self, plans: Sequence[PairSampler]) -> None:
+        first = plans[0]
+        self.pairs_per_row, self.group_size, self.group_name = first.pairs_per_row, first.group_size, first.group_name
+        self.source, self.grid, self.shuffle_sound = first.source, first.grid, first.shuffle_sound
+        self.clips = np.concatenate([each.clips for each in plans])
+        self.too_short = sum(each.too_short for each in plans)
+        self.rows_per_epoch = sum(each.rows_per_epoch for each in plans)
+
+
+class PartitionedSampler(SeveralPlans):
+    """The plan of several partitions, `rows_per_step` rows a step.
 
     Raises ValueError where a step cannot be divided over them.
     """
 
     def __init__(self, partitions: Sequence[PairSampler], *, rows_per_step: int) -> None:
-        first = partitions[0]
-        self.pairs_per_row, self.group_size, self.group_name = first.pairs_per_row, first.group_size, first.group_name
-        self.source, self.grid, self.shuffle_sound = first.source, first.grid, first.shuffle_sound
-        self.clips = np.concatenate([each.clips for each in partitions])
-        self.too_short = sum(each.too_short for each in partitions)
-        self.rows_per_epoch = sum(each.rows_per_epoch for each in partitions)
+        super().__init__(partitions)
         self.partitions, self.rows_per_step = partitions, rows_per_step
         least = len(partitions) * self.group_size
         if rows_per_step % least:
@@ -140,7 +147,7 @@ class PartitionedSampler(PairSampler):
             count = min(share - place % share, stop - start)
             pieces.append(self.partitions[partition].rows(first, first + count))
             start += count
-        return _joined(pieces)
+        return joined(pieces)
 
     def of_rank(self, rank: int, world_size: int) -> Sequence[PairSampler]:
         """The partitions that a rank's part of a step is in."""
@@ -156,12 +163,14 @@ def partitioned(
     batch_pairs: int,
     shuffle_shards: int = 0,
     visits: int = 1,
+    sets: Sequence[Any] = (),
     **settings: Any,
 ) -> PairSampler:
     """The plan over clips whose shards are dealt to `partitions` in turn; of one, `PairSampler` itself.
 
     shuffle_shards, visits: of `WindowedSampler`; 0 for a partition that is one window for ever. settings: of
-    `PairSampler`. Raises ValueError as they do, and where there are fewer shards.
+    `PairSampler`. sets: where the clips are of several (`shards.mixed.WeightedSet`). Raises ValueError as they do, and
+    where there are fewer shards.
     """
 
     def sampler(clips: Integers, **place: int) -> PairSampler:
@@ -169,6 +178,12 @@ def partitioned(
             return PairSampler(index, clips, partition=place["partition"], **settings)
         return WindowedSampler(index, clips, shuffle_shards=shuffle_shards, visits=visits, **place, **settings)
 
+    if sets:
+        from avc.data.mixed import MixedSampler
+
+        own = [clips[(clips >= one.rows.start) & (clips < one.rows.stop)] for one in sets]
+        plans = [sampler(each, partition=number, partitions=len(sets)) for number, each in enumerate(own)]
+        return MixedSampler(plans, [one.weight for one in sets])
     if partitions == 1:
         return sampler(clips, partition=0)
     shards, number = np.unique(index["shard"][clips], return_inverse=True)
@@ -183,7 +198,8 @@ def partitioned(
     return PartitionedSampler(samplers, rows_per_step=batch_pairs // samplers[0].pairs_per_row)
 
 
-def _joined(pieces: Sequence[PairRows]) -> PairRows:
+def joined(pieces: Sequence[PairRows]) -> PairRows:
+    """Several ranges of a plan as one."""
     if len(pieces) == 1:
         return pieces[0]
     frames = np.cumsum([0, *(len(piece.frame_clip) for piece in pieces)])

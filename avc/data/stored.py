@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +57,8 @@ class FetchAhead:
 
     def at(self, step: int) -> None:
         """Have what this and later steps need fetched; what was needed before it may go."""
-        cache, store = self._shards.cache, self._shards.store
-        if cache is None or store is None:
+        cache = self._shards.cache
+        if cache is None:
             return
         windows = [part.window(step * self._rows) for part in self._windowed]
         if self._now == (numbers := [window.number for window in windows]):
@@ -66,10 +68,11 @@ class FetchAhead:
         order = [*self._in_order(now, step), *(number for shards in later for number in shards.tolist())]
         files = {number: self._shards.manifest.shards[number] for number in [*order, *self._held_out]}
         cache.need([*self._shards.manifest.tables, *files.values()], at_most=self._most, of=self._of)
-        fetching = Processes(partial(cache.fetch, store, wait=False), count=IN_FLIGHT)
+        fetching = Processes(operator.call, count=IN_FLIGHT)
         for number, file in files.items():
             if number not in self._asked:
-                fetching.submit(file)
+                owner: Any = next((one.shards for one in self._shards.sets if number in one.files), self._shards)
+                fetching.submit(partial(cache.fetch, owner.store, file, wait=False))
         fetching.finish()
         self._now, self._asked = numbers, [*files]
 

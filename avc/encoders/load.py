@@ -117,7 +117,9 @@ def shards_of(config: Config, source: str | Path) -> Path:
     """The shards that a run was trained on. Raises ValueError for imported weights, which come without any."""
     if config.data.shards == Config().data.shards:
         raise ValueError(f"{source} does not say which shards it was trained on: give --shards")
-    return config.data.shards
+    if len(config.data.sets) > 1:
+        raise ValueError(f"{source} was trained on several sets: give one of them with --shards")
+    return config.data.sets[0].path
 
 
 def named_encoder(source: str) -> AudioEncoder | ImageEncoder | None:

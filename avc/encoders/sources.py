@@ -267,10 +267,14 @@ def frames_of_clips(encoder: ImageEncoder, layer: str, shards: Shards) -> Inputs
 
 def clip_identity(shards: Shards) -> Callable[[int], Identity]:
     """A clip is known by its key, which is its video's digest, and by how it was packed."""
-    packing = repr(replace(shards.manifest.settings, split=PackSettings.split))  # the same record in whichever split
-    return lambda clip: Identity(
-        str(shards.info(clip)["name"]), hashlib.sha256(f"{shards.key(clip)} {packing}".encode()).digest()
-    )
+
+    def identity(clip: int) -> Identity:
+        own = next((one.shards for one in shards.sets if int(clip) in one.rows), shards)
+        packing = repr(replace(own.manifest.settings, split=PackSettings.split))  # the same record in whichever split
+        content = hashlib.sha256(f"{shards.key(clip)} {packing}".encode()).digest()
+        return Identity(str(shards.info(clip)["name"]), content)
+
+    return identity
 
 
 def _named(encoder: AudioEncoder | ImageEncoder, layer: str) -> str:

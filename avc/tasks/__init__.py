@@ -18,6 +18,8 @@ def task_of(config: Config, shards: Shards) -> Task[Any]:
     place = network_of(config.model.name).task
     if place is None:
         raise ValueError(f"{config.model.name} is not trained here: its weights come from elsewhere, by `avc import`")
+    if shards.sets and not isinstance(config, PairConfig):
+        raise ValueError(f"{config.model.name} learns from one set, and data.shards names {len(shards.sets)}")
     held_out, least = len(shards.clips(config.validation.split)), 2 if isinstance(config, PairConfig) else 1
     if config.validation.every_steps and held_out < least:
         raise ValueError(

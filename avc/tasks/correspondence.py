@@ -114,6 +114,7 @@ def training_sampler(config: PairConfig, shards: Shards, *, clips: NDArray[np.in
         partitions=config.data.partitions,
         shuffle_shards=config.data.shuffle_shards,
         visits=config.data.visits,
+        sets=shards.sets,
         batch_pairs=config.optim.batch_pairs,
         seed=config.run.seed,
         source=config.negatives.source,
@@ -143,7 +144,7 @@ def training_reader(config: PairConfig, shards: Shards, *, clips: NDArray[np.int
 
 def unusual(config: PairConfig, reader: PairReader) -> list[str]:
     """Lines on what is unusual about settings and clips. Raises ValueError where validation.labels fit no clip."""
-    warnings = []
+    warnings = [reader.shards.about] if reader.shards.sets else []
     if config.validation.labels is not None:
         from avc.tasks.evaluators import label_warnings
 

@@ -93,7 +93,7 @@ class Dashboard:
         self._written: list[tuple[Any, Any, Any]] = []
         self._newest: tuple[int, Examples] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="dashboard")
-        self._do(self._used, config.data.shards.absolute() / MANIFEST, inputs["shards"])
+        self._do(self._used, [each.path.absolute() / MANIFEST for each in config.data.sets], inputs["shards"])
 
     def log(self, values: dict[str, float]) -> None:
         """Draw numbers, of which one is `step`, which W&B's own count follows: it rises over restarts."""
@@ -132,8 +132,8 @@ class Dashboard:
     def _log(self, values: dict[str, Any]) -> None:
         self._run.log(values, step=int(values["step"]))
 
-    def _used(self, manifest: Path, digest: str) -> None:
-        artifact = self._artifact(f"shards-{digest[:12]}", "dataset", manifest, sha256=digest)
+    def _used(self, manifests: list[Path], digest: str) -> None:
+        artifact = self._artifact(f"shards-{digest[:12]}", "dataset", *manifests, sha256=digest)
         # As `use_artifact`, which refuses to work offline.
         self._run._log_artifact(artifact, aliases=[], is_user_created=True, use_after_commit=True)
 
@@ -152,12 +152,14 @@ class Dashboard:
             artifact = self._artifact(f"{kind}-{self._attempt.record.wandb_id}", "model", path, step=step)
             self._run.log_artifact(artifact, aliases=aliases)
 
-    def _artifact(self, name: str, kind: str, path: Path, **metadata: Any) -> Any:
+    def _artifact(self, name: str, kind: str, *paths: Path, **metadata: Any) -> Any:
         import wandb
 
         artifact = wandb.Artifact(name, kind, metadata=metadata)
-        at_url = isinstance(path, Url)  # of which W&B would ask the store
-        artifact.add_reference(str(path) if at_url else path.as_uri(), checksum=not at_url)
+        for number, path in enumerate(paths):
+            at_url = isinstance(path, Url)  # of which W&B would ask the store
+            name = f"{number}/{path.name}" if len(paths) > 1 else ""
+            artifact.add_reference(str(path) if at_url else path.as_uri(), name=name or None, checksum=not at_url)
         return artifact
 
     def _show(self, step: int) -> None:

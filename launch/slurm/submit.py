@@ -41,7 +41,7 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
     """
     cluster = load_cluster(cluster_path)
     config = _absolute(load_config(find_config(config_path), overrides))
-    for name, path in (("run.dir", config.run.dir), ("data.shards", config.data.shards)):
+    for name, path in (("run.dir", config.run.dir), *(("data.shards", each.path) for each in config.data.sets)):
         check_for_script(str(path), name)
     require_slurm()
     _refuse_device(config, cluster)
@@ -54,6 +54,9 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
     except OSError as error:
         raise ValueError(f"the run's folder {config.run.dir} cannot be written: {error.strerror}") from None
     refuse_without_links(config.run.dir, who="submitit")
+    from shards.format import MANIFEST  # here, so that `avc status` needs no numpy
+
+    seen = [each.path / MANIFEST for each in config.data.sets if not isinstance(each.path, Url)]  # by a node
     built = executor(
         cluster,
         folder,
@@ -61,7 +64,7 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
         nodes=cluster.nodes,
         tasks_per_node=cluster.ranks_per_node,
         gpus=cluster.gpus,
-        beforehand=looking(config.run.dir, [folder / SUBMITTED, *_seen(config.data.shards)]),
+        beforehand=looking(config.run.dir, [folder / SUBMITTED, *seen]),
         afterwards=concluding(config.run.dir),
     )
     job = submit_job(built, TrainingJob(config.run.dir, cluster))
@@ -72,19 +75,11 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
 def _absolute(config: Config) -> Config:
     """The same settings for a process that starts in another folder."""
     run = config.run.model_copy(update={"dir": Path(os.path.abspath(config.run.dir))})
-    shards = config.data.shards
-    if not isinstance(shards, Url):
-        shards = Path(os.path.abspath(shards))
+    paths = [each.path if isinstance(each.path, Url) else Path(os.path.abspath(each.path)) for each in config.data.sets]
+    sets = [each.model_copy(update={"path": path}) for each, path in zip(config.data.sets, paths, strict=True)]
     cache = config.data.cache and config.data.cache.absolute()
-    data = config.data.model_copy(update={"shards": shards, "cache": cache})
+    data = config.data.model_copy(update={"shards": sets if len(sets) > 1 else paths[0], "cache": cache})
     return config.model_copy(update={"run": run, "data": data})
-
-
-def _seen(shards: Path) -> list[Path]:
-    """What a node must see of the shards."""
-    from shards.format import MANIFEST  # here, so that `avc status` needs no numpy
-
-    return [] if isinstance(shards, Url) else [shards / MANIFEST]
 
 
 def _refuse_device(config: Config, cluster: Cluster) -> None:
@@ -99,9 +94,8 @@ def _refuse_impossible(config: Config, cluster: Cluster) -> None:
     from avc.data.loader import shard_batch
     from avc.runs.resuming import digests, resume
     from avc.tasks import task_of
-    from shards.read import Shards
 
-    shards = Shards(config.data.shards)
+    shards = config.data.model_copy(update={"cache": None}).opened()
     task = task_of(config, shards)
     shard_batch(
         task.reader.sampler,

@@ -26,7 +26,6 @@ from avc.settings import Config
 from avc.tasks import task_of
 from avc.training.loop import TrainingStep, warm_up
 from avc.training.optimizer import build_optimizer
-from shards.read import Shards
 from workshop.bench.device import per_second
 from workshop.bench.report import Progress, Report, Rounds, figure, ratio, rounds_of
 from workshop.bench.synthetic import optimizer_step
@@ -127,7 +126,7 @@ def _start(
 ) -> tuple[Callable[[Any], None], Iterator[Any], Iterator[Any], int]:
     """A step of so many pairs, the loader's batches, the same on the device, and how many are in memory at once."""
     world = World(rank=0, local_rank=0, world_size=1, device=device)
-    task = task_of(config, Shards(config.data.shards))
+    task = task_of(config, config.data.opened())
     sharding = shard_batch(task.reader.sampler, batch_pairs=pairs, micro_batch_pairs=pairs, rank=0, world_size=1)
     torch.manual_seed(config.run.seed)
     model = task.network().to(device).train()
