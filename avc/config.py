@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +76,12 @@ def dump_config(config: Config) -> str:
 
 def settings_of(name: str) -> dict[str, FieldInfo]:
     """Every setting that a network has, by its full name such as `optim.lr`."""
-    return dict(_fields(network_of(name).config))
-
-
-def _fields(config: type[Config]) -> Iterator[tuple[str, FieldInfo]]:
-    for section, field in config.model_fields.items():
+    settings: dict[str, FieldInfo] = {}
+    for section, field in network_of(name).config.model_fields.items():
         kind = field.annotation
         assert isinstance(kind, type) and issubclass(kind, Section), kind
-        for name, setting in kind.model_fields.items():
-            yield f"{section}.{name}", setting
+        settings |= {f"{section}.{name}": setting for name, setting in kind.model_fields.items()}
+    return settings
 
 
 def _drop_retired(tree: dict[str, Any], origin: str) -> None:

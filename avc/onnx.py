@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,15 +27,6 @@ from shards.atomic import written_aside
 
 Takes = Literal["waveform", "spectrogram", "image"]
 INPUTS: dict[Takes, str] = {"waveform": "samples", "spectrogram": "spectrogram", "image": "images"}
-
-
-@dataclass(frozen=True)
-class Exported:
-    """input, output: their names and shapes. difference: the largest between onnxruntime and torch, on noise."""
-
-    input: str
-    output: str
-    difference: float
 
 
 class _Transform(nn.Module):
@@ -72,8 +62,10 @@ class _Tower(nn.Module):
         return embedded
 
 
-def export_onnx(network: Trained, path: Path, *, takes: Takes = "waveform") -> Exported:
+def export_onnx(network: Trained, path: Path, *, takes: Takes = "waveform") -> tuple[str, str, float]:
     """Write a tower of a network on the CPU, from input to embedding, for any batch size.
+
+    Gives names and shapes of the input and of the output, and the largest difference of onnxruntime and torch on noise.
 
     takes: waveform, `samples` float32 (N, samples), a second each at the network's rate; spectrogram, `spectrogram`
     float32 (N, 1, bins, steps), what the network makes of them; image, `images` uint8 (N, size, size, 3), what
@@ -94,7 +86,7 @@ def export_onnx(network: Trained, path: Path, *, takes: Takes = "waveform") -> E
     return exported
 
 
-def _exported(network: Trained, takes: Takes) -> tuple[bytes, Exported]:
+def _exported(network: Trained, takes: Takes) -> tuple[bytes, tuple[str, str, float]]:
     purpose = "a network as an ONNX file"
     require_package("onnx", extra="onnx", purpose=purpose)
     require_package("onnxruntime", extra="onnx", purpose=purpose)
@@ -132,7 +124,7 @@ def _exported(network: Trained, takes: Takes) -> tuple[bytes, Exported]:
         torchs = (encoder(x, "embedding") if takes == "waveform" else tower(x)).numpy()
     difference = float(np.abs(session.run(None, {INPUTS[takes]: x.numpy()})[0] - torchs).max())
     taken, given = session.get_inputs()[0], session.get_outputs()[0]
-    return content, Exported(f"{taken.name} {taken.shape}", f"{given.name} {given.shape}", difference)
+    return content, (f"{taken.name} {taken.shape}", f"{given.name} {given.shape}", difference)
 
 
 def _noise(network: Trained, takes: Takes, *, rows: int) -> Tensor:

@@ -190,9 +190,7 @@ class CachedFile:
         """`size` bytes from `offset`."""
         for _ in range(TIMES_READ):
             data = self._descriptor.read(offset, size)
-            if self._cache.is_as_placed(
-                self._descriptor.facts(), self._file
-            ):  # after reading: it was so before as well
+            if self._cache.is_as_placed(self._descriptor.facts(), self._file):  # after reading, so before as well
                 return data
             self._descriptor = self._opened()
         raise OSError(errno.EIO, "is being written to in the cache", str(self._cache.folder / self._file.sha256))

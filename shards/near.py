@@ -67,7 +67,9 @@ def _compare(first: int, second: int, one: Look, other: Look) -> Pair | None:
     pictures = _by_shift(a, b, weights=[np.ones((len(rows), 1)) for rows in (a, b)], least=1)
     step = EVERY * PRINT_EVERY
     heard = [look.heard[:, None].astype(np.float64) for look in (one, other)]
-    signs = [mask * _signs(look.words) for mask, look in zip(heard, (one, other), strict=True)]
+    # 1 for each bit that is set, -1 for others: float64 (T, WORD_BITS).
+    bits_of = (np.unpackbits(look.words[:, None].view(np.uint8), axis=1) for look in (one, other))
+    signs = [mask * (bits * 2.0 - 1) for mask, bits in zip(heard, bits_of, strict=True)]
     sound = _by_shift(*signs, weights=heard, least=LEAST_WORDS)
     if sound:
         ticks, agreement = max(sound.items(), key=lambda item: item[1])
@@ -83,11 +85,6 @@ def _compare(first: int, second: int, one: Look, other: Look) -> Pair | None:
     if alike >= SAME_WITHOUT_SOUND and motion >= SAME_MOTION:
         return Pair(first, second, False, shift * step / TICKS_PER_SECOND, None, alike)
     return None
-
-
-def _signs(words: np.ndarray) -> np.ndarray:
-    """1 for each bit that is set, -1 for others: float64 (T, WORD_BITS)."""
-    return np.unpackbits(words[:, None].view(np.uint8), axis=1) * 2.0 - 1
 
 
 def _by_shift(a: np.ndarray, b: np.ndarray, *, weights: Sequence[np.ndarray], least: float) -> dict[int, float]:

@@ -257,7 +257,9 @@ def _own(one: Look) -> list[Fault]:
 
 def _shared(looks: Sequence[Look]) -> list[Fault]:
     """What is there twice: to be dropped is that of training, then the smaller, the shorter, the later."""
-    best_first = sorted(looks, key=_worth, reverse=True)
+    best_first = sorted(
+        looks, key=lambda one: (not one.group.lower().startswith("train"), one.pixels, one.seconds), reverse=True
+    )
     found: dict[int, Fault] = {}
     for pair in near.pairs(best_first):
         kept, dropped = best_first[pair.first], best_first[pair.second]
@@ -267,10 +269,6 @@ def _shared(looks: Sequence[Look]) -> list[Fault]:
         detail, rejected = f"of {kept.name}{shift}{across}", pair.exact or dropped.refused
         found.setdefault(pair.second, Fault(dropped.name, kind, detail, True, rejected))
     return list(found.values())
-
-
-def _worth(one: Look) -> tuple[bool, int, float]:
-    return not one.group.lower().startswith("train"), one.pixels, one.seconds
 
 
 def _numbers(numbers: Sequence[int]) -> str:

@@ -11,7 +11,6 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -108,14 +107,6 @@ def _fetched(url: Url, source: Source) -> io.BufferedReader:
         return open(os.dup(copy.fileno()), "rb")
 
 
-@dataclass(frozen=True)
-class SyncAudit:
-    """files: what was found, by the inputs' names and in their order. rejected: what could not be read, and why."""
-
-    files: dict[str, Sync]
-    rejected: list[Rejection]
-
-
 def audit_sync(
     inputs: Sequence[str | os.PathLike[str]],
     *,
@@ -123,8 +114,10 @@ def audit_sync(
     workers: int | None = None,
     time_limit_seconds: float = 120.0,
     progress: Report | None = None,
-) -> SyncAudit:
-    """Sync of the first `seconds` of every input; `inputs` are as in `list_sources`.
+) -> tuple[dict[str, Sync], list[Rejection]]:
+    """Sync of the first `seconds` of every input by name, in their order, and what could not be read, and why.
+
+    inputs: as in `list_sources`.
 
     workers: processes, by default as many as there are cores; one that crashes, or takes longer than
     `time_limit_seconds` for a file, costs that file. Raises ValueError for what the user can put right.
@@ -141,16 +134,17 @@ def audit_sync(
     work = partial(_sync_of, seconds=seconds)
     cores = len(os.sched_getaffinity(0))
     results = in_workers(work, sources, workers=workers or cores, time_limit_seconds=time_limit_seconds)
-    audit = SyncAudit({}, [])
+    files: dict[str, Sync] = {}
+    rejected: list[Rejection] = []
     with contextlib.closing(results):
         for done, (source, result) in enumerate(zip(sources, results, strict=True), start=1):
             if isinstance(result, Rejection):
-                audit.rejected.append(result)
+                rejected.append(result)
             else:
-                audit.files[source.name] = result
+                files[source.name] = result
             if progress is not None:
                 progress(done, len(sources), source.name)
-    return audit
+    return files, rejected
 
 
 def _sync_of(source: Source, *, seconds: float) -> Sync | Rejection:

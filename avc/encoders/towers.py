@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avc.data.preprocessing import images_to_input, log_spectrogram
-from avc.encoders.encoder import AudioEncoder, ImageEncoder
+from avc.encoders.encoder import AudioEncoder, Encoder, ImageEncoder
 from avc.models.pair import Localizer, PairNetwork
 from avc.settings import PairData
 
 LAYERS = ("trunk", "embedding")
-AUDIO_MAP, IMAGE_MAP = (4, 3), (4, 4)  # the trunks' maps, max-pooled
 
 
 class Spectrogram(nn.Module):
@@ -33,8 +32,35 @@ def _begun(network: PairNetwork, tower: str) -> Any:
     return getattr(getattr(network, tower, None), "encoder", None)
 
 
-class AudioTower(AudioEncoder):
+class _Tower(Encoder):
+    """What both towers have in common. modality: as pages call it; kind: of trunk, as tables do; cells: of its map."""
+
+    modality: str
+    kind: str
+    cells: tuple[int, int]
+
+    @property
+    def first_filters(self) -> Tensor:
+        """(F, channels, h, w)."""
+        return self.network.get_submodule(self.modality).stem.get_parameter("weight")  # type: ignore[union-attr]
+
+    def unit_name(self, layer: str) -> str:
+        """As pages call them."""
+        return self.modality
+
+    def places(self, layer: str, samples: int = 0) -> int:
+        """The map's cells."""
+        return self.cells[0] * self.cells[1] if layer == "trunk" else 1
+
+    def describe(self, layer: str) -> str:
+        """As tables call it."""
+        return self.kind if layer == "trunk" else layer
+
+
+class AudioTower(_Tower, AudioEncoder):
     """One second at a time; layer trunk before its last ReLU, 4×3."""
+
+    modality, kind, cells = "audio", "trunk before ReLU", (4, 3)
 
     def __init__(self, name: str, network: PairNetwork) -> None:
         begun: AudioEncoder | None = _begun(network, "audio")
@@ -49,33 +75,18 @@ class AudioTower(AudioEncoder):
     def features(self, x: Tensor, layer: str) -> Tensor:
         """Spectrograms → (N, D)."""
         if layer == "trunk":
-            return F.adaptive_max_pool2d(self.network.audio.features(x), AUDIO_MAP).flatten(1)
+            return F.adaptive_max_pool2d(self.network.audio.features(x), self.cells).flatten(1)
         return self.network.embed_audio(x)
 
     def maps(self, x: Tensor, layer: str) -> Tensor:
         """float32 (N, 48000) → (N, C, H', W'), after ReLU."""
         return self.network.audio(self.frontend(x))  # type: ignore[no-any-return]
 
-    @property
-    def first_filters(self) -> Tensor:
-        """(F, 1, h, w)."""
-        return self.network.audio.stem.get_parameter("weight")
 
-    def unit_name(self, layer: str) -> str:
-        """As pages call them."""
-        return "audio"
-
-    def places(self, layer: str, samples: int) -> int:
-        """12 of the map."""
-        return AUDIO_MAP[0] * AUDIO_MAP[1] if layer == "trunk" else 1
-
-    def describe(self, layer: str) -> str:
-        """As tables call it."""
-        return "trunk before ReLU" if layer == "trunk" else layer
-
-
-class ImageTower(ImageEncoder):
+class ImageTower(_Tower, ImageEncoder):
     """Layer trunk after its last ReLU, 4×4. AVOL-Net embeds places, and has no embedding of an image."""
+
+    modality, kind, cells = "vision", "trunk after ReLU", (4, 4)
 
     def __init__(self, name: str, network: PairNetwork, data: PairData) -> None:
         super().__init__(name)
@@ -90,26 +101,9 @@ class ImageTower(ImageEncoder):
         """uint8 (N, size, size, 3) → (N, D)."""
         x = images_to_input(x, None, self.data)
         if layer == "trunk":
-            return F.adaptive_max_pool2d(self.network.vision(x), IMAGE_MAP).flatten(1)
+            return F.adaptive_max_pool2d(self.network.vision(x), self.cells).flatten(1)
         return self.network.embed_image(x)
 
     def maps(self, x: Tensor, layer: str) -> Tensor:
         """uint8 (N, size, size, 3) → (N, C, H', W')."""
         return self.network.vision(images_to_input(x, None, self.data))  # type: ignore[no-any-return]
-
-    @property
-    def first_filters(self) -> Tensor:
-        """(F, 3, h, w)."""
-        return self.network.vision.stem.get_parameter("weight")
-
-    def unit_name(self, layer: str) -> str:
-        """As pages call them."""
-        return "vision"
-
-    def places(self, layer: str) -> int:
-        """16 of the map."""
-        return IMAGE_MAP[0] * IMAGE_MAP[1] if layer == "trunk" else 1
-
-    def describe(self, layer: str) -> str:
-        """As tables call it."""
-        return "trunk after ReLU" if layer == "trunk" else layer

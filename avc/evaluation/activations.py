@@ -49,14 +49,6 @@ class Activation:
 
 
 @dataclass(frozen=True)
-class Unit:
-    """number: the channel. top: its strongest activations, descending, each of another clip."""
-
-    number: int
-    top: tuple[Activation, ...]
-
-
-@dataclass(frozen=True)
 class Views:
     """One view of each of V clips, int64 (V,), and what an encoder takes of it, by clip and tick.
 
@@ -80,8 +72,8 @@ def choose_units(values: NDArray[np.float32], count: int, top: int) -> list[int]
 @torch.no_grad()
 def excited(
     encoder: Encoder, layer: str, views: Views, *, units: Sequence[int], count: int, top: int, report: Report
-) -> tuple[Unit, ...]:
-    """Channels of an encoder's maps with the `top` views that excite each most.
+) -> dict[int, list[Activation]]:
+    """Numbers of channels of an encoder's maps, each with its `top` strongest activations, descending.
 
     units: which ones, or none for the `count` that stand out. Raises ValueError for units that there are not.
     """
@@ -108,10 +100,8 @@ def excited(
         return Activation(int(views.clip[row]), int(views.tick[row]), float(heat.max()), heat)
 
     strongest = np.argsort(-maxima, axis=0, kind="stable")[:top]
-    return tuple(
-        Unit(unit, tuple(activation(row, unit) for row in strongest[:, unit].tolist()))
-        for unit in units or choose_units(maxima, count, top)
-    )
+    chosen = units or choose_units(maxima, count, top)
+    return {unit: [activation(row, unit) for row in strongest[:, unit].tolist()] for unit in chosen}
 
 
 def views_for(network: Trained, encoder: Encoder, shards: Shards, clips: Integers) -> Views:
@@ -158,7 +148,7 @@ class Excited:
     encoder: Encoder
     layer: str
     views: Views
-    units: tuple[Unit, ...]
+    units: dict[int, list[Activation]]
 
 
 def encoders_of(network: Trained) -> list[Encoder]:
@@ -202,10 +192,10 @@ def units(request: Request, chosen: options.Units) -> Result:
         return {"clip": data.key(each.clip), "name": name, "seconds": each.tick / TICKS_PER_SECOND, "value": each.value}
 
     rows = [
-        {"key": f"{name} {unit.number}", "number": unit.number, "top": list(map(told, unit.top))}
+        {"key": f"{name} {number}", "number": number, "top": list(map(told, top))}
         for part in parts
         for name in [part.encoder.unit_name(part.layer)]
-        for unit in part.units
+        for number, top in part.units.items()
     ]
     about = f"{request.source}, {len(clips):,} clips of the {split} split of {data.folder}"
     content = {"run": str(request.source), "split": split, "units": rows, "notes": [about]}

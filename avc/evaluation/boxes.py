@@ -75,12 +75,9 @@ def _on_raster(box: Box) -> tuple[slice, slice]:
     return slice(top, bottom), slice(left, right)
 
 
-def _has_area(box: Box) -> bool:
-    return all(side.start < side.stop for side in _on_raster(box))
-
-
 def _vggss(row: Mapping[str, Any]) -> Truth:
-    boxes = tuple(box for box in map(_box, row["bbox"]) if _has_area(box))
+    drawn = map(_box, row["bbox"])
+    boxes = tuple(box for box in drawn if all(side.start < side.stop for side in _on_raster(box)))
     return Truth((boxes,), annotators=False, kinds=(row["class"],), without_area=len(row["bbox"]) - len(boxes))
 
 

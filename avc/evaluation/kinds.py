@@ -26,9 +26,9 @@ from avc.encoders.sources import Floats, frames_of_clips, places_of_second, seco
 from avc.encoders.trained import Trained
 from avc.evaluation import options
 from avc.evaluation.classifiers import Rows, svm
-from avc.evaluation.linear import learn_from_few
+from avc.evaluation.linear import STRENGTHS, cross_validate, learn_from_few
 from avc.evaluation.measures import Request, Result
-from avc.evaluation.probes import RELEASED_STRENGTH, Row, candidates, cross_validated, features_of, key_of, table
+from avc.evaluation.probes import RELEASED_STRENGTH, Row, candidates, features_of, key_of, table
 from shards.read import Shards
 
 FOLDS = 5  # of the training clips, to choose the classifier's C on
@@ -125,7 +125,11 @@ def kinds(request: Request, chosen: options.Kinds) -> Result:
         for name, extraction in features.items():
             of_clips = (extraction.features, known.label, known.fold)
             if chosen.few is None:
-                result = cross_validated(request, *of_clips, [0], classifier, strength=chosen.strength)
+                strengths = STRENGTHS if chosen.strength is None else (chosen.strength,)
+                with request.progress("classifying", unit="trainings") as report:
+                    result = cross_validate(
+                        *of_clips, tested_folds=[0], classifier=classifier, strengths=strengths, report=report
+                    )
             else:
                 strength = chosen.strength or RELEASED_STRENGTH
                 result = learn_from_few(

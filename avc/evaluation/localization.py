@@ -18,24 +18,9 @@ from avc.data.sampler import Integers, PairSampler
 from avc.encoders.load import load
 from avc.encoders.sources import views_of
 from avc.encoders.trained import Trained
-from avc.evaluation import options
+from avc.evaluation import map_metrics, options
 from avc.evaluation.boxes import Box, Truth, read_boxes, region
-from avc.evaluation.map_metrics import (
-    RULES,
-    Hits,
-    Interaction,
-    Map,
-    Overlap,
-    Sanity,
-    UniversalThreshold,
-    displacement,
-    hits,
-    interaction,
-    overlap,
-    sanity,
-    universal_threshold,
-    universal_thresholds,
-)
+from avc.evaluation.map_metrics import Map
 from avc.evaluation.measures import Request, Result
 from shards import Report
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, centers_of, second_start
@@ -55,16 +40,16 @@ class Localization:
     interaction: None where the silent object has no boxes, or nothing else sounds like it.
     """
 
-    all: Hits
-    with_silent_object: Hits | None
-    overlaps: tuple[Overlap, ...]
+    all: map_metrics.Hits
+    with_silent_object: map_metrics.Hits | None
+    overlaps: tuple[map_metrics.Overlap, ...]
     mean: float
-    sanity: tuple[Sanity, ...]
+    sanity: tuple[map_metrics.Sanity, ...]
     unknown: int
     names: int = 0
     met: int = 0
-    thresholds: tuple[UniversalThreshold, ...] = ()
-    interaction: Interaction | None = None
+    thresholds: tuple[map_metrics.UniversalThreshold, ...] = ()
+    interaction: map_metrics.Interaction | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +93,7 @@ def evaluate_localization(
         sounds_of = [i, foreign[i], len(frames), len(frames) + 1, *([silent[i]] if i in silent else [])]
         image_map = network.embed_image_map(torch.from_numpy(image)[None]).expand(len(sounds_of), -1, -1, -1)
         maps.append(list(network.compare_maps(image_map, audio[sounds_of]).double().numpy()))
-        displaced[i] = displacement(maps[i][0], frame.boxes, height=image.shape[0], width=image.shape[1])
+        displaced[i] = map_metrics.displacement(maps[i][0], frame.boxes, height=image.shape[0], width=image.shape[1])
         if report is not None:
             report(i + 1, len(frames), "")
     regions = [frame.region for frame in frames]
@@ -117,22 +102,21 @@ def evaluate_localization(
     right = [of_frame[0] for of_frame in maps]
     wrong = {key: [of_frame[1 + number] for of_frame in maps] for number, key in enumerate(WRONG)}
     maxima = {name: np.array([map_.max() for map_ in under]) for name, under in {"": right, **wrong}.items()}
+    of_two = [right[i] for i in two], [regions[i] for i in two], displaced[two], of_clip[two]
     return Localization(
-        all=hits(right, regions, displaced, of_clip),
-        with_silent_object=hits([right[i] for i in two], [regions[i] for i in two], displaced[two], of_clip[two])
-        if two
-        else None,
-        overlaps=tuple(overlap(key, right, regions) for key in RULES),
+        all=map_metrics.hits(right, regions, displaced, of_clip),
+        with_silent_object=map_metrics.hits(*of_two) if two else None,
+        overlaps=tuple(map_metrics.overlap(key, right, regions) for key in map_metrics.RULES),
         mean=float(maxima[""].mean()),
-        sanity=tuple(sanity(key, maxima[""], maxima[key]) for key in WRONG),
+        sanity=tuple(map_metrics.sanity(key, maxima[""], maxima[key]) for key in WRONG),
         unknown=unknown,
         names=len(truths),
         met=len(truths.keys() & {form for name in names_of(shards, clips) for form in forms_of(name)}),
         thresholds=tuple(
-            universal_threshold(key, threshold, right, regions, wrong)
-            for key, threshold in universal_thresholds(wrong).items()
+            map_metrics.universal_threshold(key, threshold, right, regions, wrong)
+            for key, threshold in map_metrics.universal_thresholds(wrong).items()
         ),
-        interaction=interaction(
+        interaction=map_metrics.interaction(
             [(maps[i][0], maps[i][-1]) for i in silent],
             [(regions[i], region(frames[i].silent_boxes, annotators=False)) for i in silent],
         )

@@ -14,8 +14,7 @@ import torch
 
 from avc.config import load_config
 from avc.data.labeled_sets import DATASETS, PICTURES, LabeledSet, labeled_folder
-from avc.data.sampler import Integers
-from avc.encoders.cache import Extraction, Features, Inputs, Item, extract
+from avc.encoders.cache import Extraction, Inputs, Item, extract
 from avc.encoders.encoder import Encoder
 from avc.encoders.handmade import MFCC
 from avc.encoders.load import load_any, named_devices
@@ -168,15 +167,8 @@ def candidates(paths: Sequence[Path], seed: int) -> Iterator[tuple[Path, Trained
                 continue
             yield path, trained(network.model, config, name=f"{config.model.name} of {title}"), False
         torch.manual_seed(seed)
-        same = {
-            "name",
-            "width",
-            "image",
-            "audio",
-            "train_towers",
-            "dropout",
-            *TEACHERS,
-        }  # what the hidden layers of an untrained one do not show
+        # What the hidden layers of an untrained one do not show.
+        same = {"name", "width", "image", "audio", "train_towers", "dropout", *TEACHERS}
         other = config.model.model_dump(exclude_defaults=True, exclude=same)
         shape = ", ".join([f"width {config.model.width:g}", *(f"{name} {value}" for name, value in other.items())])
         name = f"{config.model.name} untrained, {shape}, seed {seed}"
@@ -199,9 +191,14 @@ def _measured(
         if each.summarize:
             extraction = replace(extraction, features=summarized(extraction.features))
         strength = each.strength if chosen.strength is None else chosen.strength
-        result = cross_validated(
-            request, extraction.features, labels, folds, labeled.tested_folds, each.classifier, strength=strength
-        )
+        with request.progress("classifying", unit="trainings") as report:
+            result = cross_validate(
+                *(extraction.features, labels, folds),
+                tested_folds=labeled.tested_folds,
+                classifier=each.classifier,
+                strengths=STRENGTHS if strength is None else (strength,),
+                report=report,
+            )
         rows.append(Row(each.title, result, extraction.unreadable, extraction.padded))
     return table(request, rows, labeled, what=what)
 
@@ -213,28 +210,6 @@ def features_of(
     devices = named_devices(request.device, option="--device")
     with request.progress(f"features: {encoder.name}, {inputs.what}", unit="items") as report:
         return extract(encoder, layer, inputs, items, devices=devices, cache=cache.expanduser(), report=report)
-
-
-def cross_validated(
-    request: Request,
-    features: Features,
-    labels: Integers,
-    folds: Integers,
-    tested_folds: Sequence[int],
-    classifier: Classifier,
-    *,
-    strength: float | None,
-) -> LinearResult:
-    """`avc.evaluation.linear.cross_validate` with the request's progress; strength: C of every fold, None to choose."""
-    strengths = STRENGTHS if strength is None else (strength,)
-    with request.progress("classifying", unit="trainings") as report:
-        return cross_validate(
-            *(features, labels, folds),
-            tested_folds=tested_folds,
-            classifier=classifier,
-            strengths=strengths,
-            report=report,
-        )
 
 
 def table(

@@ -143,7 +143,9 @@ class Scorer:
         for query in tied.nonzero()[:, 0].tolist():
             near = (similarity[query] >= least[query]).numpy()
             worth = _pair_gains(sets[[query]], self._items[near][None], self._gains)[0]
-            gained[query] = _averaged_over_ties(similarity[query].numpy()[near], worth, depth)
+            # Items of one similarity share the mean of their gains.
+            _, group, sizes = np.unique(-similarity[query].numpy()[near], return_inverse=True, return_counts=True)
+            gained[query] = np.repeat(np.bincount(group, worth) / sizes, sizes)[:depth]
         return gained
 
     def _discounts(self, leave_self_out: bool) -> NDArray[np.float64]:
@@ -284,9 +286,3 @@ def _pair_gains(query_sets: Integers, item_sets: Integers, gains: Relevance) -> 
         for m in range(item_sets.shape[2]):
             np.maximum(best, gains[query_class[:, None], item_sets[:, :, m]], out=best)
     return best
-
-
-def _averaged_over_ties(similarity: Floats, gains: NDArray[np.float64], depth: int) -> NDArray[np.float64]:
-    """Gain at each place, nearest first, float64 (depth,): the mean of gains (K,) over items of one similarity (K,)."""
-    _, group, sizes = np.unique(-similarity, return_inverse=True, return_counts=True)
-    return np.repeat(np.bincount(group, gains) / sizes, sizes)[:depth]

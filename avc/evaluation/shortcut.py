@@ -44,9 +44,8 @@ Modality = Literal["sound", "frame"]
 Kind = Literal["linear", "conv"]
 KINDS: tuple[Kind, ...] = ("linear", "conv")
 
-ENUMERATED_CLIPS = (
-    200  # whose draws are enumerated, of different length or sound: on nothing else do the distributions depend
-)
+# Whose draws are enumerated, of different length or sound: on nothing else do the distributions depend.
+ENUMERATED_CLIPS = 200
 PROBE_PAIRS = 4096  # fitted on, and judged: several views of each clip where there are fewer clips, and at least one
 PROBE_CLIPS = 2048  # at most, in each half
 PROBE_STRENGTH = 0.01  # logistic regression's C: features are many and clips few
@@ -179,7 +178,11 @@ def exact_distributions(shards: Shards, sampler: PairSampler) -> tuple[Distribut
                 for who in (epoch.frame_clip, epoch.audio_clip)
             )
             of_label.append(distributions_of_rows(sampler, showing, sounding, ticks=ticks))
-        worst = np.maximum(worst, [_distance(a, b) for a, b in zip(*of_label, strict=True)])
+        apart = [
+            0.5 * sum(abs(one.get(value, 0.0) - other.get(value, 0.0)) for value in one.keys() | other.keys())
+            for one, other in zip(*of_label, strict=True)
+        ]
+        worst = np.maximum(worst, apart)
     names = ("the frame's tick", "the sound's tick", "the sound's offset from the grid")
     return tuple(Distribution(name, float(value)) for name, value in zip(names, worst, strict=True))
 
@@ -213,10 +216,6 @@ def _words(views: Iterable[int], shifts: Iterable[int], offsets: Iterable[int] =
     words = np.zeros((len(drawn), PairSampler.WORDS_PER_ROW), dtype=np.uint64)
     words[:, [0, 2]], words[:, [1, 3]], words[:, 4] = drawn[:, :1], drawn[:, 1:2], drawn[:, 2]
     return words
-
-
-def _distance(a: dict[int, float], b: dict[int, float]) -> float:
-    return 0.5 * sum(abs(a.get(value, 0.0) - b.get(value, 0.0)) for value in a.keys() | b.keys())
 
 
 @dataclass(frozen=True)

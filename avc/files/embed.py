@@ -26,6 +26,7 @@ from shards.atomic import written_aside
 from shards.format import Reason
 from shards.processes import refuse_unguarded
 from shards.sources import Source
+from shards.text import on_one_line
 
 REJECTED = "rejected.tsv"
 WRITERS = 4  # threads that wait for the disk
@@ -251,7 +252,5 @@ class _Embedder:
 
 def _line(file: _File) -> tuple[str, str, str]:
     assert file.refused is not None
-    name, reason, detail = file.source.name, str(file.refused[0]), file.refused[1]
-    words = (part.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n") for part in (name, reason, detail))
-    first, second, third = words
-    return first, second, third
+    name, reason, detail = on_one_line(file.source.name, str(file.refused[0]), file.refused[1]).split("\t")
+    return name, reason, detail

@@ -18,7 +18,7 @@ from avc.distributed.world import World
 from avc.intervals import clustered_interval
 from avc.models.soundnet import SoundNet
 from avc.models.waveform import to_waveform
-from avc.sound_settings import SoundNetConfig
+from avc.sound_settings import SegmentConfig, SoundNetConfig
 from avc.tasks.task import Losses, Validation, held_out_batches
 from shards import Report
 from shards.read import Shards
@@ -103,7 +103,7 @@ class Agreement:
     kl_constant: float
 
 
-def student_sampler(config: SoundNetConfig, shards: Shards, *, split: str) -> SegmentSampler:
+def student_sampler(config: SegmentConfig, shards: Shards, *, split: str) -> SegmentSampler:
     """The rows of a split for the student that the settings name.
 
     Raises ValueError where the split has no clip that is long enough.
@@ -117,7 +117,7 @@ def student_sampler(config: SoundNetConfig, shards: Shards, *, split: str) -> Se
         student=config.model.name,
         sound_seconds=config.data.sound_seconds,
         seed=config.run.seed,
-        repeat=config.data.repeat,
+        repeat=getattr(config.data, "repeat", False),
     )
 
 

@@ -76,8 +76,8 @@ def evaluate_embeddings(
             found["alignment"] = alignment(image, audio)
     if "retrieval" in settings.evaluators and together:
         for k in (1, 10):
-            found[f"image_to_audio_recall_at_{k}"] = recall_at(k, image, audio)
-            found[f"audio_to_image_recall_at_{k}"] = recall_at(k, audio, image)
+            found[f"image_to_audio_recall_at_{k}"] = float(recalls([k], image, audio).mean())
+            found[f"audio_to_image_recall_at_{k}"] = float(recalls([k], audio, image).mean())
     if "probe" in settings.evaluators and settings.labels is not None:
         known = labeled(shards, clip.numpy(), read_labels(settings.labels))
         rows = np.flatnonzero(np.isin(clip.numpy(), known.clips))
@@ -113,11 +113,6 @@ def alignment(image: Tensor, audio: Tensor) -> float:
 def uniformity(x: Tensor) -> float:
     """log of the mean Gaussian potential of embeddings of length 1 (the same paper, 4.1.2); lower is more even."""
     return float(torch.pdist(x).square().mul(-2).exp().mean().log())
-
-
-def recall_at(k: int, queries: Tensor, items: Tensor) -> float:
-    """Share of the queries whose partner, the item of the same row, is among the k nearest; (N, D) of length 1."""
-    return float(recalls([k], queries, items).mean())
 
 
 def recalls(ks: Sequence[int], queries: Tensor, items: Tensor) -> Tensor:

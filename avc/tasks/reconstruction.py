@@ -9,11 +9,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from avc.data.segments import SegmentBatch, SegmentReader, SegmentSampler
+from avc.data.segments import SegmentBatch, SegmentReader
 from avc.distributed.world import World
 from avc.models.soundnet import Autoencoder
 from avc.models.waveform import to_waveform
 from avc.sound_settings import SegmentConfig
+from avc.tasks.distillation import student_sampler
 from avc.tasks.task import Losses, Validation, held_out_batches
 from shards.format import TICKS_PER_SECOND
 from shards.read import Shards
@@ -38,7 +39,7 @@ class Reconstruction:
     @classmethod
     def on(cls, config: SegmentConfig, shards: Shards) -> Self:
         """The task over all training clips."""
-        return cls(config, SegmentReader(shards, _sampler(config, shards, split="train")))
+        return cls(config, SegmentReader(shards, student_sampler(config, shards, split="train")))
 
     def network(self) -> nn.Module:
         """The autoencoder with fresh weights from torch's global generator."""
@@ -53,7 +54,7 @@ class Reconstruction:
     def validate(self, model: nn.Module, world: World) -> Validation:
         """The score is the share of the power that comes back right, 1 - error / power, on the validation split."""
         settings, shards = self.config.validation, self.reader.shards
-        reader = SegmentReader(shards, _sampler(self.config, shards, split=settings.split))
+        reader = SegmentReader(shards, student_sampler(self.config, shards, split=settings.split))
         total, size = settings.passes * reader.sampler.rows_per_epoch, settings.batch_pairs
         sums = torch.zeros(2, dtype=torch.float64, device=world.device)
         for _, batch in held_out_batches(
@@ -63,16 +64,6 @@ class Reconstruction:
         error, power = world.sum(sums)
         score = max(0.0, 1 - error / power) if power > 0 else 0.0
         return Validation(score, {"score": score, "loss": error / total, "power": power / total})
-
-
-def _sampler(config: SegmentConfig, shards: Shards, *, split: str) -> SegmentSampler:
-    return SegmentSampler(
-        shards.index,
-        shards.clips(split),
-        student=config.model.name,
-        sound_seconds=config.data.sound_seconds,
-        seed=config.run.seed,
-    )
 
 
 def _error_and_power(network: nn.Module, batch: SegmentBatch, config: SegmentConfig) -> tuple[Tensor, Tensor]:

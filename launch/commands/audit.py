@@ -49,16 +49,16 @@ def sync(
     from shards.workers import audit_sync
 
     with progress("reading", unit="videos") as report:
-        result = audit_sync(
+        found, rejected = audit_sync(
             videos,
             seconds=math.inf if seconds is None else seconds,
             workers=workers,
             time_limit_seconds=time_limit,
             progress=report,
         )
-    show_sync(result)
-    write_json(json, as_json(result))
-    if not result.files:
+    show_sync(found, rejected)
+    write_json(json, as_json(found, rejected))
+    if not found:
         raise typer.Exit(1)
 
 

@@ -49,9 +49,9 @@ def export(
         network.save_pretrained(out)
         print(f"{out}: {', '.join(sorted(path.name for path in out.expanduser().iterdir()))}")
     if onnx is not None:
-        result = export_onnx(network, onnx.expanduser(), takes=kind)
-        print(f"{onnx}: {result.input} → {result.output}")
-        print(f"in onnxruntime it differs from torch by at most {result.difference:.1e}, on noise")
+        taken, given, difference = export_onnx(network, onnx.expanduser(), takes=kind)
+        print(f"{onnx}: {taken} → {given}")
+        print(f"in onnxruntime it differs from torch by at most {difference:.1e}, on noise")
 
 
 def import_weights(

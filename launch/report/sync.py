@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,8 +13,7 @@ from rich.table import Column
 from launch.progress import printable
 from launch.report.results import print_table
 from shards.journal import Rejection
-from shards.sync import PIPELINES, Error, Sync
-from shards.workers import SyncAudit
+from shards.sync import PIPELINES, Sync
 
 HEADS = dict(zip(PIPELINES, ("rate", "start", "count", "all", "edits"), strict=True))  # of columns
 
@@ -27,9 +26,9 @@ BAR = 20  # characters
 BINS = (5, 20, 40, 100, 500, float("inf"))
 
 
-def show_sync(audit: SyncAudit) -> None:
+def show_sync(found: Mapping[str, Sync], rejected: Sequence[Rejection]) -> None:
     """Print the files with the largest errors, the histogram of errors over all files, and what was rejected."""
-    files = sorted(audit.files.items(), key=lambda item: -item[1].worst)
+    files = sorted(found.items(), key=lambda item: -item[1].worst)
     if files:
         header: list[str | Column] = [
             "file",
@@ -45,27 +44,23 @@ def show_sync(audit: SyncAudit) -> None:
         print("An error is the time of the sound that a frame gets, less the frame's own. What each pipeline does:")
         for name, head in HEADS.items():
             print(f"  {head:<6} {PIPELINES[name]}")
-    _show_rejected(audit.rejected)
+    _show_rejected(rejected)
 
 
-def as_json(audit: SyncAudit) -> dict[str, Any]:
+def as_json(found: Mapping[str, Sync], rejected: Sequence[Rejection]) -> dict[str, Any]:
     """Everything, as plain values; times in seconds."""
-    rejected = [{"file": it.source.name, "reason": str(it.reason), "detail": it.detail} for it in audit.rejected]
-    files = [{"file": name} | asdict(sync) for name, sync in audit.files.items()]
-    return {"pipelines": PIPELINES, "files": files, "rejected": rejected}
+    refused = [{"file": it.source.name, "reason": str(it.reason), "detail": it.detail} for it in rejected]
+    files = [{"file": name} | asdict(sync) for name, sync in found.items()]
+    return {"pipelines": PIPELINES, "files": files, "rejected": refused}
 
 
 def _row(name: str, sync: Sync) -> tuple[str, ...]:
-    errors = (sync.errors.get(pipeline) for pipeline in PIPELINES)
-    return (name, _ms(sync.offset), "; ".join([*_facts(sync), *_packing(sync)]), *map(_worst, errors))
+    errors = (_ms(sync.errors[each].worst) if each in sync.errors else "" for each in PIPELINES)
+    return (name, _ms(sync.offset), "; ".join([*_facts(sync), *_packing(sync)]), *errors)
 
 
 def _right(head: str) -> Column:
     return Column(head, justify="right")
-
-
-def _worst(error: Error | None) -> str:
-    return "" if error is None else _ms(error.worst)
 
 
 def _ms(seconds: float) -> str:

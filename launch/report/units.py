@@ -78,7 +78,7 @@ def section(shards: Shards, part: Excited) -> Part:
         return Moment(image, f"{name} at {activation.tick / TICKS_PER_SECOND:.2f} s: {activation.value:.2f}", audio)
 
     name = name_of(part)
-    rows = [(f"{name} {unit.number}", list(map(moment, unit.top))) for unit in part.units]
+    rows = [(f"{name} {number}", list(map(moment, top))) for number, top in part.units.items()]
     heading = f"What units of {name} respond to" if kind == "waveform" else f"What {name} units respond to"
     return Part(heading, ABOUT[kind], rows=rows)
 

@@ -227,7 +227,9 @@ def run_sweep(
         while True:
             while len(active) < parallel and (waiting or len(trials) < len(parameters)):
                 if not waiting:
-                    waiting = [_create(folder / f"{len(trials):04d}", parameters[len(trials)])]
+                    waiting = [Trial(folder / f"{len(trials):04d}", parameters[len(trials)])]
+                    waiting[0].run.mkdir()
+                    write_whole(waiting[0].run / TRIAL, json.dumps({"parameters": waiting[0].parameters}).encode())
                     trials += waiting
                 active.append(waiting.pop(0))
                 if active[-1].queued() in (None, *OVER):
@@ -278,12 +280,6 @@ def _alone(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
     with path.open("r+b") as file:  # some network file systems lock only what may be written to
         lock(file, taken=f"another `avc sweep` is at work on {folder}: let it go on, or end it first")
         yield
-
-
-def _create(run: Path, parameters: dict[str, Any]) -> Trial:
-    run.mkdir()
-    write_whole(run / TRIAL, json.dumps({"parameters": parameters}).encode())
-    return Trial(run, parameters)
 
 
 def _read(path: Path) -> Trial:

@@ -68,11 +68,11 @@ def test_the_activations_of_a_unit_are_its_largest_and_their_heat_is_its_channel
     clips = shards.clips("validation")
     chosen = options.Units(units="5", top=len(clips))
     for part in units_of(network, shards, clips, chosen, Request((run,))):
-        [unit] = part.units
-        values = [activation.value for activation in unit.top]
-        assert unit.number == 5 and values == sorted(values, reverse=True)
-        assert sorted(activation.clip for activation in unit.top) == clips.tolist()
-        for activation in unit.top:
+        [top] = part.units.values()
+        values = [activation.value for activation in top]
+        assert [*part.units] == [5] and values == sorted(values, reverse=True)
+        assert sorted(activation.clip for activation in top) == clips.tolist()
+        for activation in top:
             assert activation.heat.max() == pytest.approx(activation.value) and (activation.heat >= 0).all()
 
 
