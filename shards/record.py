@@ -20,7 +20,7 @@ from shards import media
 from shards.format import FLOW_LEVELS_PER_PIXEL, FLOW_ZERO, SAMPLE_RATE_HZ, PackSettings, Reason
 from shards.journal import Rejection
 from shards.sources import Source
-from shards.workers import attempt, in_workers
+from shards.workers import attempt, run_in_workers
 
 KEY_DIGITS = 32  # hexadecimal: 128 bits of SHA-256, so that two videos of a key are two copies of one
 
@@ -49,7 +49,7 @@ def make_records(
 ) -> Generator[Record | Rejection, None, None]:
     """What becomes of each source, as `shards.workers.in_workers` gives it."""
     make = partial(make_record, settings=settings)
-    return in_workers(make, sources, workers=workers, time_limit_seconds=time_limit_seconds)
+    return run_in_workers(make, sources, workers=workers, time_limit_seconds=time_limit_seconds)
 
 
 def make_record(source: Source, settings: PackSettings) -> Record | Rejection:
