@@ -99,7 +99,7 @@ def _refuse_duplicate_keys(folder: Path, clips: np.ndarray, shards: Sequence[str
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    content = json.dumps(asdict(manifest) | {"settings": manifest.settings.written()}, indent=1).encode("ascii") + b"\n"
+    content = json.dumps(asdict(manifest) | {"settings": manifest.settings.to_json()}, indent=1).encode("ascii") + b"\n"
     if len(content) > LARGEST_MANIFEST:
         raise ValueError(
             f"{folder} has {len(manifest.shards):,} shards, more than a manifest can list: pack again with a larger "

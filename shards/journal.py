@@ -93,7 +93,7 @@ class Journal:
         self._file = open(self._path, "a+b", buffering=0)  # noqa: SIM115 - closed by `close`
         try:
             lock(self._file, taken=_lock_message(folder))
-            fields = {"format": FORMAT_VERSION, "settings": settings.written(), "shard_bytes": shard_bytes}
+            fields = {"format": FORMAT_VERSION, "settings": settings.to_json(), "shard_bytes": shard_bytes}
             header = _encode_line(fields)
             sizes = [len(line) for line in _read_lines(self._path)]
             if len(sizes) > 1:

@@ -198,7 +198,7 @@ class _Packing:
         for event in self._journal.events():
             if isinstance(event, ShardFile):
                 complete.add(event.name)
-                self._writers[event.split].closed(event.name)
+                self._writers[event.split].mark_complete(event.name)
                 if not (self._folder / event.name).is_file():
                     raise ValueError(
                         f"{self._folder / event.name} was packed and is no longer there: copy it back, or pack into a "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shards.format import SPLITS
 from shards.sources import read_lines
-from shards.text import comparable, forms_of, unquoted
+from shards.text import name_forms, normalize_name, unquoted
 
 NAMES_SHOWN = 3  # in a message
 
@@ -36,8 +36,8 @@ class Splitter:
     """Chooses the split of a clip from the key of its content and the name of its source alone.
 
     `lists` maps splits to text files with one name a line: a path, its last parts, a file name, or a file name without
-    extension (`/data/a/x.mp4`, `a/x.mp4`, `x.mp4`, `x`), compared by `shards.text.comparable`. A list is complete for
-    its split. Unlisted clips are distributed by hash over the splits without a list, in proportion to `fractions`.
+    extension (`/data/a/x.mp4`, `a/x.mp4`, `x.mp4`, `x`), compared by `shards.text.normalize_name`. A list is complete
+    for its split. Unlisted clips are distributed by hash over the splits without a list, in proportion to `fractions`.
     """
 
     def __init__(self, fractions: tuple[float, float, float], lists: Mapping[str, Path] | None = None) -> None:
@@ -65,10 +65,10 @@ class Splitter:
 
     def _matches(self, name: str) -> Iterator[str]:
         """The listed names that match this source, longest first."""
-        forms = [form for form in forms_of(name) if form in self._ends] if self._ends else []
+        forms = [form for form in name_forms(name) if form in self._ends] if self._ends else []
         if not forms:  # as for most inputs of a large set
             return
-        *folders, _ = comparable(name).split("/")
+        *folders, _ = normalize_name(name).split("/")
         for first in range(len(folders) + 1):
             prefix = "".join(f"{folder}/" for folder in folders[first:])
             for form in forms:
@@ -143,7 +143,7 @@ class Splitter:
 
 def _normalize(name: str) -> str:
     """Normalizes a listed name for comparison: `./a/x.mp4` and `../a/x.mp4` become the last parts of a path."""
-    path = os.path.normpath(os.path.expanduser(comparable(name)))
+    path = os.path.normpath(os.path.expanduser(normalize_name(name)))
     while path.startswith("../"):
         path = path.removeprefix("../")
     return path

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.read import Shards
-from shards.text import comparable, forms_of, lines_of
+from shards.text import lines_of, name_forms, normalize_name
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Labeled:
 
 
 class Labels(dict[str, tuple[str, ...]]):
-    """The labels of each video by its file name, as `shards.text.forms_of` has it.
+    """The labels of each video by its file name (`shards.text.name_forms`).
 
     unread: how many rows of the file could not be read. others: names that stand for one of the other names.
     """
@@ -114,7 +114,7 @@ class _Found:
 
     def add(self, file: str, labels: Sequence[str]) -> str:
         """Add labels of a file; its name without folders. Raises ValueError for two files of one name."""
-        whole, name = comparable(file), forms_of(file)[0]
+        whole, name = normalize_name(file), name_forms(file)[0]
         if self._paths.setdefault(name, whole) != whole:
             both = f"{self._paths[name]} and {whole}"
             raise ValueError(f"labels go by file names without their folders, and {both} share one")
@@ -124,7 +124,7 @@ class _Found:
     def add_segment(self, video: str, names: Sequence[str], labels: Sequence[str]) -> None:
         """Add labels of a video's segment, under each name that a file of it may have."""
         first, *more = (self.add(name, labels) for name in names)
-        self._segments.setdefault(forms_of(video)[0], set()).add(first)
+        self._segments.setdefault(name_forms(video)[0], set()).add(first)
         self._others |= dict.fromkeys(more, first)
 
     def labels(self) -> Labels:
@@ -205,7 +205,7 @@ def labeled(shards: Shards, clips: NDArray[np.int64], labels: Mapping[str, Seque
     Raises ValueError where fewer than two clips have a label.
     """
     names = names_of(shards, clips)
-    called = [next((form for form in forms_of(name) if labels.get(form)), "") for name in names]
+    called = [next((form for form in name_forms(name) if labels.get(form)), "") for name in names]
     # Sorted, so that equal sets are equal rows.
     found = [sorted(labels.get(name, ())) for name in called]
     classes = tuple(sorted({label for own in found for label in own}))

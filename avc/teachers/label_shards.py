@@ -36,7 +36,7 @@ from shards.sidecars import (
     begin,
     finish,
     frame_ticks,
-    unwritten,
+    missing_sidecars,
     write_sidecar,
 )
 
@@ -71,14 +71,14 @@ def teach(
     begin(out, layout.teaching)
     number, of = share
     mine = range(number - 1, len(shards.manifest.shards), of)
-    todo = [shard for shard in unwritten(out, layout) if shard in mine]
+    todo = [shard for shard in missing_sidecars(out, layout) if shard in mine]
     total = sum(len(layout.clips(shard)) for shard in todo)
     done = 0
     for shard in _teach_all(partial(_open_worker, shards_folder, out, layout.teaching, sources), todo, devices):
         done += len(layout.clips(shard))
         if report is not None:
             report(done, total, shards.manifest.shards[shard].name)
-    return None if unwritten(out, layout) else finish(out, layout)
+    return None if missing_sidecars(out, layout) else finish(out, layout)
 
 
 def _teach_all(open_worker: OpenWorker, todo: Sequence[int], devices: Sequence[torch.device]) -> Iterator[int]:
