@@ -1,5 +1,5 @@
-"""The dataset on disk: its format, writing it, reading it. Knows media and tar files; never torch, never ranks."""
+"""Writes and reads the dataset on disk. Imports media and tar libraries, never torch."""
 
 from collections.abc import Callable
 
-Report = Callable[[int, int, str], None]  # what is told of progress: done, of how many, and a note beside them
+Report = Callable[[int, int, str], None]  # progress callback: number done, total, a name

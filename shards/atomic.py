@@ -1,4 +1,4 @@
-"""Files that are either wholly there or not there at all, whenever the machine stops, and in no other folder."""
+"""Writes files atomically, also across a machine's crash; locks files; refuses links and special files."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, BinaryIO
 
-PART = ".part"  # a file carries this suffix until it is complete
-_KINDS = {
+PART = ".part"  # suffix of incomplete files
+_FILE_TYPES = {
     stat.S_IFREG: "a file",
     stat.S_IFDIR: "a folder",
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
 }
-# What file systems answer to what they do not have: Lustre, NFS and FUSE to locks, SMB and shared folders to the rest.
+# Errors of file systems that lack a feature: locks on Lustre, NFS and FUSE, others on SMB and shared folders.
 LACKING = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
-_WITHOUT_NAME = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, *LACKING)  # errors that do not say of what file
+_NAMELESS_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, *LACKING)  # errors without a file name
 
 
 class Unprotected(UserWarning):
-    """The file system lacks what would protect the files that are written there."""
+    """The file system lacks a feature that protects files."""
 
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, that takes the place of `path` when all of it is on the disk.
+    """A file to write to, which replaces `path` when it is complete on the disk.
 
-    A link of either name is replaced, and what it points to stays as it is. Raises ValueError where `path` is there
-    and is no file; OSError, for a full disk and for what the file system lacks with the file's name.
+    A link of either name is replaced, not followed. Raises ValueError where `path` exists and is no file; OSError, for
+    a full disk and for lacking features with the file's name.
     """
     refuse_special(path)
-    aside = path.with_name(path.name + PART)
-    aside.unlink(missing_ok=True)  # left by a kill
+    part = path.with_name(path.name + PART)
+    part.unlink(missing_ok=True)  # left by a kill
     try:
-        with open(aside, "xb") as file:  # x: a new file, through no link
+        with open(part, "xb") as file:  # x: a new file, through no link
             yield file
             file.flush()
             sync(file.fileno())
-        os.replace(aside, path)
+        os.replace(part, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _WITHOUT_NAME and error.filename is None:
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _NAMELESS_ERRORS and error.filename is None:
             error.filename = str(path)
         raise
     sync_folder(path.parent)
@@ -62,7 +62,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the names in `folder` are on the disk."""
+    """Flush the names in `folder` to the disk."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         sync(number)
@@ -71,7 +71,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync(number: int) -> None:
-    """Return when what an open file or folder holds is on the disk; warns where the file system cannot tell."""
+    """Flush an open file or folder to the disk; warns where the file system lacks fsync."""
     try:
         os.fsync(number)
     except OSError as error:
@@ -86,9 +86,9 @@ def sync(number: int) -> None:
 
 
 def lock(file: IO[bytes], *, taken: str) -> None:
-    """Keep others out of `file`, which is open for writing, until it is closed; warns where there are no locks.
+    """Lock `file`, which is open for writing, until it is closed; warns where there are no locks.
 
-    Raises ValueError with the words `taken` where another process has it.
+    Raises ValueError with the message `taken` where another process has locked it.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,29 +108,28 @@ def lock(file: IO[bytes], *, taken: str) -> None:
 def refuse_links(paths: Iterable[Path]) -> None:
     """Raise ValueError where one of the paths, or anything below them, is neither a folder nor a regular file.
 
-    For folders that this program writes to and clears, and in which it makes no links: one that somebody has put there
-    would lead it elsewhere.
+    For folders that this program writes to and clears without making links: a foreign one would lead it elsewhere.
     """
     for path in paths:
-        below = (Path(place, name) for place, folders, files in os.walk(path) for name in [*folders, *files])
-        for found in chain([path], below):
-            with contextlib.suppress(FileNotFoundError):  # another process clears up
-                if kind_of(found) not in ("a file", "a folder"):
+        children = (Path(folder_, name) for folder_, folders, files in os.walk(path) for name in [*folders, *files])
+        for item in chain([path], children):
+            with contextlib.suppress(FileNotFoundError):  # deleted by another process
+                if file_type(item) not in ("a file", "a folder"):
                     raise ValueError(
-                        f"{found} is {kind_of(found)}, and only files and folders belong there: remove it, or take "
+                        f"{item} is {file_type(item)}, and only files and folders belong there: remove it, or take "
                         "another folder"
                     )
 
 
 def refuse_special(path: Path) -> None:
-    """Raise ValueError where `path` is there and no file: a named pipe, say, at which reading and writing would wait.
+    """Raise ValueError where `path` exists and is no file: reading or writing a named pipe would block.
 
-    A link to a file counts as one, but for those in /dev: the standard output may be a file.
+    A link to a file is accepted, except in /dev: the standard output may be a file.
     """
     if path.exists() and (not path.is_file() or path.parent == Path("/dev")):
-        raise ValueError(f"{path} is {kind_of(path)}, and a file belongs there: give another name")
+        raise ValueError(f"{path} is {file_type(path)}, and a file belongs there: give another name")
 
 
-def kind_of(path: Path) -> str:
-    """What bears the name `path`, in words: a file, a folder, a symbolic link, a named pipe, a socket or a device."""
-    return _KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "a device")
+def file_type(path: Path) -> str:
+    """Type of `path`: a file, a folder, a symbolic link, a named pipe, a socket or a device."""
+    return _FILE_TYPES.get(stat.S_IFMT(os.lstat(path).st_mode), "a device")

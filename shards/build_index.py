@@ -1,4 +1,4 @@
-"""Building the index of a packed folder from its journal, or from those of tasks, whose shards stay where they are."""
+"""Builds the index of a packed folder from its journal, or merges those of tasks without moving their shards."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from shards.journal import Event, Packed, Rejection, read_finished
 from shards.tasks import Task, find_tasks
 from shards.text import on_one_line
 
-REJECTED = "rejected.tsv"  # name, reason and detail of every input that is not in the shards, for people
+REJECTED = "rejected.tsv"  # name, reason and detail of every rejected input, for people
 
 
 def write_index(folder: Path, settings: PackSettings, events: Iterable[Event]) -> Manifest:
-    """Write clips.npy, pictures.npy, perhaps flow.npy, rejected.tsv, and last manifest.json from a journal's events.
+    """Write clips.npy, pictures.npy, flow.npy (if packed), rejected.tsv and last manifest.json from a journal's events.
 
-    Every shard must be complete. Raises ValueError when a key is there twice: one packing cannot do that, tasks that
-    packed changing files can.
+    Every shard must be complete. Raises ValueError for duplicate keys, which tasks produce where files changed while
+    they were packed.
     """
     shards: dict[str, ShardFile] = {}
-    shard_rows: dict[str, int] = {}  # in the order of their first records, which is the same for every run
-    packed = bytearray()  # of the index's rows
+    shard_rows: dict[str, int] = {}  # in the order of their first records, equal in every run
+    rows = bytearray()  # of the index
     starts: list[np.ndarray] = []  # of each row's pictures
     flow_starts: list[np.ndarray] = []
     names: set[tuple[str, int | None]] = set()
@@ -44,20 +44,20 @@ def write_index(folder: Path, settings: PackSettings, events: Iterable[Event]) -
             continue
         names.add(name)
         shard_row = shard_rows.setdefault(event.shard, len(shard_rows))
-        # Python's objects would take ten times the memory: a large set has millions of clips.
-        packed += _row(folder, event, shard_row=shard_row, settings=settings).tobytes()
+        # Bytes: Python objects of millions of clips would take ten times the memory.
+        rows += _row(folder, event, shard_row=shard_row, settings=settings).tobytes()
         starts.append(np.cumsum([0, *event.picture_sizes], dtype=np.uint32))
         if settings.flow:
             flow_starts.append(np.cumsum([0, *event.flow_sizes], dtype=np.uint32))
-    clips = np.frombuffer(packed, dtype=settings.clip_type)
+    clips = np.frombuffer(rows, dtype=settings.clip_type)
     order = np.argsort(clips["key"], kind="stable")
     clips = clips[order]
-    _check_that_keys_differ(folder, clips, [*shard_rows])
-    clips["first_picture"] = _firsts(starts, order)
+    _refuse_duplicate_keys(folder, clips, [*shard_rows])
+    clips["first_picture"] = _first_rows(starts, order)
     if settings.flow:
-        clips["first_flow"] = _firsts(flow_starts, order)
-    # It was tried again and packed, by this task or, when its size was first unknown, by another one.
-    left = [rejection for name, rejection in rejected.items() if name not in names]
+        clips["first_flow"] = _first_rows(flow_starts, order)
+    # Without those packed on a later attempt, by this task or, if their size was unknown before, by another one.
+    rejections = [rejection for name, rejection in rejected.items() if name not in names]
 
     with written_aside(folder / CLIPS) as file:
         np.save(file, clips, allow_pickle=False)
@@ -65,10 +65,10 @@ def write_index(folder: Path, settings: PackSettings, events: Iterable[Event]) -
     if settings.flow:
         _write_starts(folder / FLOW, flow_starts, order)
     with written_aside(folder / REJECTED) as file:
-        file.writelines(sorted(map(_line, left)))
+        file.writelines(sorted(map(_rejection_line, rejections)))
 
     splits = Counter(clips["split"].tolist())
-    reasons = Counter(rejection.reason for rejection in left)
+    reasons = Counter(rejection.reason for rejection in rejections)
     manifest = Manifest(
         format=FORMAT_VERSION,
         settings=settings,
@@ -82,24 +82,25 @@ def write_index(folder: Path, settings: PackSettings, events: Iterable[Event]) -
 
 
 def remove_manifest(folder: Path) -> None:
-    """Mark the folder as one that is being packed."""
+    """Mark the folder as incomplete."""
     (folder / MANIFEST).unlink(missing_ok=True)
     sync_folder(folder)
 
 
-def _check_that_keys_differ(folder: Path, clips: np.ndarray, shards: Sequence[str]) -> None:
-    twice = np.flatnonzero(clips["key"][1:] == clips["key"][:-1])
-    if len(twice):
-        key = str(clips["key"][twice[0]], "ascii")
-        first, second = (folder / shards[row] for row in clips["shard"][twice[0] : twice[0] + 2])
+def _refuse_duplicate_keys(folder: Path, clips: np.ndarray, shards: Sequence[str]) -> None:
+    duplicates = np.flatnonzero(clips["key"][1:] == clips["key"][:-1])
+    if len(duplicates):
+        key = str(clips["key"][duplicates[0]], "ascii")
+        first, second = (folder / shards[row] for row in clips["shard"][duplicates[0] : duplicates[0] + 2])
         raise ValueError(
-            f"record {key} is in {first} and in {second}, and {len(twice) - 1} more are in two tasks: videos changed "
-            f"while they were packed. Remove {first.parent} and {second.parent}, pack these tasks again, and merge"
+            f"record {key} is in {first} and in {second}, and {len(duplicates) - 1} more are in two tasks: videos "
+            f"changed while they were packed. Remove {first.parent} and {second.parent}, pack these tasks again, and "
+            "merge"
         )
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    content = json.dumps(asdict(manifest) | {"settings": manifest.settings.written()}, indent=1).encode("ascii") + b"\n"
+    content = json.dumps(asdict(manifest) | {"settings": manifest.settings.to_json()}, indent=1).encode("ascii") + b"\n"
     if len(content) > LARGEST_MANIFEST:
         raise ValueError(
             f"{folder} has {len(manifest.shards):,} shards, more than a manifest can list: pack again with a larger "
@@ -108,29 +109,29 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
     write_whole(folder / MANIFEST, content)
 
 
-def _firsts(starts: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:
-    """Where each clip's starts begin when they follow each other in this order."""
-    owned = np.array([len(starts[place]) for place in order], dtype=np.uint64)
-    firsts: np.ndarray = np.cumsum(owned) - owned
+def _first_rows(starts: Sequence[np.ndarray], order: np.ndarray) -> np.ndarray:
+    """First row of each clip's starts when they are concatenated in this order, uint64 (clips,)."""
+    counts = np.array([len(starts[row]) for row in order], dtype=np.uint64)
+    firsts: np.ndarray = np.cumsum(counts) - counts
     return firsts
 
 
 def _write_starts(path: Path, starts: Sequence[np.ndarray], order: np.ndarray) -> None:
     with written_aside(path) as file:
-        # Row by row, and not by np.save: half a million clips' table need not be in memory twice.
+        # Written row by row, since np.save would need the table in memory twice.
         header = {"descr": "<u4", "fortran_order": False, "shape": (sum(map(len, starts)),)}
         np.lib.format.write_array_header_1_0(file, header)
-        for place in order:
-            file.write(starts[place].astype("<u4").tobytes())
+        for row in order:
+            file.write(starts[row].astype("<u4").tobytes())
 
 
 def _row(folder: Path, event: Packed, *, shard_row: int, settings: PackSettings) -> np.ndarray:
     columns = {"mjpeg": "mjpeg", "sound": settings.sound, "json": "json"}
     if settings.flow:
         columns["flow"] = "flow.mjpeg"
-    if lacking := columns.values() - event.members.keys():
+    if missing := columns.values() - event.members.keys():
         raise ValueError(
-            f"the journal of {folder} does not say where record {event.key} has its {min(lacking)}: it is damaged. "
+            f"the journal of {folder} does not say where record {event.key} has its {min(missing)}: it is damaged. "
             "Restore it, or pack again into a new folder"
         )
     members = {name: event.members[extension] for name, extension in columns.items()}
@@ -153,22 +154,22 @@ def _row(folder: Path, event: Packed, *, shard_row: int, settings: PackSettings)
     return np.array(tuple(values[name] for name in settings.clip_type.names), dtype=settings.clip_type)
 
 
-def _line(rejection: Rejection) -> bytes:
+def _rejection_line(rejection: Rejection) -> bytes:
     line = on_one_line(rejection.source.name, rejection.reason.value, rejection.detail)
     return line.encode("utf-8", "backslashreplace") + b"\n"
 
 
-TASKS_NAMED = 20  # in a message
+MAX_TASKS_LISTED = 20  # in a message
 
 
 def merge(folder: str | os.PathLike[str]) -> Manifest:
     """Write the index, the list of rejections and the manifest of a folder that was packed in tasks.
 
-    Shards are listed as `task-0001-of-0008/train-000000.tar`, in the order of the tasks. May be repeated, after a task
+    Shards are listed as `task-0001-of-0008/train-000000.tar`, in the order of the tasks. May be repeated after a task
     has packed more.
 
-    Raises ValueError when the folder holds no tasks, when one is missing, not finished or still at work, when they
-    were packed with different settings, or when two of them have packed the same video.
+    Raises ValueError when the folder holds no tasks, when a task is missing, unfinished or running, when their
+    settings differ, or when two of them packed the same video.
     """
     path = Path(folder).expanduser()
     tasks = find_tasks(path)
@@ -177,9 +178,10 @@ def merge(folder: str | os.PathLike[str]) -> Manifest:
             f"{path} holds no folders of tasks (task-0001-of-0008, ...): there is nothing to merge. "
             "`avc pack` without --task makes its index itself"
         )
-    manifests = {task: manifest for task in tasks if (manifest := _manifest_of(path / task.name))}
+    manifests = {task: manifest for task in tasks if (manifest := _finished_manifest(path / task.name))}
     if len(manifests) < tasks[0].tasks:
-        raise _unfinished(path, sorted({*range(1, tasks[0].tasks + 1)} - {task.number for task in manifests}), tasks[0])
+        missing = {*range(1, tasks[0].tasks + 1)} - {task.number for task in manifests}
+        raise _unfinished_error(path, sorted(missing), tasks[0])
     settings = manifests[tasks[0]].settings
     for task, manifest in manifests.items():
         if manifest.settings != settings:
@@ -188,25 +190,25 @@ def merge(folder: str | os.PathLike[str]) -> Manifest:
                 "the folder of the one that is wrong and pack that task again"
             )
     remove_manifest(path)
-    return write_index(path, settings, _events(path, manifests))
+    return write_index(path, settings, _merge_events(path, manifests))
 
 
-def _manifest_of(folder: Path) -> Manifest | None:
+def _finished_manifest(folder: Path) -> Manifest | None:
     try:
         return read_manifest(folder)
     except ValueError:
-        return None  # packing that task again writes it anew
+        return None  # the task's next run writes it
 
 
-def _unfinished(folder: Path, missing: Sequence[int], task: Task) -> ValueError:
-    named = ", ".join(map(str, missing[:TASKS_NAMED])) + (", ..." if len(missing) > TASKS_NAMED else "")
+def _unfinished_error(folder: Path, missing: Sequence[int], task: Task) -> ValueError:
+    numbers = ", ".join(map(str, missing[:MAX_TASKS_LISTED])) + (", ..." if len(missing) > MAX_TASKS_LISTED else "")
     return ValueError(
-        f"{len(missing)} of the {task.tasks} tasks in {folder} have not finished: {named}. Run them again, they go on "
-        "where they were, and then `avc merge`"
+        f"{len(missing)} of the {task.tasks} tasks in {folder} have not finished: {numbers}. Run them again, they go "
+        "on where they were, and then `avc merge`"
     )
 
 
-def _events(folder: Path, manifests: Mapping[Task, Manifest]) -> Iterator[Event]:
+def _merge_events(folder: Path, manifests: Mapping[Task, Manifest]) -> Iterator[Event]:
     for task, manifest in manifests.items():
         records, shards = 0, set()
         for event in read_finished(folder / task.name / JOURNAL):

@@ -1,4 +1,4 @@
-"""Files read by position: members of tar files where they lie, and tables of the index row by row."""
+"""Reads files by position: members inside tar files, and tables of the index row by row."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-LARGEST_LIMIT = 2**20  # of open files, where a process has none
+MAX_LIMIT = 2**20  # of open files, for processes without a limit
 
 
 class Descriptor:
-    """A file opened for reading by position, closed when nothing refers to it any more.
+    """A file opened for reading by position, closed with the last reference to it.
 
-    Reading does not move a shared file position, so threads, and processes forked from this one, may read at once.
+    Reads do not move a shared position, so threads and forked processes may read at once.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -37,7 +37,7 @@ class Descriptor:
         return data
 
     def facts(self) -> os.stat_result:
-        """Its size and times now."""
+        """The file's current status."""
         return os.fstat(self._number)
 
     def __del__(self) -> None:
@@ -46,14 +46,14 @@ class Descriptor:
 
 
 class Readable(Protocol):
-    """What is read by position."""
+    """Protocol of files that are read by position."""
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`; fewer only where the file ends."""
 
 
 class Window(io.RawIOBase):
-    """Bytes [offset, offset + size) of an opened file as a seekable file that is read-only."""
+    """Bytes [offset, offset + size) of an open file as a seekable read-only file."""
 
     def __init__(self, descriptor: Readable, *, offset: int, size: int) -> None:
         self._descriptor, self._offset, self._size, self._position = descriptor, offset, size, 0
@@ -65,10 +65,10 @@ class Window(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), self._size - self._position)
-        if wanted <= 0:
+        count = min(len(buffer), self._size - self._position)
+        if count <= 0:
             return 0
-        data = self._descriptor.read(self._offset + self._position, wanted)
+        data = self._descriptor.read(self._offset + self._position, count)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -85,41 +85,40 @@ class Window(io.RawIOBase):
 
 
 def shards_kept_open() -> int:
-    """How many shards one `Shards` keeps open: a quarter of the files that a process may have open (`ulimit -n`).
+    """Number of shards that one `Shards` keeps open: a quarter of the process's limit of open files (`ulimit -n`).
 
-    A large set has more shards than the customary 256; the longest unused is closed then, and opening it again may
-    cost a network file system more than reading from it.
+    With more shards than that, the least recently used one is closed; on network file systems opening it again may cost
+    more than reading from it.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (LARGEST_LIMIT if limit == resource.RLIM_INFINITY else limit) // 4
+    return (MAX_LIMIT if limit == resource.RLIM_INFINITY else limit) // 4
 
 
 class Table:
-    """The rows of a .npy file with one dimension; `table[first:stop]` reads these and no others.
+    """The rows of a one-dimensional .npy file; `table[first:stop]` reads only these.
 
-    Not through a memory map: were the file to shrink under it, the process would end by a signal, without a word. And
-    the pictures' table may take gigabytes, of which a clip needs a thousand bytes. May be pickled: another process
-    opens the file when it first reads.
+    Not a memory map: if the file shrank, a signal would kill the process without a message. The pictures' table may
+    take gigabytes, of which a clip needs a thousand bytes. Picklable: another process opens the file at its first read.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype, *, opened: Callable[[], Readable] | None = None) -> None:
-        """opened: opens it for reading, instead of its path.
+    def __init__(self, path: Path, dtype: np.dtype, *, opener: Callable[[], Readable] | None = None) -> None:
+        """opener: opens the file instead of `open(path)`.
 
-        Raises ValueError, as `is not a table ...`, where it is none of that type and of its own length; OSError.
+        Raises ValueError (`is not a table ...`) for another type or length, and OSError.
         """
-        self.path, self.dtype, self._open = path, dtype, opened
+        self.path, self.dtype, self._open = path, dtype, opener
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
             raise ValueError("is not a regular file")
         with open(path, "rb") as file:
             try:
                 if (version := np.lib.format.read_magic(file)) != (1, 0):
                     raise ValueError(f"it is of version {version}")
-                shape, _, found = np.lib.format.read_array_header_1_0(file)
+                shape, _, stored_dtype = np.lib.format.read_array_header_1_0(file)
             except Exception as error:  # whatever a broken header provokes
                 raise ValueError(f"cannot be read: {error or type(error).__name__}") from None
             self._start = file.tell()
             self._bytes = os.fstat(file.fileno()).st_size
-        if found != dtype or len(shape) != 1:
+        if stored_dtype != dtype or len(shape) != 1:
             raise ValueError("is not a table of the type that this version reads")
         self._rows = int(shape[0])
         if self._bytes != self._start + self._rows * dtype.itemsize:
@@ -133,16 +132,16 @@ class Table:
         return self._rows
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        """A copy of the rows first:stop. Raises OSError where they are no longer there."""
+        """A copy of the rows first:stop. Raises OSError where they cannot be read any more."""
         first, stop, step = rows.indices(self._rows)
         assert step == 1
         size = max(0, stop - first) * self.dtype.itemsize
-        data = self._opened().read(self._start + first * self.dtype.itemsize, size)
+        data = self._get_descriptor().read(self._start + first * self.dtype.itemsize, size)
         if len(data) < size:
             raise OSError(errno.EIO, "it was cut off since it was opened", str(self.path))
         return np.frombuffer(data, dtype=self.dtype)
 
-    def _opened(self) -> Readable:
+    def _get_descriptor(self) -> Readable:
         if self._descriptor is None and self._open is not None:
             self._descriptor = self._open()
         if self._descriptor is None:

@@ -2,17 +2,17 @@
 
 A packed folder holds::
 
-    manifest.json       what is here: format version, packing settings, shards with sizes and checksums, counts
+    manifest.json       format version, packing settings, shards with sizes and checksums, counts
     clips.npy           the index: one CLIP row per record, sorted by key
-    pictures.npy        where each picture starts inside its `.mjpeg` member (uint32)
-    flow.npy            the same of `.flow.mjpeg`, where optical flow was packed
-    journal.jsonl       one line per input: packed under which key, or rejected for which reason
+    pictures.npy        start of each picture in its `.mjpeg` member (uint32)
+    flow.npy            the same for `.flow.mjpeg`, if optical flow was packed
+    journal.jsonl       one line per input: its record's key, or the reason of its rejection
     rejected.tsv        the rejected inputs with reason and detail, for people
     train-000000.tar    ordinary WebDataset shards, one series per split
     ...
 
-A folder that was packed as several tasks (shards/tasks.py) has the shards and the journals in one folder a task, and
-the other files over all of them.
+A folder that was packed as several tasks (shards/tasks.py) has one folder per task with its shards and journal; the
+other files cover all tasks.
 
 A record is three members: ``KEY.json``, ``KEY.mjpeg`` and ``KEY.wav`` (or ``KEY.flac``); with optical flow a fourth,
 ``KEY.flow.mjpeg`` (shards/flow.py).
@@ -32,19 +32,19 @@ import numpy as np
 
 FORMAT_VERSION = 1
 
-# How records are made and ordered, by the same settings: a packing ends as the version that it was begun with.
+# Version of the records' content and order at equal settings; a resumed packing keeps its version.
 # 2: chroma of limited range and of RGB is no longer half a level low, interlaced frames give the lines of one field
-# instead of both, and a record says that its video is interlaced or HDR. Records lie in the order of a hash and not of
-# the sources' names (`shards.sources.in_packing_order`).
+# instead of both, and a record notes interlaced and HDR video. Records are in the order of a hash instead of the
+# sources' names (`shards.sources.in_packing_order`).
 PACKING_VERSION = 2
-MIXED_FROM = 2  # before it, the order was that of the names
+MIXED_FROM = 2  # the first version with records in the order of a hash
 
 TICKS_PER_SECOND = 25
 SAMPLE_RATE_HZ = 48_000
 SAMPLES_PER_TICK = SAMPLE_RATE_HZ // TICKS_PER_SECOND  # 1,920, exactly
 HALF_SECOND_SAMPLES = SAMPLE_RATE_HZ // 2
 
-# Optical flow is stored in levels of 8 bits: no motion, and so many to a pixel of the stored picture.
+# Optical flow is stored in 8-bit levels: the level of no motion, and levels per pixel of the stored picture.
 FLOW_ZERO = 128
 FLOW_LEVELS_PER_PIXEL = 127 / 20
 
@@ -62,13 +62,13 @@ CLIP = np.dtype(
         ("split", "u1"),  # index into SPLITS
         ("shard", "u4"),  # row of the manifest's list of shards
         ("ticks", "u4"),  # length of the clip
-        ("every", "u4"),  # a picture is kept at every `every`-th tick
+        ("every", "u4"),  # the picture of every `every`-th tick is kept
         ("width", "u2"),  # of the stored pictures, pixels
         ("height", "u2"),
         ("first_picture", "u8"),  # row of pictures.npy; the clip owns ceil(ticks / every) + 1 rows there
-        ("sound_from", "u4"),  # samples before this one are padding: the sound had not begun
-        ("sound_to", "u4"),  # samples from this one on are padding: the sound had ended
-        ("mjpeg_offset", "u8"),  # byte offsets of the members' contents inside the tar file, their sizes in bytes
+        ("sound_from", "u4"),  # samples before this one are padding
+        ("sound_to", "u4"),  # samples from this one on are padding
+        ("mjpeg_offset", "u8"),  # byte offsets of the members' contents in the tar file, their sizes in bytes
         ("mjpeg_size", "u8"),  # and their CRC-32
         ("mjpeg_crc", "u4"),
         ("sound_offset", "u8"),
@@ -92,7 +92,7 @@ CLIP_WITH_FLOW = np.dtype(
 
 
 class Reason(StrEnum):
-    """Why an input was not packed: the whole list, closed."""
+    """Reasons for rejecting an input: a closed list."""
 
     NO_AUDIO_STREAM = "no audio stream"
     NO_VIDEO_STREAM = "no video stream"
@@ -111,7 +111,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class PackSettings:
-    """What decides the bytes of a record. Two packings with equal settings give equal records."""
+    """Settings of a packing. Packings with equal settings give equal records."""
 
     start_seconds: float = 0.0
     seconds: float = 10.0  # Objects that Sound uses the first 10 s of each video
@@ -125,8 +125,8 @@ class PackSettings:
     flow: bool = False  # store the optical flow from each picture to the next as well
     version: int = PACKING_VERSION
 
-    def written(self) -> dict[str, Any]:
-        """The settings for a file, without what is as it was before there was a choice."""
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values, without the later fields where they have their first default."""
         values = asdict(self)
         if not self.flow:
             del values["flow"]
@@ -141,7 +141,7 @@ class PackSettings:
 
 
 def check_settings(settings: PackSettings) -> None:
-    """Raise ValueError for a setting that no packing can have."""
+    """Raise ValueError for an invalid setting."""
     rules = (
         ("start_seconds", 0 <= settings.start_seconds < math.inf, "0 or more"),
         ("seconds", 1 <= settings.seconds < math.inf, "at least 1: a clip is used a second of sound at a time"),
@@ -162,9 +162,9 @@ def check_settings(settings: PackSettings) -> None:
             f"three shares for {', '.join(SPLITS)} that add up to 1",
         ),
     )
-    for name, holds, wanted in rules:
-        if not holds:
-            raise ValueError(f"the setting {name} is {getattr(settings, name)!r} and must be {wanted}")
+    for name, valid, requirement in rules:
+        if not valid:
+            raise ValueError(f"the setting {name} is {getattr(settings, name)!r} and must be {requirement}")
 
 
 def picture_count(ticks: int, every: int) -> int:
@@ -173,12 +173,12 @@ def picture_count(ticks: int, every: int) -> int:
 
 
 def centers(*, ticks: int, sound_from: int, sound_to: int) -> range:
-    """Ticks of the clip around which there is one second of its own sound.
+    """Ticks of the clip that are the center of one second of its sound.
 
-    Sound is drawn with its mid-point on such a tick k: samples [1920 k - 24000, 1920 k + 24000) lie inside the clip,
-    and all but at most one tick of them at either end inside [sound_from, sound_to): many a video's sound ends a few
-    hundredths of a second before its picture. Frames are drawn there too, so the range is what a clip can be used
-    for; a clip for which it is empty is too short.
+    A second of sound is drawn around such a tick k: samples [1920 k - 24000, 1920 k + 24000) lie inside the clip, and
+    except for at most one tick at either end inside [sound_from, sound_to), since the sound of many videos ends some
+    hundredths of a second before their pictures. Frames are drawn from these ticks, too. A clip without any is too
+    short.
     """
     begin = max(0, sound_from - SAMPLES_PER_TICK)
     end = min(ticks * SAMPLES_PER_TICK, sound_to + SAMPLES_PER_TICK)
@@ -193,5 +193,5 @@ def centers_of(clip: np.void) -> range:
 
 
 def second_start(tick: int) -> int:
-    """The first sample of the second of audio with its mid-point on a tick."""
+    """The first sample of the second of audio around a tick."""
     return tick * SAMPLES_PER_TICK - HALF_SECOND_SAMPLES

@@ -1,4 +1,4 @@
-"""The index of a packed folder: the manifest and the tables that random access needs, opened and cross-checked."""
+"""Reads and validates the index of a packed folder: the manifest and the tables for random access."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from shards.format import (
 )
 from shards.store import Store, Url
 
-ROWS_AT_ONCE = 2**16  # that are looked at: what is computed of them stays in the processor's cache
+ROWS_AT_ONCE = 2**16  # validated at once, so that temporary arrays fit into the processor's cache
 LARGEST_MANIFEST = 2**26  # bytes: of 300,000 shards
 
-Fetched = tuple[Path, Callable[[], Readable] | None]  # a file on this machine, and what opens it instead of its path
+Fetched = tuple[Path, Callable[[], Readable] | None]  # a local file, and a function that opens it instead of its path
 
-# No number that a file cannot have.
+# Types that admit only valid values.
 Split = Annotated[str, pydantic.Field(pattern=f"^({'|'.join(SPLITS)})$")]
 ShardName = Annotated[
     str, pydantic.Field(pattern=rf"^(task-[0-9]+-of-[0-9]+/)?({'|'.join(SPLITS)})-[0-9]{{6,12}}\.tar$")
@@ -43,15 +43,15 @@ ShardName = Annotated[
 Bytes = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**32)]
 
-# Other folders than a task's are never named: whoever writes beside the shards takes their names.
+# Only tasks have folders: programs that write beside the shards use these names.
 NAME = re.compile(r"(task-[0-9]+-of-[0-9]+/)?[A-Za-z0-9_][A-Za-z0-9_.-]*\.(tar|npy)")
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of the packed folder and what it must be. Raises ValueError for a name that leads elsewhere."""
+    """A file of the packed folder, its size and checksum. Raises ValueError for a name outside of the folder."""
 
-    name: str  # relative to the folder: a shard that a task packed is `task-0001-of-0008/train-000000.tar`
+    name: str  # relative to the folder; a task's shard: `task-0001-of-0008/train-000000.tar`
     bytes: Bytes
     sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
 
@@ -60,11 +60,11 @@ class StoredFile:
             raise ValueError(f"{self.name!r} is no name of a file in a packed folder, as train-000000.tar is")
 
     @classmethod
-    def of(cls, folder: Path, name: str, **more: Any) -> Self:
-        """The file as it is; more: the other fields."""
+    def of(cls, folder: Path, name: str, **fields: Any) -> Self:
+        """The entry of an existing file; fields: those of subclasses."""
         with open(folder / name, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return cls(name=name, bytes=file.seek(0, os.SEEK_END), sha256=digest, **more)
+            return cls(name=name, bytes=file.seek(0, os.SEEK_END), sha256=digest, **fields)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ShardFile(StoredFile):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a packed folder holds. It is written last, so a folder that has one is complete."""
+    """The manifest of a packed folder. It is written last, so a folder with a manifest is complete."""
 
     format: int
     settings: PackSettings
@@ -89,21 +89,21 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Index:
-    """The opened tables of a packed folder."""
+    """The tables of a packed folder."""
 
     manifest: Manifest
     clips: np.ndarray  # CLIP rows, or CLIP_WITH_FLOW, sorted by key
-    rows: Table  # the same on the disk
-    pictures: Table  # uint32: where each picture starts inside its member, and where the last one ends
-    flow: Table | None  # likewise of the steps of optical flow
-    digest: str  # SHA-256 of the manifest, which holds that of every shard: equal digests are equal shards
+    rows: Table  # the same on disk
+    pictures: Table  # uint32: start of each picture in its member, and the end of the last one
+    flow: Table | None  # likewise for the steps of optical flow
+    digest: str  # SHA-256 of the manifest; equal digests mean equal shards
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a packed folder, or at a URL.
+    """Read the manifest of a packed folder, or at a URL.
 
-    Raises ValueError when the folder is missing, is not a packed one, was not packed to the end, is of another format
-    version, or has a manifest that is no longer what the packer wrote.
+    Raises ValueError when the folder is missing, not packed, incomplete or of another format version, or when its
+    manifest is damaged.
     """
     return _read_manifest(folder)[0]
 
@@ -160,48 +160,48 @@ def _read_manifest(folder: Path) -> tuple[Manifest, str]:
 
 
 def manifest_text(folder: Path) -> bytes:
-    """The bytes of the manifest. Raises OSError, and ValueError where it is no file or too large for one."""
+    """The bytes of the manifest. Raises OSError, and ValueError where it is no regular file or too large."""
     if isinstance(folder, Url):
         return Store(folder).whole(MANIFEST, most=LARGEST_MANIFEST)
     path = folder / MANIFEST
-    facts = os.stat(path)
-    if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST_MANIFEST:
-        raise ValueError(f"{path} is no file, or has {facts.st_size:,} bytes of at most {LARGEST_MANIFEST:,}")
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_MANIFEST:
+        raise ValueError(f"{path} is no file, or has {status.st_size:,} bytes of at most {LARGEST_MANIFEST:,}")
     return path.read_bytes()
 
 
 def open_index(folder: Path, fetched: Callable[[Manifest], Mapping[str, Fetched]] | None = None) -> Index:
-    """Open the tables of a packed folder, and hold every number of the clips against the shards and the other tables.
+    """Open the tables of a packed folder, and validate all fields of the clips against the shards and the other tables.
 
-    fetched: of a folder at a URL, its tables on this machine, by name.
-    Raises ValueError as `read_manifest` does, and when a table is missing, of another type or length, or points to
-    what is not there.
+    fetched: gets the local copies of the tables of a folder at a URL, by name.
+    Raises ValueError as `read_manifest` does, and when a table is missing, of another type or length, or has invalid
+    values.
     """
     manifest, digest = _read_manifest(folder)
     tables = fetched(manifest) if fetched is not None else {}
-    rows = _table(folder, CLIPS, manifest.settings.clip_type, tables)
-    pictures = _table(folder, PICTURES, np.dtype(np.uint32), tables)
-    flow = _table(folder, FLOW, np.dtype(np.uint32), tables) if manifest.settings.flow else None
-    listed = sum(shard.records for shard in manifest.shards)
-    if len(rows) != listed:
-        raise _unlike(folder, f"{CLIPS} has {len(rows)} rows and {MANIFEST} lists {listed} records")
+    rows = _open_table(folder, CLIPS, manifest.settings.clip_type, tables)
+    pictures = _open_table(folder, PICTURES, np.dtype(np.uint32), tables)
+    flow = _open_table(folder, FLOW, np.dtype(np.uint32), tables) if manifest.settings.flow else None
+    records = sum(shard.records for shard in manifest.shards)
+    if len(rows) != records:
+        raise _mismatch(folder, f"{CLIPS} has {len(rows)} rows and {MANIFEST} lists {records} records")
     try:
         clips = rows[:]
     except OSError as error:
-        raise _unlike(folder, f"{CLIPS} cannot be read: {error.strerror}") from None
-    of_pictures = -(-clips["ticks"].astype(np.int64) // manifest.settings.every) + 1
-    _check_starts(folder, PICTURES, pictures, clips["first_picture"], of_pictures)
+        raise _mismatch(folder, f"{CLIPS} cannot be read: {error.strerror}") from None
+    picture_counts = -(-clips["ticks"].astype(np.int64) // manifest.settings.every) + 1
+    _check_starts(folder, PICTURES, pictures, clips["first_picture"], picture_counts)
     if flow is not None:
         _check_starts(folder, FLOW, flow, clips["first_flow"], clips["ticks"])
     for first in range(0, len(clips), ROWS_AT_ONCE):
-        before = max(0, first - 1)  # rules hold between neighbors, too
-        for wrong, what in _rules(manifest, clips[before : first + ROWS_AT_ONCE]):
-            _refuse_rows(folder, before, wrong, what)
+        start = max(0, first - 1)  # some rules compare neighbors
+        for invalid, problem in _rules(manifest, clips[start : first + ROWS_AT_ONCE]):
+            _refuse_rows(folder, start, invalid, problem)
     return Index(manifest, clips, rows, pictures, flow, digest)
 
 
 def _rules(manifest: Manifest, clips: np.ndarray) -> Iterator[tuple[Any, str]]:
-    """Which rows break each of the rules of an index, and how they do."""
+    """For each rule of an index, a mask of the rows that violate it, and the problem."""
     digits = np.ascontiguousarray(clips["key"]).view(np.uint8).reshape(len(clips), clips.dtype["key"].itemsize)
     yield ~np.isin(digits, np.frombuffer(b"0123456789abcdef", np.uint8)).all(axis=1), "has no hexadecimal key"
     yield np.append(False, clips["key"][1:] <= clips["key"][:-1])[: len(clips)], "is not sorted by its key"
@@ -213,26 +213,26 @@ def _rules(manifest: Manifest, clips: np.ndarray) -> Iterator[tuple[Any, str]]:
     yield clips["shard"] >= len(manifest.shards), f"names another shard than the {len(manifest.shards)} of {MANIFEST}"
     ends = np.array([shard.bytes for shard in manifest.shards], np.uint64)[clips["shard"]]
     for member in ("json", "mjpeg", "sound", *(["flow"] if manifest.settings.flow else [])):
-        offset, size = clips[f"{member}_offset"], clips[f"{member}_size"]  # their sum may have more than 64 bits
+        offset, size = clips[f"{member}_offset"], clips[f"{member}_size"]  # their sum may exceed 64 bits
         yield (offset > ends) | (size > ends - np.minimum(offset, ends)), f"has its {member} beyond the shard's end"
 
 
 def _check_starts(folder: Path, name: str, table: Table, firsts: np.ndarray, counts: np.ndarray) -> None:
-    """What the clips own of a table lies side by side, from its begin to its end."""
+    """Check that the clips' rows of a table are contiguous and cover it."""
     ends = np.cumsum(counts, dtype=np.uint64)
     needed = int(ends[-1]) if len(ends) else 0
     if len(table) != needed:
-        raise _unlike(folder, f"{name} has {len(table)} rows and {CLIPS} needs {needed}")
+        raise _mismatch(folder, f"{name} has {len(table)} rows and {CLIPS} needs {needed}")
     _refuse_rows(folder, 0, firsts != ends - counts.astype(np.uint64), f"does not follow the one before it in {name}")
 
 
-def _refuse_rows(folder: Path, first: int, wrong: np.ndarray, what: str) -> None:
-    if wrong.any():
-        raise _unlike(folder, f"row {first + int(np.argmax(wrong))} of {CLIPS} {what}")
+def _refuse_rows(folder: Path, first: int, invalid: np.ndarray, problem: str) -> None:
+    if invalid.any():
+        raise _mismatch(folder, f"row {first + int(np.argmax(invalid))} of {CLIPS} {problem}")
 
 
 def check_shards(folder: Path, manifest: Manifest) -> None:
-    """Raise ValueError when a shard that the manifest lists is missing or has another size; over http none is told."""
+    """Raise ValueError when a listed shard is missing or has another size; not checked over http, which cannot list."""
     sizes = Store(folder).sizes() if isinstance(folder, Url) else None
     if isinstance(folder, Url) and sizes is None:
         return
@@ -251,20 +251,20 @@ def check_shards(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def _table(folder: Path, name: str, dtype: np.dtype, fetched: Mapping[str, Fetched]) -> Table:
-    path, opened = fetched.get(name, (folder / name, None))
+def _open_table(folder: Path, name: str, dtype: np.dtype, fetched: Mapping[str, Fetched]) -> Table:
+    path, opener = fetched.get(name, (folder / name, None))
     try:
-        return Table(path, dtype, opened=opened)
+        return Table(path, dtype, opener=opener)
     except FileNotFoundError:
-        raise _unlike(folder, f"{name} is not there") from None
+        raise _mismatch(folder, f"{name} is not there") from None
     except OSError as error:
-        raise _unlike(folder, f"{name} cannot be read: {error.strerror}") from None
+        raise _mismatch(folder, f"{name} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise _unlike(folder, f"{name} {error}") from None
+        raise _mismatch(folder, f"{name} {error}") from None
 
 
-def _unlike(folder: Path, what: str) -> ValueError:
+def _mismatch(folder: Path, problem: str) -> ValueError:
     return ValueError(
-        f"{folder}: {what}. Its files do not belong together: copy the folder again, or run the same `avc pack` "
+        f"{folder}: {problem}. Its files do not belong together: copy the folder again, or run the same `avc pack` "
         "command again, which writes the index anew"
     )

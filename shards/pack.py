@@ -1,12 +1,12 @@
-"""Many videos become a packed folder: in parallel, resumable, with what became of each input on record.
+"""Packs videos into a folder of shards: in parallel, resumable, with the outcome of each input in a journal.
 
 ::
 
     sources ──► worker processes ──► results in the order of the sources ──► shards ──► journal ──► index
-                (shards/workers.py)  (whatever order they end in)           (fsync first, then the journal)
+                (shards/workers.py)                                         (fsync first, then the journal)
 
-Records are committed in an order that follows from the sources (`in_packing_order`), so the shards' bytes depend on the
-inputs and the settings alone: not on the number of workers, not on where a packing was killed and begun again.
+Records are committed in an order defined by the sources (`in_packing_order`), so the shards' bytes depend on inputs and
+settings alone, not on the number of workers or on interruptions.
 """
 
 from __future__ import annotations
@@ -24,25 +24,35 @@ from shards.atomic import LACKING, PART
 from shards.build_index import remove_manifest, write_index
 from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
-from shards.journal import TRIED_AGAIN, Journal, Member, Packed, Rejection, as_begun, lines_lost, read_events, shards_in
+from shards.journal import (
+    RETRIED_REASONS,
+    Journal,
+    Member,
+    Packed,
+    Rejection,
+    list_shards,
+    lost_lines_error,
+    read_events,
+    resume_settings,
+)
 from shards.processes import refuse_unguarded
 from shards.record import Record, make_records
 from shards.sources import Source, in_packing_order, list_sources
-from shards.split import ListMet, Splitter
+from shards.split import ListCoverage, Splitter
 from shards.tasks import Task, make_folder
 from shards.writer import ShardWriter, render_record
 
-SECONDS_BETWEEN_SYNCS = 2.0  # what a kill can cost, beside the results that wait
+SECONDS_BETWEEN_SYNCS = 2.0  # work lost by a kill, beside the results in the queue
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a packing did, and what the folder holds after it."""
+    """Result of a packing: the folder's manifest and the counts of this run."""
 
     manifest: Manifest
-    done: int  # inputs that this run packed or rejected
-    skipped: int  # inputs that an earlier run had done
-    lists: tuple[ListMet, ...] = ()  # how many of the names in the lists of splits are those of inputs
+    done: int  # inputs packed or rejected by this run
+    skipped: int  # inputs packed or rejected by earlier runs
+    lists: tuple[ListCoverage, ...] = ()  # of the lists of splits
 
 
 def pack(
@@ -57,17 +67,17 @@ def pack(
     shard_bytes: int = 256_000_000,
     progress: Report | None = None,
 ) -> Summary:
-    """Pack videos into the folder `out`, or go on where an earlier packing into it was stopped.
+    """Pack videos into the folder `out`, or resume an earlier packing into it.
 
-    `inputs` are as in `list_sources`, `split_lists` as in `Splitter`; `workers` are processes, by default as many as
-    there are cores. An input that is on record as done (by name, size and time of change) is skipped; one that could
-    not be read, timed out or crashed its decoder is tried again. New inputs go into new shards.
+    inputs: as in `list_sources`. split_lists: as in `Splitter`. workers: number of processes, by default that of cores.
+    Inputs that the journal has (by name, size and modification time) are skipped; those that could not be read, timed
+    out or crashed their decoder are tried again. New inputs go into new shards.
 
-    With a `task`, only its share of the inputs is packed, into a folder of its own inside of `out`, at the same time
-    as other tasks' perhaps; `shards.build_index.merge` makes the index of `out` when all of them have ended.
+    task: pack only its share of the inputs, into its own folder in `out`; tasks may run at the same time.
+    `shards.build_index.merge` writes the index of `out` when all of them have finished.
 
-    Raises ValueError for what the user can put right: wrong settings, a missing input, a folder begun with other
-    settings or in use by another packer; OSError when `out` cannot be written to. What was committed stays.
+    Raises ValueError for wrong settings, a missing input, a folder that was packed with other settings or is in use by
+    another packer; OSError when `out` cannot be written to. Committed records are kept.
     """
     settings = settings or PackSettings()
     sources, splitter = list_inputs(inputs, out, settings, split_lists=split_lists, task=task)
@@ -92,7 +102,7 @@ def list_inputs(
     split_lists: Mapping[str, Path] | None = None,
     task: Task | None = None,
 ) -> tuple[list[Source], Splitter]:
-    """Every input and what chooses its split, with all checks that can be made before anything is packed.
+    """List the inputs and make their splitter, with all checks that are possible before packing.
 
     Raises ValueError as `pack` does.
     """
@@ -104,8 +114,8 @@ def list_inputs(
         raise ValueError(f"there are no files in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
     if split_lists:
         journal = (folder / task.name if task else folder) / JOURNAL
-        on_record = read_events(journal) if journal.exists() else ()
-        names = {event.source.name for event in on_record if not isinstance(event, ShardFile)}
+        events = read_events(journal) if journal.exists() else ()
+        names = {event.source.name for event in events if not isinstance(event, ShardFile)}
         splitter.check(names | {source.name for source in sources})
     return sources, splitter
 
@@ -122,7 +132,7 @@ def pack_sources(
     shard_bytes: int = 256_000_000,
     progress: Report | None = None,
 ) -> Summary:
-    """As `pack`, of what `list_inputs` has listed: a large list need not be made anew by each of many tasks."""
+    """`pack` for the result of `list_inputs`, so that many tasks need not list a large set again."""
     refuse_unguarded()
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
@@ -131,40 +141,40 @@ def pack_sources(
     if shard_bytes < 1:
         raise ValueError(f"the size of a shard must be positive, not {shard_bytes} bytes")
     folder = make_folder(Path(out).expanduser(), task)
-    settings = as_begun(settings, folder, task)
-    sources = task.share(sources) if task else sources
+    settings = resume_settings(settings, folder, task)
+    sources = task.select(sources) if task else sources
     with (
-        _disk_explained(folder),
+        _explain_disk_errors(folder),
         Journal(folder, settings, shard_bytes=shard_bytes) as journal,
         _Packing(folder, journal, splitter, settings, shard_bytes=shard_bytes) as packing,
     ):
-        pending = in_packing_order((each for each in sources if not packing.has_done(each)), settings)
+        pending = in_packing_order((source for source in sources if not packing.is_done(source)), settings)
         if pending:
             remove_manifest(folder)
-            if task:  # the index of all tasks will no longer be one
+            if task:  # the merged index becomes outdated
                 remove_manifest(folder.parent)
         workers = workers or len(os.sched_getaffinity(0))
         results = make_records(pending, settings, workers=workers, time_limit_seconds=time_limit_seconds)
-        with contextlib.closing(results):  # whatever happens, its processes are gone afterwards
+        with contextlib.closing(results):  # ends the worker processes
             for done, result in enumerate(results, start=1):
                 packing.commit(result)
                 if progress is not None:
                     progress(done, len(pending), result.source.name)
         packing.finish()
         manifest = write_index(folder, settings, journal.events())
-        return Summary(manifest, done=len(pending), skipped=len(sources) - len(pending), lists=splitter.met)
+        return Summary(manifest, done=len(pending), skipped=len(sources) - len(pending), lists=splitter.coverage)
 
 
 class _Packing:
-    """The state of one packing: what is done, which keys there are, and the open shard of each split."""
+    """State of a packing: the finished inputs, the packed keys and the open shard of each split."""
 
     def __init__(
         self, folder: Path, journal: Journal, splitter: Splitter, settings: PackSettings, *, shard_bytes: int
     ) -> None:
         self._folder, self._journal, self._splitter, self._settings = folder, journal, splitter, settings
         self._writers = {split: ShardWriter(folder, split, shard_bytes=shard_bytes) for split in SPLITS}
-        self._done: dict[tuple[str, int | None], tuple[int, int]] = {}  # name and offset -> size and time of change
-        self._names: dict[str, str] = {}  # key -> name of the source that was packed under it
+        self._done: dict[tuple[str, int | None], tuple[int, int]] = {}  # name, offset -> size, modification time
+        self._names: dict[str, str] = {}  # key -> name of the packed source
         self._synced_at = time.monotonic()
         self._recover()
 
@@ -172,12 +182,12 @@ class _Packing:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Keep what is committed: also after an error, where it can still be written."""
+        """Keep committed records, also after an error if they can still be written."""
         try:
             if error[0] is not None:
                 self.sync()
         except OSError:
-            pass  # the error that led here is the one to show; what was not synced will be done again
+            pass  # the first error is the one to show; unsynced records will be packed again
         finally:
             for writer in self._writers.values():
                 writer.abandon()
@@ -188,28 +198,28 @@ class _Packing:
         for event in self._journal.events():
             if isinstance(event, ShardFile):
                 complete.add(event.name)
-                self._writers[event.split].closed(event.name)
+                self._writers[event.split].mark_complete(event.name)
                 if not (self._folder / event.name).is_file():
                     raise ValueError(
                         f"{self._folder / event.name} was packed and is no longer there: copy it back, or pack into a "
                         "new folder"
                     )
             elif isinstance(event, Rejection):
-                self._note(event.source, reason=event.reason)
+                self._record_source(event.source, reason=event.reason)
             else:
-                self._note(event.source)
+                self._record_source(event.source)
                 self._check_split(event)
                 self._names[event.key] = event.source.name
                 _, _, records = ends.get(event.shard, ("", 0, 0))
                 ends[event.shard] = (event.split, event.end, records + 1)
-        still_open = {shard: extent for shard, extent in ends.items() if shard not in complete}
-        of_writers = {self._writers[split].shard for split, _, _ in still_open.values()}
-        if unknown := (shards_in(self._folder) - complete | still_open.keys()) - of_writers:
-            raise lines_lost(self._folder / JOURNAL, min(unknown))
+        open_shards = {shard: extent for shard, extent in ends.items() if shard not in complete}
+        writer_shards = {self._writers[split].shard for split, _, _ in open_shards.values()}
+        if unknown_shards := (list_shards(self._folder) - complete | open_shards.keys()) - writer_shards:
+            raise lost_lines_error(self._folder / JOURNAL, min(unknown_shards))
         for path in self._folder.glob(f"*{PART}"):
-            if path.name.removesuffix(PART) not in still_open:  # killed before anything of it was on record
+            if path.name.removesuffix(PART) not in open_shards:  # the journal has none of its records
                 path.unlink()
-        for split, end, records in still_open.values():
+        for split, end, records in open_shards.values():
             if file := self._writers[split].reopen(end=end, records=records):
                 self._journal.append(file)
 
@@ -221,20 +231,20 @@ class _Packing:
                 f"give the lists of splits that {self._folder} was begun with, or pack into a new folder"
             )
 
-    def _note(self, source: Source, *, reason: Reason | None = None) -> None:
-        if reason in TRIED_AGAIN:
+    def _record_source(self, source: Source, *, reason: Reason | None = None) -> None:
+        if reason in RETRIED_REASONS:
             self._done.pop((source.name, source.offset), None)
         else:
             self._done[source.name, source.offset] = source.size, source.mtime_ns
 
-    def has_done(self, source: Source) -> bool:
-        """Whether this input, unchanged, is on record already."""
+    def is_done(self, source: Source) -> bool:
+        """Whether the journal has this input, unchanged."""
         return self._done.get((source.name, source.offset)) == (source.size, source.mtime_ns)
 
     def commit(self, result: Record | Rejection) -> None:
-        """Put one result on record, and its bytes into a shard."""
+        """Append a record to its shard, and the result to the journal."""
         if isinstance(result, Record) and result.key in self._names:
-            detail = self._splitter.same_content(result.key, self._names[result.key], result.source.name)
+            detail = self._splitter.duplicate_message(result.key, self._names[result.key], result.source.name)
             result = Rejection(result.source, Reason.DUPLICATE, detail)
         self._journal.append(result if isinstance(result, Rejection) else self._write(result))
         if time.monotonic() - self._synced_at > SECONDS_BETWEEN_SYNCS:
@@ -270,7 +280,7 @@ class _Packing:
         )
 
     def sync(self) -> None:
-        """Bring the shards to the disk, and then the journal."""
+        """Flush the shards to the disk, then the journal."""
         for writer in self._writers.values():
             writer.sync()
         self._journal.flush()
@@ -289,12 +299,12 @@ class _Packing:
 
 
 @contextlib.contextmanager
-def _disk_explained(folder: Path) -> Iterator[None]:
+def _explain_disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if not full and error.errno not in LACKING:
             raise
-        way_out = ". What was packed is kept: make room there and run the same command again, it goes on where it was"
-        raise OSError(error.errno, f"{error.strerror}{way_out if full else ''}", str(folder)) from None
+        advice = ". What was packed is kept: make room there and run the same command again, it goes on where it was"
+        raise OSError(error.errno, f"{error.strerror}{advice if full else ''}", str(folder)) from None

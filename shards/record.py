@@ -1,4 +1,4 @@
-"""One video becomes one record: the work of a packing process, which may crash or hang without harm to the others."""
+"""Makes a record from a video: the work of a packing process, which may crash or hang."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from shards import media
 from shards.format import FLOW_LEVELS_PER_PIXEL, FLOW_ZERO, SAMPLE_RATE_HZ, PackSettings, Reason
 from shards.journal import Rejection
 from shards.sources import Source
-from shards.workers import attempt, in_workers
+from shards.workers import attempt, run_in_workers
 
-KEY_DIGITS = 32  # hexadecimal: 128 bits of SHA-256, so that two videos of a key are two copies of one
+KEY_DIGITS = 32  # hexadecimal: 128 bits of SHA-256, so videos with equal keys are copies
 
-LARGEST_MJPEG = 2**32 - 1  # pictures.npy counts bytes in 32 bits
+MAX_MJPEG_BYTES = 2**32 - 1  # pictures.npy counts bytes in 32 bits
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a video becomes, before its place in a shard is known."""
+    """The record of a video, before it is written to a shard."""
 
     source: Source
     key: str
@@ -47,22 +47,22 @@ class Record:
 def make_records(
     sources: Sequence[Source], settings: PackSettings, *, workers: int, time_limit_seconds: float
 ) -> Generator[Record | Rejection, None, None]:
-    """What becomes of each source, as `shards.workers.in_workers` gives it."""
+    """The record or rejection of each source, by `shards.workers.run_in_workers`."""
     make = partial(make_record, settings=settings)
-    return in_workers(make, sources, workers=workers, time_limit_seconds=time_limit_seconds)
+    return run_in_workers(make, sources, workers=workers, time_limit_seconds=time_limit_seconds)
 
 
 def make_record(source: Source, settings: PackSettings) -> Record | Rejection:
     """Read, decode and encode one source."""
-    read = attempt(partial(_read, settings=settings), source)
-    if isinstance(read, Rejection):
-        return read
-    key, clip = read
+    result = attempt(partial(_read, settings=settings), source)
+    if isinstance(result, Rejection):
+        return result
+    key, clip = result
     picture_sizes, flow_sizes = list(map(len, clip.pictures)), list(map(len, clip.flow))
-    if max(sum(picture_sizes), sum(flow_sizes)) > LARGEST_MJPEG:
+    if max(sum(picture_sizes), sum(flow_sizes)) > MAX_MJPEG_BYTES:
         return Rejection(source, Reason.TOO_LARGE, f"its pictures take {sum(picture_sizes):,} bytes")
     members = {
-        "json": _facts(source, key, clip, settings),
+        "json": _json_member(source, key, clip, settings),
         "mjpeg": b"".join(clip.pictures),
         settings.sound: encode_sound(clip.sound, settings.sound),
     }
@@ -89,10 +89,10 @@ def _read(file: BinaryIO, settings: PackSettings) -> tuple[str, media.Clip]:
     return key, media.read(file, settings)
 
 
-def encode_sound(sound: np.ndarray, form: str) -> bytes:
+def encode_sound(sound: np.ndarray, sound_format: str) -> bytes:
     """Mono int16 samples at 48 kHz as a file: "wav" (44 bytes of header, then the samples) or "flac" (lossless)."""
     stream = io.BytesIO()
-    if form == "flac":
+    if sound_format == "flac":
         soundfile.write(stream, sound, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     else:
         with wave.open(stream, "wb") as file:
@@ -103,8 +103,8 @@ def encode_sound(sound: np.ndarray, form: str) -> bytes:
     return stream.getvalue()
 
 
-def _facts(source: Source, key: str, clip: media.Clip, settings: PackSettings) -> bytes:
-    """The JSON member. Nothing that differs between machines goes in, so that equal videos give equal bytes."""
+def _json_member(source: Source, key: str, clip: media.Clip, settings: PackSettings) -> bytes:
+    """The JSON member. It is independent of the machine, so equal videos give equal bytes."""
     content: dict[str, Any] = {
         "key": key,
         "name": os.fsencode(source.basename).decode("utf-8", "replace"),

@@ -1,15 +1,15 @@
-"""Sidecars: teachers' class probabilities for frames of a packed folder, in tar files beside its shards.
+"""Reads and writes sidecars: teachers' class probabilities for frames of a packed folder, in tar files.
 
 ::
 
     TEACHERS/
-      begun.json          what is computed: the shards' digest, which teachers, which frames
+      begun.json          the shards' digest, the teachers, the spacing of frames
       train-000000.tar    for each shard one of its name, with the same keys: KEY.objects.npy, KEY.scenes.npy
       ...
-      posteriors.json     begun.json again, with every tar file's size and SHA-256; written last
+      posteriors.json     begun.json again, with size and SHA-256 of every tar file; written last
 
 A member is float16 (frames, classes), a distribution over the classes for each frame. The frames of a clip lie on a
-regular grid of ticks, and sizes follow from the shards' index alone: so does the offset of every member.
+regular grid of ticks, so all sizes and offsets follow from the shards' index.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Distribution = NDArray[np.float16]
 
 @dataclass(frozen=True)
 class Teacher:
-    """name: of the members. classes: number of them. sha256: of the file that it came from."""
+    """name: of its members. classes: their number. sha256: of the teacher's file."""
 
     name: str
     classes: int
@@ -50,7 +50,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Teaching:
-    """What a sidecar folder holds: which teachers, of which shards, for a frame at every how many ticks."""
+    """Configuration of a sidecar folder: the shards, the teachers and the spacing of frames."""
 
     shards: str  # SHA-256 of the shards' manifest
     teachers: tuple[Teacher, ...]
@@ -59,12 +59,12 @@ class Teaching:
 
 
 def frame_count(ticks: Any, spacing_ticks: int) -> Any:
-    """Number of labeled frames of clips of so many ticks, an int64 array or one number."""
+    """Number of labeled frames of clips of `ticks` ticks, an int64 array or a number."""
     return np.maximum(1, -(-(ticks - spacing_ticks // 2) // spacing_ticks))
 
 
 def frame_ticks(clip: np.void, spacing_ticks: int) -> NDArray[np.int64]:
-    """The ticks of the frames that are labeled of a row of the index: one in the middle of each `spacing_ticks`."""
+    """Ticks of the labeled frames of a row of the index: the middle of each `spacing_ticks` ticks."""
     ticks, every = int(clip["ticks"]), int(clip["every"])
     middles = np.arange(spacing_ticks // 2, ticks, spacing_ticks, dtype=np.int64)
     return (middles if len(middles) else np.array([ticks // 2])) // every * every
@@ -79,7 +79,7 @@ class Sidecars:
 
 
 class Layout:
-    """Where in the sidecars the soft labels lie; follows from the index and the teaching.
+    """Positions of the soft labels in the sidecars, computed from the index and the teaching.
 
     starts: int64 (clips,), of each clip's record in its tar file. sizes: int64 (shards,), of the tar files, in bytes.
     """
@@ -87,7 +87,7 @@ class Layout:
     def __init__(self, shards: Shards, teaching: Teaching) -> None:
         self.shards, self.teaching = shards, teaching
         shard = shards.index["shard"].astype(np.int64)
-        self._order = np.argsort(shard, kind="stable")  # the clips of one shard side by side, by their keys
+        self._order = np.argsort(shard, kind="stable")  # clips by shard, then by key
         self._bounds = np.searchsorted(shard[self._order], np.arange(len(shards.manifest.shards) + 1))
         frames = frame_count(shards.index["ticks"].astype(np.int64), teaching.spacing_ticks)
         records = sum(member_bytes(frames, teacher) for teacher in teaching.teachers)
@@ -98,34 +98,34 @@ class Layout:
         self.starts[self._order] = ends[:-1] - firsts[shard[self._order]]
 
     def clips(self, shard: int) -> NDArray[np.int64]:
-        """Rows of the index whose records are in the shard of that number, in the order of its sidecar."""
+        """Rows of the index with records in shard number `shard`, in the order of its sidecar."""
         return self._order[self._bounds[shard] : self._bounds[shard + 1]]
 
 
 def begin(folder: Path, teaching: Teaching) -> None:
-    """Note what the folder is for.
+    """Write the folder's configuration.
 
-    Raises ValueError where it was begun with other shards, teachers or frames, and where it holds links.
+    Raises ValueError where the folder has other shards, teachers or frames, and where it holds links.
     """
     folder.mkdir(parents=True, exist_ok=True)
     refuse_links(folder.iterdir())
-    before = _begun(folder)
-    if before is None:
+    previous = _read_teaching(folder)
+    if previous is None:
         write_whole(folder / BEGUN, _json(asdict(teaching)))
         return
-    if before == teaching:
+    if previous == teaching:
         return
     fields = {"shards": "shards", "teachers": "teachers", "frames": "spacing_ticks"}
-    differ = [word for word, field in fields.items() if getattr(before, field) != getattr(teaching, field)]
+    differences = [label for label, field in fields.items() if getattr(previous, field) != getattr(teaching, field)]
     raise ValueError(
-        f"{folder} was begun with other {' and '.join(differ) or 'settings'}; remove it, or give another --out"
+        f"{folder} was begun with other {' and '.join(differences) or 'settings'}; remove it, or give another --out"
     )
 
 
-def unwritten(folder: Path, layout: Layout) -> list[int]:
-    """Rows of the manifest's list of shards whose sidecar is not there yet; one that is there is complete.
+def missing_sidecars(folder: Path, layout: Layout) -> list[int]:
+    """Numbers of the shards (rows of the manifest's list) without a sidecar; existing sidecars are complete.
 
-    Raises ValueError where a file of that name is no such sidecar.
+    Raises ValueError where a file has the name but not the size of a sidecar.
     """
     missing = []
     for number, shard in enumerate(layout.shards.manifest.shards):
@@ -141,7 +141,7 @@ def unwritten(folder: Path, layout: Layout) -> list[int]:
 
 
 def write_sidecar(folder: Path, layout: Layout, number: int, soft_labels: Iterable[tuple[Distribution, ...]]) -> None:
-    """Write the sidecar of one shard whole, or not at all.
+    """Write the sidecar of one shard atomically.
 
     soft_labels: for each of `layout.clips(number)`, in that order, an array (frames, classes) from each teacher.
     """
@@ -158,8 +158,8 @@ def write_sidecar(folder: Path, layout: Layout, number: int, soft_labels: Iterab
 
 
 def finish(folder: Path, layout: Layout) -> Sidecars:
-    """Write the manifest, from which on the folder counts as complete. Every sidecar must be there."""
-    assert not unwritten(folder, layout)
+    """Write the manifest, which marks the folder as complete. Every sidecar must exist."""
+    assert not missing_sidecars(folder, layout)
     files = tuple(StoredFile.of(folder, shard.name) for shard in layout.shards.manifest.shards)
     sidecars = Sidecars(layout.teaching, files)
     write_whole(folder / FINISHED, _json(asdict(sidecars)))
@@ -167,7 +167,7 @@ def finish(folder: Path, layout: Layout) -> Sidecars:
 
 
 def verify_sidecars(folder: Path) -> Iterator[str]:
-    """What is wrong with the tar files of a finished sidecar folder, by their SHA-256; a line for each."""
+    """Problems of the tar files of a finished sidecar folder, checked by SHA-256: one line each."""
     for stored in read_sidecars(folder).files:
         try:
             with open(folder / stored.name, "rb") as file:
@@ -178,13 +178,13 @@ def verify_sidecars(folder: Path) -> Iterator[str]:
 
 
 def read_sidecars(folder: Path) -> Sidecars:
-    """What a finished folder holds. Raises ValueError where it is missing, unfinished or of another version."""
+    """The manifest of a finished folder. Raises ValueError where it is missing, unfinished or of another version."""
     try:
         content = json.loads((folder / FINISHED).read_bytes())
         sidecars = pydantic.TypeAdapter(Sidecars).validate_python(content)
     except FileNotFoundError:
         state = "is not finished: run the same `avc teach` command again, it goes on where it was"
-        if _begun(folder) is None:
+        if _read_teaching(folder) is None:
             state = "is not there or holds no soft labels: make them by `avc teach SHARDS --teacher ...`"
         raise ValueError(f"the folder of soft labels {folder} {state}") from None
     except ValueError as error:
@@ -194,7 +194,7 @@ def read_sidecars(folder: Path) -> Sidecars:
     return sidecars
 
 
-def _begun(folder: Path) -> Teaching | None:
+def _read_teaching(folder: Path) -> Teaching | None:
     try:
         return pydantic.TypeAdapter(Teaching).validate_json((folder / BEGUN).read_bytes())
     except FileNotFoundError:
@@ -204,7 +204,7 @@ def _begun(folder: Path) -> Teaching | None:
 
 
 def member_bytes(frames: Any, teacher: Teacher) -> Any:
-    """Of a member in a tar file with its header, for an int64 array of numbers of frames or one number."""
+    """Bytes of a member in a tar file with its header; frames: an int64 array or a number."""
     return BLOCK + -(-(NPY_HEADER_BYTES + 2 * frames * teacher.classes) // BLOCK) * BLOCK
 
 

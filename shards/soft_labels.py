@@ -1,4 +1,4 @@
-"""Teachers' soft labels of packed clips, read from the sidecars beside their shards (shards/sidecars.py)."""
+"""Reads teachers' soft labels of packed clips from their sidecars (shards/sidecars.py)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from shards.sidecars import (
 )
 from shards.writer import BLOCK
 
-SLACK = 0.02  # by which a distribution's sum may miss 1: a thousand float16 are rounded
+SUM_TOLERANCE = 0.02  # of a distribution's sum: a thousand float16 are rounded
 
 
 class SoftLabels:
     """The teachers' soft labels by row of the shards' index; may be read from many processes at once.
 
-    Pickled, it brings 8 bytes a clip along, and no process that it is sent to reads the index.
+    Its pickle has 8 bytes per clip, so other processes need not read the index.
 
     Raises ValueError where the folder is missing, unfinished, incomplete, or belongs to other shards.
     """
@@ -71,41 +71,41 @@ class SoftLabels:
         return self.teaching.teachers
 
     def ticks(self, clip: int) -> NDArray[np.int64]:
-        """The ticks of the clip's frames that are labeled."""
+        """The ticks of the clip's labeled frames, int64 (frames,)."""
         return frame_ticks(self.shards.row(clip), self.teaching.spacing_ticks)
 
     def read(self, clip: int, teacher: int) -> Distribution:
-        """float16 (frames, classes) of a clip by the teacher of that number.
+        """Soft labels of a clip by teacher number `teacher`: float16 (frames, classes).
 
-        Raises BadRecord where the bytes are short or no distributions.
+        Raises BadRecord where the member is truncated or holds no distributions.
         """
-        row, labeler = self.shards.row(clip), self.teachers[teacher]
+        row, config = self.shards.row(clip), self.teachers[teacher]
         frames, shard = int(frame_count(int(row["ticks"]), self.teaching.spacing_ticks)), int(row["shard"])
         # webdataset writes a record's members in the order of their names.
-        before = sum(member_bytes(frames, other) for other in self.teachers if other.name < labeler.name)
-        offset, size = int(self._starts[clip]) + before + BLOCK + NPY_HEADER_BYTES, 2 * labeler.classes * frames
+        before = sum(member_bytes(frames, other) for other in self.teachers if other.name < config.name)
+        offset, size = int(self._starts[clip]) + before + BLOCK + NPY_HEADER_BYTES, 2 * config.classes * frames
         try:
             data = self._descriptor(shard).read(offset, size)
             problem = "the sidecar is truncated" if len(data) < size else ""
         except OSError as error:
             problem = f"the sidecar cannot be read ({error.strerror})"
         if not problem:
-            soft_labels = np.frombuffer(data, dtype="<f2").reshape(frames, labeler.classes)
-            problem = not_distributions(soft_labels)
+            soft_labels = np.frombuffer(data, dtype="<f2").reshape(frames, config.classes)
+            problem = distribution_problem(soft_labels)
         if problem:
             key = self.shards.key(clip)
             name = self.files[shard].name
-            raise BadRecord(str(self.folder), name, key, f"{key}.{labeler.name}.npy", problem)
+            raise BadRecord(str(self.folder), name, key, f"{key}.{config.name}.npy", problem)
         return soft_labels
 
 
-def not_distributions(rows: NDArray[np.floating]) -> str:
-    """What is wrong with rows that should be distributions over the last axis; empty where nothing is."""
-    wide = rows.astype(np.float32)
-    if not np.isfinite(wide).all():
+def distribution_problem(rows: NDArray[np.floating]) -> str:
+    """The problem of rows that are not distributions over the last axis; empty where there is none."""
+    values = rows.astype(np.float32)
+    if not np.isfinite(values).all():
         return "it holds numbers that are not finite"
-    if (wide < 0).any():
+    if (values < 0).any():
         return "it holds probabilities below 0"
-    if (np.abs(wide.sum(axis=-1) - 1) > SLACK).any():
+    if (np.abs(values.sum(axis=-1) - 1) > SUM_TOLERANCE).any():
         return "its probabilities do not add up to 1"
     return ""

@@ -1,4 +1,4 @@
-"""Train, validation or test: by hash of the key, or from lists that the user gives."""
+"""Assigns clips to the splits train, validation and test: by hash of the key, or from the user's lists."""
 
 from __future__ import annotations
 
@@ -9,36 +9,35 @@ from pathlib import Path
 
 from shards.format import SPLITS
 from shards.sources import read_lines
-from shards.text import comparable, forms_of, unquoted
+from shards.text import name_forms, normalize_name, unquoted
 
 NAMES_SHOWN = 3  # in a message
 
 
 @dataclass(frozen=True)
-class ListMet:
-    """How many of a list's names, each counted once, are those of inputs. missing: some that are of none."""
+class ListCoverage:
+    """Number of a list's names that match inputs. missing: some names that match none."""
 
     split: str
     path: Path
-    met: int
+    matched: int
     names: int
     missing: tuple[str, ...]
 
     def __str__(self) -> str:
-        line = f"{self.split}: {self.met:,} of {self.names:,} names"
-        if self.met == self.names:
+        line = f"{self.split}: {self.matched:,} of {self.names:,} names"
+        if self.matched == self.names:
             return line
-        few = ", ".join(map(repr, self.missing))
-        return f"{line}; {self.names - self.met:,} in {self.path} are of no input, such as {few}"
+        examples = ", ".join(map(repr, self.missing))
+        return f"{line}; {self.names - self.matched:,} in {self.path} are of no input, such as {examples}"
 
 
 class Splitter:
-    """Chooses the split of a clip from its content's key and its source's name, and from nothing else.
+    """Chooses the split of a clip from the key of its content and the name of its source alone.
 
-    `lists` maps splits to text files with one name a line: a path, its last parts, a file name, or one without its
-    ending (`/data/a/x.mp4`, `a/x.mp4`, `x.mp4`, `x`), compared as `shards.text.comparable` says. A list is the whole of
-    its split. What is in no list is shared out by hash among the splits that have none, in the proportion of
-    `fractions`; there must be one.
+    `lists` maps splits to text files with one name a line: a path, its last parts, a file name, or a file name without
+    extension (`/data/a/x.mp4`, `a/x.mp4`, `x.mp4`, `x`), compared by `shards.text.normalize_name`. A list is complete
+    for its split. Unlisted clips are distributed by hash over the splits without a list, in proportion to `fractions`.
     """
 
     def __init__(self, fractions: tuple[float, float, float], lists: Mapping[str, Path] | None = None) -> None:
@@ -46,13 +45,13 @@ class Splitter:
         unknown = sorted(set(lists) - set(SPLITS))
         if unknown:
             raise ValueError(f"there is no split {unknown[0]!r}: the splits are {', '.join(SPLITS)}")
-        self._shares = [0.0 if split in lists else share for split, share in zip(SPLITS, fractions, strict=True)]
-        self._listed: dict[str, tuple[str, str]] = {}  # the name as it is compared -> split, and the name as written
+        self._fractions = [0.0 if split in lists else share for split, share in zip(SPLITS, fractions, strict=True)]
+        self._listed: dict[str, tuple[str, str]] = {}  # normalized name -> split, name in the list
         self._lists = dict(lists)
-        self.met: tuple[ListMet, ...] = ()
+        self.coverage: tuple[ListCoverage, ...] = ()
         for split, path in sorted(lists.items()):
             for name in map(unquoted, read_lines(path)):
-                other, _ = self._listed.setdefault(_end_of_path(name), (split, name))
+                other, _ = self._listed.setdefault(_normalize(name), (split, name))
                 if other != split:
                     raise ValueError(
                         f"{name!r} is in {lists[other]} and in {path}: a clip belongs to one split, take it out of one"
@@ -60,88 +59,91 @@ class Splitter:
         self._ends = {name.rpartition("/")[2] for name in self._listed}
 
     def listed(self, name: str) -> str | None:
-        """The split whose list has this source, or None."""
-        found = next(self._matches(name), None)
-        return found and self._listed[found][0]
+        """The split whose list names this source, or None."""
+        match = next(self._matches(name), None)
+        return match and self._listed[match][0]
 
     def _matches(self, name: str) -> Iterator[str]:
-        """The names of the lists that are this source's, the longest first."""
-        forms = [form for form in forms_of(name) if form in self._ends] if self._ends else []
-        if not forms:  # as for nearly every input of a large set
+        """The listed names that match this source, longest first."""
+        forms = [form for form in name_forms(name) if form in self._ends] if self._ends else []
+        if not forms:  # as for most inputs of a large set
             return
-        *folders, _ = comparable(name).split("/")
+        *folders, _ = normalize_name(name).split("/")
         for first in range(len(folders) + 1):
-            above = "".join(f"{folder}/" for folder in folders[first:])
+            prefix = "".join(f"{folder}/" for folder in folders[first:])
             for form in forms:
-                if (tail := above + form) in self._listed:
-                    yield tail
+                if (candidate := prefix + form) in self._listed:
+                    yield candidate
 
     def check(self, names: Collection[str]) -> None:
-        """Count in `met` how many names of each list are among those of all sources.
+        """Set `coverage` to the number of each list's names that match `names`, those of all sources.
 
-        Raises ValueError where the lists cannot be meant for these: none of a list's names is among them, two lists
-        name the same one, or one is in no list and no split is left for it.
+        Raises ValueError where a list matches no source, two lists match the same one, or a source is in no list and
+        every split with a fraction has a list.
         """
         if not self._lists:
             return
-        met: set[str] = set()
-        left = 0
+        matched: set[str] = set()
+        unlisted = 0
         example = ""
         for name in names:
             matches = list(self._matches(name))
-            met.update(matches)
-            (one, called), *others = dict.fromkeys(self._listed[match] for match in matches) or [("", "")]
-            for other, otherwise in others:
-                if other != one:
+            matched.update(matches)
+            (split, listed), *others = dict.fromkeys(self._listed[match] for match in matches) or [("", "")]
+            for other, other_listed in others:
+                if other != split:
                     raise ValueError(
-                        f"{name} is {called!r} in {self._lists[one]} and {otherwise!r} in {self._lists[other]}: a clip "
-                        "belongs to one split, take it out of one"
+                        f"{name} is {listed!r} in {self._lists[split]} and {other_listed!r} in {self._lists[other]}: a "
+                        "clip belongs to one split, take it out of one"
                     )
             if not matches:
-                left += 1
+                unlisted += 1
                 example = min(example or name, name)
-        self.met = tuple(self._met(split, met) for split in self._lists)
-        for each in self.met:
-            if not each.met:
+        self.coverage = tuple(self._cover(split, matched) for split in self._lists)
+        for cover in self.coverage:
+            if not cover.matched:
                 raise ValueError(
-                    f"none of the names in {each.path} is among the {len(names):,} inputs: it has {each.names:,}"
-                    f"{', such as ' if each.names else ''}{', '.join(map(repr, each.missing))}, and an input is "
+                    f"none of the names in {cover.path} is among the {len(names):,} inputs: it has {cover.names:,}"
+                    f"{', such as ' if cover.names else ''}{', '.join(map(repr, cover.missing))}, and an input is "
                     f"{min(names)!r}. Write one a line: a path, a file name, or a file name without its ending"
                 )
-        if left and not sum(self._shares):
+        if unlisted and not sum(self._fractions):
             raise ValueError(
-                f"{left} of {len(names)} inputs are in none of the lists, the first is {example!r}, and no split "
+                f"{unlisted} of {len(names)} inputs are in none of the lists, the first is {example!r}, and no split "
                 "without a list has a share: add them to a list, or leave out the list of the split that is the rest"
             )
 
-    def _met(self, split: str, met: set[str]) -> ListMet:
-        own = {name: written for name, (of, written) in self._listed.items() if of == split}
-        missing = [written for name, written in own.items() if name not in met]
-        return ListMet(split, self._lists[split], len(own) - len(missing), len(own), tuple(missing[:NAMES_SHOWN]))
+    def _cover(self, split: str, matched: set[str]) -> ListCoverage:
+        names = {name: listed for name, (of, listed) in self._listed.items() if of == split}
+        missing = [listed for name, listed in names.items() if name not in matched]
+        count = len(names) - len(missing)
+        return ListCoverage(split, self._lists[split], count, len(names), tuple(missing[:NAMES_SHOWN]))
 
-    def same_content(self, key: str, packed: str, name: str) -> str:
-        """What to say of a source whose content is packed under another name, perhaps in a split that it is not of."""
-        there, wanted = self.split(key, packed), self.listed(name)
-        apart = f", which is in {there}; this name is in {self._lists[wanted]}" if wanted and wanted != there else ""
-        return f"same content as {packed}{apart}"
+    def duplicate_message(self, key: str, packed: str, name: str) -> str:
+        """Describes a source whose content is packed under another name, perhaps in another split."""
+        message = f"same content as {packed}"
+        split, listed = self.split(key, packed), self.listed(name)
+        if listed and listed != split:
+            message += f", which is in {split}; this name is in {self._lists[listed]}"
+        return message
 
     def split(self, key: str, name: str) -> str:
-        """The split of the clip with this key (hexadecimal) from the source of this name."""
+        """The split of a clip by its key (hexadecimal) and the name of its source."""
         listed = self.listed(name)
         if listed is not None:
             return listed
-        # The first 32 bits, scaled to the shares that there are: equal for equal content, on every machine.
-        point = int(key[:8], 16) / 2**32 * sum(self._shares)
-        for split, share in zip(SPLITS, self._shares, strict=True):
-            if point < share:
+        # The first 32 bits, scaled to the sum of fractions: equal for equal content on every machine.
+        point = int(key[:8], 16) / 2**32 * sum(self._fractions)
+        for split, fraction in zip(SPLITS, self._fractions, strict=True):
+            if point < fraction:
                 return split
-            point -= share
-        return next(split for split, share in zip(reversed(SPLITS), reversed(self._shares), strict=True) if share)
+            point -= fraction
+        return next(split for split, share in zip(reversed(SPLITS), reversed(self._fractions), strict=True) if share)
 
 
-def _end_of_path(name: str) -> str:
-    """A name of a list as it is compared: `./a/x.mp4` and `../a/x.mp4` are the last parts of a path."""
-    path = os.path.normpath(os.path.expanduser(comparable(name)))
+def _normalize(name: str) -> str:
+    """Normalizes a listed name for comparison: `./a/x.mp4` and `../a/x.mp4` become the last parts of a path."""
+    path = os.path.normpath(os.path.expanduser(normalize_name(name)))
     while path.startswith("../"):
         path = path.removeprefix("../")
     return path

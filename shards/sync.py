@@ -1,11 +1,11 @@
-"""What is known of how a video's sound lies to its pictures, and of what pipelines make of it that do not look."""
+"""Defines measurements of a video's synchronization, and the errors of pipelines that ignore timestamps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# What a pipeline that does not look at the stamps takes for granted. An error is the time of the sound that it gives to
-# a picture less the time of the picture.
+# Assumptions of pipelines that ignore timestamps. An error is the time of the sound that a pipeline assigns to a
+# picture minus the time of the picture.
 PIPELINES = {
     "constant_rate": "frame i is shown at i / declared frame rate",
     "start_ignored": "the first sample belongs to the first frame",
@@ -17,7 +17,7 @@ PIPELINES = {
 
 @dataclass(frozen=True)
 class Pictures:
-    """Times in seconds, in the file's own time."""
+    """Times in seconds, on the file's time line."""
 
     codec: str
     count: int
@@ -32,7 +32,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Gap:
-    """A step in the sound, `seconds` long; negative for an overlap. `at` is in seconds after the first picture."""
+    """A gap of `seconds` in the sound; negative for an overlap. at: seconds after the first picture."""
 
     at: float
     seconds: float
@@ -40,24 +40,24 @@ class Gap:
 
 @dataclass(frozen=True)
 class Sound:
-    """Times in seconds, in the file's own time."""
+    """Times in seconds, on the file's time line."""
 
     codec: str
-    first_stamp: float  # of the first samples, as ffprobe shows it
-    start: float  # where the stamps of its first run put it
+    first_stamp: float  # of the first samples, as in ffprobe
+    start: float  # of its first run, by its timestamps
     end: float
     declared_rate_hz: int
-    rate_hz: int  # what the decoder gives
-    left_out: float  # before `start`: what the file tells decoders to drop, as the priming of the codec
-    runs: int  # pieces without a gap that packing puts it together from
+    rate_hz: int  # of the decoded samples
+    left_out: float  # priming before `start`, which decoders drop
+    runs: int  # gapless runs that packing joins
     gaps: list[Gap]
-    drift: float  # by how much more time its stamps take than its samples do, gaps left out
+    drift: float  # duration by timestamps minus duration by samples, without gaps
     drift_ppm: float
 
 
 @dataclass(frozen=True)
 class Edits:
-    """By how much an mp4's edit lists move the beginning of each stream, seconds, and pictures that they take out."""
+    """Shift of the beginning of each stream by an mp4's edit lists, seconds, and number of pictures they remove."""
 
     pictures: float
     sound: float
@@ -66,21 +66,21 @@ class Edits:
 
 @dataclass(frozen=True)
 class Packing:
-    """What packing all of the file would do."""
+    """The result of packing the entire file."""
 
     ticks: int
-    frames_left_out: int  # no tick shows them
-    frames_repeated: int  # ticks that show the frame of the tick before, `held` left out
-    held: float  # seconds that the last frame is shown beyond its own end, as sound goes on
-    silence: float  # seconds in front of a sound that begins after the first picture
+    frames_left_out: int  # shown at no tick
+    frames_repeated: int  # ticks that repeat the frame of the tick before, without `held`
+    held: float  # seconds that the last frame is held while sound continues
+    silence: float  # seconds before a sound that begins after the first picture
     cut: float  # seconds of sound before the first picture
-    edit_list_ignored: bool  # as it takes out nearly all pictures
-    too_short: bool  # no whole second of sound around any frame: would be rejected
+    edit_list_ignored: bool  # it removes nearly all pictures
+    too_short: bool  # no frame has a complete second of sound around it: rejected
 
 
 @dataclass(frozen=True)
 class Error:
-    """Over the pictures of a file, seconds: the median of the absolute errors, and the largest with its sign."""
+    """Median of the absolute errors over a file's pictures, and the largest error with its sign, seconds."""
 
     median: float
     worst: float
@@ -88,9 +88,9 @@ class Error:
 
 @dataclass(frozen=True)
 class Sync:
-    """offset: `sound.start` less `pictures.start`, seconds. errors: by PIPELINES, where there is one.
+    """offset: `sound.start` minus `pictures.start`, seconds. errors: by name in PIPELINES.
 
-    parts: stretches with stamps of their own, which packing puts one after the other.
+    parts: number of parts with restarting timestamps, which packing joins.
     """
 
     container: str
@@ -104,5 +104,5 @@ class Sync:
 
     @property
     def worst(self) -> float:
-        """The largest error of any of the pipelines, seconds, without its sign."""
+        """The largest absolute error of all pipelines, seconds."""
         return max((abs(error.worst) for error in self.errors.values()), default=0.0)

@@ -1,9 +1,8 @@
-"""Where the members of a tar file lie, for tar files that nobody vouches for.
+"""Lists the members of untrusted tar files with their offsets and sizes.
 
-Python's tarfile believes what headers say: a negative size leads it back to the same header for ever, a long extended
-header takes it minutes, a chain of them ends in a RecursionError. Here it reads single headers, each a block of 512
-bytes, and what leads from one to the next has bounds: every step goes forward, inside of the file, and what is kept of
-a member is its name. Understood are the formats v7, ustar, pax and GNU's.
+Python's tarfile trusts headers: a negative size sends it into an endless loop, a long extended header takes minutes, a
+chain of them raises RecursionError. Here it parses single headers, blocks of 512 bytes. Every step goes forward and
+stays inside the file, and only the name of a member is kept. Formats: v7, ustar, pax and GNU.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from dataclasses import dataclass
 from shards.file_slice import Readable
 
 BLOCK = tarfile.BLOCKSIZE
-LARGEST_EXTENSION = 2**20  # bytes of what precedes a member's header: names, times, attributes
-LONGEST_NAME = 4096  # bytes; Linux takes no longer path
+MAX_EXTENSION_BYTES = 2**20  # of an extended header: names, times, attributes
+MAX_NAME_BYTES = 4096  # Linux's limit for paths
 EXTENSIONS = (
     *(tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE),  # pax
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -24,12 +23,12 @@ EXTENSIONS = (
 
 
 class BadTar(Exception):
-    """The tar file cannot be followed any further: why, and where."""
+    """The tar file is damaged; the message says how and where."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member of `size` bytes at `offset`. plain: they are all of its content; links and sparse files are not."""
+    """A member of `size` bytes at `offset`; plain where these are its complete content, not a link or a sparse file."""
 
     name: str  # bytes that are not UTF-8 as surrogates
     offset: int
@@ -39,44 +38,44 @@ class Member:
 
 
 def read_members(file: Readable, *, end: int) -> Iterator[Member]:
-    """The members of a tar file of `end` bytes, in its order, up to its end or its first empty block.
+    """The members of a tar file of `end` bytes, in order, up to its end or its first zero block.
 
-    Time grows with the size of the file, and what is held at once is at most LARGEST_EXTENSION. Raises BadTar where
-    what follows cannot be made out or lies beyond the end of the file, OSError where it cannot be read.
+    Linear in the size of the file; at most MAX_EXTENSION_BYTES are in memory. Raises BadTar where a header is invalid
+    or a member extends beyond the end of the file, OSError where it cannot be read.
     """
     position, extended = 0, False
-    for_all: dict[bytes, bytes] = {}
-    for_next: dict[bytes, bytes] = {}
+    global_fields: dict[bytes, bytes] = {}
+    fields: dict[bytes, bytes] = {}
     while position < end and any(block := file.read(position, min(BLOCK, end - position))):
         header = _header(block, position)
         start = position
         position += BLOCK
         extended = header.type in EXTENSIONS
         if extended:
-            if not 0 <= header.size <= min(LARGEST_EXTENSION, end - position):
+            if not 0 <= header.size <= min(MAX_EXTENSION_BYTES, end - position):
                 raise BadTar(f"an extended header at byte {start} claims {header.size} bytes")
             content = file.read(position, header.size)
-            position += _padded(header.size)
+            position += _padded_size(header.size)
             if header.type == tarfile.GNUTYPE_LONGNAME:
-                for_next[b"path"] = content.partition(b"\0")[0]
+                fields[b"path"] = content.partition(b"\0")[0]
             elif header.type != tarfile.GNUTYPE_LONGLINK:
-                (for_all if header.type == tarfile.XGLTYPE else for_next).update(_kept(content, start))
+                (global_fields if header.type == tarfile.XGLTYPE else fields).update(_parse_pax(content, start))
             continue
-        facts, for_next = for_all | for_next, {}
-        name = _name(header, facts, start)
-        more = header.type == tarfile.GNUTYPE_SPARSE and block[482]
-        while more:  # blocks of the map of a sparse file
+        merged, fields = global_fields | fields, {}
+        name = _name(header, merged, start)
+        continues = header.type == tarfile.GNUTYPE_SPARSE and block[482]
+        while continues:  # blocks of the map of a sparse file
             block = file.read(position, BLOCK)
             position += BLOCK
             if len(block) < BLOCK:
                 raise BadTar(f"the file ends in the map of {name}")
-            more = block[504]
-        size = _size(header, facts, start)
+            continues = block[504]
+        size = _size(header, merged, start)
         if position + size > end:
             raise BadTar(f"{name} is to have {size:,} bytes from byte {position:,} on, and the file has {end:,}")
-        plain = header.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) and b"sparse" not in facts
+        plain = header.type in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) and b"sparse" not in merged
         yield Member(name, position, size, plain, header.isdir())
-        position += _padded(size)
+        position += _padded_size(size)
     if not position:
         raise BadTar("it is empty")
     if extended:
@@ -90,19 +89,19 @@ def _header(block: bytes, position: int) -> tarfile.TarInfo:
         raise BadTar(f"{error} at byte {position}") from None
 
 
-def _name(header: tarfile.TarInfo, facts: dict[bytes, bytes], start: int) -> str:
-    name = facts.get(b"GNU.sparse.name", facts.get(b"path"))
+def _name(header: tarfile.TarInfo, fields: dict[bytes, bytes], start: int) -> str:
+    name = fields.get(b"GNU.sparse.name", fields.get(b"path"))
     if name is None:
         return header.name
-    if len(name) > LONGEST_NAME:
+    if len(name) > MAX_NAME_BYTES:
         raise BadTar(f"the name of the member at byte {start} has {len(name):,} bytes")
     return name.decode("utf-8", "surrogateescape")
 
 
-def _size(header: tarfile.TarInfo, facts: dict[bytes, bytes], start: int) -> int:
+def _size(header: tarfile.TarInfo, fields: dict[bytes, bytes], start: int) -> int:
     if not header.isreg() and header.type in tarfile.SUPPORTED_TYPES:
-        return 0  # links, folders and devices have no content, whatever they say
-    text = facts.get(b"size")
+        return 0  # links, folders and devices have no content, even where a size is given
+    text = fields.get(b"size")
     if text is None and header.size >= 0:
         return header.size
     if text is None or not text.isdigit() or len(text) > 20:
@@ -110,8 +109,8 @@ def _size(header: tarfile.TarInfo, facts: dict[bytes, bytes], start: int) -> int
     return int(text)
 
 
-def _kept(content: bytes, start: int) -> Iterator[tuple[bytes, bytes]]:
-    """What matters here of a pax header, whose records are LENGTH KEYWORD=VALUE and a line break."""
+def _parse_pax(content: bytes, start: int) -> Iterator[tuple[bytes, bytes]]:
+    """The fields path, size and sparse of a pax header, whose records are LENGTH KEYWORD=VALUE and a newline."""
     content = content.rstrip(b"\0")
     position = 0
     while position < len(content):
@@ -128,5 +127,5 @@ def _kept(content: bytes, start: int) -> Iterator[tuple[bytes, bytes]]:
         position = end
 
 
-def _padded(size: int) -> int:
+def _padded_size(size: int) -> int:
     return -(-size // BLOCK) * BLOCK

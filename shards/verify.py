@@ -1,4 +1,4 @@
-"""Checking a packed folder: every shard and member against the manifest and the index, and whether it is sorted."""
+"""Verifies a packed folder: checks each shard and member against manifest and index, and the order of the records."""
 
 from __future__ import annotations
 
@@ -32,54 +32,54 @@ from shards.writer import BLOCK
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: `what` is missing, truncated, altered, inconsistent or not listed."""
+    """A problem of a file or member; `what`: missing, truncated, altered, inconsistent, unreadable or not listed."""
 
     file: str  # a shard, or a table of the index
-    member: str  # KEY.extension; empty where the file as a whole is meant
+    member: str  # KEY.extension; empty for the entire file
     what: str
     detail: str
 
 
 def verify(folder: str | os.PathLike[str], *, quick: bool = False, progress: Report | None = None) -> list[Problem]:
-    """Everything that is wrong with a packed folder; an empty list means that it is as it was packed.
+    """All problems of a packed folder; an empty list where it is as it was packed.
 
-    All bytes are read: files are held against their SHA-256, members against their CRC-32, pictures and sound against
-    the index. `quick` compares files' names and sizes only. At a URL, each file is fetched to a temporary folder for
-    that. progress: bytes and a file's name. Raises ValueError when the folder has no manifest that can be read.
+    Reads all bytes: files are checked by SHA-256, members by CRC-32, pictures and sound against the index. `quick`
+    compares only names and sizes of files. Files at a URL are downloaded one by one to a temporary folder. progress:
+    bytes and a file's name. Raises ValueError when the folder has no valid manifest.
     """
     path = place(folder)
     if not isinstance(path, Url):
         return _verify(path, None, quick=quick, progress=progress)
-    with TemporaryDirectory() as here:
-        return _verify(Path(here), Store(path), quick=quick, progress=progress)
+    with TemporaryDirectory() as temporary:
+        return _verify(Path(temporary), Store(path), quick=quick, progress=progress)
 
 
 def _verify(path: Path, store: Store | None, *, quick: bool, progress: Report | None) -> list[Problem]:
-    """store: what the files of `path` are fetched from; until then they have their sizes, and no bytes."""
+    """store: source of the files of `path`, which are sparse until they are downloaded."""
     if store is not None:
         (path / MANIFEST).write_bytes(manifest_text(store.url))
-        for name, size in _sizes(store, path, quick=quick).items():
+        for name, size in _stored_sizes(store, path, quick=quick).items():
             (path / name).parent.mkdir(exist_ok=True)
             with open(path / name, "wb") as file:
                 file.truncate(size)
     manifest = read_manifest(path)
     problems = [problem for table in manifest.tables for problem in _file_problems(path, table, store, quick=quick)]
     index = None
-    if not problems:  # a damaged index would accuse every member
+    if not problems:  # with a damaged index every member would have a problem
         try:
             index = open_index(path)
         except ValueError as error:
             detail = str(error) if store is None else str(error).replace(str(path), str(store.url))
             problems.append(Problem(MANIFEST, "", "inconsistent", detail))
-    problems += _not_listed(path, manifest)
+    problems += _unlisted_files(path, manifest)
     total, done = sum(shard.bytes for shard in manifest.shards), 0
     for row, shard in enumerate(manifest.shards):
-        in_file = _file_problems(path, shard, store, quick=quick)
-        in_members: list[Problem] = []
+        by_file = _file_problems(path, shard, store, quick=quick)
+        by_member: list[Problem] = []
         if index is not None and not quick and (path / shard.name).is_file():
-            in_members = [*_member_problems(path, shard, row, index)]
-        # A member that is named says more than the shard's checksum; this one remains for what lies between members.
-        problems += [problem for problem in in_file if problem.what != "altered" or not in_members] + in_members
+            by_member = [*_member_problems(path, shard, row, index)]
+        # Problems of members say more than the shard's checksum, which is reported where no member has one.
+        problems += [problem for problem in by_file if problem.what != "altered" or not by_member] + by_member
         if store is not None:
             (path / shard.name).unlink(missing_ok=True)
         done += shard.bytes
@@ -90,7 +90,7 @@ def _verify(path: Path, store: Store | None, *, quick: bool, progress: Report | 
     return problems
 
 
-def _not_listed(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+def _unlisted_files(folder: Path, manifest: Manifest) -> Iterator[Problem]:
     listed = {shard.name for shard in manifest.shards}
     for entry in sorted([*folder.iterdir(), *folder.glob("task-*-of-*/*")]):
         name = str(entry.relative_to(folder))
@@ -98,7 +98,7 @@ def _not_listed(folder: Path, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(name, "", "not listed", "the manifest does not have it")
 
 
-def _sizes(store: Store, folder: Path, *, quick: bool) -> dict[str, int]:
+def _stored_sizes(store: Store, folder: Path, *, quick: bool) -> dict[str, int]:
     sizes = store.sizes()
     if sizes is None and quick:
         raise ValueError(f"--quick needs a list of what is there, which {store.url} does not give; leave it out")
@@ -131,7 +131,7 @@ def _file_problems(folder: Path, file: StoredFile, store: Store | None, *, quick
 def _member_problems(folder: Path, shard: ShardFile, row: int, index: Index) -> Iterator[Problem]:
     sound = index.manifest.settings.sound
     descriptor = Descriptor(folder / shard.name)
-    end = 0  # of what the index accounts for
+    end = 0  # of the previous member
     clips = index.clips[index.clips["shard"] == row]
     columns = {"json": "json", "mjpeg": "mjpeg", sound: "sound"}
     if index.flow is not None:
@@ -139,7 +139,7 @@ def _member_problems(folder: Path, shard: ShardFile, row: int, index: Index) -> 
     for clip in clips[np.argsort(clips["json_offset"])]:
         key = str(clip["key"], "ascii")
         for extension in sorted(columns):
-            offset, size, crc = (int(clip[f"{columns[extension]}_{part}"]) for part in ("offset", "size", "crc"))
+            offset, size, crc = (int(clip[f"{columns[extension]}_{field}"]) for field in ("offset", "size", "crc"))
             name = f"{key}.{extension}"
             if offset - BLOCK != end:
                 yield Problem(shard.name, name, "inconsistent", f"starts at byte {offset}, after a gap or an overlap")
@@ -150,19 +150,20 @@ def _member_problems(folder: Path, shard: ShardFile, row: int, index: Index) -> 
                 yield Problem(shard.name, name, "unreadable", error.strerror or str(error))
                 continue
             if len(data) < BLOCK + size:
-                left = max(0, len(data) - BLOCK)
-                yield Problem(shard.name, name, "truncated" if left else "missing", f"{left:,} bytes of {size:,}")
+                available = max(0, len(data) - BLOCK)
+                what = "truncated" if available else "missing"
+                yield Problem(shard.name, name, what, f"{available:,} bytes of {size:,}")
                 continue
             header, content = data[:BLOCK], data[BLOCK:]
-            if not _is_header_of(header, name, size):
+            if not _header_matches(header, name, size):
                 yield Problem(shard.name, name, "altered", "its tar header is not the one that was written")
             if zlib.crc32(content) != crc:
                 yield Problem(shard.name, name, "altered", "its CRC-32 is not the one in the index")
-            elif wrong := _content_problem(extension, content, clip, index):
-                yield Problem(shard.name, name, "inconsistent", wrong)
+            elif problem := _content_problem(extension, content, clip, index):
+                yield Problem(shard.name, name, "inconsistent", problem)
 
 
-def _is_header_of(header: bytes, name: str, size: int) -> bool:
+def _header_matches(header: bytes, name: str, size: int) -> bool:
     try:
         member = tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape")
     except tarfile.HeaderError:
@@ -171,15 +172,15 @@ def _is_header_of(header: bytes, name: str, size: int) -> bool:
 
 
 def _content_problem(extension: str, content: bytes, clip: np.void, index: Index) -> str:
-    """What is wrong with a member whose checksum holds: the packer's mistake then, and not the disk's."""
+    """The problem of a member with a correct checksum, a fault of the packer; empty where there is none."""
     ticks = int(clip["ticks"])
     if extension == "json":
         try:
             facts = json.loads(content)
-            wrong = [name for name in ("ticks", "every", "width", "height") if facts[name] != clip[name]]
+            differing = [name for name in ("ticks", "every", "width", "height") if facts[name] != clip[name]]
         except (ValueError, KeyError, TypeError) as error:
             return f"not the facts of a record: {error!r}"
-        return f"its {', '.join(wrong)} is not what the index says" if wrong else ""
+        return f"its {', '.join(differing)} is not what the index says" if differing else ""
     if extension in ("mjpeg", "flow.mjpeg"):
         flow = extension == "flow.mjpeg"
         table = index.flow if flow else index.pictures
@@ -190,14 +191,14 @@ def _content_problem(extension: str, content: bytes, clip: np.void, index: Index
             return _images_problem(content, table[first : first + count])
         except OSError as error:
             return f"{table.path.name} cannot be read: {error.strerror}"
-    wanted = ticks * SAMPLES_PER_TICK
-    if extension == "wav" and len(content) != WAV_HEADER_BYTES + 2 * wanted:
-        return f"{len(content):,} bytes for {wanted:,} samples"
+    expected = ticks * SAMPLES_PER_TICK
+    if extension == "wav" and len(content) != WAV_HEADER_BYTES + 2 * expected:
+        return f"{len(content):,} bytes for {expected:,} samples"
     try:
         sound = soundfile.info(io.BytesIO(content))
     except soundfile.SoundFileError as error:
         return str(error)
-    return "" if sound.frames == wanted else f"{sound.frames:,} samples instead of {wanted:,}"
+    return "" if sound.frames == expected else f"{sound.frames:,} samples instead of {expected:,}"
 
 
 def _images_problem(content: bytes, table: np.ndarray) -> str:
@@ -225,48 +226,48 @@ def _count_problems(manifest: Manifest, index: Index) -> Iterator[Problem]:
             )
 
 
-def sorted_by_name(folder: Path, manifest: Manifest, *, quick: bool = False) -> str:
-    """In what way the shards of a packed folder hold neighbors by name; empty where they do not, or none can tell.
+def order_problem(folder: Path, manifest: Manifest, *, quick: bool = False) -> str:
+    """Describes shards whose records are sorted by name instead of mixed; empty where they are mixed or it is unknown.
 
-    The journals tell, also of inputs that were added folder by folder; the version of packing, where `quick` or where
-    they are not there.
+    Counted in the journals, which include inputs that were added folder by folder. If `quick` or without journals, the
+    version of packing decides.
     """
-    counted = None if quick else _neighbors(folder, manifest)
-    if counted is None:
+    counts = None if quick else _count_neighbors(folder, manifest)
+    if counts is None:
         several = any(count > 1 for count in Counter(shard.split for shard in manifest.shards).values())
         return "it was packed in order of name" if manifest.settings.version < MIXED_FROM and several else ""
-    together, by_chance = counted
-    if together <= 1.5 * by_chance + 4 * math.sqrt(by_chance):  # so far from it chance does not go
+    neighbors, expected = counts
+    if neighbors <= 1.5 * expected + 4 * math.sqrt(expected):  # within chance
         return ""
     total = sum(shard.records for shard in manifest.shards)
     return (
-        f"{together:,} of {total:,} records lie in one shard with the next one by name, "
-        f"{by_chance:,.0f} would by chance"
+        f"{neighbors:,} of {total:,} records lie in one shard with the next one by name, "
+        f"{expected:,.0f} would by chance"
     )
 
 
-def _neighbors(folder: Path, manifest: Manifest) -> tuple[int, float] | None:
-    """How many records are in one shard with the next one by name of their split, and how many would be by chance."""
-    left = {shard.name: shard.records for shard in manifest.shards}  # no journal of another's takes more memory
-    named: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
-    for above in sorted({name.rpartition("/")[0] for name in left}):
-        journal = folder / above / JOURNAL
+def _count_neighbors(folder: Path, manifest: Manifest) -> tuple[int, float] | None:
+    """Number of records in the same shard as the next one of their split by name, and the number expected by chance."""
+    remaining = {shard.name: shard.records for shard in manifest.shards}  # bounds the memory for foreign journals
+    records_of_split: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
+    for subfolder in sorted({name.rpartition("/")[0] for name in remaining}):
+        journal = folder / subfolder / JOURNAL
         try:
             for event in read_events(journal) if journal.is_file() else ():
                 if isinstance(event, Packed):
-                    shard = f"{above}/{event.shard}".removeprefix("/")
-                    left[shard] -= 1
-                    if left[shard] < 0:
+                    shard = f"{subfolder}/{event.shard}".removeprefix("/")
+                    remaining[shard] -= 1
+                    if remaining[shard] < 0:
                         return None
-                    named[event.split].append((event.source.name, shard))
+                    records_of_split[event.split].append((event.source.name, shard))
         except (OSError, ValueError, KeyError):
             return None
-    if any(left.values()):  # a journal was not copied with its shards, or is of others
+    if any(remaining.values()):  # a journal is missing, or belongs to other shards
         return None
-    together, by_chance = 0, 0.0
-    for records in named.values():
+    neighbors, expected = 0, 0.0
+    for records in records_of_split.values():
         records.sort()
-        together += sum(one == other for (_, one), (_, other) in itertools.pairwise(records))
+        neighbors += sum(shard_ == next_shard for (_, shard_), (_, next_shard) in itertools.pairwise(records))
         counts = Counter(shard for _, shard in records).values()
-        by_chance += sum(count * (count - 1) for count in counts) / max(1, len(records))
-    return together, by_chance
+        expected += sum(count * (count - 1) for count in counts) / max(1, len(records))
+    return neighbors, expected

@@ -1,4 +1,4 @@
-"""The processes that read videos, replaced when one crashes or takes too long; an audit of many videos by them."""
+"""Reads videos in worker processes that are replaced when they crash or time out; audits the sync of many videos."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from shards.sync import Sync
 
 T = TypeVar("T")
 
-# Results wait here for a slow one before them: one video may take as long as a dozen others. A record is about 5 MB,
-# so this bounds memory at 80 MB a worker.
+# Size of the queue of results that wait for a slow one: one video may take as long as a dozen others. A record is about
+# 5 MB, so memory is bounded to 80 MB a worker.
 RESULTS_PER_WORKER = 16
 
 
-def in_workers(
-    work: Callable[[Source], T | Rejection], sources: Sequence[Source], *, workers: int, time_limit_seconds: float
+def run_in_workers(
+    function: Callable[[Source], T | Rejection], sources: Sequence[Source], *, workers: int, time_limit_seconds: float
 ) -> Generator[T | Rejection, None, None]:
-    """What `work`, a function that can be pickled, makes of each source, in the order of the sources.
+    """Results of `function`, which must be picklable, for each source, in the order of the sources.
 
-    Close the generator, and the processes are gone. Raises RuntimeError when no processes can be kept running.
+    Closing the generator ends the processes. Raises RuntimeError when processes end as they start.
     """
-    waiting: deque[tuple[Source, Future[T | Rejection]]] = deque()
+    pending: deque[tuple[Source, Future[T | Rejection]]] = deque()
     count = min(workers, max(1, len(sources)))
-    with Processes(work, count=count, time_limit_seconds=time_limit_seconds) as processes:
+    with Processes(function, count=count, time_limit_seconds=time_limit_seconds) as processes:
         for source in sources:
-            waiting.append((source, processes.submit(source)))
-            if len(waiting) >= RESULTS_PER_WORKER * workers:
-                yield _result(*waiting.popleft(), time_limit_seconds)
-        while waiting:
-            yield _result(*waiting.popleft(), time_limit_seconds)
+            pending.append((source, processes.submit(source)))
+            if len(pending) >= RESULTS_PER_WORKER * workers:
+                yield _result(*pending.popleft(), time_limit_seconds)
+        while pending:
+            yield _result(*pending.popleft(), time_limit_seconds)
 
 
 def _result(source: Source, future: Future[T | Rejection], time_limit_seconds: float) -> T | Rejection:
@@ -64,11 +64,11 @@ def _result(source: Source, future: Future[T | Rejection], time_limit_seconds: f
         ) from error
 
 
-def attempt(work: Callable[[io.BufferedReader], T], source: Source) -> T | Rejection:
-    """What `work` makes of a source's content; whatever a broken file provokes costs that file only."""
+def attempt(function: Callable[[io.BufferedReader], T], source: Source) -> T | Rejection:
+    """Result of `function` for a source's open file; any error becomes a rejection of this file."""
     try:
-        with opened(source) as file:
-            return work(file)
+        with open_source(source) as file:
+            return function(file)
     except Rejected as error:
         return Rejection(source, error.reason, error.detail)
     except OSError as error:
@@ -79,15 +79,15 @@ def attempt(work: Callable[[io.BufferedReader], T], source: Source) -> T | Rejec
         return Rejection(source, Reason.UNDECODABLE, f"{type(error).__name__}: {error}")
 
 
-def opened(source: Source) -> io.BufferedReader:
+def open_source(source: Source) -> io.BufferedReader:
     if source.problem:
         raise OSError(source.problem)
     if url := as_url(source.path):
-        return _fetched(url, source)
+        return _fetch_to_file(url, source)
     if source.offset is not None:
         window = Window(Descriptor(source.path), offset=source.offset, size=source.size)
         return io.BufferedReader(window)
-    # Without O_NONBLOCK, opening a pipe that took the place of a listed file would wait for a writer for ever.
+    # Without O_NONBLOCK, opening a pipe that replaced a listed file would block.
     number = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
@@ -95,15 +95,15 @@ def opened(source: Source) -> io.BufferedReader:
     return open(number, "rb")
 
 
-def _fetched(url: Url, source: Source) -> io.BufferedReader:
-    """An object, or a member of one, in a file without a name, which is gone when it is closed."""
+def _fetch_to_file(url: Url, source: Source) -> io.BufferedReader:
+    """Download an object, or a member of one, to an unnamed file, which is deleted when it is closed."""
     with tempfile.TemporaryFile() as copy:
         try:
             copy.writelines(Store(url.parent, reached=True).parts(url.name, source.size, offset=source.offset or 0))
             copy.seek(0)
         except OSError as error:
-            here = "" if error.filename else f" in {tempfile.gettempdir()} (TMPDIR), where a file at a URL is read"
-            raise OSError(error.errno, f"{error.strerror}{here}") from None
+            note = "" if error.filename else f" in {tempfile.gettempdir()} (TMPDIR), where a file at a URL is read"
+            raise OSError(error.errno, f"{error.strerror}{note}") from None
         return open(os.dup(copy.fileno()), "rb")
 
 
@@ -115,12 +115,12 @@ def audit_sync(
     time_limit_seconds: float = 120.0,
     progress: Report | None = None,
 ) -> tuple[dict[str, Sync], list[Rejection]]:
-    """Sync of the first `seconds` of every input by name, in their order, and what could not be read, and why.
+    """Sync of the first `seconds` of every input by name, in their order, and the rejected inputs.
 
     inputs: as in `list_sources`.
 
-    workers: processes, by default as many as there are cores; one that crashes, or takes longer than
-    `time_limit_seconds` for a file, costs that file. Raises ValueError for what the user can put right.
+    workers: number of processes, by default that of cores. A file that crashes its process or takes longer than
+    `time_limit_seconds` is rejected. Raises ValueError for invalid arguments and missing inputs.
     """
     if not seconds > 0:
         raise ValueError(f"seconds must be more than 0, not {seconds}")
@@ -131,9 +131,9 @@ def audit_sync(
     sources = list_sources(inputs)
     if not sources:
         raise ValueError(f"there are no files in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
-    work = partial(_sync_of, seconds=seconds)
+    function = partial(_measure_sync, seconds=seconds)
     cores = len(os.sched_getaffinity(0))
-    results = in_workers(work, sources, workers=workers or cores, time_limit_seconds=time_limit_seconds)
+    results = run_in_workers(function, sources, workers=workers or cores, time_limit_seconds=time_limit_seconds)
     files: dict[str, Sync] = {}
     rejected: list[Rejection] = []
     with contextlib.closing(results):
@@ -147,5 +147,5 @@ def audit_sync(
     return files, rejected
 
 
-def _sync_of(source: Source, *, seconds: float) -> Sync | Rejection:
+def _measure_sync(source: Source, *, seconds: float) -> Sync | Rejection:
     return attempt(partial(read_sync, seconds=seconds), source)

@@ -1,4 +1,4 @@
-"""Appending records to the shards of one split, in a way that a kill at any instant can be recovered from."""
+"""Appends records to the shards of one split; recovers from a kill at any instant."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from shards.atomic import PART, sync, sync_folder
 from shards.index import ShardFile
 
 BLOCK = 512  # of a tar file
-TAR_RECORD = 20 * BLOCK  # tar files are filled up to a multiple of this, as GNU tar does
+TAR_RECORD = 20 * BLOCK  # tar files are padded to a multiple of this, as by GNU tar
 
 
 def render_record(key: str, members: dict[str, bytes]) -> tuple[bytes, dict[str, int]]:
-    """The bytes of one record in a tar file, and where in them each member's content starts.
+    """The bytes of one record in a tar file, and the offset of each member's content in them.
 
     Equal members give equal bytes on every machine: time, owner and mode are fixed.
     """
-    # Imported here because it imports torch, which takes seconds and which the workers have no use for.
+    # Imported here because it imports torch, which takes seconds and which workers do not need.
     from webdataset import TarWriter
 
     stream = io.BytesIO()
@@ -29,14 +29,14 @@ def render_record(key: str, members: dict[str, bytes]) -> tuple[bytes, dict[str,
     for extension in sorted(members):  # the order in which webdataset writes them, each after a header of one block
         starts[extension] = end + BLOCK
         end += BLOCK + -(-len(members[extension]) // BLOCK) * BLOCK
-    return stream.getvalue()[:end], starts  # without the blocks of zeros that would end the tar file here
+    return stream.getvalue()[:end], starts  # without the zero blocks that end a tar file
 
 
 class ShardWriter:
     """The shards of one split, one open at a time.
 
-    The next one is begun when a record would make the open one larger than `shard_bytes`. That depends on lengths
-    alone, so a packing that was interrupted cuts its shards where an uninterrupted one does.
+    The next one begins when a record would make the open one larger than `shard_bytes`. This depends on lengths alone,
+    so interrupted and uninterrupted packings have the same shards.
     """
 
     def __init__(self, folder: Path, split: str, *, shard_bytes: int) -> None:
@@ -48,24 +48,24 @@ class ShardWriter:
 
     @property
     def shard(self) -> str:
-        """The name of the shard that is open, or of the next one."""
+        """The name of the open shard, or of the next one."""
         return f"{self._split}-{self._number:06d}.tar"
 
-    def closed(self, shard: str) -> None:
-        """Take note of a shard of this split that is complete."""
+    def mark_complete(self, shard: str) -> None:
+        """Register a complete shard of this split."""
         self._number = max(self._number, int(shard.removesuffix(".tar").rpartition("-")[2]) + 1)
 
     def reopen(self, *, end: int, records: int) -> ShardFile | None:
-        """Go on with the open shard, of which `end` bytes and `records` records are known to be good.
+        """Resume the open shard after its first `end` bytes, which hold `records` records.
 
-        Returns it as complete where a kill fell between taking its name and saying so. Raises ValueError when the
-        file is gone or shorter.
+        Returns the shard where it is already complete: a kill came before its event. Raises ValueError when the file
+        is missing or shorter.
         """
         part = self._folder / (self.shard + PART)
         if not part.exists() and (self._folder / self.shard).exists():
             complete = ShardFile.of(self._folder, self.shard, split=self._split, records=records)
             if complete.bytes == _complete_size(end):
-                self.closed(self.shard)
+                self.mark_complete(self.shard)
                 return complete
             raise ValueError(
                 f"{self._folder / self.shard} has {complete.bytes:,} bytes and the journal beside it tells of {end:,}: "
@@ -88,7 +88,7 @@ class ShardWriter:
         return self._end > 0 and self._end + len(record) + 2 * BLOCK > self._shard_bytes
 
     def append(self, record: bytes) -> int:
-        """Write one record, and return the byte at which it starts in `shard`."""
+        """Write one record and return its byte offset in `shard`."""
         if self._file is None:
             self._file = io.FileIO(self._folder / (self.shard + PART), "w")
             sync_folder(self._folder)
@@ -99,12 +99,12 @@ class ShardWriter:
         return start
 
     def sync(self) -> None:
-        """Return when everything appended is on the disk."""
+        """Flush all records to the disk."""
         if self._file is not None:
             sync(self._file.fileno())
 
     def close(self) -> ShardFile | None:
-        """End the open shard and give it its name; None when none is open. The journal must know its records before."""
+        """Complete the open shard and rename it; None when none is open. The journal must have its records before."""
         if self._file is None:
             return None
         self._write(bytes(_complete_size(self._end) - self._end))
@@ -114,12 +114,12 @@ class ShardWriter:
         os.rename(self._folder / (self.shard + PART), self._folder / self.shard)
         sync_folder(self._folder)
         complete = ShardFile.of(self._folder, self.shard, split=self._split, records=self._records)
-        self.closed(self.shard)
+        self.mark_complete(self.shard)
         self._end = self._records = 0
         return complete
 
     def abandon(self) -> None:
-        """Close the file as it is, for a later `reopen`."""
+        """Close the incomplete file, for a later `reopen`."""
         if self._file is not None:
             self._file.close()
 

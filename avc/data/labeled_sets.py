@@ -1,4 +1,4 @@
-"""Labeled data sets of recordings and images: which files there are, of which class and in which fold."""
+"""Lists the files of labeled data sets of recordings and images, with their classes and folds."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SOUNDS = (
 )
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".avif", ".heic", ".heif")
 T = TypeVar("T")
-FOLDS = 5  # of a folder of classes, which brings none of its own
+FOLDS = 5  # of a folder of classes, which has none by itself
 
 
 @dataclass(frozen=True)
 class LabeledFile:
-    """label: row of the data set's `classes`. fold: as the data set numbers them."""
+    """label: index into the data set's `classes`. fold: in the data set's numbering."""
 
     path: Path
     label: int
@@ -34,9 +34,9 @@ class LabeledFile:
 
 @dataclass(frozen=True)
 class LabeledSet:
-    """Files with classes and folds. Each of `tested_folds` is tested on in turn, with all the others to train on.
+    """Files with classes and folds. Each of `tested_folds` is the test set in turn; all other folds are for training.
 
-    other: how many files of the classes' folders are of no form that is read.
+    other: number of files in the classes' folders with an unknown suffix.
     """
 
     name: str
@@ -47,13 +47,13 @@ class LabeledSet:
 
     @property
     def judged(self) -> str:
-        """What features are judged on, in words."""
-        part = "the test part" if self.tested_folds == (0,) else f"{len(self.tested_folds)} folds in turn"
-        return f"{part} of {self.name}"
+        """Description of the test data."""
+        description = "the test part" if self.tested_folds == (0,) else f"{len(self.tested_folds)} folds in turn"
+        return f"{description} of {self.name}"
 
 
 def esc10(root: Path) -> LabeledSet:
-    """ESC-10 (Piczak 2015), 5 folds as shipped, in its own layout or as the part of ESC-50 that esc50.csv marks."""
+    """ESC-10 (Piczak 2015), 5 folds as shipped, in its own layout or as the subset of ESC-50 in esc50.csv."""
     return _esc(root, "esc10", classes=10)
 
 
@@ -65,20 +65,20 @@ def esc50(root: Path) -> LabeledSet:
 def dcase2013(root: Path) -> LabeledSet:
     """The acoustic scenes of DCASE 2013 as published: scenes_stereo to train on, scenes_stereo_testset to test on.
 
-    Files are named class and number, as in bus07.wav. C is chosen on the training recordings in 5 parts by number.
+    Files are named class and number, as in bus07.wav. C is chosen by 5 folds of the training recordings, by number.
     Raises ValueError for another layout.
     """
     rows = []
     for part in ("scenes_stereo", "scenes_stereo_testset"):
-        found = _files_under(root / part, SOUNDS) if (root / part).is_dir() else []
-        if not found:
+        paths = _list_files(root / part, SOUNDS) if (root / part).is_dir() else []
+        if not paths:
             raise ValueError(f"{root} is not DCASE 2013: it has no recordings in {part}/")
-        for path in found:
+        for path in paths:
             match = re.fullmatch(r"([a-z]+)(\d+)", path.stem)
             if match is None:
                 raise ValueError(f"{path} is not named class and number, as DCASE 2013's bus07.wav is")
             rows.append((path, match[1], 0 if part.endswith("testset") else 1 + int(match[2]) % FOLDS))
-    return _labeled("dcase2013", rows, tested_folds=(0,))
+    return _make_set("dcase2013", rows, tested_folds=(0,))
 
 
 def urbansound8k(root: Path) -> LabeledSet:
@@ -92,27 +92,27 @@ def urbansound8k(root: Path) -> LabeledSet:
         ("slice_file_name", "fold", "class"),
         lambda name, fold, kind: (root / "audio" / f"fold{fold}" / name, kind, int(fold)),
     )
-    return _labeled("urbansound8k", rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))
+    return _make_set("urbansound8k", rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))
 
 
 def labeled_folder(root: Path, suffixes: tuple[str, ...]) -> LabeledSet:
-    """A folder for each class, anywhere below it the files; or train/ and val/ that hold such folders (ImageNet's).
+    """A folder for each class, with files at any depth; or train/ and val/ with such folders (ImageNet's layout).
 
-    Without train/ and val/, each class's files are dealt to 5 folds in the order of a hash of their paths. With them,
-    val/ is fold 0 and the only one tested on. Raises ValueError where there are fewer than two classes, or a class
-    has fewer files than folds.
+    Without train/ and val/, each class's files are assigned to 5 folds in the order of a hash of their paths. With
+    them, val/ is fold 0, the only test fold. Raises ValueError where there are fewer than two classes, or a class has
+    fewer files than folds.
     """
     if not root.is_dir():
         raise ValueError(f"there is no folder {root}")
     if (root / "train").is_dir() and (root / "val").is_dir():
-        train, other = _classes_in(root / "train", suffixes, least=FOLDS)
-        test, other_test = _classes_in(root / "val", suffixes, least=1)
+        train, other = _list_classes(root / "train", suffixes, min_files=FOLDS)
+        test, other_test = _list_classes(root / "val", suffixes, min_files=1)
         if set(train) != set(test):
             raise ValueError(f"train/ and val/ in {root} differ in the classes {sorted(set(train) ^ set(test))[:5]}")
-        rows = _dealt(train, root) + [(path, name, 0) for name, files in test.items() for path in files]
-        return _labeled(root.name, rows, tested_folds=(0,), other=other + other_test)
-    classes, other = _classes_in(root, suffixes, least=FOLDS)
-    return _labeled(root.name, _dealt(classes, root), tested_folds=tuple(range(1, FOLDS + 1)), other=other)
+        rows = _assign_folds(train, root) + [(path, name, 0) for name, files in test.items() for path in files]
+        return _make_set(root.name, rows, tested_folds=(0,), other=other + other_test)
+    classes, other = _list_classes(root, suffixes, min_files=FOLDS)
+    return _make_set(root.name, _assign_folds(classes, root), tested_folds=tuple(range(1, FOLDS + 1)), other=other)
 
 
 DATASETS: dict[str, Callable[[Path], LabeledSet]] = {
@@ -127,32 +127,32 @@ DATASETS: dict[str, Callable[[Path], LabeledSet]] = {
 def _esc(root: Path, name: str, *, classes: int) -> LabeledSet:
     table = root / "meta" / "esc50.csv"
     if table.is_file():
-        marked = _read_rows(
+        table_rows = _read_rows(
             table,
             "ESC-50's table",
             ("filename", "fold", "category", "esc10"),
             lambda file, fold, kind, in_esc10: (root / "audio" / file, kind, int(fold), in_esc10 == "True"),
         )
-        rows = [(path, kind, fold) for path, kind, fold, in_esc10 in marked if name == "esc50" or in_esc10]
+        rows = [(path, kind, fold) for path, kind, fold, in_esc10 in table_rows if name == "esc50" or in_esc10]
     else:
-        rows = [(path, path.parent.name, _esc_fold(path)) for path in _files_under(root, SOUNDS)]
-    labeled = _labeled(name, rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))
-    if len(labeled.classes) != classes:
+        rows = [(path, path.parent.name, _esc_fold(path)) for path in _list_files(root, SOUNDS)]
+    labeled_set = _make_set(name, rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))
+    if len(labeled_set.classes) != classes:
         raise ValueError(
-            f"{root} is not {name}: it has {len(labeled.classes)} classes and not {classes}. Give the folder that "
+            f"{root} is not {name}: it has {len(labeled_set.classes)} classes and not {classes}. Give the folder that "
             "holds meta/esc50.csv or the classes' folders; for other recordings take dataset=folder"
         )
-    return labeled
+    return labeled_set
 
 
-def _read_rows(table: Path, what: str, columns: tuple[str, ...], row: Callable[..., T]) -> list[T]:
-    """`row` of the named columns of each line. Raises ValueError where the table is not `what`."""
+def _read_rows(table: Path, title: str, columns: tuple[str, ...], row: Callable[..., T]) -> list[T]:
+    """Apply `row` to the named columns of each line. Raises ValueError where the table is not `title`."""
     try:
         (_, names), *lines = read_table(lines_of(table))
-        places = [names.index(column) for column in columns]
-        return [row(*(cells[place] for place in places)) for _, cells in lines if cells]
+        indices = [names.index(column) for column in columns]
+        return [row(*(cells[index] for index in indices)) for _, cells in lines if cells]
     except (IndexError, ValueError) as error:
-        raise ValueError(f"{table} is not {what} ({error!r}): columns {', '.join(columns)} are wanted") from None
+        raise ValueError(f"{table} is not {title} ({error!r}): columns {', '.join(columns)} are wanted") from None
 
 
 def _esc_fold(path: Path) -> int:
@@ -162,10 +162,10 @@ def _esc_fold(path: Path) -> int:
     return int(match[1])
 
 
-def _classes_in(root: Path, suffixes: tuple[str, ...], *, least: int) -> tuple[dict[str, list[Path]], int]:
-    """The files of each class, and how many others lie beside them."""
+def _list_classes(root: Path, suffixes: tuple[str, ...], *, min_files: int) -> tuple[dict[str, list[Path]], int]:
+    """The files of each class, and the number of files with other suffixes."""
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    classes = {folder.name: _files_under(folder, suffixes) for folder in folders}
+    classes = {folder.name: _list_files(folder, suffixes) for folder in folders}
     if sum(bool(files) for files in classes.values()) < 2:
         raise ValueError(
             f"{root} has {sum(bool(files) for files in classes.values())} folders with files that end in "
@@ -179,12 +179,12 @@ def _classes_in(root: Path, suffixes: tuple[str, ...], *, least: int) -> tuple[d
         other += len(others)
     classes = {name: files for name, files in classes.items() if files}
     for name, files in classes.items():
-        if len(files) < least:
-            raise ValueError(f"class {name} in {root} has {len(files)} files; it needs {least}, one for each fold")
+        if len(files) < min_files:
+            raise ValueError(f"class {name} in {root} has {len(files)} files; it needs {min_files}, one for each fold")
     return classes, other
 
 
-def _dealt(classes: dict[str, list[Path]], root: Path) -> list[tuple[Path, str, int]]:
+def _assign_folds(classes: dict[str, list[Path]], root: Path) -> list[tuple[Path, str, int]]:
     rows = []
     for name, files in classes.items():
         shuffled = sorted(files, key=lambda path: hashlib.sha256(os.fsencode(path.relative_to(root))).digest())
@@ -192,17 +192,17 @@ def _dealt(classes: dict[str, list[Path]], root: Path) -> list[tuple[Path, str, 
     return rows
 
 
-def _files_under(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def _list_files(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return sorted(path for path in root.rglob("[!.]*") if path.suffix.lower() in suffixes and path.is_file())
 
 
-def _labeled(
+def _make_set(
     name: str, rows: list[tuple[Path, str, int]], *, tested_folds: tuple[int, ...], other: int = 0
 ) -> LabeledSet:
     classes = tuple(sorted({label for _, label, _ in rows}))
     number = {label: row for row, label in enumerate(classes)}
-    twice = [path for path, count in Counter(path for path, *_ in rows).items() if count > 1]
-    if twice:
-        raise ValueError(f"{twice[0]} is listed twice")
+    duplicates = [path for path, count in Counter(path for path, *_ in rows).items() if count > 1]
+    if duplicates:
+        raise ValueError(f"{duplicates[0]} is listed twice")
     files = tuple(LabeledFile(path, number[label], fold) for path, label, fold in rows)
     return LabeledSet(name, classes, files, tested_folds, other)

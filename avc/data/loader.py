@@ -97,9 +97,9 @@ class Loader(Generic[B]):
         Raises shards.read.BadRecord where the shards are damaged, WorkerLost where a worker is killed.
         """
         if self._num_workers:
-            from avc.data.prefetch import prefetched  # not needed where this process reads by itself
+            from avc.data.prefetch import prefetch  # not needed where this process reads by itself
 
-            yield from prefetched(
+            yield from prefetch(
                 self._reader, row_ranges, self._num_workers, rows=self._rows, slots=self.slots, pin=self._pin
             )
             return

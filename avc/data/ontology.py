@@ -1,4 +1,4 @@
-"""How relevant one class is to another: by the AudioSet ontology, or only to itself."""
+"""Computes the relevance of one class to another, by the AudioSet ontology or by identity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Relevance = NDArray[np.float64]
 
 ONTOLOGY_TOP = 20  # relevance of a class to itself, Objects that Sound A.2
 INSTRUMENTS = ("Musical instrument", "Singing", "Tools")
-"""AudioSet-Instruments (Objects that Sound, section 2) is these classes and all below them: 110."""
+"""AudioSet-Instruments (Objects that Sound, section 2): these classes and their descendants, 110 classes."""
 
 
 def flat_relevance(classes: int) -> Relevance:
@@ -43,18 +43,22 @@ class Ontology:
             children = {node["id"]: list(node["child_ids"]) for node in nodes}
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is not the AudioSet ontology: {error!r}") from None
-        unknown = sorted({child for own in children.values() for child in own} - children.keys())
+        all_children = {child for child_ids in children.values() for child in child_ids}
+        unknown = sorted(all_children - children.keys())
         if unknown:
             raise ValueError(f"{path} is not the AudioSet ontology: {unknown[0]} is a child and no class of it")
         self._children = dict(children)
-        # The file has several trees; one root above them makes every two classes some distance apart.
-        children["root"] = sorted(children.keys() - {child for own in children.values() for child in own})
+        # The file has several trees; a common root makes all distances finite.
+        children["root"] = sorted(children.keys() - all_children)
         self._row = {name: row for row, name in enumerate(children)}
-        edges = [(self._row[parent], self._row[child]) for parent, own in children.items() for child in own]
+        edges = [(self._row[parent], self._row[child]) for parent, child_ids in children.items() for child in child_ids]
         self._edges = coo_array((np.ones(len(edges)), np.transpose(edges)), shape=(len(children), len(children)))
 
     def distances(self, classes: Sequence[str]) -> NDArray[np.int64]:
-        """Edges between every two classes, named or by identifier: int64 (C, C). Raises ValueError for unknown ones."""
+        """Number of edges between every two classes, by name or identifier: int64 (C, C).
+
+        Raises ValueError for unknown classes.
+        """
         rows = [self._row[self._identifier(name)] for name in classes]
         steps = shortest_path(self._edges.tocsr(), directed=False, unweighted=True, indices=rows)
         return np.asarray(steps[:, rows], dtype=np.int64)
@@ -64,23 +68,23 @@ class Ontology:
         return np.maximum(ONTOLOGY_TOP - self.distances(classes), 0).astype(np.float64)
 
     def below(self, tops: Sequence[str]) -> frozenset[str]:
-        """Identifiers of classes and of all below them. Raises ValueError for unknown ones."""
-        found: set[str] = set()
-        left = [self._identifier(name) for name in tops]
-        while left:
-            if (here := left.pop()) not in found:
-                found.add(here)
-                left += self._children[here]
-        return frozenset(found)
+        """Identifiers of classes and their descendants. Raises ValueError for unknown classes."""
+        identifiers: set[str] = set()
+        pending = [self._identifier(name) for name in tops]
+        while pending:
+            if (identifier := pending.pop()) not in identifiers:
+                identifiers.add(identifier)
+                pending += self._children[identifier]
+        return frozenset(identifiers)
 
     def restrict(self, labels: Labels, tops: Sequence[str]) -> Labels:
-        """`labels` without those that are not of `below`. Raises ValueError for a label that is no class."""
-        kept = self.below(tops)
-        return labels.changed(lambda own: (label for label in own if self._identifier(label) in kept))
+        """The labels that are in `below(tops)`. Raises ValueError for a label that is no class."""
+        allowed = self.below(tops)
+        return labels.changed(lambda names: (label for label in names if self._identifier(label) in allowed))
 
     def named(self, labels: Labels) -> Labels:
-        """`labels` by their names, where they are identifiers. Raises ValueError for a label that is no class."""
-        return labels.changed(lambda own: (self._name[self._identifier(label)] for label in own))
+        """The labels with identifiers replaced by names. Raises ValueError for a label that is no class."""
+        return labels.changed(lambda names: (self._name[self._identifier(label)] for label in names))
 
     def _identifier(self, name: str) -> str:
         if name in self._id:

@@ -1,10 +1,10 @@
-"""Processes that read batches ahead, into memory that the training process shares with them.
+"""Prefetches batches in worker processes, through memory shared with the training process.
 
-    training process ── rows, slot ──► a worker        reads the rows into the slot
-                     ◄── what they are ──              or what went wrong
+    training process ── rows, slot ──► worker          reads the rows into the slot
+                     ◄── rows or error ──
 
-A pipe for each worker and memory without a name is all that there is between them: no lock, no semaphore, nothing that
-has to be cleaned up. So whichever of them is killed, the others read the end of a pipe and leave.
+Processes share only a pipe for each worker and anonymous memory: no lock, no semaphore, nothing to clean up. Whichever
+process is killed, the others read the end of a pipe and exit.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from torch import Tensor
 from avc.data.interfaces import AnyBatch, B, Buffers, Reader, copied
 from shards.processes import follow_parent
 
-EXIT_SECONDS = 5.0  # that a killed worker's exit status may take to arrive
+EXIT_SECONDS = 5.0  # to wait for a killed worker's exit status
 
 
 class WorkerLost(ChildProcessError):
-    """A process that reads batches has ended by itself; its text says how."""
+    """A worker has died; the message says how."""
 
     def __init__(self, how: str) -> None:
         super().__init__(
@@ -50,47 +50,48 @@ class WorkerLost(ChildProcessError):
         return str(self.strerror)
 
 
-def prefetched(
+def prefetch(
     reader: Reader[B], row_ranges: Iterator[tuple[int, int]], num_workers: int, *, rows: int, slots: int, pin: bool
 ) -> Iterator[B]:
-    """The batches of these ranges of rows, of up to `rows` each; as many as `slots` are read ahead.
+    """The batches of these ranges of up to `rows` rows; `slots` of them are read ahead.
 
     Raises as `avc.data.loader.Loader.batches` does.
     """
-    if (first := next(row_ranges, None)) is None:
+    if (first_range := next(row_ranges, None)) is None:
         return
     device = torch.device("cuda", torch.cuda.current_device()) if pin else None
-    with _started(reader, num_workers, rows=rows, slots=slots) as (workers, buffers), ThreadPoolExecutor(1) as thread:
-        # A thread copies the next batch out of its slot while the network is at work on this one.
-        batches = _batches(workers, buffers, chain([first], row_ranges), slots, device)
-        coming = thread.submit(next, batches, None)
-        while (collected := coming.result()) is not None:
-            coming = thread.submit(next, batches, None)
-            yield collected
+    started = _start_workers(reader, num_workers, rows=rows, slots=slots)
+    with started as (workers, buffers), ThreadPoolExecutor(1) as thread:
+        # A thread copies the next batch out of its slot while the network works on this one.
+        batches = _batches(workers, buffers, chain([first_range], row_ranges), slots, device)
+        future = thread.submit(next, batches, None)
+        while (batch := future.result()) is not None:
+            future = thread.submit(next, batches, None)
+            yield batch
 
 
 class _Worker:
     """The training process's end of a worker."""
 
     def __init__(self, start: Callable[[Connection], ForkServerProcess]) -> None:
-        self._pipe, its_end = multiprocessing.Pipe()
-        self.process = start(its_end)
+        self._pipe, worker_end = multiprocessing.Pipe()
+        self.process = start(worker_end)
         try:
             self.process.start()
-        except (EOFError, OSError) as error:  # the server that workers are forked from is gone
+        except (EOFError, OSError) as error:  # the fork server has died
             raise WorkerLost(f"its start ({error or 'the server of processes is gone'})") from None
         finally:
-            its_end.close()  # the worker has its own, and the pipe ends where the worker does
+            worker_end.close()  # so that the pipe ends with the worker
 
-    def ask(self, row_range: tuple[int, int], slot: int) -> None:
-        """Let it read rows into a slot. Raises WorkerLost."""
+    def request(self, row_range: tuple[int, int], slot: int) -> None:
+        """Request rows in a slot. Raises WorkerLost."""
         try:
             self._pipe.send((*row_range, slot))
         except OSError:
             raise self._lost() from None
 
-    def answer(self) -> Any:
-        """The rows that it was asked for first, read. Raises what reading them raised, or WorkerLost."""
+    def result(self) -> Any:
+        """Wait for the oldest requested rows. Raises the reader's error, or WorkerLost."""
         try:
             rows, error = self._pipe.recv()
         except (EOFError, OSError):
@@ -100,7 +101,7 @@ class _Worker:
         return rows
 
     def close(self) -> None:
-        """Let it leave when it has read what it is reading."""
+        """Let the worker exit after its current rows."""
         self._pipe.close()
 
     def _lost(self) -> WorkerLost:
@@ -112,14 +113,15 @@ class _Worker:
 
 
 @contextmanager
-def _started(reader: Reader[AnyBatch], count: int, *, rows: int, slots: int) -> Iterator[tuple[list[_Worker], Any]]:
-    """Workers, and the buffers for batches of up to `rows` rows that they fill."""
-    # Slots that stay where they are. Memory of its own for every batch costs a page fault for each 4 KB of it, which on
-    # a virtual machine took half as long as decoding.
+def _start_workers(
+    reader: Reader[AnyBatch], count: int, *, rows: int, slots: int
+) -> Iterator[tuple[list[_Worker], Any]]:
+    """Start workers; also returns the buffers that they fill, for batches of up to `rows` rows."""
+    # Slots are reused. New memory costs a page fault for each 4 KB, on a virtual machine half the time of decoding.
     memory = SharedMemory()
     buffers = reader.buffers(slots=slots, rows=rows, empty=memory.empty)
-    # Not fork: the training process has threads (torch's, NCCL's, W&B's) whose locks a fork would copy. Workers are
-    # forked from a server that has imported what they need and nothing else.
+    # Not fork: it would copy the locks of the training process's threads (torch's, NCCL's, W&B's). The fork server has
+    # imported only what workers need.
     context = multiprocessing.get_context("forkserver")
     os.environ["AVC_PARENT"] = str(os.getpid())
     context.set_forkserver_preload(["avc.data.end_with_parent", __name__, type(reader).__module__])
@@ -132,10 +134,10 @@ def _started(reader: Reader[AnyBatch], count: int, *, rows: int, slots: int) -> 
         for worker in workers:
             worker.close()
 
-    # Where an error ends the program, Python waits for its processes before it lets go of this generator.
+    # When an error ends the program, Python waits for its processes before it closes this generator.
     atexit.register(close)
     try:
-        with _no_signals():
+        with _block_signals():
             for _ in range(count):
                 workers.append(_Worker(start))
         memory.close()
@@ -148,18 +150,18 @@ def _started(reader: Reader[AnyBatch], count: int, *, rows: int, slots: int) -> 
 
 
 @contextmanager
-def _no_signals() -> Iterator[None]:
-    """What is started here never sees a signal that asks for a stop: the training process decides what follows.
+def _block_signals() -> Iterator[None]:
+    """Block stop signals in processes that are started here: the training process handles them.
 
-    Who signals a training, a terminal or torchrun, signals all that it has started.
+    A terminal or torchrun sends signals to all processes of a training.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    resource_tracker.ensure_running()  # as starting a process would, and lets through what was blocked before
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    resource_tracker.ensure_running()  # starting a process would do this, and unblock signals
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _batches(
@@ -169,27 +171,27 @@ def _batches(
     slots: int,
     pin_for: torch.device | None,
 ) -> Iterator[B]:
-    """The batches in order, each in memory of its own, so that its slot is free again."""
+    """The batches in order, each copied out of its slot."""
     if pin_for is not None:
-        torch.cuda.set_device(pin_for)  # a thread begins on the first GPU, and pinning would take memory there
+        torch.cuda.set_device(pin_for)  # threads start on the first GPU, where pinning would allocate memory
     free = deque((workers[slot % len(workers)], slot) for slot in range(slots))
-    asked: deque[tuple[_Worker, int]] = deque()
+    pending: deque[tuple[_Worker, int]] = deque()
     while True:
         while free and (row_range := next(row_ranges, None)) is not None:
             worker, slot = free.popleft()
-            worker.ask(row_range, slot)
-            asked.append((worker, slot))
-        if not asked:
+            worker.request(row_range, slot)
+            pending.append((worker, slot))
+        if not pending:
             return
-        worker, slot = asked.popleft()
-        batch = buffers.batch(slot, worker.answer())
+        worker, slot = pending.popleft()
+        batch = buffers.batch(slot, worker.result())
         batch = copied(batch, Tensor.clone if pin_for is None else Tensor.pin_memory)
         free.append((worker, slot))
         yield batch
 
 
 def _serve(pipe: Connection, reader: Reader[AnyBatch], memory: SharedMemory, slots: int, rows: int) -> None:
-    """Read what is asked for, until nobody can ask any more."""
+    """Serve requests until the pipe ends."""
     follow_parent()
     torch.set_num_threads(1)  # there are as many workers as cores
     buffers = reader.buffers(slots=slots, rows=rows, empty=memory.empty)
@@ -213,10 +215,10 @@ def _read(
 
 
 class SharedMemory:
-    """Memory without a name: it is gone with the last process that has it, however that one ends.
+    """Anonymous shared memory, freed with the last process that uses it.
 
-    It can be handed to a process that is being started. Both ends ask for the same tensors in the same order and have
-    them in common.
+    It can be passed to a process that is being started. Processes share the tensors that they allocate in the same
+    order.
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
@@ -224,7 +226,7 @@ class SharedMemory:
         self._end = 0
 
     def empty(self, shape: Sequence[int], *, dtype: torch.dtype) -> Tensor:
-        """The next tensor, as `torch.empty` makes it, and zero before anybody has written to it."""
+        """Allocate the next tensor, like `torch.empty`; its initial values are 0."""
         size = math.prod(shape) * dtype.itemsize
         if not size:
             return torch.empty(shape, dtype=dtype)
@@ -234,12 +236,12 @@ class SharedMemory:
         return torch.frombuffer(mmap.mmap(self._descriptor, size, offset=start), dtype=dtype).view(*shape)
 
     def close(self) -> None:
-        """Ask for no more tensors, and hand it to no more processes; what there is stays."""
+        """Close the descriptor: no further tensors or processes. Allocated tensors stay valid."""
         os.close(self._descriptor)
 
     def __reduce__(self) -> tuple[Callable[[Any], SharedMemory], tuple[Any]]:
-        return _received, (reduction.DupFd(self._descriptor),)
+        return _from_descriptor, (reduction.DupFd(self._descriptor),)
 
 
-def _received(duplicate: Any) -> SharedMemory:
+def _from_descriptor(duplicate: Any) -> SharedMemory:
     return SharedMemory(duplicate.detach())

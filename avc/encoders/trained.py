@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from avc.data.preprocessing import CROP, center_crop, whole_cells
+from avc.data.preprocessing import CROP, center_crop, resize_to_stride
 from avc.data.windows import hop_in_samples, mono, resample, windows_of
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.encoders.towers import AudioTower, ImageTower
@@ -199,7 +199,7 @@ class Trained:
         """
         _expect(images, torch.uint8, 4, "images must be uint8 (N, H, W, 3)", last=3)
         self.localizer()
-        whole = whole_cells(images.to(self.device), side=self.image.size / CROP, stride=self.model.vision.stride)
+        whole = resize_to_stride(images.to(self.device), side=self.image.size / CROP, stride=self.model.vision.stride)
         return self.model.embed_image(whole).float().cpu()  # type: ignore[no-any-return]
 
     @torch.no_grad()

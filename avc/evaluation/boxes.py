@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.text import forms_of, lines_of
+from shards.text import lines_of, name_forms
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as fractions of the picture's width and height
 
@@ -38,7 +38,7 @@ class Truth:
 
 
 def read_boxes(path: Path) -> dict[str, Truth]:
-    """The truth about each video by its file name as `shards.text.forms_of` has it, without suffix.
+    """The truth about each video by its file name as in `shards.text.name_forms`, without suffix.
 
     A `.json` file is VGG-SS's list of `file`, `class` and `bbox`, of which a box without an area is left out (18 of its
     boxes have none, for example with a right edge of -2.9e16); a folder holds Flickr-SoundNet's XML files, one for
@@ -50,10 +50,10 @@ def read_boxes(path: Path) -> dict[str, Truth]:
     try:
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".xml" and file.name[0] != ".")
-            return {forms_of(file.stem)[-1]: _flickr(file) for file in files}
+            return {name_forms(file.stem)[-1]: _flickr(file) for file in files}
         if path.suffix.lower() == ".jsonl":
-            return {forms_of(row["file"])[-1]: _demo(row) for row in map(json.loads, filter(str.strip, lines))}
-        return {forms_of(row["file"])[-1]: _vggss(row) for row in json.loads("".join(lines))}
+            return {name_forms(row["file"])[-1]: _demo(row) for row in map(json.loads, filter(str.strip, lines))}
+        return {name_forms(row["file"])[-1]: _vggss(row) for row in json.loads("".join(lines))}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ElementTree.ParseError) as error:
         raise ValueError(
             f"{path} holds no boxes in a form that is known ({error!r}): VGG-SS's .json, a folder of Flickr-SoundNet's "

@@ -25,7 +25,7 @@ from avc.evaluation.measures import Request, Result
 from shards import Report
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, centers_of, second_start
 from shards.read import Shards
-from shards.text import forms_of
+from shards.text import name_forms
 
 WRONG = ("foreign", "silence", "noise")  # sounds
 NOISE_RMS = 3277  # of white noise: -20 dBFS
@@ -111,7 +111,7 @@ def evaluate_localization(
         sanity=tuple(map_metrics.sanity(key, maxima[""], maxima[key]) for key in WRONG),
         unknown=unknown,
         names=len(truths),
-        met=len(truths.keys() & {form for name in names_of(shards, clips) for form in forms_of(name)}),
+        met=len(truths.keys() & {form for name in names_of(shards, clips) for form in name_forms(name)}),
         thresholds=tuple(
             map_metrics.universal_threshold(key, threshold, right, regions, wrong)
             for key, threshold in map_metrics.universal_thresholds(wrong).items()
@@ -149,7 +149,7 @@ def localization(request: Request, chosen: options.Localization) -> Result:
 def _frames(
     network: Trained, shards: Shards, clips: Integers, truths: Mapping[str, Truth], passes: int
 ) -> tuple[list[_Frame], int]:
-    names = [forms_of(name)[-1] for name in names_of(shards, clips)]
+    names = [name_forms(name)[-1] for name in names_of(shards, clips)]
     known = [i for i, name in enumerate(names) if name in truths and any(truths[name].boxes)]
     if len(known) < 2:
         raise ValueError(

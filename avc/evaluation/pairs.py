@@ -25,7 +25,7 @@ from avc.tasks.correspondence import has_features
 from avc.tasks.features import FeatureReader, encoders
 from avc.tasks.held_out import evaluation_sampler
 from shards.read import Shards
-from shards.text import forms_of
+from shards.text import name_forms
 
 DRAWS = 2000  # of the bootstrap
 DEPTH = 10
@@ -157,7 +157,7 @@ def pairs(request: Request, chosen: options.Pairs) -> Result:
     if chosen.sources is not None:
         known = read_labels(chosen.sources)
         names = names_of(data, clips)
-        called = [next((form for form in forms_of(name) if known.get(form)), "") for name in names]
+        called = [next((form for form in name_forms(name) if known.get(form)), "") for name in names]
         if called and not any(called):
             raise ValueError(
                 f"{chosen.sources} has no source of any of the {len(names)} clips of the {split} split, which go by "

@@ -18,7 +18,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from avc.data.media import begins_like_picture, read_pictures, stream_mono
+from avc.data.media import is_picture, read_pictures, stream_mono
 from shards.format import Reason
 from shards.journal import Rejection
 from shards.media.clip import Rejected
@@ -65,7 +65,7 @@ def _pictures(file: io.BufferedReader, wanted: Wanted) -> Iterator[Piece]:
         return center_crop(torch.from_numpy(rgb)[None], wanted.image_size)[0].numpy()
 
     torch.set_num_threads(1)  # there are as many processes as cores
-    if begins_like_picture(file.peek(12)[:12]):
+    if is_picture(file.peek(12)[:12]):
         try:
             yield from _timed(read_pictures(file), wanted.hop, cropped)
         except ValueError as error:

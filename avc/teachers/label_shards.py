@@ -60,14 +60,14 @@ def teach(
     sidecars.begin(out, layout.teaching)
     number, of = share
     mine = range(number - 1, len(shards.manifest.shards), of)
-    todo = [shard for shard in sidecars.unwritten(out, layout) if shard in mine]
+    todo = [shard for shard in sidecars.missing_sidecars(out, layout) if shard in mine]
     total = sum(len(layout.clips(shard)) for shard in todo)
     done = 0
     for shard in _teach_all(partial(_open_worker, shards_folder, out, layout.teaching, sources), todo, devices):
         done += len(layout.clips(shard))
         if report is not None:
             report(done, total, shards.manifest.shards[shard].name)
-    return None if sidecars.unwritten(out, layout) else sidecars.finish(out, layout)
+    return None if sidecars.missing_sidecars(out, layout) else sidecars.finish(out, layout)
 
 
 def _teach_all(open_worker: OpenWorker, todo: Sequence[int], devices: Sequence[torch.device]) -> Iterator[int]:

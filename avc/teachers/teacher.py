@@ -16,7 +16,7 @@ from avc.data.preprocessing import center_crop
 from shards.atomic import refuse_special, written_aside
 from shards.read import Shards
 from shards.sidecars import Distribution, frame_ticks
-from shards.soft_labels import not_distributions
+from shards.soft_labels import distribution_problem
 
 GROUP_FRAMES = 64  # that a network is given at once
 IMAGE_SIZE = 224  # pixels, of torchvision's classifiers
@@ -81,7 +81,7 @@ class NetworkTeacher:
         x = torch.cat([to_teacher(of_clip.to(device), self.size) for of_clip in frames])
         logits = torch.cat([self.network(part).float() for part in torch.split(x, GROUP_FRAMES)])
         rows = logits.softmax(dim=1).cpu()
-        if wrong := not_distributions(rows.numpy()):
+        if wrong := distribution_problem(rows.numpy()):
             raise ValueError(f"the teacher {self.name} does not give probabilities for every frame: {wrong}")
         return [part.numpy() for part in torch.split(rows.half(), [len(of_clip) for of_clip in frames])]
 
@@ -110,7 +110,7 @@ class PrecomputedTeacher:
         for clip, count in zip(clips, map(len, frames), strict=True):
             row = np.asarray(self.rows[clip])
             row = np.broadcast_to(row, (count, self.classes)) if row.ndim == 1 else row[:count]
-            wrong = not_distributions(row) or ("" if len(row) == count else f"it has {len(row)} frames of {count}")
+            wrong = distribution_problem(row) or ("" if len(row) == count else f"it has {len(row)} frames of {count}")
             if wrong:
                 raise ValueError(f"row {clip} of {self.path} holds no probabilities for the clip: {wrong}")
             parts.append(row.astype(np.float16))

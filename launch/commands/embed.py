@@ -73,7 +73,7 @@ def embed(
         raise ValueError(f"there are no files in {', '.join(map(str, files))}")
     if chosen:
         # By the names of what is written: recordings of one length are of one size.
-        listed = [(source, target) for source, target in listed if chosen.has(os.fsencode(target.relative_to(folder)))]
+        listed = [(source, target) for source, target in listed if chosen.owns(os.fsencode(target.relative_to(folder)))]
         if not listed:
             return print(f"none of the files is of the share {task}")
     with progress("embedding", unit="files") as report:

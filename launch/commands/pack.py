@@ -108,7 +108,7 @@ def pack(
     lists = parse_split_lists(split_list or [])
     place = None if cluster is None else load_cluster(cluster)
     sources, splitter = list_inputs(inputs, out, settings, split_lists=lists, task=chosen)
-    say_lists(splitter.met)
+    say_lists(splitter.coverage)
     limits: Any = {"time_limit_seconds": time_limit, "shard_bytes": shard_mb * 1_000_000}
     work: Any = partial(pack_sources, out=out, settings=settings, splitter=splitter, **limits)
     if place is not None:
@@ -205,7 +205,7 @@ def verify(
     from shards.index import read_manifest
     from shards.sidecars import FINISHED, verify_sidecars
     from shards.store import place
-    from shards.verify import sorted_by_name
+    from shards.verify import order_problem
     from shards.verify import verify as verify_folder
 
     path = place(folder)
@@ -224,7 +224,7 @@ def verify(
         size = sum(shard.bytes for shard in manifest.shards) / 1e6
         what = "names and sizes" if quick else "every byte"
         print(f"{path}: {records:,} records in {len(manifest.shards):,} shards, {size:,.1f} MB; {what} compared")
-        if told := sorted_by_name(path, manifest, quick=quick):
+        if told := order_problem(path, manifest, quick=quick):
             print(f"its shards are sorted: {told}. What streams them meets clips of like names together: {STREAMS}")
         lines = [f"{each.file}: {each.member} {each.what}: {each.detail}".replace(":  ", ": ") for each in problems]
         good, remedy = "all is as it was packed", "pack into a new folder"

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from avc.data.media import begins_like_picture, read_loudest_second, read_rgb
+from avc.data.media import is_picture, read_loudest_second, read_rgb
 from shards.processes import Ended, NeverBegan, Processes
 
 MAX_BYTES = 64 * 2**20  # ten minutes of WAV, mono at 48 kHz, are 58 MB
@@ -56,7 +56,7 @@ def _start(_place: int) -> None:
 def _decode(path: Path) -> Decoded:
     with path.open("rb") as file:
         head = file.read(12)
-    if begins_like_picture(head):
+    if is_picture(head):
         picture = read_rgb(path)
         return "image", np.asarray(picture.reduce(max(1, min(picture.size) // SIDE)))
     try:

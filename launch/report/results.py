@@ -16,7 +16,7 @@ from shards.atomic import write_whole
 
 if TYPE_CHECKING:  # commands that answer at once need no numpy
     from shards.index import Manifest
-    from shards.split import ListMet
+    from shards.split import ListCoverage
 
 
 def print_table(header: Sequence[str | Column], rows: Iterable[Sequence[str]], **options: Any) -> None:
@@ -79,7 +79,7 @@ def _numbers(place: str, value: Any) -> Iterator[tuple[str, float]]:
         yield place, value
 
 
-def say_lists(lists: Sequence[ListMet]) -> None:
+def say_lists(lists: Sequence[ListCoverage]) -> None:
     """Print how many names of each split's list are those of inputs, before anything is packed."""
     for each in lists:
         print(printable(str(each)), flush=True)

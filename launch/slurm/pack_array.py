@@ -28,7 +28,7 @@ from shards.build_index import merge
 from shards.pack import Summary
 from shards.sources import Source
 from shards.store import as_url
-from shards.tasks import Task, make_folder, share_out
+from shards.tasks import Task, assign_tasks, make_folder
 
 if TYPE_CHECKING:
     import submitit
@@ -98,7 +98,7 @@ def submit_pack(
     everyone = [Task(number, tasks) for number in range(1, tasks + 1)]
     for task in everyone:
         make_folder(out, task)
-    shares = share_out(sources, tasks)
+    shares = assign_tasks(sources, tasks)
     refuse_without_links(out, who="submitit")
     array = _executor(node, out, name="avc-pack")
     array.update_parameters(slurm_array_parallelism=tasks)

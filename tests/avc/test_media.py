@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, features
 
-from avc.data.media import begins_like_picture, read_pictures, read_rgb
+from avc.data.media import is_picture, read_pictures, read_rgb
 
 FORMS = [
     "PNG",
@@ -187,7 +187,7 @@ def test_what_is_read_elsewhere_alone_is_refused_by_its_name(scene, tmp_path) ->
     for brand in (b"heic", b"mif1", b"hevc"):
         head = b"\0\0\0\x18ftyp" + brand + bytes(12)
         (tmp_path / "picture.heic").write_bytes(head)
-        assert begins_like_picture(head)
+        assert is_picture(head)
         with pytest.raises(ValueError, match="HEIC is not read: export the picture as JPEG or PNG"):
             read_rgb(tmp_path / "picture.heic")
     Image.fromarray(scene).save(tmp_path / "picture.tiff")
@@ -197,11 +197,11 @@ def test_what_is_read_elsewhere_alone_is_refused_by_its_name(scene, tmp_path) ->
 
 def test_what_begins_like_no_picture_is_sound_or_video() -> None:
     for head in (b"RIFF\0\0\0\0WAVE", b"\0\0\0\x18ftypisom", b"\0\0\0\x18ftypqt  ", b"OggS\0\2\0\0\0\0\0\0", b""):
-        assert not begins_like_picture(head)
+        assert not is_picture(head)
     for form in ("JPEG", "PNG", "BMP", "WEBP", "GIF"):
         stream = io.BytesIO()
         frames(1)[0].save(stream, form)
-        assert begins_like_picture(stream.getvalue()[:12])
+        assert is_picture(stream.getvalue()[:12])
 
 
 def test_a_picture_without_end_is_refused(tmp_path: Path) -> None:

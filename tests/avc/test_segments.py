@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soxr
 
-from avc.data.segments import SegmentReader, SegmentSampler, parts_of, repeated_parts, student_sound
+from avc.data.segments import SegmentReader, SegmentSampler, split_frames, split_repeated_frames, student_sound
 from avc.models.soundnet import SOUNDNETS
 from avc.models.waveform import steps_of
 from shards.read import Shards
@@ -69,14 +69,14 @@ def test_the_plan_counts_the_steps_that_the_network_gives(student) -> None:
 
 def test_four_steps_of_20_seconds_have_the_frames_of_5_seconds_each() -> None:
     frames = np.arange(12, 500, 25)
-    parts = parts_of(frames, first=0, ticks=500, steps=4)
+    parts = split_frames(frames, first=0, ticks=500, steps=4)
     assert [frames[part].tolist() for part in parts] == [
         [12 + 25 * second for second in range(5 * step, 5 * step + 5)] for step in range(4)
     ]
 
 
 def test_a_part_without_a_frame_takes_the_one_nearest_to_its_middle() -> None:
-    parts = parts_of(np.array([12, 137]), first=25, ticks=200, steps=4)
+    parts = split_frames(np.array([12, 137]), first=25, ticks=200, steps=4)
     assert [part.tolist() for part in parts] == [[0], [1], [1], [1]]
 
 
@@ -93,12 +93,12 @@ def test_a_clip_of_any_length_repeated_to_20_seconds_gives_4_steps(make_index, s
 def test_repeated_frames_lie_where_the_repeated_audio_does() -> None:
     frames = np.arange(12, 300, 25)  # of a clip of 12 s, of which ticks 50 to 250 are taken
     for length, steps in ((500, 4), (450, 3), (200, 2)):
-        parts = repeated_parts(frames, first=50, ticks=200, length=length, steps=steps)
+        parts = split_repeated_frames(frames, first=50, ticks=200, length=length, steps=steps)
         for step, part in enumerate(parts):
             span = np.arange(length * step / steps, length * (step + 1) / steps)
             heard = {int(50 + tick % 200) for tick in span}  # what of the clip sounds in this part
             assert {int(frame) for frame in frames[part]} == {int(frame) for frame in frames if frame in heard}
-    parts = repeated_parts(np.array([40]), first=50, ticks=9, length=500, steps=4)
+    parts = split_repeated_frames(np.array([40]), first=50, ticks=9, length=500, steps=4)
     assert [set(part.tolist()) for part in parts] == [{0}] * 4, "no frame is inside, and the nearest stands for it"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from launch.demo.world.render import World, render
 
 from avc.config import dump_config, load_config, parse_config
 from avc.data.loader import shard_batch
@@ -17,7 +18,6 @@ from avc.data.mixed import MixedSampler
 from avc.data.partitions import partitioned
 from avc.data.sampler import PairSampler
 from avc.encoders.load import shards_of
-from launch.demo.world.render import World, render
 from shards.copy import copy_packed
 from shards.format import PackSettings
 from shards.mixed import MixedShards, WeightedSet

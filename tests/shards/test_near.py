@@ -8,8 +8,8 @@ import numpy as np
 
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND
 from shards.look import EVERY, Look, look
-from shards.near import pairs
-from shards.survey import _shared
+from shards.near import find_pairs
+from shards.survey import _duplicate_faults
 
 SECONDS = 6
 
@@ -38,27 +38,27 @@ def scene(seed: int, *, shift: float = 0.0, sound: bool = True, still: bool = Fa
 
 def test_a_shift_in_time_is_found_with_its_length_and_different_clips_make_no_pair() -> None:
     looks = [scene(seed) for seed in range(5)] + [scene(1, shift=0.3), scene(3, shift=1.62)]
-    found = {(pair.first, pair.second): pair.shift for pair in pairs(looks)}
+    found = {(pair.first, pair.second): pair.shift for pair in find_pairs(looks)}
     assert set(found) == {(1, 5), (3, 6)}
     assert abs(found[1, 5] - 0.3) < 0.05 and abs(found[3, 6] - 1.62) < 0.05
 
 
 def test_the_same_bytes_are_a_pair_whatever_they_show() -> None:
-    (pair,) = pairs([scene(1, still=True, sound=False), scene(2), scene(1, still=True, sound=False)])
+    (pair,) = find_pairs([scene(1, still=True, sound=False), scene(2), scene(1, still=True, sound=False)])
     assert (pair.first, pair.second, pair.exact) == (0, 2, True)
 
 
 def test_where_nothing_is_heard_pictures_that_move_alike_are_a_pair_and_pictures_that_stand_alike_are_not() -> None:
     silent = [scene(1, sound=False), scene(1, sound=False, shift=0.4)]
-    assert [(pair.first, pair.second, pair.sound) for pair in pairs(silent)] == [(0, 1, None)]
+    assert [(pair.first, pair.second, pair.sound) for pair in find_pairs(silent)] == [(0, 1, None)]
     standing = [scene(1, sound=False, still=True), scene(1, still=True, sound=False, shift=0.4)]
-    assert not pairs(standing)
+    assert not find_pairs(standing)
 
 
 def test_one_scene_with_other_sound_is_no_pair() -> None:
     one, other = scene(1), scene(2)
     mixed = Look(**{**vars(one), "digest": "mixed", "words": other.words, "heard": other.heard})
-    assert not pairs([one, mixed])
+    assert not find_pairs([one, mixed])
 
 
 def test_seconds_that_stand_still_or_are_silent_are_named() -> None:
@@ -82,6 +82,6 @@ def test_of_near_copies_the_best_is_kept_and_each_other_is_named_once() -> None:
         "d": {"group": "test", "digest": "3"},
     }
     looks = [Look(**{**vars(scene(1)), "name": name, **way}) for name, way in ways.items()]
-    faults = _shared(looks)
+    faults = _duplicate_faults(looks)
     assert sorted(fault.name for fault in faults) == ["a", "b", "d"]
     assert {fault.name: fault.detail.split(",")[0] for fault in faults} == {"a": "of b", "b": "of c", "d": "of c"}

@@ -18,8 +18,8 @@ from shards.format import PackSettings
 from shards.journal import Packed, read_events
 from shards.pack import pack
 from shards.sources import Source, in_packing_order, list_sources
-from shards.tasks import Task, share_out
-from shards.verify import sorted_by_name
+from shards.tasks import Task, assign_tasks
+from shards.verify import order_problem
 from tests.command_line import avc
 from tests.shards.packing import SETTINGS
 from tests.small_videos import render_video
@@ -89,7 +89,7 @@ def test_twenty_classes_by_name_are_a_twentieth_of_each_other_s_neighbors(tasks:
     def shards(orders: Iterable[Sequence[Source]]) -> list[list[Path]]:
         return [[Path(each.path) for each in order[n : n + 30]] for order in orders for n in range(0, len(order), 30)]
 
-    shares = share_out(sources, tasks)
+    shares = assign_tasks(sources, tasks)
     assert excess(shards(shares)) > 5
     assert excess(shards(in_packing_order(share, SETTINGS) for share in shares)) < 1.2
 
@@ -183,4 +183,4 @@ def test_verify_does_not_trust_the_journal(by_name: Path, mixed: Path, tmp_path:
 def test_one_shard_is_never_called_sorted(classes: Path, tmp_path: Path) -> None:
     summary = pack([classes / "class-0"], tmp_path / "out", replace(BY_NAME, split=(1, 0, 0)))
     for quick in (True, False):
-        assert sorted_by_name(tmp_path / "out", summary.manifest, quick=quick) == ""
+        assert order_problem(tmp_path / "out", summary.manifest, quick=quick) == ""

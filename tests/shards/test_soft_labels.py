@@ -21,7 +21,7 @@ from shards.sidecars import (
     begin,
     finish,
     frame_ticks,
-    unwritten,
+    missing_sidecars,
     verify_sidecars,
     write_sidecar,
 )
@@ -46,7 +46,7 @@ def labels_of(clip: int, frames: int, teacher: Teacher) -> np.ndarray:
 def write_all(folder: Path, shards: Shards) -> Layout:
     layout = Layout(shards, Teaching(shards.digest, TEACHERS, 25))
     begin(folder, layout.teaching)
-    for number in unwritten(folder, layout):
+    for number in missing_sidecars(folder, layout):
         clips = layout.clips(number).tolist()
         rows = (tuple(labels_of(clip, len(frame_ticks(shards.row(clip), 25)), t) for t in TEACHERS) for clip in clips)
         write_sidecar(folder, layout, number, rows)

@@ -106,7 +106,7 @@ def test_a_list_meets_a_name_however_another_system_wrote_it(tmp_path: Path, tex
         name = unicodedata.normalize(stored, "/data/videos/caf\u00e9.mp4")
         splitter.check([name, "/data/videos/y.mp4"])
         assert splitter.split("0" * 32, name) == "test"
-        assert [str(met) for met in splitter.met] == ["test: 1 of 1 names"]
+        assert [str(coverage) for coverage in splitter.coverage] == ["test: 1 of 1 names"]
 
 
 def test_names_in_milliseconds_meet_a_list_in_seconds_and_the_other_way_round(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_how_many_names_meet_an_input_is_counted_and_those_that_do_not_are_named
     }
     splitter = Splitter((0.8, 0.1, 0.1), lists)
     splitter.check(["/data/x.mp4", "/data/y.mp4", "/other/x.mp4"])
-    test, train = map(str, splitter.met)
+    test, train = map(str, splitter.coverage)
     assert train == "train: 1 of 1 names"
     assert test == (
         f"test: 1 of 1,000 names; 999 in {tmp_path / 'test.txt'} are of no input, such as 'gone-0', 'gone-1', 'gone-2'"

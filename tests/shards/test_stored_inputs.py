@@ -14,7 +14,7 @@ from shards.pack import pack
 from shards.read import Shards
 from shards.sources import Source, _below, list_sources
 from shards.store import Store, Url
-from shards.workers import opened
+from shards.workers import open_source
 from tests.object_store import Proxy, Server
 from tests.small_videos import render_folder
 
@@ -85,7 +85,7 @@ def test_names_with_letters_that_mean_something_elsewhere_are_plain_names(proxy:
     assert [source.size for source in found] == [len(source.basename.encode()) for source in found]
     assert list_sources([source.name for source in found]) == found
     for source in found:
-        with opened(source) as file:
+        with open_source(source) as file:
             assert file.read() == source.basename.encode()
 
 
@@ -109,7 +109,7 @@ def test_lists_and_tars_may_be_urls_and_lists_hold_them(stored: str, videos: Pat
     assert [(source.inside, source.offset, source.size) for source in there] == [
         (source.inside, source.offset, source.size) for source in here
     ]
-    with opened(there[0]) as one, opened(here[0]) as other:
+    with open_source(there[0]) as one, open_source(here[0]) as other:
         assert one.read() == other.read() == (videos / "video-00.mp4").read_bytes()
     put(stored, "tars/cut.tar", (tmp_path / "films.tar").read_bytes()[:700])
     [cut] = list_sources([f"{stored}/tars/cut.tar"])
@@ -179,7 +179,7 @@ def test_a_listing_that_is_not_allowed_or_a_url_with_a_key_ends_in_words_without
 def test_videos_come_over_http_one_by_one(stored: str, server: Server, videos: Path) -> None:
     url = f"http://127.0.0.1:{server.filer}/buckets/{stored.removeprefix('s3://')}/2026/my films/video-00.mp4"
     [source] = list_sources([url])
-    with opened(source) as file:
+    with open_source(source) as file:
         assert file.read() == (videos / "video-00.mp4").read_bytes()
     with pytest.raises(ValueError, match="Over http none is listed"):
         list_sources([f"{url}.not"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shards.format import PackSettings
-from shards.look import note, read_notes
+from shards.look import encode_note, read_notes
 from shards.pack import pack
 from shards.store import Store, Url
 from shards.survey import survey
@@ -48,11 +48,11 @@ def test_of_the_same_bytes_in_three_places_one_is_kept_and_each_other_is_named_o
 @pytest.mark.parametrize("spoilt", [b"junk\n", b"\n", b"7\n", b"[[1], 2]\n", b'[["c"], {}]\n', b"\xff\n", None])
 def test_notes_are_taken_up_to_the_first_line_that_cannot_be_read(spoilt: bytes | None, tmp_path: Path) -> None:
     notes, one = tmp_path / "looks.jsonl", scene(1)
-    assert read_notes(notes, asked=[10.0]) == {}
-    line = note(("a", None), one)
+    assert read_notes(notes, settings=[10.0]) == {}
+    line = encode_note(("a", None), one)
     begun = notes.read_bytes() + line
-    notes.write_bytes(begun + (spoilt or line[:100] + b"\n") + note(("b", None), one))
-    assert set(read_notes(notes, asked=[10.0])) == {("a", None)}
+    notes.write_bytes(begun + (spoilt or line[:100] + b"\n") + encode_note(("b", None), one))
+    assert set(read_notes(notes, settings=[10.0])) == {("a", None)}
     assert notes.read_bytes() == begun
 
 
@@ -61,7 +61,7 @@ def test_notes_that_are_a_named_pipe_are_refused(tmp_path: Path) -> None:
     number = os.open(tmp_path / "looks.jsonl", os.O_RDWR)  # so that whoever opens it does not wait
     try:
         with pytest.raises(ValueError, match="named pipe"):
-            read_notes(tmp_path / "looks.jsonl", asked=[10.0])
+            read_notes(tmp_path / "looks.jsonl", settings=[10.0])
     finally:
         os.close(number)
 

@@ -249,10 +249,10 @@ def test_shares_are_even_and_cover_every_input_once() -> None:
     rng = np.random.default_rng(0)
     sizes = rng.lognormal(16, 0.5, 20_000).astype(int).tolist()
     sources = [Source(str(number), "", None, size, 0) for number, size in enumerate(sizes)]
-    shares = [Task(number, 40).share(sources) for number in range(1, 41)]
-    assert sorted(source.name for share in shares for source in share) == sorted(source.name for source in sources)
+    shares = [Task(number, 40).select(sources) for number in range(1, 41)]
+    assert sorted(source.name for select in shares for source in select) == sorted(source.name for source in sources)
     assert max(map(len, shares)) < 1.2 * 20_000 / 40
-    assert all(list(share) == sorted(share, key=sources.index) for share in shares[:1])
+    assert all(list(select) == sorted(select, key=sources.index) for select in shares[:1])
 
 
 def test_what_an_input_becomes_is_in_the_journal_of_its_task_alone(videos: Path, merged: Path) -> None:

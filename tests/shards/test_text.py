@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shards.sources import read_lines
-from shards.text import comparable, forms_of
+from shards.text import name_forms, normalize_name
 
 NFC = "Caf\u00e9"
 NFD = unicodedata.normalize("NFD", NFC)
@@ -38,8 +38,8 @@ def test_text_is_read_once_so_that_a_pipe_may_be_given(tmp_path: Path) -> None:
     ],
 )
 def test_names_that_mean_one_file_compare_equal(name: str, other: str) -> None:
-    assert comparable(name) == comparable(other)
-    assert set(forms_of(name)) == set(forms_of(other))
+    assert normalize_name(name) == normalize_name(other)
+    assert set(name_forms(name)) == set(name_forms(other))
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_names_that_mean_one_file_compare_equal(name: str, other: str) -> None:
     [("x.mp4", "X.mp4"), ("x_5000_15000", "x_5000_16000"), ("x_5500_15500", "x_5000_15000"), ("a::b.mp4", "a/b.mp4")],
 )
 def test_names_that_mean_two_files_do_not(name: str, other: str) -> None:
-    assert comparable(name) != comparable(other)
+    assert normalize_name(name) != normalize_name(other)
 
 
 def test_a_file_goes_by_its_name_and_by_it_without_its_ending() -> None:
-    assert forms_of("Clip.ABC.MP4") == ("Clip.ABC.mp4", comparable("Clip.ABC"))
-    assert forms_of("id_5000_15000.webm") == ("id_000005.webm", "id_000005")
+    assert name_forms("Clip.ABC.MP4") == ("Clip.ABC.mp4", normalize_name("Clip.ABC"))
+    assert name_forms("id_5000_15000.webm") == ("id_000005.webm", "id_000005")

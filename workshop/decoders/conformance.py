@@ -21,7 +21,7 @@ from pathlib import Path
 from shards.format import TICKS_PER_SECOND, Reason
 from shards.journal import Rejection
 from shards.sources import Source, list_sources
-from shards.workers import in_workers
+from shards.workers import run_in_workers
 from workshop.bench.report import Progress, Report
 from workshop.decoders.decoders import DECODERS, Decoder, Heard
 from workshop.decoders.flash_and_beep import MILLISECOND, OTHER_EVENTS, Film, cut_by_copy, film, render
@@ -209,7 +209,7 @@ def measure(
             score = Score(decoder.name, decoder.version)
             work = partial(_decode, decoder=decoder)
             cores = len(os.sched_getaffinity(0))
-            results = in_workers(work, sources, workers=cores, time_limit_seconds=time_limit_seconds)
+            results = run_in_workers(work, sources, workers=cores, time_limit_seconds=time_limit_seconds)
             with contextlib.closing(results):
                 for source, result in zip(sources, results, strict=True):
                     score.add(source.basename, truths[source.name], result, frames_hz=decoder.frames_hz)
