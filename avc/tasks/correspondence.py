@@ -137,7 +137,7 @@ def training_reader(config: PairConfig, shards: Shards, *, clips: NDArray[np.int
     if has_features(config.model):
         from avc.tasks.features import FeatureReader, encoders_of
 
-        towers, device = partial(encoders_of, config.model), config.training.device
+        towers, device = partial(encoders_of, config), config.training.device
         return FeatureReader(shards, sampler, towers, device=device)  # type: ignore[return-value]
     return PairReader(shards, sampler, image_size=size, augment=True, visual_input=network.visual_input)
 

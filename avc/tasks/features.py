@@ -182,10 +182,20 @@ def encoders(network: Any) -> Encoders:
     return network.vision.encoder, network.audio.encoder
 
 
-def encoders_of(settings: Any) -> Encoders:
-    """What the towers of such settings begin with. Raises ValueError as `pretrained_trunks` does."""
-    image, audio = pretrained_trunks(settings)
-    return image.encoder, audio.encoder  # type: ignore[return-value]  # each of its kind
+def encoders_of(config: PairConfig) -> Encoders:
+    """What the towers of a configuration begin with. Raises ValueError as `pretrained_trunks` does, and for a size."""
+    image, audio = pretrained_trunks(config.model)  # type: ignore[arg-type]  # settings with towers are of pairs
+    both: Any = image.encoder, audio.encoder
+    _refuse_other_size(config, both[0].size)
+    return both  # type: ignore[no-any-return]
+
+
+def _refuse_other_size(config: PairConfig, size: int) -> None:
+    if config.data.image_size != size:
+        raise ValueError(
+            f"data.image_size is {config.data.image_size}, and what model.image names sees {size} pixels: set "
+            f"data.image_size={size}"
+        )
 
 
 def files_of(settings: Any) -> dict[str, Path]:
@@ -207,12 +217,8 @@ def begin(network: PairNetwork, config: PairConfig, reader: FeatureReader | Pair
     Where both encoders tell ImageNet's classes, linear heads begin with the same directions of them, the principal ones
     of the images: what looks like a dog and what sounds like one are near each other before anything is learnt.
     """
-    trunks, size = trunks_of(network), encoders(network)[0].size
-    if config.data.image_size != size:
-        raise ValueError(
-            f"data.image_size is {config.data.image_size}, and what model.image names sees {size} pixels: set "
-            f"data.image_size={size}"
-        )
+    trunks = trunks_of(network)
+    _refuse_other_size(config, encoders(network)[0].size)
     if isinstance(reader, PairReader):  # the towers are trained: what they give at the start
         reader = FeatureReader(reader.shards, reader.sampler, partial(encoders, network), device=config.training.device)
     training = reader.training_rows

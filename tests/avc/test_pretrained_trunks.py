@@ -75,7 +75,7 @@ def test_a_view_is_the_frame_and_the_second_nearest_to_what_was_drawn(small_worl
     shards = Shards(small_world)
     config = parse_config({"model": {"name": "ave"} | towers, "data": {"image_size": 28}})
     reader = task_of(config, shards).reader
-    _, audio = encoders_of(config.model)
+    _, audio = encoders_of(config)
     rows = reader.sampler.rows(0, 8)
     batch = reader[0, 8]
     assert isinstance(reader, FeatureReader)
@@ -125,9 +125,12 @@ def test_heads_begin_with_the_classes_that_both_encoders_tell(small_world, tower
         (["model.frozen_trunks=runs/a"], "model.image=RUN model.audio=RUN"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_words(small_world, tmp_path, towers, changes, words) -> None:
+def test_what_does_not_fit_is_refused_in_words_before_features_are_computed(
+    small_world, tmp_path, towers, changes, words, capsys
+) -> None:
     with pytest.raises(ValueError, match=words):
         train_here(written(tmp_path, small_world, towers), tmp_path / "run", *changes)
+    assert "features by" not in capsys.readouterr().err
 
 
 def test_settings_that_lie_with_weights_run_no_program_and_lead_to_no_circle(
