@@ -24,10 +24,21 @@ import torch
 from torch import Tensor
 
 from avc.teachers.teacher import GROUP_FRAMES, AnyTeacher, Source, open_teacher
-from shards import Report, sidecars
+from shards import Report
 from shards.processes import Ended, NeverBegan, Processes
 from shards.read import Shards
-from shards.sidecars import Distribution, Layout, Sidecars, Teacher, Teaching
+from shards.sidecars import (
+    Distribution,
+    Layout,
+    Sidecars,
+    Teacher,
+    Teaching,
+    begin,
+    finish,
+    frame_ticks,
+    unwritten,
+    write_sidecar,
+)
 
 DECODERS = 4  # threads beside each teacher
 OpenWorker = Callable[[torch.device], "TeacherWorker"]
@@ -57,17 +68,17 @@ def teach(
     opened = [open_teacher(source, torch.device("cpu"), shards) for source in sources]
     teachers = tuple(Teacher(each.name, each.classes, sha256) for each, sha256 in zip(opened, digests, strict=True))
     layout = Layout(shards, Teaching(shards.digest, teachers, spacing_ticks))
-    sidecars.begin(out, layout.teaching)
+    begin(out, layout.teaching)
     number, of = share
     mine = range(number - 1, len(shards.manifest.shards), of)
-    todo = [shard for shard in sidecars.unwritten(out, layout) if shard in mine]
+    todo = [shard for shard in unwritten(out, layout) if shard in mine]
     total = sum(len(layout.clips(shard)) for shard in todo)
     done = 0
     for shard in _teach_all(partial(_open_worker, shards_folder, out, layout.teaching, sources), todo, devices):
         done += len(layout.clips(shard))
         if report is not None:
             report(done, total, shards.manifest.shards[shard].name)
-    return None if sidecars.unwritten(out, layout) else sidecars.finish(out, layout)
+    return None if unwritten(out, layout) else finish(out, layout)
 
 
 def _teach_all(open_worker: OpenWorker, todo: Sequence[int], devices: Sequence[torch.device]) -> Iterator[int]:
@@ -139,7 +150,7 @@ class TeacherWorker:
 
     def write(self, number: int) -> None:
         """Write the sidecar of a shard."""
-        sidecars.write_sidecar(self.out, self.layout, number, self.soft_labels(number))
+        write_sidecar(self.out, self.layout, number, self.soft_labels(number))
 
     @torch.inference_mode()
     def soft_labels(self, number: int) -> Iterator[tuple[Distribution, ...]]:
@@ -172,7 +183,5 @@ class TeacherWorker:
         return torch.from_numpy(np.stack([self.layout.shards.picture(clip, tick) for tick in self._ticks(clip)]))
 
     def _ticks(self, clip: int) -> list[int]:
-        ticks: list[int] = sidecars.frame_ticks(
-            self.layout.shards.row(clip), self.layout.teaching.spacing_ticks
-        ).tolist()
+        ticks: list[int] = frame_ticks(self.layout.shards.row(clip), self.layout.teaching.spacing_ticks).tolist()
         return ticks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,23 +21,20 @@ class Scaler:
         """The size in pixels, before the picture is turned upright."""
         self._width, self._height = width, height
         self._scaler = VideoReformatter()
-        # By the form of frames: options of VideoReformatter, and what comes after it.
-        self._ways: dict[tuple[object, ...], tuple[dict[str, Any], jpeg.Recolouring]] = {}
+        self._ways: dict[tuple[object, ...], _Way] = {}
 
     def __call__(self, frame: VideoFrame) -> jpeg.Planes:
         """The picture's planes; the next call overwrites them."""
         fields = 1 + frame.interlaced_frame
         form = frame.format.name, frame.color_range, frame.colorspace, frame.width, frame.height, fields
-        if form not in self._ways:
-            self._ways[form] = self._way_of(frame, fields)
-        options, recolouring = self._ways[form]
-        planes: Any = self._scaler.reformat(frame, **options).planes
+        way = self._ways.get(form) or self._ways.setdefault(form, self._way_of(frame, fields))
+        planes: Any = self._scaler.reformat(frame, **way.options).planes
         luma, blue, red = (
             np.frombuffer(plane, np.uint16).reshape(plane.height, -1)[::fields, : plane.width] for plane in planes
         )
-        return recolouring((luma, blue, red))
+        return way.recolouring((luma, blue, red))
 
-    def _way_of(self, frame: VideoFrame, fields: int) -> tuple[dict[str, Any], jpeg.Recolouring]:
+    def _way_of(self, frame: VideoFrame, fields: int) -> _Way:
         source, size = frame.format, (self._width, self._height)
         # What is rounded to 8 bits before it is expanded or recolored is rounded twice, and averages of few numbers are
         # always rounded upwards: 10 bits hold those of pictures of 8 whose chroma is of half size, as most are.
@@ -61,7 +59,15 @@ class Scaler:
         if full:
             copied = (frame.width, frame.height) == size and source.name.startswith((*USUAL, "gray"))
             levels = jpeg.full_range(bits, of=source.components[0].bits, filled=copied)  # as swscale then does
-        return options, jpeg.Recolouring(matrix, levels, width=self._width, height=self._height)
+        return _Way(options, jpeg.Recolouring(matrix, levels, width=self._width, height=self._height))
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How frames of one form become planes: options of VideoReformatter, and what comes after it."""
+
+    options: dict[str, Any]
+    recolouring: jpeg.Recolouring
 
 
 class ScalerOfVersion1:
