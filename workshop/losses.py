@@ -94,7 +94,7 @@ def check_out(commit: str, folder: Path) -> Path:
 
 def make_world(version: Path, folder: Path) -> None:
     """A rendered world, its shards with optical flow, and teachers' soft labels made of random numbers."""
-    call(version, "-c", WORLD, folder / "world")
+    call(ROOT, "-c", WORLD, folder / "world")  # by this tool: versions differ in where their renderer is
     pack = ("pack", folder / "world" / "videos", "--out", folder / "shards", "--side", "64", "--flow", "--workers", "2")
     call(version, "-m", "launch.cli", *pack)
     rows = sum(1 for _ in (folder / "world" / "videos").iterdir())
