@@ -135,7 +135,11 @@ ENCODERS = {
 def network_of(name: object) -> NetworkSpec:
     """The row of a network. Raises ValueError for a name that is not in the list."""
     if not isinstance(name, str) or name not in NETWORKS:
-        raise ValueError(f"`model.name` is {reprlib.repr(name)} and must be one of {', '.join(NETWORKS)}")
+        import difflib
+
+        near = difflib.get_close_matches(str(name), NETWORKS, n=1)
+        means = f"did you mean `{near[0]}`?" if near else f"it must be one of {', '.join(NETWORKS)}"
+        raise ValueError(f"there is no network {reprlib.repr(name)} (`model.name`); {means}")
     return NETWORKS[name]
 
 

@@ -120,6 +120,9 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
     config = load_config(find_config(path), overrides)
     if config.data.shards == Config().data.shards:
         raise ValueError("data.shards is not given: data.shards=FOLDER, which `avc pack ... --out FOLDER` made")
+    folder = config.run.dir.absolute()
+    if (there := next(each for each in [folder, *folder.parents] if each.exists())) and not there.is_dir():
+        raise ValueError(f"run.dir is {config.run.dir}, and {there} is a file: give another folder")
     try:
         main = os.environ.get("RANK", "0") == "0"
         noting = noting_its_end(config.run.dir) if main else nullcontext()

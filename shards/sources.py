@@ -10,7 +10,7 @@ import re
 import stat
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +20,7 @@ from typing import Annotated
 import pydantic
 
 from shards.file_slice import Descriptor, Readable
-from shards.format import MIXED_FROM, PackSettings
+from shards.format import CLIPS, MANIFEST, MIXED_FROM, PackSettings
 from shards.processes import Threads
 from shards.store import SCHEMES, Object, Store, Url, as_url
 from shards.tar import BadTar, read_members
@@ -41,6 +41,11 @@ UNFINISHED = re.compile(
 
 INTERRUPTED = "its name is that of an interrupted download or of a copy: rename it, or give the file itself, to use it"
 
+# Folders that are no inputs, by what they hold.
+OURS = {
+    (MANIFEST, CLIPS): "is of packed videos, which `avc train`, `avc eval`, `avc explore` and `avc audit set` take",
+    ("attempts", "config.yaml"): "is of a run, which `avc eval` and `avc explore` take, and `avc embed` after --run",
+}
 Text = Annotated[str, pydantic.InstanceOf()]  # pydantic's own str refuses surrogates
 Identity = tuple[int, int]  # of a folder: device and number
 LONGEST_LINE = 65_536  # bytes of a list; Linux takes no path of more than 4,096
@@ -99,10 +104,17 @@ def list_sources(
         elif url:
             sources = _from_url(url, members)
         else:
+            _refuse_ours(given, {name for name in itertools.chain(*OURS) if os.path.exists(os.path.join(path, name))})
             sources = _from_path(path, left_out, members)
         for source in sources:
             found.setdefault((source.name, source.offset), source)
     return sorted(found.values(), key=lambda source: (os.fsencode(source.name), source.offset or 0))
+
+
+def _refuse_ours(given: str | os.PathLike[str], names: Set[str]) -> None:
+    for signs, what in OURS.items():
+        if names >= {*signs}:
+            raise ValueError(f"{os.fspath(given)} {what}: here give files to look at or listen to")
 
 
 def in_packing_order(sources: Iterable[Source], settings: PackSettings) -> list[Source]:
@@ -178,6 +190,7 @@ def _below(url: Url, stores: Callable[[Url], Store]) -> dict[Url, tuple[int, int
     base, pattern = Url(*url.parts[:fixed]), url.parts[fixed:]
     found = {}
     listed = stores(base).listed() or {}
+    _refuse_ours(url, listed.keys())
     folders = {name[:end] for name in listed for end in range(len(name)) if name[end] == "/"} | {""}
     for name, facts in listed.items():
         parts = name.split("/")

@@ -30,7 +30,10 @@ def parsed(options: type[Options], words: Iterable[str], *, origin: str) -> Opti
     fields, values = fields_of(options), dict[str, Any]()
     for word in words:
         name, _, text = word.partition("=")
-        kind = fields[name].annotation if name in fields else str
+        if name not in fields:  # said before what is missing: it may be that, misspelt
+            takes = f"; it takes {', '.join(fields)}"
+            raise ValueError(f"{origin}: {no_such_setting(name, [*fields], otherwise=takes)}")
+        kind = fields[name].annotation
         if get_origin(kind) is list:
             values.setdefault(name, []).append(text)
         elif name in values:
@@ -44,7 +47,7 @@ def parsed(options: type[Options], words: Iterable[str], *, origin: str) -> Opti
     try:
         return options.model_validate(values)
     except ValidationError as error:
-        raise refusal(error, origin=origin, unknown=lambda name: no_such_setting(name, [*fields])) from None
+        raise refusal(error, origin=origin, unknown=str) from None
 
 
 class Correspondence(Section):

@@ -115,7 +115,7 @@ def opening(config: Config, world: World, attempt: Attempt, task: Task[Any], *, 
         f"{config.model.name} at width {config.model.width:g} on {len(task.reader.sampler.clips)} clips; "
         f"{now.world_size} ranks on {world.device.type}; {config.optim.batch_pairs} pairs a step in "
         f"{config.optim.batch_pairs // (now.world_size * now.micro_batch_pairs)} micro-batches a rank; "
-        f"{task.summary}; attempt {now.number}, from step {step}"
+        f"{task.summary}; {config.run.dir}: attempt {now.number}, from step {step}"
     ]
     spread = [(record.world_size, record.micro_batch_pairs) for record in (now, before or now)]
     if before is not None and spread[0] != spread[1] and step:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from launch.commands import Json
+from launch.commands import Json, writes
 from launch.commands.pack import Inputs, TimeLimit
 
 audit = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -70,7 +70,10 @@ def set_(
     seconds: Annotated[float, typer.Option(help="Look at the first so many of each, as packing does.")] = 10.0,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="the number of cores")] = None,
     time_limit: TimeLimit = 120.0,
-    out: Annotated[Path | None, typer.Option(help="A folder for index.html, drop.tsv and notes to go on from.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder for index.html, drop.tsv and notes to go on from.", callback=writes(folder=True)),
+    ] = None,
     json: Json = None,
 ) -> None:
     """What is wrong in a set: what is there twice, stands still, is silent, and what only looks like more than it is?

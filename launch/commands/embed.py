@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from launch.commands import refuse_unwritable
+
 
 def embed(
     files: Annotated[
@@ -53,6 +55,7 @@ def embed(
     from avc.files.output import require_parquet, write_parquet
     from avc.files.settings import Settings, targets_in
     from launch.progress import printable, progress
+    from shards.atomic import refuse_special
     from shards.tasks import parse_task
 
     if content not in ("audio", "image"):
@@ -64,8 +67,10 @@ def embed(
     rejected = f"rejected.{chosen.name}.tsv" if chosen else "rejected.tsv"
     parquet = out.suffix == ".parquet"
     folder = out.with_name(f"{out.name}.parts") if parquet else out
+    refuse_unwritable(folder, "--out", folder=True)
     if parquet:
         require_parquet()
+        refuse_special(out)
     networks = [load(run, device=str(device)) for device in named_devices(devices)]
     settings = Settings("audio" if content == "audio" else "image", hop, center, batch)
     listed = targets_in(folder, files, content=settings.content)

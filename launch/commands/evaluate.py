@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 import shlex
@@ -13,7 +14,7 @@ import typer
 
 from avc.evaluation.measures import MEASURES, Measure, Request, Table, text_of
 from avc.evaluation.options import fields_of, parsed
-from launch.commands import Device, Json, JudgingSplit, ShardsOption, Wandb
+from launch.commands import Device, Json, JudgingSplit, ShardsOption, Wandb, refuse_unwritable
 from launch.commands.settings import allowed, shown
 
 evaluations = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -48,12 +49,15 @@ def evaluate(
     if any(word.startswith("--") for word in words):
         given = {"json": json, "wandb": wandb or None, **common}
         raise ValueError(f"options of a measure are name=value now: {new_call(measure, words, given)}")
-    pairs = [word for word in words if re.match(r"[a-z_]+=", word) and not Path(word).exists()]
+    pairs = [word for word in words if re.match(r"[\w-]+=", word) and not Path(word).exists()]
     sources = tuple(Path(word).expanduser() for word in words if word not in pairs)
     if not sources or (len(sources) > 1 and not row.several):
         takes = "one network or more" if row.several else "one network"
         raise ValueError(f"eval {measure} takes {takes}, and {len(sources)} are given: avc eval {row.examples[0]}")
     chosen = parsed(row.options, pairs, origin=f"eval {measure}")
+    for option in FIGURES:
+        if (path := getattr(chosen, option, None)) is not None:
+            refuse_unwritable(path, option, folder=option == "out")
     result = resolve(row.function)(Request(sources, progress=progress, **common), chosen)
     content = result.content
     for part in row.printed:
@@ -85,10 +89,10 @@ def new_call(measure: str, words: Sequence[str], given: dict[str, Any]) -> str:
         word = rest.pop(0)
         name, equals, value = word.removeprefix("--").replace("-", "_").partition("=")
         if word.startswith("--") and name not in fields and name != "devices":
-            takes = ", ".join(
-                [*(f"--{each}" for each in MEASURES[measure].takes), *(f"{each}=VALUE" for each in fields)]
-            )
-            raise ValueError(f"eval {measure} has no option --{name}; it takes {takes}")
+            takes = {each: f"--{each}" for each in MEASURES[measure].takes} | {each: f"{each}=VALUE" for each in fields}
+            near = difflib.get_close_matches(name, takes, n=1)
+            means = f"did you mean {takes[near[0]]}?" if near else f"it takes {', '.join(takes.values())}"
+            raise ValueError(f"eval {measure} has no option --{name}; {means}")
         if not word.startswith("--"):
             call.append(word)
         elif name in fields and fields[name].annotation is bool:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from launch.commands import AnyRun, Device, Run, ShardsOption
+from launch.commands import AnyRun, Device, Run, ShardsOption, writes
 
 
 def explore(
@@ -19,7 +19,7 @@ def explore(
     labels: Annotated[
         Path | None, typer.Option(help="Labels of videos, in a form of docs/evaluation.md: for filters and colors.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the page.")] = Path("explorer"),
+    out: Annotated[Path, typer.Option(help="Folder for the page.", callback=writes(folder=True))] = Path("explorer"),
     split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "validation",
     clips: Annotated[
         int | None, typer.Option(min=2, help="At most so many clips, evenly spread.", show_default="all")
@@ -83,9 +83,9 @@ def explore(
 def localize(
     run: Run,
     video: Annotated[Path | None, typer.Argument(help="A video file.", show_default=False)] = None,
-    out: Annotated[Path, typer.Option(help="The file to write: .mp4 for a video, .png for an image.")] = Path(
-        "overlay.mp4"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="The file to write: .mp4 for a video, .png for an image.", callback=writes())
+    ] = Path("overlay.mp4"),
     image: Annotated[Path | None, typer.Option(help="An image instead of a video ...")] = None,
     sound: Annotated[
         Path | None, typer.Option(help="... and any sound file, of which the loudest second counts.")
@@ -106,9 +106,7 @@ def localize(
     from avc.encoders.load import load
     from launch.progress import progress
     from launch.report.overlay import overlay_image, overlay_video
-    from shards.atomic import refuse_special
 
-    refuse_special(out.expanduser())
     network = load(run, device=device)
     if image is not None and sound is not None:
         highest = overlay_image(network, image, sound, out)

@@ -33,15 +33,19 @@ def settings(
         avc settings
         avc settings ave
     """
-    from avc.config import settings_of
+    from avc.config import load_config, settings_of
     from avc.networks import NETWORKS
     from launch.report.results import print_table
+    from launch.train import CONFIGS
 
     if network is None:
         rows = [(name, spec.title, spec.about) for name, spec in NETWORKS.items()]
         print_table(("", "", ""), rows, box=None, show_header=False)
         print("avc settings NAME lists the settings of one of them")
         return
+    if network not in NETWORKS and (CONFIGS / f"{network}.yaml").is_file():
+        name = load_config(CONFIGS / f"{network}.yaml").model.name
+        raise ValueError(f"{network} is a file of settings, of the network {name}: `avc settings {name}` lists them")
     known = settings_of(network)
     first = [name for name in SET_FIRST if name in known]
     print(f"Set first: {', '.join(first)}\n")

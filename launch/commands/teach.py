@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from launch.commands import writes
+
 if TYPE_CHECKING:
     import torch
 
@@ -21,7 +23,10 @@ def teach(
             "Once for each teacher.",
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="Where the sidecars go.", show_default="SHARDS/teachers")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the sidecars go.", show_default="SHARDS/teachers", callback=writes(folder=True)),
+    ] = None,
     every: Annotated[float, typer.Option(help="Seconds between the frames that the teachers look at.")] = 1.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[

@@ -7,13 +7,18 @@ from typing import Annotated
 
 import typer
 
+from launch.commands import writes
+
 
 def export(
     run: Annotated[
         str, typer.Argument(help="A run, a file of `avc import`, a folder of save_pretrained, a hub's name.")
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder for weights, settings and a model card.")] = None,
-    onnx: Annotated[Path | None, typer.Option(help="The .onnx file to write.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for weights, settings and a model card.", callback=writes(folder=True)),
+    ] = None,
+    onnx: Annotated[Path | None, typer.Option(help="The .onnx file to write.", callback=writes())] = None,
     takes: Annotated[
         str, typer.Option(help="What the .onnx takes: waveform, spectrogram (audio towers) or image.")
     ] = "waveform",
@@ -61,7 +66,7 @@ def import_weights(
     source: Annotated[
         Path, typer.Argument(help="sound8.npy, sound5.npy, or Keras' .h5 (or .h5.gz) of openl3 or EdgeL3.")
     ],
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.", callback=writes())],
     frontend: Annotated[
         str | None,
         typer.Option(help="linear, mel128 or mel256: openl3's spectrogram.", show_default="by the file's name"),

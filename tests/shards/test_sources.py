@@ -169,3 +169,14 @@ def test_two_colons_in_a_plain_name_or_a_members_are_part_of_it(tmp_path: Path) 
     plain, member = list_sources([tmp_path])
     assert (plain.name, plain.basename) == (str(tmp_path / "a::b.mp4"), "a::b.mp4")
     assert (member.name, member.inside, member.basename) == (f"{path}::d/x::y.mp4", "d/x::y.mp4", "x::y.mp4")
+
+
+def test_a_folder_that_this_project_has_made_is_named_with_what_takes_it(small_world: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "attempts").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").touch()
+    for folder, taken in ((small_world, "is of packed videos, which `avc train`"), (tmp_path / "run", "is of a run")):
+        with pytest.raises(ValueError, match=f"{folder} {taken}.*: here give files"):
+            list_sources([folder])
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "manifest.json").touch()  # as others have it
+    assert [source.basename for source in list_sources([tmp_path / "videos"])] == ["manifest.json"]
