@@ -75,7 +75,7 @@ EVENT_TYPES: dict[str, pydantic.TypeAdapter[Any]] = {
 MAX_LINE_BYTES = 2**27  # more than a record with the maximum number of pictures takes
 
 # Causes outside of the video's content: the next packing tries these inputs again.
-RETRIED_REASONS = frozenset({Reason.UNREADABLE, Reason.TIMED_OUT, Reason.DECODER_CRASHED})
+RETRY = frozenset({Reason.UNREADABLE, Reason.TIMED_OUT, Reason.DECODER_CRASHED})
 
 
 class Journal:
@@ -103,7 +103,7 @@ class Journal:
                 # The header is on the disk before the first shard, and records before their shard gets its name.
                 unknown = list_shards(folder) | (set() if sizes else {path.name for path in folder.glob(f"*{PART}")})
                 if unknown:
-                    raise lost_lines_error(self._path, min(unknown))
+                    raise lost_lines(self._path, min(unknown))
                 self._file.truncate(0)
                 self._pending.append(header)
                 self.flush()
@@ -170,7 +170,7 @@ class Journal:
         self._file.close()
 
 
-def resume_settings(settings: PackSettings, folder: Path, task: Task | None) -> PackSettings:
+def keep_version(settings: PackSettings, folder: Path, task: Task | None) -> PackSettings:
     """The settings with the version of an earlier packing into `folder`, or of other tasks beside it.
 
     Raises ValueError for a version of a later release.
@@ -195,7 +195,7 @@ def list_shards(folder: Path) -> set[str]:
     return {path.name for split in SPLITS for path in folder.glob(f"{split}-*.tar")}
 
 
-def lost_lines_error(path: Path, shard: str) -> ValueError:
+def lost_lines(path: Path, shard: str) -> ValueError:
     """The error for a journal that lacks lines of an existing shard."""
     return ValueError(
         f"{path} does not tell all of {shard}, so lines of it are lost, and to go on would write over what was packed. "
@@ -216,10 +216,10 @@ def read_events(path: Path) -> Iterator[Event]:
         if isinstance(event, Packed):
             end, records = extents.get(event.shard, (0, 0))
             if event.start != end:
-                raise lost_lines_error(path, event.shard)
+                raise lost_lines(path, event.shard)
             extents[event.shard] = event.end, records + 1
         elif isinstance(event, ShardFile) and extents.pop(event.name, (0, 0))[1] != event.records:
-            raise lost_lines_error(path, event.name)
+            raise lost_lines(path, event.name)
         yield event
 
 

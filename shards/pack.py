@@ -24,17 +24,7 @@ from shards.atomic import LACKING, PART
 from shards.build_index import remove_manifest, write_index
 from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
-from shards.journal import (
-    RETRIED_REASONS,
-    Journal,
-    Member,
-    Packed,
-    Rejection,
-    list_shards,
-    lost_lines_error,
-    read_events,
-    resume_settings,
-)
+from shards.journal import RETRY, Journal, Member, Packed, Rejection, keep_version, list_shards, lost_lines, read_events
 from shards.processes import refuse_unguarded
 from shards.record import Record, make_records
 from shards.sources import Source, in_packing_order, list_sources
@@ -141,7 +131,7 @@ def pack_sources(
     if shard_bytes < 1:
         raise ValueError(f"the size of a shard must be positive, not {shard_bytes} bytes")
     folder = make_folder(Path(out).expanduser(), task)
-    settings = resume_settings(settings, folder, task)
+    settings = keep_version(settings, folder, task)
     sources = task.select(sources) if task else sources
     with (
         _explain_disk_errors(folder),
@@ -215,7 +205,7 @@ class _Packing:
         open_shards = {shard: extent for shard, extent in ends.items() if shard not in complete}
         writer_shards = {self._writers[split].shard for split, _, _ in open_shards.values()}
         if unknown_shards := (list_shards(self._folder) - complete | open_shards.keys()) - writer_shards:
-            raise lost_lines_error(self._folder / JOURNAL, min(unknown_shards))
+            raise lost_lines(self._folder / JOURNAL, min(unknown_shards))
         for path in self._folder.glob(f"*{PART}"):
             if path.name.removesuffix(PART) not in open_shards:  # the journal has none of its records
                 path.unlink()
@@ -232,7 +222,7 @@ class _Packing:
             )
 
     def _record_source(self, source: Source, *, reason: Reason | None = None) -> None:
-        if reason in RETRIED_REASONS:
+        if reason in RETRY:
             self._done.pop((source.name, source.offset), None)
         else:
             self._done[source.name, source.offset] = source.size, source.mtime_ns
