@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from shards import Report
@@ -26,10 +27,11 @@ from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
 from shards.journal import RETRY, Journal, Member, Packed, Rejection, keep_version, list_shards, lost_lines, read_events
 from shards.processes import refuse_unguarded
-from shards.record import Record, make_records
+from shards.record import Record, make_record
 from shards.sources import Source, in_packing_order, list_sources
 from shards.split import ListCoverage, Splitter
 from shards.tasks import Task, make_folder
+from shards.workers import run_in_workers, worker_count
 from shards.writer import ShardWriter, render_record
 
 SECONDS_BETWEEN_SYNCS = 2.0  # work lost by a kill, beside the results in the queue
@@ -124,10 +126,7 @@ def pack_sources(
 ) -> Summary:
     """`pack` for the result of `list_inputs`, so that many tasks need not list a large set again."""
     refuse_unguarded()
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
-    if not time_limit_seconds > 0:
-        raise ValueError(f"the time limit per video must be more than 0 seconds, not {time_limit_seconds}")
+    workers = worker_count(workers, time_limit_seconds)
     if shard_bytes < 1:
         raise ValueError(f"the size of a shard must be positive, not {shard_bytes} bytes")
     folder = make_folder(Path(out).expanduser(), task)
@@ -143,8 +142,8 @@ def pack_sources(
             remove_manifest(folder)
             if task:  # the merged index becomes outdated
                 remove_manifest(folder.parent)
-        workers = workers or len(os.sched_getaffinity(0))
-        results = make_records(pending, settings, workers=workers, time_limit_seconds=time_limit_seconds)
+        make = partial(make_record, settings=settings)
+        results = run_in_workers(make, pending, workers=workers, time_limit_seconds=time_limit_seconds)
         with contextlib.closing(results):  # ends the worker processes
             for done, result in enumerate(results, start=1):
                 packing.commit(result)

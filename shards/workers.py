@@ -33,6 +33,15 @@ T = TypeVar("T")
 RESULTS_PER_WORKER = 16
 
 
+def worker_count(workers: int | None, time_limit_seconds: float) -> int:
+    """The number of processes, by default that of cores. Raises ValueError for an invalid number or time limit."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    if not time_limit_seconds > 0:
+        raise ValueError(f"the time limit per video must be more than 0 seconds, not {time_limit_seconds}")
+    return workers or len(os.sched_getaffinity(0))
+
+
 def run_in_workers(
     function: Callable[[Source], T | Rejection], sources: Sequence[Source], *, workers: int, time_limit_seconds: float
 ) -> Generator[T | Rejection, None, None]:
@@ -131,16 +140,12 @@ def audit_sync(
     """
     if not seconds > 0:
         raise ValueError(f"seconds must be more than 0, not {seconds}")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
-    if not time_limit_seconds > 0:
-        raise ValueError(f"the time limit per video must be more than 0 seconds, not {time_limit_seconds}")
+    workers = worker_count(workers, time_limit_seconds)
     sources = list_sources(inputs)
     if not sources:
         raise ValueError(f"there are no files in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
     function = partial(_measure_sync, seconds=seconds)
-    cores = len(os.sched_getaffinity(0))
-    results = run_in_workers(function, sources, workers=workers or cores, time_limit_seconds=time_limit_seconds)
+    results = run_in_workers(function, sources, workers=workers, time_limit_seconds=time_limit_seconds)
     audit = SyncAudit({}, [])
     with contextlib.closing(results):
         for done, (source, result) in enumerate(zip(sources, results, strict=True), start=1):
