@@ -125,7 +125,7 @@ class Journal:
         differences = ", ".join(f"{name} {old.get(name)!r} and not {new.get(name)!r}" for name in names)
         raise ValueError(
             f"{self._path.parent} was begun with other settings: {differences}. "
-            "Give the same ones to go on there, or pack into another folder"
+            "Give the same ones to resume there, or pack into another folder"
         )
 
     def events(self) -> Iterator[Event]:
@@ -150,7 +150,7 @@ class Journal:
         if end != self._end:
             raise ValueError(
                 f"another `avc pack` has written to {self._path} at the same time, so this one ends. When the other "
-                "has ended too, `avc verify` tells whether the folder is whole; or pack into a new one"
+                "has ended too, `avc verify` tells whether the folder is complete; or pack into a new one"
             )
         data = memoryview(b"".join(self._pending))
         try:
@@ -184,7 +184,7 @@ def keep_version(settings: PackSettings, folder: Path, task: Task | None) -> Pac
         if version not in range(1, PACKING_VERSION + 1):
             raise ValueError(
                 f"{begun} was begun as version {version} of packing, and this program knows {PACKING_VERSION} at most: "
-                "go on with the release that began it, or pack into a new folder"
+                "resume with the release that began it, or pack into a new folder"
             )
         return replace(settings, version=version)
     return settings
@@ -198,7 +198,7 @@ def list_shards(folder: Path) -> set[str]:
 def lost_lines(path: Path, shard: str) -> ValueError:
     """The error for a journal that lacks lines of an existing shard."""
     return ValueError(
-        f"{path} does not tell all of {shard}, so lines of it are lost, and to go on would write over what was packed. "
+        f"{path} lacks lines about {shard}: resuming would overwrite packed records. "
         "Restore that file, or pack into a new folder"
     )
 
@@ -260,6 +260,6 @@ def _parse_event(path: Path, number: int, line: bytes) -> Event:
 
 def _damaged_error(path: Path, number: int) -> ValueError:
     return ValueError(
-        f"line {number} of {path} is damaged: what was packed can no longer be told from it. "
+        f"line {number} of {path} is damaged, so the packed records are unknown. "
         "Restore that file, or pack again into a new folder"
     )

@@ -295,5 +295,5 @@ def _explain_disk_errors(folder: Path) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if not full and error.errno not in LACKING:
             raise
-        advice = ". What was packed is kept: make room there and run the same command again, it goes on where it was"
+        advice = ". What was packed is kept: make room there and run the same command again to resume"
         raise OSError(error.errno, f"{error.strerror}{advice if full else ''}", str(folder)) from None

@@ -150,8 +150,8 @@ def _open_packed(folder: Path) -> Shards | None:
     packed = Shards(folder)
     if (every := int(packed.index["every"].max(initial=1))) > TICKS_PER_SECOND:
         raise ValueError(
-            f"{folder} keeps less than a picture a second (--every {every}), of which nobody can tell what stands "
-            "still: give the videos themselves"
+            f"{folder} keeps less than a picture a second (--every {every}), too few to detect still ones: "
+            "give the videos themselves"
         )
     return packed
 

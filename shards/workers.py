@@ -70,7 +70,7 @@ def _result(source: Source, future: Future[T | Rejection], time_limit_seconds: f
     except StartFailed as error:
         raise RuntimeError(
             f"the worker processes end as they start: {error}. Is there a guard? {GUARD}. Or is there no memory for "
-            "them? What was packed is kept: run the same command again, with fewer workers, and it goes on where it was"
+            "them? What was packed is kept: run the same command again, with fewer workers, to resume"
         ) from error
 
 

@@ -43,7 +43,7 @@ class WorkerLost(ChildProcessError):
         super().__init__(
             errno.ECHILD,
             f"a process that reads the data ended with {how} (out of memory, or killed from outside?). Run the same "
-            "command again; a training goes on from its newest checkpoint",
+            "command again; a training resumes from its newest checkpoint",
         )
 
     def __str__(self) -> str:
