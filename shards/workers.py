@@ -140,12 +140,13 @@ def audit_sync(
     """
     if not seconds > 0:
         raise ValueError(f"seconds must be more than 0, not {seconds}")
-    workers = worker_count(workers, time_limit_seconds)
+    worker_count(workers, time_limit_seconds)
     sources = list_sources(inputs)
     if not sources:
         raise ValueError(f"there are no files in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
     function = partial(_measure_sync, seconds=seconds)
-    results = run_in_workers(function, sources, workers=workers, time_limit_seconds=time_limit_seconds)
+    cores = len(os.sched_getaffinity(0))
+    results = run_in_workers(function, sources, workers=workers or cores, time_limit_seconds=time_limit_seconds)
     audit = SyncAudit({}, [])
     with contextlib.closing(results):
         for done, (source, result) in enumerate(zip(sources, results, strict=True), start=1):
