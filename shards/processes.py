@@ -53,7 +53,7 @@ class Ended(RuntimeError):
         self.how = how
 
 
-class StartFailed(RuntimeError):
+class NeverBegan(RuntimeError):
     """A process ended before its first work, as any other would."""
 
 
@@ -88,7 +88,7 @@ class Processes(Generic[T]):
         self.close()
 
     def submit(self, argument: Any, on_piece: PieceCallback | None = None) -> Future[T]:
-        """Queue work on an argument. The future may raise the work's error, TimeoutError, Ended or StartFailed.
+        """Queue work on an argument. The future may raise the work's error, TimeoutError, Ended or NeverBegan.
 
         on_piece: called in a thread with each piece that the work passes to its second argument, a function; the
         process waits for a reader of its pipe.
@@ -127,7 +127,7 @@ class Processes(Generic[T]):
                 if process is None:
                     process = self._start(slot)
                     if not process.send(message):
-                        raise StartFailed(f"a process ended with {process.end()} before it took up any work")
+                        raise NeverBegan(f"a process ended with {process.end()} before it took up any work")
                 future.set_result(process.result(self._time_limit_seconds, on_piece))
             except Exception as error:
                 if process is not None and not process.idle:
@@ -140,7 +140,7 @@ class Processes(Generic[T]):
     def _start(self, slot: int) -> _Process:
         with self._lock:  # `close` takes it, too, so no process starts after it
             if self._closed:
-                raise StartFailed("it is closed")
+                raise NeverBegan("it is closed")
             self._alive.append(process := _Process(self._work, self._begin, slot))
         return process
 
@@ -161,7 +161,7 @@ class _Process:
         try:
             self._process.start()
         except OSError as error:
-            raise StartFailed(f"a process does not start: {error}") from error
+            raise NeverBegan(f"a process does not start: {error}") from error
         finally:
             child_end.close()  # so that the pipe ends with the process
         self.idle = True

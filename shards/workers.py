@@ -21,7 +21,7 @@ from shards.format import Reason
 from shards.journal import Rejection
 from shards.media import read_sync
 from shards.media.clip import Rejected
-from shards.processes import GUARD, Ended, Processes, StartFailed
+from shards.processes import GUARD, Ended, NeverBegan, Processes
 from shards.sources import Source, list_sources
 from shards.store import Store, Url, as_url
 from shards.sync import Sync
@@ -67,7 +67,7 @@ def _result(source: Source, future: Future[T | Rejection], time_limit_seconds: f
         return Rejection(source, Reason.TIMED_OUT, f"no result within {time_limit_seconds:g} s")
     except Ended as error:
         return Rejection(source, Reason.DECODER_CRASHED, str(error))
-    except StartFailed as error:
+    except NeverBegan as error:
         raise RuntimeError(
             f"the worker processes end as they start: {error}. Is there a guard? {GUARD}. Or is there no memory for "
             "them? What was packed is kept: run the same command again, with fewer workers, to resume"

@@ -23,7 +23,7 @@ from shards.format import Reason
 from shards.journal import Rejection
 from shards.media.clip import Rejected
 from shards.media.streams import stream_pictures
-from shards.processes import Ended, Processes, StartFailed
+from shards.processes import Ended, NeverBegan, Processes
 from shards.sources import Source
 from shards.workers import attempt
 
@@ -145,7 +145,7 @@ def decode(
                     refused = rejection.reason, rejection.detail
             except TimeoutError:
                 refused = Reason.TIMED_OUT, f"nothing came of it within {time_limit_seconds:g} s"
-            except (Ended, StartFailed) as error:
+            except (Ended, NeverBegan) as error:
                 refused = Reason.DECODER_CRASHED, str(error)
             crashes = crashes + 1 if refused and refused[0] == Reason.DECODER_CRASHED else 0
             if crashes == MOST_CRASHES:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from avc.teachers.teacher import GROUP_FRAMES, AnyTeacher, Source, open_teacher
 from shards import Report
-from shards.processes import Ended, Processes, StartFailed
+from shards.processes import Ended, NeverBegan, Processes
 from shards.read import Shards
 from shards.sidecars import (
     Distribution,
@@ -97,7 +97,7 @@ def _teach_all(open_worker: OpenWorker, todo: Sequence[int], devices: Sequence[t
         try:
             for future in as_completed([processes.submit(shard) for shard in todo]):
                 yield future.result()
-        except (Ended, StartFailed):
+        except (Ended, NeverBegan):
             raise ChildProcessError(
                 errno.ECHILD,
                 "a teaching process ended by itself (out of memory, or killed from outside?). What was written is "

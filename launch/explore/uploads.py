@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avc.data.media import is_picture, read_loudest_second, read_rgb
-from shards.processes import Ended, Processes, StartFailed
+from shards.processes import Ended, NeverBegan, Processes
 
 MAX_BYTES = 64 * 2**20  # ten minutes of WAV, mono at 48 kHz, are 58 MB
 MAX_SECONDS = 20
@@ -43,7 +43,7 @@ class Decoder(Processes[Decoded]):
             return self.submit(path).result()
         except TimeoutError:
             raise ValueError(f"decoding it took longer than {MAX_SECONDS} s") from None
-        except (Ended, StartFailed, MemoryError):
+        except (Ended, NeverBegan, MemoryError):
             raise ValueError("decoding it crashed, or took more memory than one upload may") from None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.processes import Ended, Processes, StartFailed
+from shards.processes import Ended, NeverBegan, Processes
 
 
 def misbehave(what: str) -> tuple[str, int]:
@@ -89,7 +89,7 @@ def test_one_that_is_killed_while_it_has_nothing_to_do_costs_nothing() -> None:
 
 
 def test_those_that_end_before_they_take_up_any_work_are_an_error_and_not_the_works() -> None:
-    never = pytest.raises(StartFailed, match=r"ended with exit status 7 before it took up any work")
+    never = pytest.raises(NeverBegan, match=r"ended with exit status 7 before it took up any work")
     with Processes(misbehave, count=1, begin=end) as processes, never:
         processes.submit("a").result()
 
