@@ -203,8 +203,8 @@ def _finished_manifest(folder: Path) -> Manifest | None:
 def _unfinished_error(folder: Path, missing: Sequence[int], task: Task) -> ValueError:
     numbers = ", ".join(map(str, missing[:MAX_TASKS_LISTED])) + (", ..." if len(missing) > MAX_TASKS_LISTED else "")
     return ValueError(
-        f"{len(missing)} of the {task.tasks} tasks in {folder} have not finished: {numbers}. Run them again, they go "
-        "on where they were, and then `avc merge`"
+        f"{len(missing)} of the {task.tasks} tasks in {folder} have not finished: {numbers}. Run them again "
+        "to resume, and then `avc merge`"
     )
 
 

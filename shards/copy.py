@@ -1,4 +1,4 @@
-"""A packed folder to a store, and back: whatever stops it, the same command goes on, and the manifest goes last."""
+"""Copies a packed folder to a store, and back; an interrupted copy resumes, and the manifest is copied last."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ LARGEST_LIST = 2**32  # bytes of a journal
 
 
 def copy_packed(source: str | os.PathLike[str], target: str | os.PathLike[str], *, progress: Report) -> Manifest:
-    """Copy a packed folder of this machine to a URL, or from a URL to this machine; what it holds.
+    """Copy a local packed folder to a URL, or from a URL to a local folder; returns its manifest.
 
-    progress: of bytes, with the name of the last file. Files that are there already, by their SHA-256, are not copied
-    again. Raises ValueError where both or none are URLs, where `source` is not packed to its end or damaged, and where
-    `target` holds another packed folder; OSError.
+    progress: bytes, with the name of the last file. Files with an equal SHA-256 at the target are skipped. Raises
+    ValueError where both or none are URLs, where `source` is incomplete or damaged, and where `target` holds another
+    packed folder; OSError.
     """
-    one, other = place(source), place(target)
-    manifest = read_manifest(one)
-    if isinstance(other, Url) and not isinstance(one, Url):
-        copied = _upload(one, Store(other), manifest)
-    elif isinstance(one, Url) and not isinstance(other, Url):
-        copied = _download(Store(one), other, manifest)
+    origin, destination = place(source), place(target)
+    manifest = read_manifest(origin)
+    if isinstance(destination, Url) and not isinstance(origin, Url):
+        copied = _upload(origin, Store(destination), manifest)
+    elif isinstance(origin, Url) and not isinstance(destination, Url):
+        copied = _download(Store(origin), destination, manifest)
     else:
-        raise ValueError(f"{one} and {other}: one of them must be a URL, as s3://bucket/name, and one a folder here")
+        raise ValueError(
+            f"{origin} and {destination}: one of them must be a URL, as s3://bucket/name, and one a folder here"
+        )
     total, done = sum(file.bytes for file in _files(manifest)), 0
     for file in copied:
         done += file.bytes
@@ -44,38 +46,38 @@ def _files(manifest: Manifest) -> list[StoredFile]:
     return [*manifest.tables, *manifest.shards]
 
 
-def _lists(manifest: Manifest) -> list[str]:
-    """Names of what lies beside them and is not in the manifest: for packing to go on, and for people."""
+def _unlisted_files(manifest: Manifest) -> list[str]:
+    """Names of files that are not in the manifest: journals, for resuming, and the list of rejections."""
     above = {file.name.rpartition("/")[0] for file in _files(manifest)} | {""}
     return [REJECTED, *(f"{folder}/{JOURNAL}".removeprefix("/") for folder in sorted(above))]
 
 
 def _upload(folder: Path, store: Store, manifest: Manifest) -> Iterator[StoredFile]:
-    text, there = manifest_text(folder), store.sizes() or {}
-    _refuse_other(there.get(MANIFEST) is None or store.whole(MANIFEST, most=LARGEST_MANIFEST) == text, store.url)
+    text, sizes = manifest_text(folder), store.sizes() or {}
+    _require_same(sizes.get(MANIFEST) is None or store.whole(MANIFEST, most=LARGEST_MANIFEST) == text, store.url)
 
     def upload(file: StoredFile) -> StoredFile:
-        if there.get(file.name) != file.bytes or store.uploaded(file.name) != file.sha256:
+        if sizes.get(file.name) != file.bytes or store.uploaded(file.name) != file.sha256:
             store.upload(folder / file.name, file.name, sha256=file.sha256)
         return file
 
     with Threads(IN_FLIGHT) as threads:
         yield from threads.map(upload, _files(manifest))
-    for name in _lists(manifest):
+    for name in _unlisted_files(manifest):
         if (folder / name).is_file():
-            with open(folder / name, "rb") as opened:
-                digest = hashlib.file_digest(opened, "sha256").hexdigest()
-            if name not in there or store.uploaded(name) != digest:
+            with open(folder / name, "rb") as listed:
+                digest = hashlib.file_digest(listed, "sha256").hexdigest()
+            if name not in sizes or store.uploaded(name) != digest:
                 store.upload(folder / name, name, sha256=digest)
     try:
         store.create(MANIFEST, text)
-    except FileExistsError:  # put there before, or meanwhile
-        _refuse_other(store.whole(MANIFEST, most=LARGEST_MANIFEST) == text, store.url)
+    except FileExistsError:  # from an earlier or a concurrent copy
+        _require_same(store.whole(MANIFEST, most=LARGEST_MANIFEST) == text, store.url)
 
 
 def _download(store: Store, folder: Path, manifest: Manifest) -> Iterator[StoredFile]:
     text = manifest_text(store.url)
-    _refuse_other(not (folder / MANIFEST).exists() or (folder / MANIFEST).read_bytes() == text, folder)
+    _require_same(not (folder / MANIFEST).exists() or (folder / MANIFEST).read_bytes() == text, folder)
     folder.mkdir(parents=True, exist_ok=True)
     refuse_links([folder])
 
@@ -89,7 +91,7 @@ def _download(store: Store, folder: Path, manifest: Manifest) -> Iterator[Stored
 
     with Threads(IN_FLIGHT) as threads:
         yield from threads.map(download, _files(manifest))
-    for name in _lists(manifest):
+    for name in _unlisted_files(manifest):
         try:
             content = store.whole(name, most=LARGEST_LIST)
         except FileNotFoundError:
@@ -98,6 +100,6 @@ def _download(store: Store, folder: Path, manifest: Manifest) -> Iterator[Stored
     write_whole(folder / MANIFEST, text)
 
 
-def _refuse_other(same: bool, target: Path) -> None:
+def _require_same(same: bool, target: Path) -> None:
     if not same:
         raise ValueError(f"{target} holds another packed folder: copy to a new place, or remove what is there")

@@ -1,4 +1,4 @@
-"""The contract of the dataset on disk, in one place.
+"""Defines the format of the dataset on disk.
 
 A packed folder holds::
 

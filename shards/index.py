@@ -123,7 +123,7 @@ def _read_manifest(folder: Path) -> tuple[Manifest, str]:
         if (folder / JOURNAL).is_file():
             raise ValueError(
                 f"{folder} has a {JOURNAL} but no {MANIFEST}: its packing was not finished. "
-                "Run the same `avc pack` command again, it goes on where it was"
+                "Run the same `avc pack` command again to resume"
             ) from None
         if any(folder.glob("task-*-of-*")):
             raise ValueError(

@@ -75,7 +75,7 @@ EVENT_TYPES: dict[str, pydantic.TypeAdapter[Any]] = {
 MAX_LINE_BYTES = 2**27  # more than a record with the maximum number of pictures takes
 
 # Causes outside of the video's content: the next packing tries these inputs again.
-RETRIED_REASONS = frozenset({Reason.UNREADABLE, Reason.TIMED_OUT, Reason.DECODER_CRASHED})
+RETRY = frozenset({Reason.UNREADABLE, Reason.TIMED_OUT, Reason.DECODER_CRASHED})
 
 
 class Journal:
@@ -103,7 +103,7 @@ class Journal:
                 # The header is on the disk before the first shard, and records before their shard gets its name.
                 unknown = list_shards(folder) | (set() if sizes else {path.name for path in folder.glob(f"*{PART}")})
                 if unknown:
-                    raise lost_lines_error(self._path, min(unknown))
+                    raise lost_lines(self._path, min(unknown))
                 self._file.truncate(0)
                 self._pending.append(header)
                 self.flush()
@@ -125,7 +125,7 @@ class Journal:
         differences = ", ".join(f"{name} {old.get(name)!r} and not {new.get(name)!r}" for name in names)
         raise ValueError(
             f"{self._path.parent} was begun with other settings: {differences}. "
-            "Give the same ones to go on there, or pack into another folder"
+            "Give the same ones to resume there, or pack into another folder"
         )
 
     def events(self) -> Iterator[Event]:
@@ -150,7 +150,7 @@ class Journal:
         if end != self._end:
             raise ValueError(
                 f"another `avc pack` has written to {self._path} at the same time, so this one ends. When the other "
-                "has ended too, `avc verify` tells whether the folder is whole; or pack into a new one"
+                "has ended too, `avc verify` tells whether the folder is complete; or pack into a new one"
             )
         data = memoryview(b"".join(self._pending))
         try:
@@ -170,7 +170,7 @@ class Journal:
         self._file.close()
 
 
-def resume_settings(settings: PackSettings, folder: Path, task: Task | None) -> PackSettings:
+def keep_version(settings: PackSettings, folder: Path, task: Task | None) -> PackSettings:
     """The settings with the version of an earlier packing into `folder`, or of other tasks beside it.
 
     Raises ValueError for a version of a later release.
@@ -184,7 +184,7 @@ def resume_settings(settings: PackSettings, folder: Path, task: Task | None) -> 
         if version not in range(1, PACKING_VERSION + 1):
             raise ValueError(
                 f"{begun} was begun as version {version} of packing, and this program knows {PACKING_VERSION} at most: "
-                "go on with the release that began it, or pack into a new folder"
+                "resume with the release that began it, or pack into a new folder"
             )
         return replace(settings, version=version)
     return settings
@@ -195,10 +195,10 @@ def list_shards(folder: Path) -> set[str]:
     return {path.name for split in SPLITS for path in folder.glob(f"{split}-*.tar")}
 
 
-def lost_lines_error(path: Path, shard: str) -> ValueError:
+def lost_lines(path: Path, shard: str) -> ValueError:
     """The error for a journal that lacks lines of an existing shard."""
     return ValueError(
-        f"{path} does not tell all of {shard}, so lines of it are lost, and to go on would write over what was packed. "
+        f"{path} lacks lines about {shard}: resuming would overwrite packed records. "
         "Restore that file, or pack into a new folder"
     )
 
@@ -216,10 +216,10 @@ def read_events(path: Path) -> Iterator[Event]:
         if isinstance(event, Packed):
             end, records = extents.get(event.shard, (0, 0))
             if event.start != end:
-                raise lost_lines_error(path, event.shard)
+                raise lost_lines(path, event.shard)
             extents[event.shard] = event.end, records + 1
         elif isinstance(event, ShardFile) and extents.pop(event.name, (0, 0))[1] != event.records:
-            raise lost_lines_error(path, event.name)
+            raise lost_lines(path, event.name)
         yield event
 
 
@@ -260,6 +260,6 @@ def _parse_event(path: Path, number: int, line: bytes) -> Event:
 
 def _damaged_error(path: Path, number: int) -> ValueError:
     return ValueError(
-        f"line {number} of {path} is damaged: what was packed can no longer be told from it. "
+        f"line {number} of {path} is damaged, so the packed records are unknown. "
         "Restore that file, or pack again into a new folder"
     )

@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from shards import Report
@@ -24,22 +25,13 @@ from shards.atomic import LACKING, PART
 from shards.build_index import remove_manifest, write_index
 from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
-from shards.journal import (
-    RETRIED_REASONS,
-    Journal,
-    Member,
-    Packed,
-    Rejection,
-    list_shards,
-    lost_lines_error,
-    read_events,
-    resume_settings,
-)
+from shards.journal import RETRY, Journal, Member, Packed, Rejection, keep_version, list_shards, lost_lines, read_events
 from shards.processes import refuse_unguarded
-from shards.record import Record, make_records
+from shards.record import Record, make_record
 from shards.sources import Source, in_packing_order, list_sources
 from shards.split import ListCoverage, Splitter
 from shards.tasks import Task, make_folder
+from shards.workers import run_in_workers, worker_count
 from shards.writer import ShardWriter, render_record
 
 SECONDS_BETWEEN_SYNCS = 2.0  # work lost by a kill, beside the results in the queue
@@ -134,14 +126,11 @@ def pack_sources(
 ) -> Summary:
     """`pack` for the result of `list_inputs`, so that many tasks need not list a large set again."""
     refuse_unguarded()
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
-    if not time_limit_seconds > 0:
-        raise ValueError(f"the time limit per video must be more than 0 seconds, not {time_limit_seconds}")
+    workers = worker_count(workers, time_limit_seconds)
     if shard_bytes < 1:
         raise ValueError(f"the size of a shard must be positive, not {shard_bytes} bytes")
     folder = make_folder(Path(out).expanduser(), task)
-    settings = resume_settings(settings, folder, task)
+    settings = keep_version(settings, folder, task)
     sources = task.select(sources) if task else sources
     with (
         _explain_disk_errors(folder),
@@ -153,8 +142,8 @@ def pack_sources(
             remove_manifest(folder)
             if task:  # the merged index becomes outdated
                 remove_manifest(folder.parent)
-        workers = workers or len(os.sched_getaffinity(0))
-        results = make_records(pending, settings, workers=workers, time_limit_seconds=time_limit_seconds)
+        make = partial(make_record, settings=settings)
+        results = run_in_workers(make, pending, workers=workers, time_limit_seconds=time_limit_seconds)
         with contextlib.closing(results):  # ends the worker processes
             for done, result in enumerate(results, start=1):
                 packing.commit(result)
@@ -215,7 +204,7 @@ class _Packing:
         open_shards = {shard: extent for shard, extent in ends.items() if shard not in complete}
         writer_shards = {self._writers[split].shard for split, _, _ in open_shards.values()}
         if unknown_shards := (list_shards(self._folder) - complete | open_shards.keys()) - writer_shards:
-            raise lost_lines_error(self._folder / JOURNAL, min(unknown_shards))
+            raise lost_lines(self._folder / JOURNAL, min(unknown_shards))
         for path in self._folder.glob(f"*{PART}"):
             if path.name.removesuffix(PART) not in open_shards:  # the journal has none of its records
                 path.unlink()
@@ -232,7 +221,7 @@ class _Packing:
             )
 
     def _record_source(self, source: Source, *, reason: Reason | None = None) -> None:
-        if reason in RETRIED_REASONS:
+        if reason in RETRY:
             self._done.pop((source.name, source.offset), None)
         else:
             self._done[source.name, source.offset] = source.size, source.mtime_ns
@@ -306,5 +295,5 @@ def _explain_disk_errors(folder: Path) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if not full and error.errno not in LACKING:
             raise
-        advice = ". What was packed is kept: make room there and run the same command again, it goes on where it was"
+        advice = ". What was packed is kept: make room there and run the same command again to resume"
         raise OSError(error.errno, f"{error.strerror}{advice if full else ''}", str(folder)) from None

@@ -1,7 +1,7 @@
-"""Processes that work for this one, each at the end of a pipe: where one crashes or takes too long, another comes.
+"""Runs work in processes behind pipes; a process that crashes or times out is replaced.
 
-There is no lock between them, nor anything else that has a name: whichever of them is killed, nothing stays behind.
-They end with the one that started them, and begin by a script that must be guarded.
+They share no locks and nothing with a name, so a kill leaves nothing behind. They exit with the process that started
+them. Starting them runs the main script again, which must be guarded.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from queue import SimpleQueue
 from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
-Each = Callable[[Any], None]
+PieceCallback = Callable[[Any], None]
 
 GUARD = 'a script calls this under `if __name__ == "__main__":`, as each process that it starts runs the script again'
 
 
 def refuse_unguarded() -> None:
-    """End a process that is only being started, and runs the script of the one that starts it for that."""
-    if getattr(current_process(), "_inheriting", False):  # as the standard library asks before it starts another
+    """Exit a worker process that is being started and runs the main script without a guard."""
+    if getattr(current_process(), "_inheriting", False):  # the standard library's check before it starts a process
         sys.exit(f"a process ends as it starts: {GUARD}")
 
 
 def follow_parent() -> None:
-    """Let this process end with the one that started it, also when that one is killed, and not before."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a scheduler's warning reaches every process, and is for that one
+    """Exit with the parent process, also when that is killed, and not before."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a scheduler's warning, sent to all processes, is for the parent
     parent = parent_process()
     assert parent is not None
 
@@ -64,14 +64,14 @@ class Ended(RuntimeError):
 
 
 class NeverBegan(RuntimeError):
-    """A process has ended before it took up any work, as another would; says how."""
+    """A process ended before its first work, as any other would."""
 
 
 class Processes(Generic[T]):
-    """Up to `count` processes, each of which does `work`, a function that can be pickled, on one argument at a time.
+    """Up to `count` processes, each of which calls `work`, a picklable function, on one argument at a time.
 
-    begin: what each does first; it is told the number of its place, 0 to count - 1, which a successor takes over.
-    time_limit_seconds: that one may be silent. A context manager, at whose end they are gone.
+    begin: called first in each process with its slot, 0 to count - 1, which a replacement takes over.
+    time_limit_seconds: for each result or piece. A context manager that ends the processes.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Processes(Generic[T]):
         begin: Callable[[int], None] | None = None,
     ) -> None:
         self._work, self._begin, self._time_limit_seconds = work, begin, time_limit_seconds
-        self._asked: SimpleQueue[tuple[Any, Each | None, Future[T]] | None] = SimpleQueue()
+        self._requests: SimpleQueue[tuple[Any, PieceCallback | None, Future[T]] | None] = SimpleQueue()
         self._alive: list[_Process] = []
         self._lock, self._closed = threading.Lock(), False
-        atexit.register(self.close)  # where an error ends the program, nobody else may
-        self._threads = [threading.Thread(target=self._follow, args=(place,), daemon=True) for place in range(count)]
+        atexit.register(self.close)  # for programs that end by an error
+        self._threads = [threading.Thread(target=self._follow, args=(slot,), daemon=True) for slot in range(count)]
         for thread in self._threads:
             thread.start()
 
@@ -97,145 +97,145 @@ class Processes(Generic[T]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def submit(self, argument: Any, each: Each | None = None) -> Future[T]:
-        """Ask for the work on an argument. Its result may raise what the work raises, TimeoutError, Ended, NeverBegan.
+    def submit(self, argument: Any, on_piece: PieceCallback | None = None) -> Future[T]:
+        """Queue work on an argument. The future may raise the work's error, TimeoutError, Ended or NeverBegan.
 
-        Those that are asked for first are begun first. each: is given, in a thread, what the work gives the function
-        that it then gets as a second argument; the process waits until it is taken.
+        on_piece: called in a thread with each piece that the work passes to its second argument, a function; the
+        process waits for a reader of its pipe.
         """
         future: Future[T] = Future()
-        self._asked.put((argument, each, future))
+        self._requests.put((argument, on_piece, future))
         return future
 
     def finish(self) -> None:
-        """Nothing more will be asked: they end by themselves when they have done what was."""
+        """Let the processes exit after all queued work."""
         for _ in self._threads:
-            self._asked.put(None)
+            self._requests.put(None)
 
     def close(self) -> None:
-        """End all of them now; what they are at, or have not begun, is not done."""
+        """End all processes immediately; running and queued work is abandoned."""
         atexit.unregister(self.close)
         with self._lock:
             self._closed = True
             for process in self._alive:
                 process.kill()
         for _ in self._threads:
-            self._asked.put(None)
+            self._requests.put(None)
         for thread in self._threads:
             thread.join()
 
-    def _follow(self, place: int) -> None:
+    def _follow(self, slot: int) -> None:
         """Keep a process at work."""
         # Which processes inherit: a terminal interrupts them too, before they have come to `_serve`.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         process: _Process | None = None
-        while (asked := self._asked.get()) is not None and not self._closed:
-            argument, each, future = asked
-            given = argument, each is not None
+        while (request := self._requests.get()) is not None and not self._closed:
+            argument, on_piece, future = request
+            message = argument, on_piece is not None
             try:
-                if process is not None and not process.takes(given):  # it has been killed since
-                    self._gone(process)
+                if process is not None and not process.send(message):  # it was killed while idle
+                    self._remove(process)
                     process = None
                 if process is None:
-                    process = self._start(place)
-                    if not process.takes(given):
+                    process = self._start(slot)
+                    if not process.send(message):
                         raise NeverBegan(f"a process ended with {process.end()} before it took up any work")
-                future.set_result(process.result(self._time_limit_seconds, each))
+                future.set_result(process.result(self._time_limit_seconds, on_piece))
             except Exception as error:
-                if process is not None and not process.at_rest:
-                    self._gone(process)
+                if process is not None and not process.idle:
+                    self._remove(process)
                     process = None
                 future.set_exception(error)
         if process is not None:
-            self._gone(process)
+            self._remove(process)
 
-    def _start(self, place: int) -> _Process:
-        with self._lock:  # which `close` takes: it sees each process, or none is started after it
+    def _start(self, slot: int) -> _Process:
+        with self._lock:  # `close` takes it, too, so no process starts after it
             if self._closed:
                 raise NeverBegan("it is closed")
-            self._alive.append(process := _Process(self._work, self._begin, place))
+            self._alive.append(process := _Process(self._work, self._begin, slot))
         return process
 
-    def _gone(self, process: _Process) -> None:
+    def _remove(self, process: _Process) -> None:
         process.end()
         with self._lock:
             self._alive.remove(process)
 
 
 class _Process:
-    """A process, and this end of its pipe. at_rest: whether it has given an answer to all that it was asked."""
+    """A process and the parent's end of its pipe. idle: whether it has replied to all requests."""
 
-    def __init__(self, work: Callable[..., Any], begin: Callable[[int], None] | None, place: int) -> None:
-        # Spawned, not forked: the caller may have threads, and a fork would copy their locks as they happen to be.
+    def __init__(self, work: Callable[..., Any], begin: Callable[[int], None] | None, slot: int) -> None:
+        # Spawned, not forked: a fork would copy the locks of the caller's threads in any state.
         context = multiprocessing.get_context("spawn")
-        self._pipe, its_end = context.Pipe()
-        self._process = context.Process(target=_serve, args=(its_end, work, begin, place), daemon=True)
+        self._pipe, child_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child_end, work, begin, slot), daemon=True)
         try:
             self._process.start()
         except OSError as error:
             raise NeverBegan(f"a process does not start: {error}") from error
         finally:
-            its_end.close()  # the process has its own, and the pipe ends where the process does
-        self.at_rest = True
+            child_end.close()  # so that the pipe ends with the process
+        self.idle = True
 
-    def takes(self, given: tuple[Any, bool]) -> bool:
-        """Hand over an argument, and whether there are pieces; false where the process has ended before it came."""
-        self.at_rest = False
+    def send(self, message: tuple[Any, bool]) -> bool:
+        """Send an argument, and whether pieces are wanted; False where the process ended before it received them."""
+        self.idle = False
         with suppress(EOFError, OSError):
-            self._pipe.send(given)
+            self._pipe.send(message)
             self._pipe.recv()
             return True
         return False
 
-    def result(self, time_limit_seconds: float | None, each: Each | None) -> Any:
-        """Of the work. Raises what the work raises, what `each` raises, TimeoutError, Ended."""
-        answer: tuple[Any, ...] = ()
-        while len(answer) < 2:
+    def result(self, time_limit_seconds: float | None, on_piece: PieceCallback | None) -> Any:
+        """Wait for the result. Raises the error of the work or of `on_piece`, TimeoutError or Ended."""
+        reply: tuple[Any, ...] = ()
+        while len(reply) < 2:
             if not self._pipe.poll(time_limit_seconds):
                 self.kill()
                 raise TimeoutError
             try:
-                answer = self._pipe.recv()
+                reply = self._pipe.recv()
             except (EOFError, OSError):
                 raise Ended(self.end()) from None
-            if each is not None and len(answer) == 1:
-                each(answer[0])
-        result, error = answer
-        self.at_rest = True
+            if on_piece is not None and len(reply) == 1:
+                on_piece(reply[0])
+        result, error = reply
+        self.idle = True
         if error is not None:
             raise error
         return result
 
     def kill(self) -> None:
-        """End it, without waiting until it is gone."""
+        """Kill the process without waiting for its end."""
         self._process.kill()
 
     def end(self) -> str:
-        """End it, if it has not ended, and say how it did."""
+        """Kill the process, if it runs, and describe how it ended."""
         self._pipe.close()
-        self._process.join(0.5)  # one that crashes may take a moment
+        self._process.join(0.5)  # a crash may take a moment
         self._process.kill()
         self._process.join()
         status = self._process.exitcode or 0
         return f"signal {-status}" if status < 0 else f"exit status {status}"
 
 
-def _serve(pipe: Connection, work: Callable[..., Any], begin: Callable[[int], None] | None, place: int) -> None:
-    """Do what is asked for, until nobody can ask any more."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # whoever ends all of a program ends the one that this one follows
+def _serve(pipe: Connection, work: Callable[..., Any], begin: Callable[[int], None] | None, slot: int) -> None:
+    """Serve requests until the pipe ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # they end the parent, and with it this process
         signal.signal(number, signal.SIG_IGN)
     follow_parent()
     if begin is not None:
-        begin(place)
+        begin(slot)
     with suppress(EOFError, ConnectionError):
         while True:
             argument, in_pieces = pipe.recv()
             pipe.send(None)
             send = (lambda piece: pipe.send((piece,)),) if in_pieces else ()
-            pipe.send(_answer(work, argument, *send))
+            pipe.send(_call(work, argument, *send))
 
 
-def _answer(work: Callable[..., Any], *arguments: Any) -> tuple[Any, Exception | None]:
+def _call(work: Callable[..., Any], *arguments: Any) -> tuple[Any, Exception | None]:
     try:
         return work(*arguments), None
     except Exception as error:

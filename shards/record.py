@@ -8,7 +8,6 @@ import json
 import os
 import wave
 import zlib
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
@@ -20,7 +19,7 @@ from shards import media
 from shards.format import FLOW_LEVELS_PER_PIXEL, FLOW_ZERO, SAMPLE_RATE_HZ, PackSettings, Reason
 from shards.journal import Rejection
 from shards.sources import Source
-from shards.workers import attempt, run_in_workers
+from shards.workers import attempt
 
 KEY_DIGITS = 32  # hexadecimal: 128 bits of SHA-256, so videos with equal keys are copies
 
@@ -42,14 +41,6 @@ class Record:
     crcs: dict[str, int]
     picture_sizes: list[int]
     flow_sizes: list[int]
-
-
-def make_records(
-    sources: Sequence[Source], settings: PackSettings, *, workers: int, time_limit_seconds: float
-) -> Generator[Record | Rejection, None, None]:
-    """The record or rejection of each source, by `shards.workers.run_in_workers`."""
-    make = partial(make_record, settings=settings)
-    return run_in_workers(make, sources, workers=workers, time_limit_seconds=time_limit_seconds)
 
 
 def make_record(source: Source, settings: PackSettings) -> Record | Rejection:

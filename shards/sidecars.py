@@ -183,7 +183,7 @@ def read_sidecars(folder: Path) -> Sidecars:
         content = json.loads((folder / FINISHED).read_bytes())
         sidecars = pydantic.TypeAdapter(Sidecars).validate_python(content)
     except FileNotFoundError:
-        state = "is not finished: run the same `avc teach` command again, it goes on where it was"
+        state = "is not finished: run the same `avc teach` command again to resume"
         if _read_teaching(folder) is None:
             state = "is not there or holds no soft labels: make them by `avc teach SHARDS --teacher ...`"
         raise ValueError(f"the folder of soft labels {folder} {state}") from None

@@ -26,7 +26,7 @@ from shards.read import BadRecord, Shards, decode_picture
 from shards.record import KEY_DIGITS
 from shards.sources import Source, list_sources
 from shards.store import Store, Url, as_url, place
-from shards.workers import attempt, run_in_workers
+from shards.workers import attempt, run_in_workers, worker_count
 
 SIDE = 128  # smallest side of the analyzed pictures, pixels
 SPLIT_NAMES = {*SPLITS, "training", "valid", "val", "dev", "eval"}  # of folders
@@ -95,8 +95,7 @@ def survey(
     refuse_unguarded()
     if not 1 <= seconds < math.inf:
         raise ValueError(f"seconds must be at least 1, and finite, not {seconds}")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
+    count = worker_count(workers, time_limit_seconds)
     work: Callable[[Source], Look | Rejection]
     settings: list[float | str] = [seconds, *(os.fspath(path) for path in inputs)]
     groups: dict[Source, str] = {}
@@ -111,7 +110,6 @@ def survey(
         work = partial(_look_at_video, seconds=seconds)
     if not sources:
         raise ValueError(f"there are no videos in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
-    count = workers or len(os.sched_getaffinity(0))
     looks_by_key = read_notes(notes, settings=settings) if notes is not None else {}
     pending = [source for source in sources if _key(source) not in looks_by_key]
     rejected = []
@@ -152,8 +150,8 @@ def _open_packed(folder: Path) -> Shards | None:
     packed = Shards(folder)
     if (every := int(packed.index["every"].max(initial=1))) > TICKS_PER_SECOND:
         raise ValueError(
-            f"{folder} keeps less than a picture a second (--every {every}), of which nobody can tell what stands "
-            "still: give the videos themselves"
+            f"{folder} keeps less than a picture a second (--every {every}), too few to detect still ones: "
+            "give the videos themselves"
         )
     return packed
 

@@ -111,9 +111,9 @@ def make_folder(out: Path, task: Task | None) -> Path:
             f"{out} holds other files and no {JOURNAL} of a packing: give a new or an empty folder to pack into"
         )
     if tasks and (task is None or task.tasks != tasks[0].tasks):
-        raise ValueError(f"{out} was begun as {tasks[0].tasks} tasks: go on with as many, or pack into a new folder")
+        raise ValueError(f"{out} was begun as {tasks[0].tasks} tasks: resume with as many, or pack into a new folder")
     if has_journal and task is not None:
-        raise ValueError(f"{out} was begun without tasks: go on without them, or pack into a new folder")
+        raise ValueError(f"{out} was begun without tasks: resume without them, or pack into a new folder")
     folder = out / task.name if task else out
     refuse_links([folder] if task and folder.is_symlink() else [])
     folder.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,15 @@ T = TypeVar("T")
 RESULTS_PER_WORKER = 16
 
 
+def worker_count(workers: int | None, time_limit_seconds: float) -> int:
+    """The number of processes, by default that of cores. Raises ValueError for an invalid number or time limit."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    if not time_limit_seconds > 0:
+        raise ValueError(f"the time limit per video must be more than 0 seconds, not {time_limit_seconds}")
+    return workers or len(os.sched_getaffinity(0))
+
+
 def run_in_workers(
     function: Callable[[Source], T | Rejection], sources: Sequence[Source], *, workers: int, time_limit_seconds: float
 ) -> Generator[T | Rejection, None, None]:
@@ -60,7 +69,7 @@ def _result(source: Source, future: Future[T | Rejection], time_limit_seconds: f
     except NeverBegan as error:
         raise RuntimeError(
             f"the worker processes end as they start: {error}. Is there a guard? {GUARD}. Or is there no memory for "
-            "them? What was packed is kept: run the same command again, with fewer workers, and it goes on where it was"
+            "them? What was packed is kept: run the same command again, with fewer workers, to resume"
         ) from error
 
 
@@ -124,10 +133,7 @@ def audit_sync(
     """
     if not seconds > 0:
         raise ValueError(f"seconds must be more than 0, not {seconds}")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
-    if not time_limit_seconds > 0:
-        raise ValueError(f"the time limit per video must be more than 0 seconds, not {time_limit_seconds}")
+    worker_count(workers, time_limit_seconds)
     sources = list_sources(inputs)
     if not sources:
         raise ValueError(f"there are no files in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")

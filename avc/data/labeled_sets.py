@@ -69,15 +69,15 @@ def dcase2013(root: Path) -> LabeledSet:
     Raises ValueError for another layout.
     """
     rows = []
-    for part in ("scenes_stereo", "scenes_stereo_testset"):
-        paths = _list_files(root / part, SOUNDS) if (root / part).is_dir() else []
+    for folder in ("scenes_stereo", "scenes_stereo_testset"):
+        paths = _list_files(root / folder, SOUNDS) if (root / folder).is_dir() else []
         if not paths:
-            raise ValueError(f"{root} is not DCASE 2013: it has no recordings in {part}/")
+            raise ValueError(f"{root} is not DCASE 2013: it has no recordings in {folder}/")
         for path in paths:
             match = re.fullmatch(r"([a-z]+)(\d+)", path.stem)
             if match is None:
                 raise ValueError(f"{path} is not named class and number, as DCASE 2013's bus07.wav is")
-            rows.append((path, match[1], 0 if part.endswith("testset") else 1 + int(match[2]) % FOLDS))
+            rows.append((path, match[1], 0 if folder.endswith("testset") else 1 + int(match[2]) % FOLDS))
     return _make_set("dcase2013", rows, tested_folds=(0,))
 
 
@@ -90,7 +90,7 @@ def urbansound8k(root: Path) -> LabeledSet:
         root / "metadata" / "UrbanSound8K.csv",
         "UrbanSound8K's table",
         ("slice_file_name", "fold", "class"),
-        lambda name, fold, kind: (root / "audio" / f"fold{fold}" / name, kind, int(fold)),
+        lambda name, fold, label: (root / "audio" / f"fold{fold}" / name, label, int(fold)),
     )
     return _make_set("urbansound8k", rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))
 
@@ -131,9 +131,9 @@ def _esc(root: Path, name: str, *, classes: int) -> LabeledSet:
             table,
             "ESC-50's table",
             ("filename", "fold", "category", "esc10"),
-            lambda file, fold, kind, in_esc10: (root / "audio" / file, kind, int(fold), in_esc10 == "True"),
+            lambda file, fold, label, in_esc10: (root / "audio" / file, label, int(fold), in_esc10 == "True"),
         )
-        rows = [(path, kind, fold) for path, kind, fold, in_esc10 in table_rows if name == "esc50" or in_esc10]
+        rows = [(path, label, fold) for path, label, fold, in_esc10 in table_rows if name == "esc50" or in_esc10]
     else:
         rows = [(path, path.parent.name, _esc_fold(path)) for path in _list_files(root, SOUNDS)]
     labeled_set = _make_set(name, rows, tested_folds=tuple(sorted({fold for *_, fold in rows})))

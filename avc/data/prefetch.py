@@ -43,7 +43,7 @@ class WorkerLost(ChildProcessError):
         super().__init__(
             errno.ECHILD,
             f"a process that reads the data ended with {how} (out of memory, or killed from outside?). Run the same "
-            "command again; a training goes on from its newest checkpoint",
+            "command again; a training resumes from its newest checkpoint",
         )
 
     def __str__(self) -> str:
@@ -60,8 +60,7 @@ def prefetch(
     if (first_range := next(row_ranges, None)) is None:
         return
     device = torch.device("cuda", torch.cuda.current_device()) if pin else None
-    started = _start_workers(reader, num_workers, rows=rows, slots=slots)
-    with started as (workers, buffers), ThreadPoolExecutor(1) as thread:
+    with _start(reader, num_workers, rows=rows, slots=slots) as (workers, buffers), ThreadPoolExecutor(1) as thread:
         # A thread copies the next batch out of its slot while the network works on this one.
         batches = _batches(workers, buffers, chain([first_range], row_ranges), slots, device)
         future = thread.submit(next, batches, None)
@@ -113,9 +112,7 @@ class _Worker:
 
 
 @contextmanager
-def _start_workers(
-    reader: Reader[AnyBatch], count: int, *, rows: int, slots: int
-) -> Iterator[tuple[list[_Worker], Any]]:
+def _start(reader: Reader[AnyBatch], count: int, *, rows: int, slots: int) -> Iterator[tuple[list[_Worker], Any]]:
     """Start workers; also returns the buffers that they fill, for batches of up to `rows` rows."""
     # Slots are reused. New memory costs a page fault for each 4 KB, on a virtual machine half the time of decoding.
     memory = SharedMemory()

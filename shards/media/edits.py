@@ -33,15 +33,15 @@ class Edit:
     All in units of the track's timestamps.
     """
 
-    begins: int
-    ends: int | None
+    start: int
+    end: int | None
     shown_at: int
     rounding: int
 
     @property
     def shift(self) -> int:
         """Presentation time minus the track's timestamp."""
-        return self.shown_at - self.begins
+        return self.shown_at - self.start
 
 
 def parse_edits(content: BinaryIO, *, track: int, unit: Fraction) -> list[Edit]:
@@ -55,15 +55,15 @@ def parse_edits(content: BinaryIO, *, track: int, unit: Fraction) -> list[Edit]:
         return []
     edits: list[Edit] = []
     shown_at = Fraction(0)
-    for number, (duration, begins, speed) in enumerate(entries):
+    for number, (duration, start, speed) in enumerate(entries):
         seconds = Fraction(duration, scale) / unit
-        if begins != -1:
+        if start != -1:
             open_ended = not duration and number == len(entries) - 1
-            repeated = edits and (edits[-1].ends is None or begins < edits[-1].ends)
-            if begins < 0 or speed != 1 << 16 or repeated:
+            repeated = edits and (edits[-1].end is None or start < edits[-1].end)
+            if start < 0 or speed != 1 << 16 or repeated:
                 return []
-            ends = None if open_ended else begins + round(seconds)
-            edits.append(Edit(begins, ends, round(shown_at), -(-Fraction(1, scale) // unit)))
+            end = None if open_ended else start + round(seconds)
+            edits.append(Edit(start, end, round(shown_at), -(-Fraction(1, scale) // unit)))
         shown_at += seconds
     return edits
 
@@ -71,7 +71,7 @@ def parse_edits(content: BinaryIO, *, track: int, unit: Fraction) -> list[Edit]:
 def stored_stamp(edits: list[Edit], time: int) -> int:
     """The track's timestamp of what is shown at a time; before the first edit, that edit's start."""
     edit = next((edit for edit in reversed(edits) if edit.shown_at <= time), None)
-    return edits[0].begins if edit is None else time - edit.shift
+    return edits[0].start if edit is None else time - edit.shift
 
 
 def apply_edits(pictures: Iterable[TimedPicture], edits: list[Edit], log: DecodeLog) -> Iterator[TimedPicture]:
@@ -83,13 +83,13 @@ def apply_edits(pictures: Iterable[TimedPicture], edits: list[Edit], log: Decode
     for picture, following in pairwise(chain(pictures, [None])):
         assert picture is not None
         picture_end = following.stamp if following else _last_picture_end(picture, last)
-        if last.ends is not None and picture.stamp >= last.ends:
+        if last.end is not None and picture.stamp >= last.end:
             log.hidden += 1
             return
         shown = False
         for edit in edits:
-            start = max(picture.stamp, edit.begins)
-            end = picture_end if edit.ends is None or picture_end <= edit.ends + edit.rounding else edit.ends
+            start = max(picture.stamp, edit.start)
+            end = picture_end if edit.end is None or picture_end <= edit.end + edit.rounding else edit.end
             if start < end:
                 yield type(picture)(picture.frame, picture.unit, start + edit.shift, end - start)
                 shown = True
@@ -102,9 +102,9 @@ def _last_picture_end(picture: TimedPicture, edit: Edit) -> int:
     Where pictures are reordered, the table of durations lacks that of the last one.
     """
     end = picture.stamp + picture.duration
-    if edit.ends is None or not edit.rounding < edit.ends - end <= LONGEST_HOLD_SECONDS / picture.unit:
+    if edit.end is None or not edit.rounding < edit.end - end <= LONGEST_HOLD_SECONDS / picture.unit:
         return end
-    return edit.ends
+    return edit.end
 
 
 def _read_edit_list(content: BinaryIO, track: int) -> tuple[int, list[tuple[int, int, int]]]:

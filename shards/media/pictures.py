@@ -167,7 +167,7 @@ def decode_pictures(
         yield from assign_stamps(sought_frames or decode_frames(file, container, "video", log))
         return
     unedited = replace(file, edit_lists=False)
-    first_stamp = edits[0].begins if since is None else stored_stamp(edits, int(since / unit))
+    first_stamp = edits[0].start if since is None else stored_stamp(edits, int(since / unit))
     seek = since is not None or first_stamp * unit >= SEEK_FROM_SECONDS
     if seek and since is None:
         with unedited.open() as unedited_container:

@@ -144,7 +144,7 @@ def stream_pictures(source: Path | BinaryIO, *, hop: Fraction, side: int) -> Ite
                 encoder = PictureEncoder(PackSettings(side=side), following.frame, aspect)
             number = max(0, clock.first_tick(following.stamp))
             if current is not None:
-                yield from _repeat_picture(encoder, current.frame, current_number, number, hop)
+                yield from _repeat(encoder, current.frame, current_number, number, hop)
             current, current_number = following, number
         if current is None or clock is None or encoder is None:
             raise Rejected(Reason.UNDECODABLE, f"no picture decodes ({log})")
@@ -154,14 +154,12 @@ def stream_pictures(source: Path | BinaryIO, *, hop: Fraction, side: int) -> Ite
         if timeline.MIN_HELD_SECONDS < sound_seconds <= LONGEST_GAP_SECONDS:
             end += int(sound_seconds / current.unit)
         last = max(clock.first_tick(end), current_number + (current_number == 0))
-        yield from _repeat_picture(encoder, current.frame, current_number, last, hop)
+        yield from _repeat(encoder, current.frame, current_number, last, hop)
         if log.errors + corrupt > decoded:
             raise Rejected(Reason.UNDECODABLE, f"{decoded} pictures decode, {corrupt} of them corrupt ({log})")
 
 
-def _repeat_picture(
-    encoder: PictureEncoder, frame: Any, first: int, stop: int, hop: Fraction
-) -> Iterator[tuple[int, bytes]]:
+def _repeat(encoder: PictureEncoder, frame: Any, first: int, stop: int, hop: Fraction) -> Iterator[tuple[int, bytes]]:
     if (stop - first) * hop > LONGEST_GAP_SECONDS:
         raise Rejected(Reason.UNDECODABLE, f"its stamps show one picture for {float((stop - first) * hop):,.0f} s")
     if stop > first:

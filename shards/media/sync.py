@@ -54,12 +54,12 @@ def measure_sync(file: File, *, seconds: float) -> Sync:
         container=declared.container["container"],
         parts=max(1, len(file.parts)),
         offset=sound.starts[0] - times[0],
-        pictures=_summarize_pictures(
+        pictures=_picture_summary(
             times, cut=pictures.cut, end=float(pictures.end * unit), codec=declared.video["codec"], declared_fps=fps
         ),
         sound=sound.summary(declared.audio, zero=times[0], left_out=_priming_seconds(file, start=sound.starts[0])),
         edits=edits,
-        packing=_summarize_packing(
+        packing=_packing_summary(
             [clock.first_tick(stamp) for stamp in stamps],
             pictures_end=max(0, clock.first_tick(pictures.end)),
             limit=seconds * TICKS_PER_SECOND,
@@ -108,9 +108,7 @@ class _PictureStamps:
         return cls(stamps, end, unit, shift, cut, log.hidden)
 
 
-def _summarize_pictures(
-    times: np.ndarray, *, cut: bool, end: float, codec: str, declared_fps: float | None
-) -> Pictures:
+def _picture_summary(times: np.ndarray, *, cut: bool, end: float, codec: str, declared_fps: float | None) -> Pictures:
     intervals = np.diff(times) if len(times) > 1 else np.zeros(1)
     complete = intervals[cut:] if len(intervals) > 1 else intervals
     spread, span = np.ptp(complete), complete.sum()
@@ -217,7 +215,7 @@ def naive_errors(times: np.ndarray, *, fps: float | None, sound: _SoundRuns) -> 
     return errors
 
 
-def _summarize_packing(
+def _packing_summary(
     pictures: Sequence[int], *, pictures_end: int, limit: float, sound: _SoundRuns, zero: float, edit_list_ignored: bool
 ) -> Packing:
     """Summarizes packing; pictures: the first tick at or after each picture's timestamp."""

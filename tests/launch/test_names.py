@@ -81,7 +81,7 @@ def test_each_of_several_tasks_counts_the_names_among_all_inputs(videos, tmp_pat
         sources, splitter = list_inputs(
             [videos], tmp_path / "out", SETTINGS, split_lists={"test": tmp_path / "test.txt"}, task=Task(number, 3)
         )
-        assert len(sources) == 3 and [str(met) for met in splitter.met] == ["test: 1 of 1 names"]
+        assert len(sources) == 3 and [str(coverage) for coverage in splitter.coverage] == ["test: 1 of 1 names"]
 
 
 def test_a_copy_that_is_named_in_another_split_than_the_one_packed_is_said(videos, tmp_path) -> None:

@@ -21,7 +21,7 @@ import pytest
 
 import shards.pack as packing
 from shards import writer
-from shards.format import PackSettings, Reason
+from shards.format import Reason
 from shards.journal import Journal, Rejection
 from shards.pack import pack
 from shards.record import Record, make_record
@@ -62,10 +62,10 @@ def instant(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes the results of the packing processes from memory, so that a packing lasts milliseconds."""
     known = {source.name: make_record(source, SETTINGS) for source in list_sources([videos])}
 
-    def results(sources: Sequence[Source], _: PackSettings, **__: object) -> Generator[Result, None, None]:
+    def results(_: object, sources: Sequence[Source], **__: object) -> Generator[Result, None, None]:
         return (known[source.name] for source in sources)
 
-    monkeypatch.setattr(packing, "make_records", results)
+    monkeypatch.setattr(packing, "run_in_workers", results)
     monkeypatch.setattr(packing, "SECONDS_BETWEEN_SYNCS", 0.0)
 
 

@@ -229,7 +229,7 @@ def test_tasks_that_were_packed_with_different_settings_are_refused(videos: Path
 
 
 def test_a_folder_is_shared_out_in_one_way(videos: Path, alone: Path, merged: Path) -> None:
-    with pytest.raises(ValueError, match="was begun as 3 tasks: go on with as many"):
+    with pytest.raises(ValueError, match="was begun as 3 tasks: resume with as many"):
         pack([videos], merged, SETTINGS, task=Task(1, 4))
     with pytest.raises(ValueError, match="was begun as 3 tasks"):
         pack([videos], merged, SETTINGS)

@@ -168,8 +168,8 @@ def test_lists_that_go_back_or_change_the_speed_are_left_to_libav(tmp_path: Path
     [clock] = struct.unpack_from(">I", mp4, mp4.index(b"mvhd") + 16)  # 1,000 as FFmpeg 8 writes it, 48,000 as 9 does
     rounding = math.ceil(12800 / clock)
     assert parse_edits(io.BytesIO(ahead), track=1, unit=unit) == [
-        Edit(begins=1024, ends=1024 + 12800, shown_at=0, rounding=rounding),
-        Edit(begins=1024 + 19200, ends=1024 + 19200 + 12800, shown_at=12800, rounding=rounding),
+        Edit(start=1024, end=1024 + 12800, shown_at=0, rounding=rounding),
+        Edit(start=1024 + 19200, end=1024 + 19200 + 12800, shown_at=12800, rounding=rounding),
     ]
     assert parse_edits(io.BytesIO(back), track=1, unit=unit) == []
     assert parse_edits(io.BytesIO(bytes(slow)), track=1, unit=unit) == []
