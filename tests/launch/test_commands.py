@@ -1,6 +1,7 @@
 """`avc train` and `avc eval`, as a user calls them."""
 
 import json
+import re
 
 import pytest
 
