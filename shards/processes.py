@@ -85,7 +85,7 @@ class Processes(Generic[T]):
         self._work, self._begin, self._time_limit_seconds = work, begin, time_limit_seconds
         self._asked: SimpleQueue[tuple[Any, Each | None, Future[T]] | None] = SimpleQueue()
         self._alive: list[_Process] = []
-        self._lock, self._closed = threading.Lock(), False
+        self._lock, self._closed, self._following = threading.Lock(), False, count
         atexit.register(self.close)  # where an error ends the program, nobody else may
         self._threads = [threading.Thread(target=self._follow, args=(place,), daemon=True) for place in range(count)]
         for thread in self._threads:
@@ -148,6 +148,10 @@ class Processes(Generic[T]):
                 future.set_exception(error)
         if process is not None:
             self._gone(process)
+        with self._lock:
+            self._following -= 1
+            if not self._following:  # nothing is left to close, and nobody else keeps this object
+                atexit.unregister(self.close)
 
     def _start(self, place: int) -> _Process:
         with self._lock:  # which `close` takes: it sees each process, or none is started after it

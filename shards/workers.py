@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import math
 import os
@@ -100,8 +101,12 @@ def _fetched(url: Url, source: Source) -> io.BufferedReader:
     """An object, or a member of one, in a file without a name, which is gone when it is closed."""
     with tempfile.TemporaryFile() as copy:
         try:
-            copy.writelines(Store(url.parent, reached=True).parts(url.name, source.size, offset=source.offset or 0))
+            listed = (source.size if source.offset is None else None), source.mtime_ns
+            store = Store(url.parent, reached=True)
+            copy.writelines(store.parts(url.name, source.size, offset=source.offset or 0, listed=listed))
             copy.seek(0)
+        except ValueError as error:
+            raise OSError(errno.ESTALE, str(error)) from None
         except OSError as error:
             here = "" if error.filename else f" in {tempfile.gettempdir()} (TMPDIR), where a file at a URL is read"
             raise OSError(error.errno, f"{error.strerror}{here}") from None
