@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from shards import Report
+from shards.text import counted
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -74,7 +75,7 @@ def _lines(title: str, unit: str, console: Console) -> Iterator[Report]:
         written_at = now
         rate = done / max(now - begun_at, 1e-9)
         left = f"{_duration((total - done) / rate)} left" if done and done < total else _duration(now - begun_at)
-        line = f"{title}: {done:,} of {total:,} {unit}, {_number(rate)} {unit}/s, {left}"
+        line = f"{title}: {done:,} of {counted(total, unit)}, {_number(rate)} {unit}/s, {left}"
         console.print(f"{line}, {printable(note)}" if note else line, markup=False, highlight=False, soft_wrap=True)
 
     yield report

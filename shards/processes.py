@@ -85,7 +85,7 @@ class Processes(Generic[T]):
         self._work, self._begin, self._time_limit_seconds = work, begin, time_limit_seconds
         self._requests: SimpleQueue[tuple[Any, PieceCallback | None, Future[T]] | None] = SimpleQueue()
         self._alive: list[_Process] = []
-        self._lock, self._closed = threading.Lock(), False
+        self._lock, self._closed, self._running_threads = threading.Lock(), False, count
         atexit.register(self.close)  # for programs that end by an error
         self._threads = [threading.Thread(target=self._follow, args=(slot,), daemon=True) for slot in range(count)]
         for thread in self._threads:
@@ -148,6 +148,10 @@ class Processes(Generic[T]):
                 future.set_exception(error)
         if process is not None:
             self._remove(process)
+        with self._lock:
+            self._running_threads -= 1
+            if not self._running_threads:  # nothing is left to close, and nobody else keeps this object
+                atexit.unregister(self.close)
 
     def _start(self, slot: int) -> _Process:
         with self._lock:  # `close` takes it, too, so no process starts after it

@@ -129,12 +129,17 @@ class Store:
 
         return self._until_done(name, once) if size else b""
 
-    def parts(self, name: str, size: int, *, offset: int = 0) -> Iterator[bytes]:
-        """`size` bytes of an object from `offset`, in pieces: in parts of 16 MB, anew from where one fails."""
-        for start in range(offset, offset + size, PART_BYTES):
-            yield from self._pieces(name, start, min(start + PART_BYTES, offset + size))
+    def parts(
+        self, name: str, size: int, *, offset: int = 0, listed: tuple[int | None, int] | None = None
+    ) -> Iterator[bytes]:
+        """`size` bytes of an object from `offset`, in pieces: in parts of 16 MB, anew from where one fails.
 
-    def _pieces(self, name: str, start: int, stop: int) -> Iterator[bytes]:
+        listed: its facts, the bytes where they are known. Raises ValueError where it has other ones now.
+        """
+        for start in range(offset, offset + size, PART_BYTES):
+            yield from self._pieces(name, start, min(start + PART_BYTES, offset + size), listed)
+
+    def _pieces(self, name: str, start: int, stop: int, listed: tuple[int | None, int] | None) -> Iterator[bytes]:
         obstore, store = self._client
         coming: Iterator[bytes] | None = None
 
@@ -143,6 +148,9 @@ class Store:
             try:
                 if coming is None:
                     found = obstore.get(store, name, options={"range": (start, stop)})
+                    now = _facts(found.meta)
+                    if listed is not None and (listed[0] not in (None, now[0]) or now[1] > listed[1] + 10**9):
+                        raise ValueError("it was stored anew since it was listed")
                     coming = iter(found.stream(min_chunk_size=PIECE_BYTES))
                 piece = next(coming, b"")
                 if not 0 < len(piece) <= stop - start:

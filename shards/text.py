@@ -26,6 +26,11 @@ _SEGMENT = re.compile(r"_(0|[1-9]\d*)_([1-9]\d*)\Z")  # from and to
 SEGMENT_MS = 10_000  # of VGGSound, AudioSet and Kinetics
 
 
+def counted(number: int, plural: str) -> str:
+    """`2,000 files`, or `1 file`; the plural ends in s."""
+    return f"{number:,} {plural if number != 1 else re.sub('(?<=ch|ss)es$|s$', '', plural)}"
+
+
 def lines_of(
     path: str | os.PathLike[str], *, errors: Literal["strict", "surrogateescape"] = "strict", longest: int | None = None
 ) -> Iterator[str]:

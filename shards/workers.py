@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import math
 import os
@@ -108,8 +109,12 @@ def _fetch_to_file(url: Url, source: Source) -> io.BufferedReader:
     """Download an object, or a member of one, to an unnamed file, which is deleted when it is closed."""
     with tempfile.TemporaryFile() as copy:
         try:
-            copy.writelines(Store(url.parent, reached=True).parts(url.name, source.size, offset=source.offset or 0))
+            listed = (source.size if source.offset is None else None), source.mtime_ns
+            store = Store(url.parent, reached=True)
+            copy.writelines(store.parts(url.name, source.size, offset=source.offset or 0, listed=listed))
             copy.seek(0)
+        except ValueError as error:
+            raise OSError(errno.ESTALE, str(error)) from None
         except OSError as error:
             note = "" if error.filename else f" in {tempfile.gettempdir()} (TMPDIR), where a file at a URL is read"
             raise OSError(error.errno, f"{error.strerror}{note}") from None

@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from launch.user_errors import user_errors
+
 ROOT = Path(__file__).resolve().parents[1]
 OBJECTS, SCENES = 8, 4  # classes of the teachers
 RENAMED = {"best_accuracy": "best_score"}  # metrics of older versions
@@ -83,11 +85,13 @@ def call(version: Path, *command: str | Path) -> None:
 
 
 def check_out(commit: str, folder: Path) -> Path:
-    """The files of a commit, in a new folder; the working tree itself for "."."""
+    """The files of a commit, in a new folder; the working tree itself for ".". Raises ValueError for no commit."""
     if commit == ".":
         return ROOT
-    archive = subprocess.run(["git", "-C", ROOT, "archive", commit], check=True, capture_output=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+    archive = subprocess.run(["git", "-C", ROOT, "archive", commit], capture_output=True)
+    if archive.returncode:
+        raise ValueError(f"{commit} is no commit here: {archive.stderr.decode(errors='replace').strip()}")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         tar.extractall(folder, filter="data")
     return folder
 
@@ -146,14 +150,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", help="A commit, or . for the working tree.")
     parser.add_argument("second", nargs="?", default=".", help="The same; the working tree where it is left out.")
-    parser.add_argument("--configs", nargs="+", help="Names of files in configs/; all where it is left out.")
+    names = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+    parser.add_argument("--configs", nargs="+", choices=names, default=names, help="Of configs/; all by default.")
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
-    configs = arguments.configs or sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
-    with tempfile.TemporaryDirectory() as scratch:
+    with user_errors("workshop.losses"), tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         versions = check_out(arguments.first, folder / "first"), check_out(arguments.second, folder / "second")
-        sys.exit(not compare(versions, folder, configs, steps=arguments.steps))
+        sys.exit(not compare(versions, folder, arguments.configs, steps=arguments.steps))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from shards.atomic import written_aside
 from shards.format import Reason
 from shards.processes import refuse_unguarded
 from shards.sources import Source
-from shards.text import on_one_line
+from shards.text import counted, on_one_line
 
 REJECTED = "rejected.tsv"
 WRITERS = 4  # threads that wait for the disk
@@ -104,7 +104,7 @@ def embed_files(
                     listed.write("\t".join(_line(file)) + "\n")
                     listed.flush()
                 if report is not None:
-                    report(before + worker.files_done, len(files), f"{worker.windows:,} embeddings")
+                    report(before + worker.files_done, len(files), counted(worker.windows, "embeddings"))
     rejected = tuple(sorted(map(_line, worker.rejected)))
     with written_aside(folder / rejected_name) as out:
         out.write("".join("\t".join(line) + "\n" for line in rejected).encode("utf-8", "surrogateescape"))

@@ -50,11 +50,11 @@ def open_run(config: Config, wandb_id: str) -> Any:
         return None
     import wandb  # takes a second, and is not needed above
 
-    if mode == "auto":
-        mode = "online" if wandb.api.api_key else "offline"
     os.environ.setdefault("WANDB_DATA_DIR", str((config.run.dir / "wandb").absolute()))  # of files for artifacts
     for attempt in dict.fromkeys((mode, "offline")):
         try:
+            if attempt == "auto":
+                attempt = "online" if wandb.login(prompt=False, verify=False) else "offline"
             run = wandb.init(
                 project=log.wandb_project,
                 id=wandb_id,

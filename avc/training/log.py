@@ -13,6 +13,7 @@ from avc.runs.attempt import METRICS, Attempt
 from avc.settings import Config
 from avc.tasks.task import Examples, Task
 from avc.training.dashboard import Dashboard, open_run
+from shards.text import counted
 
 SLOW, SLOW_LINES = 1.5, 3  # of two ranks, one that takes three times as long is 1.5 times as slow as their median
 ON_TERMINAL = {"speed/pairs_per_second", "data/wait_seconds_max"}  # of the groups' figures; the rest is in the files
@@ -113,8 +114,8 @@ def opening(config: Config, world: World, attempt: Attempt, task: Task[Any], *, 
     now, before = attempt.record, attempt.before
     lines = [
         f"{config.model.name} at width {config.model.width:g} on {len(task.reader.sampler.clips)} clips; "
-        f"{now.world_size} ranks on {world.device.type}; {config.optim.batch_pairs} pairs a step in "
-        f"{config.optim.batch_pairs // (now.world_size * now.micro_batch_pairs)} micro-batches a rank; "
+        f"{counted(now.world_size, 'ranks')} on {world.device.type}; {config.optim.batch_pairs} pairs a step in "
+        f"{counted(config.optim.batch_pairs // (now.world_size * now.micro_batch_pairs), 'micro-batches')} a rank; "
         f"{task.summary}; {config.run.dir}: attempt {now.number}, from step {step}"
     ]
     spread = [(record.world_size, record.micro_batch_pairs) for record in (now, before or now)]
@@ -124,9 +125,9 @@ def opening(config: Config, world: World, attempt: Attempt, task: Task[Any], *, 
             for record in (now, before)
         )
         lines.append(
-            f"resumed on {now.world_size} ranks (was {before.world_size}): the same pairs, {config.optim.batch_pairs} "
-            f"in a step. Batch norm is over {over} pairs (was {was_over}), and its running statistics are rank 0's. "
-            "Weights differ from those of a run that kept its ranks, in the last bits or by more where batch norm does"
+            f"resumed on {counted(now.world_size, 'ranks')} (was {before.world_size}): the same pairs, "
+            f"{config.optim.batch_pairs} in a step. Batch norm is over {over} pairs (was {was_over}), and its running "
+            "statistics are rank 0's. Weights differ from those of a run that kept its ranks, in the last bits or by more where batch norm does"
         )
     return "\n".join([*lines, *task.warnings])
 

@@ -57,6 +57,7 @@ def embed(
     from launch.progress import printable, progress
     from shards.atomic import refuse_special
     from shards.tasks import parse_task
+    from shards.text import counted
 
     if content not in ("audio", "image"):
         raise ValueError(f"--content is {content!r} and must be audio or image")
@@ -100,9 +101,9 @@ def embed(
             path.rmdir() if path.is_dir() else path.unlink()
         folder.rmdir()
     there = f", {result.before:,} of them were there" if result.before else ""
-    print(f"{out}: {result.written:,} files{there}; {result.windows:,} embeddings computed")
+    print(f"{out}: {counted(result.written, 'files')}{there}; {counted(result.windows, 'embeddings')} computed")
     if result.rejected:
-        print(f"{len(result.rejected):,} files are rejected, see {'beside it ' if parquet else ''}{rejected}:")
+        print(f"{counted(len(result.rejected), 'files')} rejected, see {'beside it ' if parquet else ''}{rejected}:")
         for name, reason, detail in result.rejected[:10]:
             print(f"  {printable(name)}: {printable(reason)}, {printable(detail)}")
     if not result.written and not chosen:  # a share may be of such files alone, and would be tried again for ever

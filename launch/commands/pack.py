@@ -89,6 +89,7 @@ def pack(
     from shards.format import PackSettings
     from shards.pack import list_inputs, pack_sources
     from shards.tasks import parse_task
+    from shards.text import counted
 
     settings = PackSettings(
         start_seconds=start,
@@ -114,7 +115,8 @@ def pack(
     if place is not None:
         submitted = submit_pack(sources, out, work, cluster=place, tasks=tasks)
         fewest, most = min(submitted.shares), max(submitted.shares)
-        print(f"job {submitted.array}: {len(sources):,} inputs in {tasks:,} tasks of {fewest:,} to {most:,}")
+        shared = f"{counted(len(sources), 'inputs')} in {counted(tasks, 'tasks')}"
+        print(f"job {submitted.array}: {shared} of {fewest:,} to {most:,}")
         print(f"job {submitted.merge}: the merge, when all of them have ended well")
         print(
             f"their logs are in {submitted.logs}. If a task fails, give the same command again: what is packed is kept"
@@ -124,7 +126,7 @@ def pack(
         summary = work(sources, task=chosen, workers=workers, progress=report)
     show_packed(out if chosen is None else out / chosen.name, summary.manifest)
     if summary.skipped:
-        print(f"{summary.skipped:,} videos were done by an earlier run, {summary.done:,} by this one")
+        print(f"{counted(summary.skipped, 'videos')} done by an earlier run, {summary.done:,} by this one")
     if chosen is not None:
         print(f"when all {chosen.tasks} tasks have ended: avc merge {out}")
     elif not sum(summary.manifest.packed.values()):
@@ -205,6 +207,7 @@ def verify(
     from shards.index import read_manifest
     from shards.sidecars import FINISHED, verify_sidecars
     from shards.store import place
+    from shards.text import counted
     from shards.verify import order_problem
     from shards.verify import verify as verify_folder
 
@@ -223,7 +226,8 @@ def verify(
         records = sum(shard.records for shard in manifest.shards)
         size = sum(shard.bytes for shard in manifest.shards) / 1e6
         what = "names and sizes" if quick else "every byte"
-        print(f"{path}: {records:,} records in {len(manifest.shards):,} shards, {size:,.1f} MB; {what} compared")
+        of = f"{counted(records, 'records')} in {counted(len(manifest.shards), 'shards')}"
+        print(f"{path}: {of}, {size:,.1f} MB; {what} compared")
         if told := order_problem(path, manifest, quick=quick):
             print(f"its shards are sorted: {told}. What streams them meets clips of like names together: {STREAMS}")
         lines = [f"{each.file}: {each.member} {each.what}: {each.detail}".replace(":  ", ": ") for each in problems]
@@ -256,10 +260,11 @@ def copy(
     from launch.progress import progress
     from shards.copy import copy_packed
     from shards.store import place
+    from shards.text import counted
 
     with progress("copying", unit="MB") as report:
         manifest = copy_packed(
             source, target, progress=lambda done, total, name: report(done // 10**6, total // 10**6, name)
         )
     size = sum(shard.bytes for shard in manifest.shards) / 1e6
-    print(f"{place(target)}: {len(manifest.shards):,} shards, {size:,.1f} MB, are there, each as its checksum says")
+    print(f"{place(target)} has {counted(len(manifest.shards), 'shards')}, {size:,.1f} MB, each as its checksum says")

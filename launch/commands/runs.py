@@ -55,9 +55,11 @@ def submit(
         avc submit configs/ave.yaml --cluster configs/cluster/slurm.yaml data.shards=/lustre/shards run.dir=/lustre/ave
     """
     from launch.slurm.submit import submit as submit_training
+    from shards.text import counted
 
     job, settings, where = submit_training(config, overrides or [], cluster_path=cluster)
-    print(f"job {job}: {where.world_size} ranks on {where.nodes} nodes; see how it does: avc status {settings.run.dir}")
+    ranks = f"{counted(where.world_size, 'ranks')} on {counted(where.nodes, 'nodes')}"
+    print(f"job {job}: {ranks}; see how it does: avc status {settings.run.dir}")
 
 
 def sweep(

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 
 from launch.progress import printable
 from shards.atomic import write_whole
+from shards.text import counted
 
 if TYPE_CHECKING:  # commands that answer at once need no numpy
     from shards.index import Manifest
@@ -97,6 +98,6 @@ def show_packed(folder: Path, manifest: Manifest) -> None:
     ]
     print_table(("", "", Column(justify="right")), rows, show_header=False)
     size = sum(shard.bytes for shard in manifest.shards) / 1e6
-    print(f"{folder}: {packed:,} records in {len(manifest.shards):,} shards, {size:,.1f} MB")
+    print(f"{folder}: {counted(packed, 'records')} in {counted(len(manifest.shards), 'shards')}, {size:,.1f} MB")
     if rejected:
         print(f"{folder / 'rejected.tsv'} lists the {rejected:,} that were rejected, and why")

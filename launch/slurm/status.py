@@ -20,6 +20,7 @@ from avc.runs.events import FOLDER, Start, starts, submitted_job
 from launch.progress import printable
 from launch.slurm.jobs import SUBMITTED, queue_state
 from launch.slurm.submit import OVER
+from shards.text import counted
 
 TAIL_BYTES = 65_536  # of the metrics, which grow with the run
 SECONDS = 2.0  # between looks
@@ -112,7 +113,11 @@ def _jobs(jobs: Sequence[Start], *, running: bool) -> list[tuple[str, str]]:
             why = "ended by SLURM without a word: scontrol requeue, or a node that failed"
             gone = set(begun["nodes"] if begun else ()) - set(later.words.get("started", {}).get("nodes", ()))
             why += f" (its successor does without {', '.join(sorted(gone))})" if gone else ""
-        where = f"{begun['ranks']} ranks on {','.join(begun['nodes'])} from step {begun['step']:,}" if begun else "?"
+        where = (
+            f"{counted(begun['ranks'], 'ranks')} on {','.join(begun['nodes'])} from step {begun['step']:,}"
+            if begun
+            else "?"
+        )
         name = f"job {start.job}" + (f", restart {start.restart}" if start.restart else "")
         lines.append((name, f"{where}; {why or ('running' if running else 'running, or killed')}"))
     return lines
@@ -123,7 +128,7 @@ def _attempt(record: AttemptRecord) -> tuple[str, str]:
     if record.end is not None:
         failed = record.end.why.startswith("failed: ")
         end = f"{record.end.why}{'; saved' if failed else ''} at step {record.end.step:,}"
-    where = f"{record.world_size} ranks, the first on {record.host}, from {record.began}"
+    where = f"{counted(record.world_size, 'ranks')}, the first on {record.host}, from {record.began}"
     return f"attempt {record.number}", f"{where}; {end}"
 
 

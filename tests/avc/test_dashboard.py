@@ -202,6 +202,16 @@ def test_a_variable_that_disables_wandb_leaves_no_word_of_it(small_world, tmp_pa
     assert not (tmp_path / "run" / "wandb").exists()
 
 
+def test_without_an_account_a_run_is_offline_and_says_nothing_of_it(small_world, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for variable in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+        monkeypatch.delenv(variable, raising=False)
+    config = write_config(tmp_path, small_world, log={"wandb": "auto"}, training={"steps": 1})
+    said = Training(config, tmp_path / "run", "validation.every_steps=0").finish()
+    assert "deprecated" not in said and "wandb" not in said.replace(str(tmp_path), "")
+    assert len(list((tmp_path / "run").glob("wandb/offline-run-*"))) == 1
+
+
 def test_an_attempt_that_was_lost_is_alerted_of_by_the_next(resumed) -> None:
     assert any(text.startswith("A rank was lost: attempt 1 ended without a word") for text in resumed.alerts())
 

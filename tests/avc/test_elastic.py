@@ -30,7 +30,7 @@ def test_four_ranks_then_two_then_one_leave_no_pair_out_and_take_none_twice(smal
             said.append(part.finish())
     assert "2 ranks on cpu; 32 pairs a step in 2 micro-batches a rank" in said[1]
     assert "resumed on 2 ranks (was 4): the same pairs, 32 in a step. Batch norm is over 8 pairs (was 8)" in said[1]
-    assert "resumed on 1 ranks (was 2)" in said[2]
+    assert "resumed on 1 rank (was 2)" in said[2]
     config = load_config(path)
     sampler = training_sampler(config, Shards(config.data.shards))
     rows = config.optim.batch_pairs // sampler.pairs_per_row

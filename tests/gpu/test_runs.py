@@ -17,7 +17,7 @@ def test_a_killed_run_ends_with_the_bits_of_the_uninterrupted_one_if_kernels_are
 ) -> None:
     config = write_config(tmp_path, small_world)
     options = (*GPU, f"training.precision={precision}")
-    assert "1 ranks on cuda" in Training(config, tmp_path / "whole", *options).finish()
+    assert "1 rank on cuda" in Training(config, tmp_path / "whole", *options).finish()
     killed = Training(config, tmp_path / "killed", *options)
     killed.wait_for_step(4)
     killed.kill()

@@ -81,7 +81,7 @@ def test_pack_ends_with_a_table_of_counts(packed: Path, videos: Path) -> None:
     words = " ".join(again.stdout.split())
     assert "rejected │ no audio stream │ 1" in words
     assert f"{packed}: 3 records in" in again.stdout
-    assert "4 videos were done by an earlier run, 0 by this one" in again.stdout
+    assert "4 videos done by an earlier run, 0 by this one" in again.stdout
     assert f"{packed}/rejected.tsv lists the 1 that were rejected" in again.stdout
 
 

@@ -164,7 +164,7 @@ def test_each_odd_file_is_embedded_or_listed_with_its_reason(network, tmp_path) 
         "pipe.wav": "unreadable file",
         "text.wav": "not a media file",
     }
-    assert "8 files are rejected" in printed
+    assert "8 files rejected" in printed
     rows = {path.name.removesuffix(".npz"): len(read(path)[1]) for path in (tmp_path / "out").glob("*.npz")}
     assert rows == {"three.wav": 1, "seven.wav": 4, "cut.wav": 4, "silent.wav": 2, "whole.mkv": 4}
     silent, _ = read(tmp_path / "out" / "silent.wav.npz")

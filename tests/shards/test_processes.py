@@ -1,9 +1,11 @@
 """Processes that work for another one: whatever ends them, the work goes on, and nothing of them stays."""
 
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,3 +105,15 @@ def test_closed_they_are_gone_at_once_whatever_they_are_at() -> None:
     assert time.monotonic() - began < 5
     assert all(map(gone, ids))
     assert all(future.exception() for future in left if future.done())
+
+
+def test_when_all_that_was_asked_is_done_nothing_keeps_the_processes_in_memory() -> None:
+    processes = Processes(len, count=2)
+    assert processes.submit("four").result() == 4
+    processes.finish()
+    for thread in processes._threads:
+        thread.join()
+    gone = weakref.ref(processes)
+    del processes, thread
+    gc.collect()
+    assert gone() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,18 @@ def test_videos_come_over_http_one_by_one(stored: str, server: Server, videos: P
         assert file.read() == (videos / "video-00.mp4").read_bytes()
     with pytest.raises(ValueError, match="Over http none is listed"):
         list_sources([f"{url}.not"])
+
+
+def test_an_object_that_is_stored_anew_after_it_was_listed_is_rejected_by_name(stored: str, proxy: Proxy) -> None:
+    url = Url(f"{stored}/2026/my films")
+    video, *_ = [source for source in list_sources([str(url)]) if source.basename == "video-00.mp4"]
+    with open_source(video) as file:
+        content = file.read()
+    for size, listed in ((len(content) - 1, video.mtime_ns), (len(content), video.mtime_ns - 10**10)):
+        with pytest.raises(OSError, match="stored anew since it was listed"):
+            open_source(replace(video, size=size, mtime_ns=listed))
+    member = replace(video, offset=0, size=100)
+    with open_source(member) as file:
+        assert file.read() == content[:100]
+    with pytest.raises(OSError, match="stored anew since it was listed"):
+        open_source(replace(member, mtime_ns=video.mtime_ns - 10**10))

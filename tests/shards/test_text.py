@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shards.sources import read_lines
-from shards.text import name_forms, normalize_name
+from shards.text import counted, name_forms, normalize_name
 
 NFC = "Caf\u00e9"
 NFD = unicodedata.normalize("NFD", NFC)
@@ -53,3 +53,10 @@ def test_names_that_mean_two_files_do_not(name: str, other: str) -> None:
 def test_a_file_goes_by_its_name_and_by_it_without_its_ending() -> None:
     assert name_forms("Clip.ABC.MP4") == ("Clip.ABC.mp4", normalize_name("Clip.ABC"))
     assert name_forms("id_5000_15000.webm") == ("id_000005.webm", "id_000005")
+
+
+def test_one_thing_is_counted_in_the_singular() -> None:
+    counts = [counted(number, plural) for number in (0, 1, 2000) for plural in ("files", "micro-batches", "processes")]
+    assert counts[:3] == ["0 files", "0 micro-batches", "0 processes"]
+    assert counts[3:6] == ["1 file", "1 micro-batch", "1 process"]
+    assert counts[6:] == ["2,000 files", "2,000 micro-batches", "2,000 processes"]
