@@ -1,6 +1,7 @@
 """What several rooms of tests share: the local test data, a small packed world, a cluster."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.cluster import Cluster, missing
 from tests.object_store import KEY, SECRET, WEED, Proxy, Server
 from workshop.demo.world.render import World, render
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which what a shell starts beside itself is made to ignore
 BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")  # driven by Playwright
 
 

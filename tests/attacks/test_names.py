@@ -67,7 +67,7 @@ def test_labels_are_no_mathematics_in_any_picture(small_world, tmp_path) -> None
     assert "\x1b" not in done.stdout
     (tmp_path / "r.json").unlink()
     assert avc(*command, f"tsne={tmp_path / 'absent' / 't.png'}").returncode == 2
-    assert (tmp_path / "r.json").exists()
+    assert not (tmp_path / "r.json").exists(), "it is refused before anything is measured"
 
 
 def test_what_a_manifest_calls_things_does_not_reach_the_terminal(small_world, tmp_path, capsys) -> None:

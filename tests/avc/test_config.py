@@ -39,7 +39,7 @@ def test_a_wrong_type_or_value_is_refused_with_its_place() -> None:
         parse_config({"optim": {"lr": "fast"}})
     with pytest.raises(ValueError, match=r"`training.steps` is 1.5"):
         parse_config({"training": {"steps": 1.5}})
-    with pytest.raises(ValueError, match=r"`model.name` is 'vgg'"):
+    with pytest.raises(ValueError, match=r"there is no network 'vgg' \(`model.name`\)"):
         parse_config({"model": {"name": "vgg"}})
     with pytest.raises(ValueError, match=r"`data.shuffle_sound` is 1"):
         parse_config({"data": {"shuffle_sound": 1}})

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from launch.demo.world.render import World, render
 
 from avc.config import dump_config, load_config, parse_config
 from avc.data.loader import shard_batch
@@ -27,6 +26,7 @@ from shards.store import Url
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, write_config
 from tests.avc.test_partitions import pairs
 from tests.object_store import Proxy
+from workshop.demo.world.render import World, render
 
 PAIRS = 96
 

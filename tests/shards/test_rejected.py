@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from shards import record
 from shards.format import PackSettings, Reason
 from shards.journal import Rejection
 from shards.pack import pack
@@ -89,7 +88,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_that_video_only(tmp_path: Path, m
     for seed, name in enumerate(("segfault", "exit", "hang")):
         render_video(source / f"{name}.mp4", seed=50 + seed)
     with monkeypatch.context() as patch:
-        patch.setattr(record, "make_record", misbehave)
+        patch.setattr("shards.pack.make_record", misbehave)
         pack([source], tmp_path / "out", SETTINGS, workers=2, time_limit_seconds=5)
     found = outcome(tmp_path / "out")
     assert {name: found.pop(f"{name}.mp4") for name in ("segfault", "exit", "hang")} == {
