@@ -126,7 +126,8 @@ def opening(config: Config, world: World, attempt: Attempt, task: Task[Any], *, 
         )
         lines.append(
             f"resumed on {counted(now.world_size, 'ranks')} (was {before.world_size}): the same pairs, "
-            f"{config.optim.batch_pairs} in a step. Batch norm is over {over} pairs (was {was_over}), and its running statistics are rank 0's. "
+            f"{config.optim.batch_pairs} in a step. Batch norm is over {over} pairs (was {was_over}), and its running "
+            "statistics are rank 0's. "
             "Weights differ from those of a run that kept its ranks, in the last bits or by more where batch norm does"
         )
     return "\n".join([*lines, *task.warnings])
