@@ -49,7 +49,9 @@ def parse_config(tree: Mapping[str, Any], overrides: Iterable[str] = (), *, orig
         name, equals, text = override.partition("=")
         section, dot, field = name.partition(".")
         if not equals or not dot or not field:
-            raise ValueError(f"`{override}` is not of the form section.name=value, as in optim.lr=1e-3")
+            meant = [each for each in settings_of("ave") if equals and each.endswith(f".{name}")]
+            example = f"{meant[0]}={text}" if meant else "optim.lr=1e-3"
+            raise ValueError(f"`{override}` is not of the form section.name=value, as in {example}")
         try:
             value = parse_yaml(text, origin=name)
         except ValueError:  # the name of a folder, for instance

@@ -29,6 +29,10 @@ CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "co
 def find_config(name: str | Path) -> Path:
     """The file of settings at a path, or the one of that name in configs/. Raises ValueError where there is neither."""
     path = Path(name).expanduser()
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder, and a YAML file of settings comes first: avc train ave data.shards={path}"
+        )
     if path.suffix or path.is_file() or len(path.parts) > 1:
         return path
     shipped = CONFIGS / f"{name}.yaml"

@@ -131,7 +131,7 @@ def _read_manifest(folder: Path) -> tuple[Manifest, str]:
                 "have ended"
             ) from None
         raise ValueError(
-            f"{folder} has no {MANIFEST}: it is not a packed folder. Make one with `avc pack VIDEOS --out {folder}`"
+            f"{folder} has no {MANIFEST}: it is not a packed folder. Make one with `avc pack VIDEOS --out FOLDER`"
         ) from None
     damaged = f"{folder / MANIFEST} is not what the packer wrote ({{}}). Run the same `avc pack` command again"
     try:

@@ -37,6 +37,9 @@ def test_eval_measures_a_run_and_writes_the_result_for_machines(trained, tmp_pat
         (["train", "/nowhere.yaml"], "there is no configuration file"),
         (["train", "CONFIG", "optim.learningrate=1"], "did you mean `optim.lr_decay`|there is no setting"),
         (["train", "CONFIG", "data.shards=/nowhere"], "/nowhere is not a folder"),
+        (["train", "SHARDS"], "is a folder, and a YAML file of settings comes first: avc train ave data.shards=SHARDS"),
+        (["train", "CONFIG", "shards=SHARDS"], "is not of the form section.name=value, as in data.shards=SHARDS"),
+        (["train", "CONFIG", "data.shards=/proc"], "/proc has no manifest.json.*`avc pack VIDEOS --out FOLDER`"),
         (["train", "small"], "data.shards is not given: data.shards=FOLDER"),
         (["train", "CONFIG", "optim.batch_pairs=30"], "cannot be divided"),
         (["train", "CONFIG", "training.device=cuda"], "no CUDA device"),
@@ -58,7 +61,7 @@ def test_eval_measures_a_run_and_writes_the_result_for_machines(trained, tmp_pat
 )
 def test_a_users_mistake_ends_in_one_paragraph_and_status_2(trained, small_world, tmp_path, arguments, words) -> None:
     config = write_config(tmp_path, small_world)
-    names = {"CONFIG": str(config), "RUN": str(trained), "FILE": str(tmp_path / "file")}
+    names = {"CONFIG": str(config), "RUN": str(trained), "FILE": str(tmp_path / "file"), "SHARDS": str(small_world)}
     (tmp_path / "file").write_text("as it was")
     for name, path in names.items():
         arguments, words = [word.replace(name, path) for word in arguments], words.replace(name, path)
