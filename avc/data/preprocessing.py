@@ -106,7 +106,8 @@ def audio_to_input(sound: Tensor, numbers: Tensor | None, settings: PairData) ->
     x = sound.to(torch.float32) / 32768
     if numbers is not None:
         x = x * (1 + settings.volume * (2 * numbers - 1))
-    return log_spectrogram(x)[:, None].contiguous()  # of one channel, so this is channels_last as well
+    # Channels last: strides that fit both layouts, as those of one channel may, are taken for channels first.
+    return log_spectrogram(x).contiguous()[..., None].permute(0, 3, 1, 2)
 
 
 def log_spectrogram(x: Tensor) -> Tensor:
@@ -125,7 +126,8 @@ def log_spectrogram(x: Tensor) -> Tensor:
         center=False,
         return_complex=True,
     )
-    return torch.log1p(spectrum.abs() / FLOOR)
+    # The bits of `abs`, which CUDA compiles for complex numbers at its first use, and Inductor fuses with nothing.
+    return torch.log1p(torch.hypot(spectrum.real, spectrum.imag) / FLOOR)
 
 
 def pixels(x: Tensor) -> Tensor:
