@@ -138,13 +138,12 @@ def audit_sync(
     """
     if not seconds > 0:
         raise ValueError(f"seconds must be more than 0, not {seconds}")
-    worker_count(workers, time_limit_seconds)
+    workers = worker_count(workers, time_limit_seconds)
     sources = list_sources(inputs)
     if not sources:
         raise ValueError(f"there are no files in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
     function = partial(_measure_sync, seconds=seconds)
-    cores = len(os.sched_getaffinity(0))
-    results = run_in_workers(function, sources, workers=workers or cores, time_limit_seconds=time_limit_seconds)
+    results = run_in_workers(function, sources, workers=workers, time_limit_seconds=time_limit_seconds)
     files: dict[str, Sync] = {}
     rejected: list[Rejection] = []
     with contextlib.closing(results):

@@ -106,7 +106,8 @@ def audio_to_input(sound: Tensor, draws: Tensor | None, settings: PairData) -> T
     x = sound.to(torch.float32) / 32768
     if draws is not None:
         x = x * (1 + settings.volume * (2 * draws - 1))
-    return log_spectrogram(x)[:, None].contiguous()  # with one channel this is channels_last, too
+    # Channels last: strides that fit both layouts, as those of one channel may, are taken for channels first.
+    return log_spectrogram(x).contiguous()[..., None].permute(0, 3, 1, 2)
 
 
 def log_spectrogram(x: Tensor) -> Tensor:
@@ -125,7 +126,8 @@ def log_spectrogram(x: Tensor) -> Tensor:
         center=False,
         return_complex=True,
     )
-    return torch.log1p(spectrum.abs() / FLOOR)
+    # The bits of `abs`, which CUDA compiles for complex numbers at its first use, and Inductor fuses with nothing.
+    return torch.log1p(torch.hypot(spectrum.real, spectrum.imag) / FLOOR)
 
 
 def pixels(x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from avc.models.trunks import Trunk
@@ -97,4 +98,7 @@ class Localizer(Protocol):
 
 def global_max_pool(maps: Tensor) -> Tensor:
     """(N, C, H, W) or (N, C, T, H, W) → (N, C): pool4 of both papers takes the maximum over the whole map."""
+    if maps.requires_grad and torch.compiler.is_compiling():
+        # By its place. Backward, amax looks for it by its value, and in what is computed anew the value is not rounded.
+        return maps.flatten(2).max(dim=2).values
     return maps.amax(dim=tuple(range(2, maps.dim())))

@@ -102,7 +102,7 @@ def step_on(config: PairConfig, way: Way, device: torch.device, batch: Batch) ->
     task = task_on_noise(config)
     network: nn.Module = TrainingStep(task, model)
     if way.mode != "eager":
-        network = compile_network(network, mode="reduce-overhead" if way.mode == "graphs" else None)
+        network = compile_network(network, graphs=way.mode == "graphs")
     return partial(optimizer_step(network, optimizer, device, metrics=task.metrics), batch)
 
 
