@@ -69,9 +69,7 @@ class Shards:
 
     def __init__(self, folder: str | os.PathLike[str], *, cache: Cache | None = None) -> None:
         self.folder, self.cache = place(folder), cache
-        self.store = (
-            Store(self.folder, reached=True) if isinstance(self.folder, Url) else None
-        )  # once there is a manifest
+        self.store = Store(self.folder, reached=True) if isinstance(self.folder, Url) else None
         if cache is not None and self.store is None:
             raise ValueError(f"data.cache is for shards at a URL, and {self.folder} is a folder of this machine")
         index = open_index(self.folder, None if self.store is None else partial(_tables, self.store, cache or Cache()))
