@@ -234,9 +234,7 @@ def _refuse_rows(folder: Path, first: int, wrong: np.ndarray, what: str) -> None
 def check_shards(folder: Path, manifest: Manifest) -> None:
     """Raise ValueError when a shard that the manifest lists is missing or has another size; over http none is told."""
     sizes = Store(folder).sizes() if isinstance(folder, Url) else None
-    if isinstance(folder, Url) and sizes is None:
-        return
-    for shard in manifest.shards:
+    for shard in manifest.shards if sizes is not None or not isinstance(folder, Url) else ():
         try:
             size = os.stat(folder / shard.name).st_size if sizes is None else sizes[shard.name]
         except (FileNotFoundError, KeyError):

@@ -100,7 +100,7 @@ def _fetched(url: Url, source: Source) -> io.BufferedReader:
     """An object, or a member of one, in a file without a name, which is gone when it is closed."""
     with tempfile.TemporaryFile() as copy:
         try:
-            copy.writelines(Store(url.parent).parts(url.name, source.size, offset=source.offset or 0))
+            copy.writelines(Store(url.parent).pieces(url.name, source.size, offset=source.offset or 0))
             copy.seek(0)
         except OSError as error:
             here = "" if error.filename else f" in {tempfile.gettempdir()} (TMPDIR), where a file at a URL is read"
