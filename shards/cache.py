@@ -5,6 +5,7 @@
     CACHE/
       lock           held while it is decided what stays
       needs-*        what a process reads, and will read at most; held for as long as that process lives
+      done-*         when a process last did what is done once for all
       SHA256.part    being fetched by the process that holds it
       SHA256         all there, and held against its digest
 
@@ -15,13 +16,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
 import stat
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -34,6 +36,7 @@ from shards.index import StoredFile
 from shards.store import TIMES_READ, Store
 
 _READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # through no link, and waiting at no pipe
+JUST_SECONDS = 60.0  # ago: ranks of a machine start together
 
 
 class Cache:
@@ -79,6 +82,15 @@ class Cache:
             _lock(self._needs, self.folder)
             files_needed = {sha256 for each in needs for sha256 in each.files}
             self._clear(files_needed, None if self._limit is None else self._limit - wanted)
+
+    def once(self, what: str, work: Callable[[], object]) -> None:
+        """Do `work`, if no process of this machine, which is waited for, has just done it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / f"done-{hashlib.sha256(what.encode()).hexdigest()}", "ab") as done:
+            _lock(done, self.folder)
+            if not done.tell() or time.time() - os.fstat(done.fileno()).st_mtime > JUST_SECONDS:
+                work()
+                done.write(b".")
 
     def fetch(self, store: Store, file: StoredFile, *, wait: bool = True) -> None:
         """Have a file in the cache; without `wait` it is left to a process that is fetching it."""

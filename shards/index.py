@@ -234,9 +234,7 @@ def _refuse_rows(folder: Path, first: int, invalid: np.ndarray, problem: str) ->
 def check_shards(folder: Path, manifest: Manifest) -> None:
     """Raise ValueError when a listed shard is missing or has another size; not checked over http, which cannot list."""
     sizes = Store(folder).sizes() if isinstance(folder, Url) else None
-    if isinstance(folder, Url) and sizes is None:
-        return
-    for shard in manifest.shards:
+    for shard in manifest.shards if sizes is not None or not isinstance(folder, Url) else ():
         try:
             size = os.stat(folder / shard.name).st_size if sizes is None else sizes[shard.name]
         except (FileNotFoundError, KeyError):

@@ -73,7 +73,8 @@ class Shards:
         if cache is not None and self.store is None:
             raise ValueError(f"data.cache is for shards at a URL, and {self.folder} is a folder of this machine")
         index = open_index(self.folder, None if self.store is None else partial(_tables, self.store, cache or Cache()))
-        check_shards(self.folder, index.manifest)
+        check = partial(check_shards, self.folder, index.manifest)
+        check() if self.store is None else (cache or Cache()).once(f"{self.folder} {index.digest}", check)
         self.manifest, self.index, self.digest = index.manifest, index.clips, index.digest
         self._rows, self.pictures, self._flow = index.rows, index.pictures, index.flow
         self._open_shards()

@@ -27,7 +27,7 @@ IN_FLIGHT = 4  # parts of an upload, and files
 STALLED_SECONDS = 10.0  # without a byte; a wait of which people are told
 FIRST_SECONDS = 10.0  # for which a store that no request has reached is asked, where nobody has asked for patience:
 PATIENT = {"AVC_STORE_PATIENCE", "RANK", "SLURM_JOB_ID"}  # the user, torchrun, SLURM
-PART_SECONDS = 300.0  # for 16 MB
+ANSWER_SECONDS = 300.0  # after which what is missing of it is asked for anew
 TIMES_READ = 3  # of a file whose bytes are not the ones that they should be
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ class Store:
         stalled = min(STALLED_SECONDS, self._patience / 4)
         client = {
             **{"connect_timeout": timedelta(seconds=stalled), "read_timeout": timedelta(seconds=stalled)},
-            **{"timeout": timedelta(seconds=PART_SECONDS), "allow_http": endpoint.startswith("http://")},
+            **{"timeout": timedelta(seconds=ANSWER_SECONDS), "allow_http": endpoint.startswith("http://")},
         }
         backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2}
         retries = {"max_retries": 5, "backoff": backoff, "retry_timeout": timedelta(seconds=stalled / 2)}
@@ -129,18 +129,15 @@ class Store:
 
         return self._until_done(name, once) if size else b""
 
-    def parts(
+    def pieces(
         self, name: str, size: int, *, offset: int = 0, listed: tuple[int | None, int] | None = None
     ) -> Iterator[bytes]:
-        """`size` bytes of an object from `offset`, in pieces: in parts of 16 MB, anew from where one fails.
+        """`size` bytes of an object from `offset`, by one request, and one more from wherever an answer fails.
 
         listed: its facts, the bytes where they are known. Raises ValueError where it has other ones now.
         """
-        for start in range(offset, offset + size, PART_BYTES):
-            yield from self._pieces(name, start, min(start + PART_BYTES, offset + size), listed)
-
-    def _pieces(self, name: str, start: int, stop: int, listed: tuple[int | None, int] | None) -> Iterator[bytes]:
         obstore, store = self._client
+        start, stop = offset, offset + size
         coming: Iterator[bytes] | None = None
 
         def once() -> bytes:
@@ -202,7 +199,7 @@ class Store:
         for _ in range(TIMES_READ):
             into.seek(0)
             digest = hashlib.sha256()
-            for part in self.parts(name, size):
+            for part in self.pieces(name, size):
                 digest.update(part)
                 into.write(part)
             if digest.hexdigest() == sha256:

@@ -112,7 +112,7 @@ def _file_problems(folder: Path, file: StoredFile, store: Store | None, *, quick
     try:
         if store is not None and not (quick and isinstance(file, ShardFile)):
             with open(folder / file.name, "r+b") as copy:
-                copy.writelines(store.parts(file.name, os.fstat(copy.fileno()).st_size))
+                copy.writelines(store.pieces(file.name, os.fstat(copy.fileno()).st_size))
         with open(folder / file.name, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if size < file.bytes:

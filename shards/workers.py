@@ -111,7 +111,7 @@ def _fetch_to_file(url: Url, source: Source) -> io.BufferedReader:
         try:
             listed = (source.size if source.offset is None else None), source.mtime_ns
             store = Store(url.parent, reached=True)
-            copy.writelines(store.parts(url.name, source.size, offset=source.offset or 0, listed=listed))
+            copy.writelines(store.pieces(url.name, source.size, offset=source.offset or 0, listed=listed))
             copy.seek(0)
         except ValueError as error:
             raise OSError(errno.ESTALE, str(error)) from None

@@ -101,7 +101,7 @@ class Proxy:
     503, 410 is the answer                  cut     half of the body, and the connection ends
     silent   nothing is answered            lie     half of the body, and its length says so
     stall    half of the body, no more      flip    one bit of the body is another
-    down     the connection ends at once
+    down     the connection ends at once    slow    the body, over 8 s
     """
 
     to: int
@@ -168,7 +168,10 @@ class Proxy:
             if fault == "lie":
                 head = re.sub(rb"(?i)content-length: \d+", b"Content-Length: %d" % half, head)
             answer = bytearray(head + b"\r\n\r\n" + content[:half])
-        client.sendall(answer)
+        for place in range(0, len(answer), len(answer) // 16 + 1) if fault == "slow" else ():
+            client.sendall(answer[place : place + len(answer) // 16 + 1])
+            time.sleep(0.5)
+        client.sendall(answer if fault != "slow" else b"")
         if fault == "stall":
             client.recv(1)
 

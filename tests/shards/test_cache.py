@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+import shards.cache
 from shards.cache import Cache
 from shards.copy import copy_packed
 from shards.index import ShardFile
@@ -22,6 +24,7 @@ from tests.object_store import Proxy, Request
 FETCH = """
 import sys
 from pathlib import Path
+import shards.cache
 from shards.cache import Cache
 from shards.index import read_manifest
 from shards.store import Store, Url
@@ -204,3 +207,21 @@ def test_a_full_disk_ends_in_words_and_leaves_room(url: Url, tmp_path: Path, fil
     )
     assert f"OSError: [Errno 27] File too large: '{tmp_path / 'cache' / files[0].sha256}'" in done.stderr
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_one_process_did_is_not_done_again_by_those_that_start_with_it_but_after_a_failure_and_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def fails() -> None:
+        raise ValueError("a shard is missing")
+
+    with pytest.raises(ValueError, match="a shard is missing"):
+        Cache(tmp_path).once("set A", fails)
+    for what in ("set A", "set A", "set B"):
+        Cache(tmp_path).once(what, partial(done.append, what))
+    assert done == ["set A", "set B"]
+    monkeypatch.setattr(shards.cache, "JUST_SECONDS", -1.0)
+    Cache(tmp_path).once("set A", partial(done.append, "set A"))
+    assert done == ["set A", "set B", "set A"]

@@ -82,6 +82,22 @@ def test_videos_in_a_tar_give_the_records_of_the_same_videos_in_a_folder(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "videos.tar"]
 
 
+def test_a_webdataset_of_whole_videos_with_captions_gives_the_records_of_the_same_videos_in_a_folder(
+    videos: Path, packed: Path, tmp_path: Path
+) -> None:
+    with webdataset.ShardWriter(f"{tmp_path}/theirs-%06d.tar", maxcount=4, verbose=0) as writer:
+        for number, path in enumerate(sorted(videos.iterdir())):
+            sample = {"__key__": f"{number:09}", "txt": "a caption", "json": {"caption": "a caption"}}
+            writer.write(sample | {path.suffix[1:]: path.read_bytes()})
+    theirs = sorted(tmp_path.glob("theirs-*.tar"))
+    assert len(theirs) > 1
+    pack(theirs, tmp_path / "out", SETTINGS, workers=2, shard_bytes=SHARD_BYTES)
+    keys = [Shards(folder).index["key"].tolist() for folder in (tmp_path / "out", packed)]
+    assert keys[0] == keys[1] and keys[0]
+    sounds = [Shards(folder).index["sound_crc"].tolist() for folder in (tmp_path / "out", packed)]
+    assert sounds[0] == sounds[1]
+
+
 def test_tar_lists_three_members_a_record_and_no_name_leaves_the_folder(packed: Path) -> None:
     names = []
     for shard in sorted(packed.glob("*.tar")):

@@ -27,11 +27,10 @@ FOLDERS = (f"s3://shelf/test-store-{number}" for number in itertools.count())
 
 @pytest.fixture
 def store(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """A folder with one object, `film.tar`, that is read in parts of 1 MB."""
+    """A folder with one object, `film.tar`."""
     filled = Store(Url(next(FOLDERS)))
     (tmp_path / "film.tar").write_bytes(CONTENT)
     filled.upload(tmp_path / "film.tar", "film.tar", sha256=DIGEST)
-    monkeypatch.setattr(shards.store, "PART_BYTES", 2**20)
     proxy.requests.clear()
     return filled
 
@@ -54,7 +53,7 @@ def test_a_url_stays_one_wherever_a_path_may_stand(text: str) -> None:
 def test_what_was_stored_comes_back_by_ranges_and_whole(store: Store, proxy: Proxy, tmp_path: Path) -> None:
     assert bytes(store.read("film.tar", 5, 70)) == CONTENT[5:75] and bytes(store.read("film.tar", 5, 0)) == b""
     assert fetched(store, tmp_path) == CONTENT
-    assert len(proxy.got("film.tar")) == 1 + 4, "one request a range, one a part"
+    assert len(proxy.got("film.tar")) == 1 + 1, "one request a range, one the whole"
     assert store.sizes() == {"film.tar": len(CONTENT)} and store.uploaded("film.tar") == DIGEST
     assert fetched(pickle.loads(pickle.dumps(store)), tmp_path) == CONTENT
 
@@ -64,9 +63,19 @@ def test_spoilt_answers_are_asked_for_again_and_no_wrong_byte_gets_through(
     store: Store, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     monkeypatch.setattr(shards.store, "STALLED_SECONDS", 2.0)
-    proxy.fault = lambda request: fault if request.count in (1, 2) else None
+    proxy.fault = lambda request: fault if request.count in (0, 1) else None
     assert fetched(Store(store.url), tmp_path) == CONTENT
-    assert len(proxy.got("film.tar")) == (8 if fault == "flip" else 6)
+    assert len(proxy.got("film.tar")) == 3
+
+
+def test_an_answer_that_takes_longer_than_it_may_is_gone_on_with_where_it_ended(
+    store: Store, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards.store, "ANSWER_SECONDS", 3.0)
+    proxy.fault = lambda request: "slow" if request.count == 0 else None
+    assert fetched(Store(store.url), tmp_path) == CONTENT
+    first, *later = [request.start for request in proxy.requests]
+    assert first == 0 and later and min(start for start in later if start is not None) >= 2**20
 
 
 def test_a_store_that_refuses_one_answer_in_three_is_read_to_its_end(
@@ -77,7 +86,7 @@ def test_a_store_that_refuses_one_answer_in_three_is_read_to_its_end(
     monkeypatch.setattr(shards.store, "PART_BYTES", 5 * 2**20)  # S3 takes no smaller ones
     (tmp_path / "large").write_bytes(4 * CONTENT)
     store.upload(tmp_path / "large", "large", sha256=hashlib.sha256(4 * CONTENT).hexdigest())
-    assert b"".join(map(bytes, store.parts("large", 4 * len(CONTENT)))) == 4 * CONTENT
+    assert b"".join(map(bytes, store.pieces("large", 4 * len(CONTENT)))) == 4 * CONTENT
     assert sum(request.method == "PUT" for request in proxy.requests) >= 3
 
 
