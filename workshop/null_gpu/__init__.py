@@ -1,0 +1,1 @@
+"""A CUDA device that computes nothing, on which all the rest of torch runs: dispatch, memory, streams, compiler."""
