@@ -28,21 +28,24 @@ RENAMED = {
     "model.trunks": "model.image=RUN model.audio=RUN",
     "model.frozen_trunks": "model.image=RUN model.audio=RUN",
 }
-RETIRED = {"log.wandb_sweep": None, "negatives.hard_from_step": 0}  # with the default that older runs' files have
+RETIRED = {"log.wandb_sweep": (None,), "negatives.hard_from_step": (0, None)}  # as nobody had set them
 
 
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+def load_config(path: str | Path, overrides: Iterable[str] = (), *, of_run: bool = False) -> Config:
     """Read a YAML file and apply `section.name=value` overrides, whose values are YAML too.
 
-    Raises ValueError for an unreadable file, an unknown name (with the nearest right one), a setting that the network
-    does not have, a wrong type or an impossible combination.
+    of_run: the file is a run's own, whose network is as it is: settings that are no more do not matter to it. Raises
+    ValueError for an unreadable file, an unknown name (with the nearest right one), a setting that the network does not
+    have, a wrong type or an impossible combination.
     """
     path = Path(path)
     tree = read_settings(path, missing=f"there is no configuration file {path}", example="data: {shards: FOLDER}")
-    return parse_config(tree, overrides, origin=str(path))
+    return parse_config(tree, overrides, origin=str(path), of_run=of_run)
 
 
-def parse_config(tree: Mapping[str, Any], overrides: Iterable[str] = (), *, origin: str = "settings") -> Config:
+def parse_config(
+    tree: Mapping[str, Any], overrides: Iterable[str] = (), *, origin: str = "settings", of_run: bool = False
+) -> Config:
     """Check a nested dictionary, as `load_config` does with a file's content."""
     tree = {name: dict(section) if isinstance(section, dict) else section for name, section in tree.items()}
     for override in overrides:
@@ -60,7 +63,7 @@ def parse_config(tree: Mapping[str, Any], overrides: Iterable[str] = (), *, orig
         if not isinstance(group, dict):
             raise ValueError(f"{origin}: `{section}` must be a section of settings")
         group[field] = value
-    _drop_retired(tree, origin)
+    _drop_retired(tree, origin, whatever=of_run)
     model = tree.get("model")
     name = model.get("name", "ave") if isinstance(model, dict) else "ave"
     try:
@@ -86,12 +89,12 @@ def settings_of(name: str) -> dict[str, FieldInfo]:
     return settings
 
 
-def _drop_retired(tree: dict[str, Any], origin: str) -> None:
-    """Take out what older versions wrote and nobody had set. Raises ValueError where somebody has."""
-    for place, default in RETIRED.items():
+def _drop_retired(tree: dict[str, Any], origin: str, *, whatever: bool) -> None:
+    """Take out what older versions wrote and nobody had set, or whatever it is. Raises ValueError else."""
+    for place, defaults in RETIRED.items():
         section, _, name = place.partition(".")
         group = tree.get(section)
-        if isinstance(group, dict) and name in group and group.pop(name) != default:
+        if isinstance(group, dict) and name in group and group.pop(name) not in defaults and not whatever:
             raise ValueError(f"{origin}: there is no setting `{place}` any more: take it out")
 
 

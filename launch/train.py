@@ -106,8 +106,7 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
 
     `stop` is `avc.training.loop.train`'s, and so is what is returned: whether the last step is done.
     Raises ValueError for the user's mistakes; exits with status 1, in words, for a damaged record, a loss that is
-    not finite, an attempt that a later one has superseded, a rank or a worker that is gone, and with 130 when
-    interrupted.
+    not finite, an attempt that a later one has superseded, or a rank or a worker that is gone.
     """
     from avc.config import load_config
     from avc.data.prefetch import WorkerLost
@@ -142,9 +141,6 @@ def run(path: str, overrides: Sequence[str], *, stop: Callable[[], bool] | None 
     except (PeerLost, WorkerLost) as error:
         last_words(str(error))
         leave(str(error))  # not sys.exit: taking down what is connected to a lost rank could wait for it
-    except KeyboardInterrupt:
-        _report("interrupted; the same command goes on from the newest checkpoint")
-        sys.exit(130)
 
 
 def _report(message: str) -> None:
@@ -156,5 +152,5 @@ def _report(message: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit("usage: python -m launch.train CONFIG.yaml [section.name=value ...]")
-    with user_errors("launch.train"):
+    with user_errors("launch.train", resumes=True):
         run_here(sys.argv[1], sys.argv[2:])

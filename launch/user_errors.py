@@ -35,18 +35,28 @@ def user_errors(command: str, *, resumes: bool = False) -> Iterator[None]:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it
-    ordinary = warnings.formatwarning
+    ordinary, unraisable = warnings.formatwarning, sys.unraisablehook
     warnings.formatwarning = _formatting(command, ordinary)
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit) as end:
-        if isinstance(end, SystemExit) and not (end.code == 130 and type(end.__context__).__name__ == "Exit"):
-            raise  # of another meaning than typer's, which makes an exit of an interrupt
+
+    def stop() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # who interrupts once more does not wait for what follows
         print(f"{command}: stopped{'; the same command goes on where it was' if resumes else ''}", file=sys.stderr)
         sys.stdout.flush()
         atexit._run_exitfuncs()  # processes end with it
         os._exit(130)  # without threads, which may be at work, or waiting for a store, for minutes
+
+    def dropped(what: Any) -> None:
+        if what.exc_type is KeyboardInterrupt:  # it came in a callback, such as importlib's, which would go on
+            stop()
+        unraisable(what)
+
+    sys.unraisablehook = dropped
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and not (end.code == 130 and type(end.__context__).__name__ == "Exit"):
+            raise  # of another meaning than typer's, which makes an exit of an interrupt
+        stop()
     except Exception as error:
         status = _status(error)
         if status is None:
@@ -56,7 +66,7 @@ def user_errors(command: str, *, resumes: bool = False) -> Iterator[None]:
         print(f"{command}: {printable(_paragraph(error))}", file=sys.stderr)
         sys.exit(status)
     finally:
-        warnings.formatwarning = ordinary
+        warnings.formatwarning, sys.unraisablehook = ordinary, unraisable
 
 
 def _formatting(command: str, ordinary: Callable[..., str]) -> Callable[..., str]:

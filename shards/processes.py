@@ -21,6 +21,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
+JOIN_SECONDS = 5.0  # for which `close` waits for a thread: one that starts a process may be held up by an interrupt
 PieceCallback = Callable[[Any], None]
 
 GUARD = 'a script calls this under `if __name__ == "__main__":`, as each process that it starts runs the script again'
@@ -122,7 +123,7 @@ class Processes(Generic[T]):
         for _ in self._threads:
             self._requests.put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(JOIN_SECONDS)
 
     def _follow(self, slot: int) -> None:
         """Keep a process at work."""
@@ -154,10 +155,13 @@ class Processes(Generic[T]):
                 atexit.unregister(self.close)
 
     def _start(self, slot: int) -> _Process:
-        with self._lock:  # `close` takes it, too, so no process starts after it
-            if self._closed:
-                raise NeverBegan("it is closed")
-            self._alive.append(process := _Process(self._work, self._begin, slot))
+        if self._closed:
+            raise NeverBegan("it is closed")
+        process = _Process(self._work, self._begin, slot)  # not under the lock, for which an interrupted `close` waits
+        with self._lock:
+            self._alive.append(process)
+            if self._closed:  # meanwhile
+                process.kill()
         return process
 
     def _remove(self, process: _Process) -> None:

@@ -245,11 +245,12 @@ class Store:
             except Exception as error:
                 number = _NUMBERS.get(type(error).__name__, errno.EIO)
                 reason, final = _reason(error)
-            self._reached |= reason != NO_CONNECTION and not reason.startswith(NO_KEYS)
+                answered = "status code: " in str(error) and not reason.startswith(NO_KEYS)
+                self._reached |= answered or isinstance(error, _Short)
             passed, patience = time.monotonic() - begun, self._patience if self._reached else FIRST_SECONDS
             if final or passed >= patience:
                 waited = "" if final else f", and so for {passed:,.0f} s (AVC_STORE_PATIENCE)"
-                waited += "" if self._reached else ": check the URL, AWS_ENDPOINT_URL and the network"
+                waited += "" if final or self._reached else ": check the URL, AWS_ENDPOINT_URL and the network"
                 raise OSError(number if final else errno.ETIMEDOUT, f"{reason}{waited}", str(self.url / name)) from None
             if passed >= STALLED_SECONDS and not said:
                 said = True

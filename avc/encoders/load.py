@@ -97,14 +97,16 @@ def read_run(run: str | Path) -> tuple[Config, Path]:
     settings, weights = place(folder, CONFIG), place(folder, WEIGHTS)
     if not settings.is_file():
         raise ValueError(f"{folder} is not the folder of a run: it has no {CONFIG}. Give the run.dir of `avc train`")
-    config = load_config(settings)
+    config = load_config(settings, of_run=True)
     if not weights.is_file():
         awaited = "first validation" if config.validation.every_steps else "next checkpoint"
         end = attempts[-1].end if (attempts := history(folder)) else None
         if end is not None:
+            saved = f"is saved at step {end.step:,}" if end.step else "nothing of it is saved"
+            mended = "Once that is mended, give" if end.why.startswith("failed: ") else "Give"
             raise ValueError(
-                f"{folder} has no {WEIGHTS}: it ended before its {awaited} ({end.why}), and is saved at step "
-                f"{end.step:,}. Give the same `avc train` command again: it goes on there"
+                f"{folder} has no {WEIGHTS}: it ended before its {awaited} ({end.why}), and {saved}. {mended} the same "
+                f"`avc train` command again{': it goes on there' if end.step else ''}"
             )
         raise ValueError(
             f"{folder} has no {WEIGHTS} yet: its {awaited} is still to come. If it was killed, give the same "

@@ -142,6 +142,9 @@ class Attempt:
         write_whole(self.folder / _END, json.dumps(asdict(end)).encode())
 
 
+_BEGUN: dict[Path, Attempt] = {}  # by this process: the newest attempt at each run
+
+
 def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_id: str | None = None) -> Attempt:
     """Begin the next attempt at the run in `run`, which every earlier one yields to. One rank calls it.
 
@@ -182,7 +185,8 @@ def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_i
     targets = {name: f"{LATEST}/{name}" for name in names} | {LATEST: f"{ATTEMPTS}/{attempt.folder.name}"}
     remarks = point_all(run, targets, copied=run / f"copied-{attempt.folder.name}")
     _clear_before(run, record.number)
-    return replace(attempt, remarks=tuple(remarks))
+    _BEGUN[run] = replace(attempt, remarks=tuple(remarks))
+    return _BEGUN[run]
 
 
 def history(run: Path) -> list[AttemptRecord]:
@@ -193,18 +197,17 @@ def history(run: Path) -> list[AttemptRecord]:
 @contextmanager
 def noting_its_end(run: Path) -> Iterator[None]:
     """Where an error ends the block, leave word of it in the attempt at `run` that was begun in it, if one was."""
-    number = max(_numbers(run), default=0) + 1
+    before = _BEGUN.get(run)
     try:
         yield
     except StaleAttempt:
         raise
     except BaseException as error:
-        folder = _folder(run, number)
-        if folder.is_dir():
+        attempt = _BEGUN.get(run)
+        if attempt is not None and attempt is not before and not (attempt.folder / _END).exists():
             why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error or type(error).__name__}"
-            end = End(max(map(step_of, checkpoints(folder)), default=0), why, _now())
             with suppress(OSError):  # such as a full disk, which may be the error
-                write_whole(folder / _END, json.dumps(asdict(end)).encode())
+                attempt.ended(max(map(step_of, checkpoints(attempt.folder)), default=0), why)
         raise
 
 

@@ -182,7 +182,8 @@ def _refuse_other_inputs(checkpoint: Checkpoint, config: Config, inputs: dict[st
             raise ValueError(
                 f"{config.run.dir} holds a run on other {name}: their digest was {before:.12} and is now {digest:.12}. "
                 + (
-                    f"Videos may have been added to {config.data.shards}, which numbers its clips anew, or sets, their "
+                    f"Videos may have been added to {' or '.join(str(each.path) for each in config.data.sets)}, "
+                    "which numbers its clips anew, or sets, their "
                     "weights or their order be others. Give the shards as they were, and pack new videos into a folder "
                     "of their own"
                     if name == "shards"

@@ -22,8 +22,9 @@ def task_of(config: Config, shards: Shards) -> Task[Any]:
         raise ValueError(f"{config.model.name} learns from one set, and data.shards names {len(shards.sets)}")
     held_out, least = len(shards.clips(config.validation.split)), 2 if isinstance(config, PairConfig) else 1
     if config.validation.every_steps and held_out < least:
+        folder = shards.sets[0].shards.folder if shards.sets else shards.folder  # the first holds out
         raise ValueError(
-            f"{shards.folder} has {held_out} clips in its {config.validation.split} split, and a validation needs at "
+            f"{folder} has {held_out} clips in its {config.validation.split} split, and a validation needs at "
             f"least {least}: train with validation.every_steps=0 or another validation.split, or pack into another "
             "folder with other shares (`avc pack --split`)"
         )

@@ -126,8 +126,9 @@ def _jobs(jobs: Sequence[Start], *, running: bool) -> list[tuple[str, str]]:
 def _attempt(record: AttemptRecord) -> tuple[str, str]:
     end = "running, or killed"
     if record.end is not None:
-        failed = record.end.why.startswith("failed: ")
-        end = f"{record.end.why}{'; saved' if failed else ''} at step {record.end.step:,}"
+        saved = f"saved at step {record.end.step:,}" if record.end.step else "nothing is saved"
+        noted = record.end.why == "interrupted" or record.end.why.startswith("failed: ")
+        end = f"{record.end.why}; {saved}" if noted else f"{record.end.why} at step {record.end.step:,}"
     where = f"{counted(record.world_size, 'ranks')}, the first on {record.host}, from {record.began}"
     return f"attempt {record.number}", f"{where}; {end}"
 

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import threading
@@ -106,13 +107,21 @@ def test_a_store_that_stays_bad_ends_in_a_sentence_after_the_patience(
 def test_a_command_that_reaches_no_store_ends_in_seconds_in_a_paragraph_and_a_rank_waits(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv("AVC_STORE_PATIENCE")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    for words in (["verify", "s3://shelf/x"], ["pack", "s3://shelf/x.mp4", "--out", str(tmp_path / "out")]):
-        done = subprocess.run([sys.executable, "-m", "launch.cli", *words], capture_output=True, text=True)
+    for name in shards.store.PATIENT:
+        monkeypatch.delenv(name, raising=False)
+    silent = socket.create_server(("127.0.0.1", 0))  # takes connections, and answers nobody
+    for port, reason, words in (
+        (9, "no connection", ["verify", "s3://shelf/x"]),
+        (9, "no connection", ["pack", "s3://shelf/x.mp4", "--out", str(tmp_path / "out")]),
+        (silent.getsockname()[1], "no answer in time", ["verify", "s3://shelf/x"]),
+    ):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        done = subprocess.run([sys.executable, "-m", "launch.cli", *words], capture_output=True, text=True, timeout=200)
         last = done.stderr.splitlines()[-1]
         assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-        assert last.startswith(f"avc {words[0]}: s3://shelf/x") and "no connection, and so for 1" in last
+        assert last.startswith(f"avc {words[0]}: s3://shelf/x") and f"{reason}, and so for " in last
+    silent.close()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     waiting = subprocess.Popen(
         [sys.executable, "-m", "launch.cli", "verify", "s3://shelf/x"],
         env=os.environ | {"RANK": "0"},
@@ -127,7 +136,8 @@ def test_a_command_that_reaches_no_store_ends_in_seconds_in_a_paragraph_and_a_ra
 def test_a_store_that_has_answered_is_asked_again_for_longer(
     store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("AVC_STORE_PATIENCE")
+    for name in shards.store.PATIENT:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(shards.store, "FIRST_SECONDS", 0.0)
     assert bytes(store.read("film.tar", 0, 5)) == CONTENT[:5]
     (port,) = free_ports(1)
