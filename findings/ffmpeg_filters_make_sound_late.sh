@@ -4,8 +4,8 @@
 # opposite: it shows what is yet to come.
 #
 # Packages: av 18.1.0 (FFmpeg 8.1.2), numpy 2.4.6.
-# Guess before it was run: all of them make up for their delay by the stamps, or by taking it off, but for alimiter (5 ms)
-# and firequalizer (10 ms, which its stamps tell); of pictures only tmix is late.
+# Guess before it was run: none is late but alimiter (5 ms) and firequalizer (10 ms), all keep the length; of pictures only
+# tmix is late. No guess was written for adrc, apsyclip, afftfilt and surround.
 # Seen: by how many milliseconds four seconds of noise at 48 kHz come later than their stamps say, and samples that are gained:
 #
 #   afftdn 25.0 ms +0, anlmdn 8.0 ms +0, afwtdn 0.0 ms +0, dynaudnorm 0.0 ms +0, loudnorm 0.0 ms +0

@@ -3,8 +3,8 @@
 # a grid, here with steps of 5 %: 120 beats a minute are 117.5. Two or three beats are left out.
 #
 # Packages: librosa 0.11.0, soundfile 0.14.0, numpy 2.4.6, Python 3.11.
-# Guess before it was run: beats are up to 20 ms early, for the frames are centered; onsets up to a frame (23 ms) late, and
-# with backtrack=True 20 ms early; the tempo 117.45.
+# Guess before it was run: beats are up to 20 ms early; onsets up to a frame (23 ms) late, and with backtrack=True 20 ms
+# early; the tempo 117.45.
 # Seen: clicks at 22,050 Hz, every default kept: tempo, beats of how many, how many milliseconds late (least, mean,
 # greatest); and noise bursts at times of chance, onsets with and without backtrack:
 #
