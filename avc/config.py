@@ -161,6 +161,7 @@ def no_such_setting(place: str, names: Sequence[str], *, otherwise: str = "") ->
 
 def _in_words(problem: Any, unknown: Callable[[str], str]) -> str:
     place = ".".join(str(part) for part in problem["loc"])[:100]
+    place = place.replace("data.shards.sets.", "data.shards.").replace("data.shards.path", "data.shards")  # tags
     if problem["type"] == "extra_forbidden":
         return unknown(place)
     message = str(problem["msg"]).removeprefix("Value error, ")

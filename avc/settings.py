@@ -52,8 +52,9 @@ class WeightedFolder(Section):
     weight: int = Field(default=1, ge=1, le=10_000)
 
 
+_OfList = Annotated[WeightedFolder, BeforeValidator(lambda given: {"path": given} if isinstance(given, str) else given)]
 Folders = Annotated[
-    Annotated[FilePath, Tag("path")] | Annotated[list[WeightedFolder], Field(min_length=1), Tag("sets")],
+    Annotated[FilePath, Tag("path")] | Annotated[list[_OfList], Field(min_length=1), Tag("sets")],
     Discriminator(lambda value: "sets" if isinstance(value, list) else "path"),
 ]
 

@@ -147,3 +147,22 @@ def test_every_setting_of_every_network_has_a_sentence(name) -> None:
     settings = settings_of(name)
     assert {"run.dir", "optim.lr", "model.width"} <= settings.keys()
     assert all(field.description for field in settings.values())
+
+
+def test_sets_are_named_as_they_stand_in_the_file() -> None:
+    (first, second) = parse_config({"data": {"shards": ["/a", {"path": "/b", "weight": 2}]}}).data.sets
+    assert (str(first.path), first.weight, str(second.path), second.weight) == ("/a", 1, "/b", 2)
+    with pytest.raises(ValueError, match=r"no setting `data.shards.1.wieght`"):
+        parse_config({"data": {"shards": [{"path": "/a"}, {"path": "/b", "wieght": 1}]}})
+    with pytest.raises(ValueError, match=r"`data.shards.0.weight` is 0"):
+        parse_config({"data": {"shards": [{"path": "/a", "weight": 0}]}})
+
+
+def test_what_is_no_more_does_not_matter_to_a_run_that_was_trained_with_it(tmp_path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(Config()) + "negatives: {hard_from_step: 450}\n")
+    assert load_config(path, of_run=True) == parse_config({})
+    with pytest.raises(ValueError, match="any more: take it out"):
+        load_config(path)
+    path.write_text(dump_config(Config()) + "negatives: {hard_from_step: null}\n")
+    assert load_config(path) == parse_config({})

@@ -246,7 +246,7 @@ def test_sets_that_cannot_be_mixed_are_refused_in_a_sentence(
         assert not (tmp_path / "run").exists()
 
     for weight in (0, -1, 0.5, "many"):
-        refused((small_world, 1), (other_set, weight), saying=r"`data.shards.sets.1.weight` is ")
+        refused((small_world, 1), (other_set, weight), saying=r"`data.shards.1.weight` is ")
     refused((small_world, 1), (tmp_path, 1), saying=r"has no manifest.json: it is not a packed folder")
     for again in (small_world, small_world / ".." / small_world.name, shutil.copytree(small_world, tmp_path / "copy")):
         refused((small_world, 3), (again, 1), saying="is in data.shards twice, or a copy of it")

@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from avc.runs.attempt import start_attempt
+from avc.runs.attempt import Attempt, history, noting_its_end, start_attempt
 from avc.runs.events import say
 from launch.slurm.status import status_lines, watch
 from tests.avc.launching import train_here, write_config
@@ -113,7 +115,7 @@ def test_a_run_that_ended_with_an_error_says_which_and_what_is_saved(small_world
     with pytest.raises(ValueError, match="nowhere"):  # before there is an attempt
         train_here(config, tmp_path / "run", f"data.shards={tmp_path / 'nowhere'}")
     (told,) = [what for name, what in status_lines(tmp_path / "run") if name.startswith("attempt")]
-    assert re.search(r"; failed: .*\.tar.*; saved at step 0$", told)
+    assert re.search(r"; failed: .*\.tar.*; nothing is saved$", told)
     console = Console(file=io.StringIO(), width=120)
     watch([tmp_path / "run"], console=console)
     assert "failed" in console.file.getvalue()  # type: ignore[attr-defined]
@@ -145,3 +147,25 @@ def test_several_runs_are_watched_until_all_have_ended(run, tmp_path) -> None:
     }
     assert rows["run"][:3] == ["not in the queue", "60 of 100", "0.5000, accuracy 75.0%"] and rows["run"][-1] == "2"
     assert rows["by hand"] == ["finished", "3 of 3", "0.2500, accuracy 75.0%", "100 pairs/s", "none yet", "1"]
+
+
+def test_an_error_is_not_noted_in_an_attempt_of_another_process_nor_over_its_end(tmp_path) -> None:
+    begin = f"""if True:
+        from pathlib import Path
+        from avc.runs.attempt import Attempt, history, noting_its_end, start_attempt
+        start_attempt(Path({str(tmp_path)!r}), world_size=1, micro_batch_pairs=1)"""
+
+    def ends(why: str, before: Callable[[], object]) -> str | None:
+        """What is noted of the newest attempt, where an error ends a block in which something came before."""
+        with suppress(ValueError), noting_its_end(tmp_path):
+            before()
+            raise ValueError(why)
+        end = history(tmp_path)[-1].end
+        return end and end.why
+
+    def begun() -> Attempt:
+        return start_attempt(tmp_path, world_size=1, micro_batch_pairs=1)
+
+    assert ends("mine", lambda: subprocess.run([sys.executable, "-c", begin], check=True)) is None
+    assert ends("later", lambda: begun().ended(8, "finished")) == "finished"
+    assert ends("noted", begun) == "failed: noted"
