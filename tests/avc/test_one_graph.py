@@ -12,7 +12,7 @@ from torch import nn
 
 from avc.config import parse_config
 from avc.data.preprocessing import audio_to_input, images_to_input
-from avc.distributed.model import compile_network
+from avc.distributed.compiled import compile_network
 from avc.models import to_channels_last
 from avc.models.pair import global_max_pool
 from avc.models.trunks import build_trunk

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from avc.data.reader import Batch
-from avc.distributed.model import compile_network
+from avc.distributed.compiled import compile_network
 from avc.models import build, model_class, to_channels_last
 from avc.models.pair import PairNetwork
 from avc.networks import network_of, resolve
