@@ -28,14 +28,13 @@ CONFIGS = HERE / "configs" if (HERE / "configs").is_dir() else HERE.parent / "co
 
 def find_config(name: str | Path) -> Path:
     """The file of settings at a path, or the one of that name in configs/. Raises ValueError where there is neither."""
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path, shipped = Path(name).expanduser(), CONFIGS / f"{name}.yaml"
+    if path.is_dir() and not shipped.exists():
         raise ValueError(
             f"{path} is a folder, and a YAML file of settings comes first: avc train ave data.shards={path}"
         )
     if path.suffix or path.is_file() or len(path.parts) > 1:
         return path
-    shipped = CONFIGS / f"{name}.yaml"
     if not shipped.exists():
         names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
         raise ValueError(f"there is no configuration {name}: give the path of a YAML file, or one of {names}")
