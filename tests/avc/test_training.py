@@ -18,6 +18,7 @@ from avc.settings import Config
 from avc.training.loop import train
 from shards.format import centers_of
 from shards.read import Shards
+from shards.text import counted
 from tests.avc.launching import Training, assert_same_bits, final_state, metrics, train_here, train_in_two, write_config
 
 
@@ -37,7 +38,7 @@ def test_a_run_killed_at_a_random_step_ends_with_the_bits_of_the_uninterrupted_o
     print(f"killed once step {step} was logged")  # which a failure shows
     killed.kill()
     output = Training(config, tmp_path / "killed", world_size=world_size).finish()
-    assert f"{world_size} ranks on cpu" in output
+    assert f"{counted(world_size, 'ranks')} on cpu" in output
     assert "attempt 2" in output
     assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "killed"))
     assert losses(tmp_path / "whole") == losses(tmp_path / "killed")
