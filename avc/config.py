@@ -34,9 +34,9 @@ RETIRED = {"log.wandb_sweep": (None,), "negatives.hard_from_step": (0, None)}  #
 def load_config(path: str | Path, overrides: Iterable[str] = (), *, of_run: bool = False) -> Config:
     """Read a YAML file and apply `section.name=value` overrides, whose values are YAML too.
 
-    of_run: the file is a run's own, whose network is as it is: settings that are no more do not matter to it. Raises
-    ValueError for an unreadable file, an unknown name (with the nearest right one), a setting that the network does not
-    have, a wrong type or an impossible combination.
+    of_run: whether the file is a run's own, from which settings that no longer exist are dropped. Raises ValueError for
+    an unreadable file, an unknown name (with the nearest right one), a setting that the network does not have, a wrong
+    type or an impossible combination.
     """
     path = Path(path)
     tree = read_settings(path, missing=f"there is no configuration file {path}", example="data: {shards: FOLDER}")
@@ -63,7 +63,7 @@ def parse_config(
         if not isinstance(group, dict):
             raise ValueError(f"{origin}: `{section}` must be a section of settings")
         group[field] = value
-    _drop_retired(tree, origin, whatever=of_run)
+    _drop_retired(tree, origin, of_run=of_run)
     model = tree.get("model")
     name = model.get("name", "ave") if isinstance(model, dict) else "ave"
     try:
@@ -89,12 +89,12 @@ def settings_of(name: str) -> dict[str, FieldInfo]:
     return settings
 
 
-def _drop_retired(tree: dict[str, Any], origin: str, *, whatever: bool) -> None:
-    """Take out what older versions wrote and nobody had set, or whatever it is. Raises ValueError else."""
+def _drop_retired(tree: dict[str, Any], origin: str, *, of_run: bool) -> None:
+    """Remove settings that no longer exist. Raises ValueError where somebody has set one, but in a run's own file."""
     for place, defaults in RETIRED.items():
         section, _, name = place.partition(".")
         group = tree.get(section)
-        if isinstance(group, dict) and name in group and group.pop(name) not in defaults and not whatever:
+        if isinstance(group, dict) and name in group and group.pop(name) not in defaults and not of_run:
             raise ValueError(f"{origin}: there is no setting `{place}` any more: take it out")
 
 

@@ -111,7 +111,8 @@ def test_a_step_never_waits_for_the_device(small_world, tmp_path) -> None:
     few, many = (waits(config, tmp_path / str(steps), steps) for steps in (5, 25))
     print("waits of a whole training by line:", dict(many))
     assert many["elsewhere"] == 1
-    assert all(count - few[line] < 20 for line, count in many.items())  # lines of the log wait, steps do not
+    assert many.total() - few.total() <= 20
+    assert all(count - few[line] < 20 for line, count in many.items())
 
 
 def test_forward_and_backward_do_not_wait_for_the_device() -> None:

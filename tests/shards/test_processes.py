@@ -8,9 +8,11 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import shards.processes
 from shards.processes import Ended, NeverBegan, Processes
 
 
@@ -59,6 +61,30 @@ def test_one_that_crashes_or_takes_too_long_is_replaced_and_the_work_of_others_i
             futures["mistake"].result()
     assert [word for word, _ in found.values()] == list("abcd")
     assert all(gone(process) for _, process in found.values())
+
+
+def test_closing_does_not_wait_for_a_process_that_is_being_started_and_it_ends_once_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starting, may_start, started = threading.Event(), threading.Event(), []
+
+    class Slow(shards.processes._Process):
+        def __init__(self, *arguments: Any) -> None:
+            starting.set()
+            assert may_start.wait(100)
+            super().__init__(*arguments)
+            started.append(self)
+
+    monkeypatch.setattr(shards.processes, "_Process", Slow)
+    monkeypatch.setattr(shards.processes, "JOIN_SECONDS", 0.1)
+    processes = Processes(misbehave, count=1)
+    future = processes.submit("a")
+    assert starting.wait(100)
+    processes.close()
+    may_start.set()
+    with pytest.raises(NeverBegan):
+        future.result(100)
+    assert started[0]._process.exitcode == -signal.SIGKILL
 
 
 def test_what_is_sent_in_pieces_comes_in_order_up_to_a_crash_and_is_waited_for() -> None:
