@@ -178,7 +178,7 @@ def exact_distributions(shards: Shards, sampler: PairSampler) -> tuple[Distribut
                 for who in (epoch.frame_clip, epoch.audio_clip)
             )
             of_label.append(distributions_of_rows(sampler, showing, sounding, ticks=ticks))
-        apart = [
+        apart = [  # total variation distance
             0.5 * sum(abs(one.get(value, 0.0) - other.get(value, 0.0)) for value in one.keys() | other.keys())
             for one, other in zip(*of_label, strict=True)
         ]
