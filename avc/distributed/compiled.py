@@ -50,7 +50,7 @@ def _is_by_two(
     dilation: Sequence[int] = (1, 1),
     ceil_mode: bool = False,
 ) -> bool:
-    return [*kernel, *stride, *padding, *dilation, ceil_mode] == [2, 2, 2, 2, 0, 0, 1, 1, False]
+    return [*kernel, *(stride or kernel), *padding, *dilation, ceil_mode] == [2, 2, 2, 2, 0, 0, 1, 1, False]
 
 
 def _pool_by_two(x: Tensor, *settings: Any, otherwise: Any) -> Any:
