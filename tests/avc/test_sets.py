@@ -87,6 +87,16 @@ def test_shares_are_right_but_for_a_group_over_any_stretch_and_negatives_are_ins
             assert (frame != sound)[rows.label == 0].all()
 
 
+@pytest.mark.parametrize("weights", [(3, 1), (1, 1), (7, 2), (2, 7), (1, 100), (5, 3, 1)])
+def test_the_sets_take_turns_spread_evenly(plan, weights: tuple[int, ...]) -> None:
+    sampler = plan(weights, (90,) * len(weights), source="shared")
+    taken = np.zeros(len(weights))
+    for group in range(2 * sum(weights)):
+        rows = sampler.rows(group * sampler.group_size, (group + 1) * sampler.group_size)
+        taken[rows.frame_clip[0] // 90] += 1
+        assert (abs(taken - (group + 1) * np.array(weights) / sum(weights)) < 1).all()
+
+
 def test_each_set_s_clips_come_as_often_as_each_other(plan) -> None:
     sampler = plan((3, 1), (30, 10))
     rows = sampler.rows(0, 4 * 80)  # three rounds of the first set and three of the second
