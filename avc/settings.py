@@ -203,6 +203,8 @@ class TrainingSettings(Section):
     """auto takes CUDA where there is any."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 runs the networks under autocast; weights, statistics and the loss stay in fp32."""
+    gradients: Literal["fp32", "bf16"] = "fp32"
+    """What ranks send each other gradients in. bf16 halves the bytes, which pays on slow networks (docs/SCALE.md)."""
     channels_last: bool = True
     """Memory layout of images and convolutions."""
     compile: Literal["auto"] | bool = "auto"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -13,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from avc.distributed.world import World
+from avc.settings import TrainingSettings
 
 
 def convert_sync_batchnorm(model: nn.Module, world: World) -> nn.Module:
@@ -29,26 +29,25 @@ def convert_sync_batchnorm(model: nn.Module, world: World) -> nn.Module:
     return model
 
 
-def wrap(model: nn.Module, world: World, *, compiled: bool | Literal["auto"]) -> nn.Module:
+def wrap(model: nn.Module, world: World, settings: TrainingSettings) -> nn.Module:
     """DDP around it where there are other ranks, and compiled where the settings say so."""
-    network: nn.Module = model
     if world.world_size > 1:
         # Its successor of torch 2.13 is not there in the lowest version that this runs on.
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
         with world.waiting():
-            network = DistributedDataParallel(
+            model = parallel = DistributedDataParallel(
                 model,
                 device_ids=[world.device] if world.device.type == "cuda" else None,
                 broadcast_buffers=False,  # running statistics do not enter a training step; rank 0's count
                 gradient_as_bucket_view=True,
             )
-    if compiled == "auto":
-        compiled = world.device.type == "cuda"
-    if not compiled:
-        return network
+        if settings.gradients == "bf16":
+            parallel.register_comm_hook(None, _sent_in_bf16)
+    if not (world.device.type == "cuda" if settings.compile == "auto" else settings.compile):
+        return model
     from avc.distributed.compiled import compile_network  # with seconds of importing behind it
 
-    return compile_network(network)
+    return compile_network(model)
 
 
 def share_statistics(model: nn.Module, world: World) -> None:
@@ -57,6 +56,12 @@ def share_statistics(model: nn.Module, world: World) -> None:
         with world.waiting():
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
+
+
+def _sent_in_bf16(_: None, bucket):  # type: ignore[no-untyped-def]  # DDP reads annotations, and not as strings
+    """What torch's `bf16_compress_hook` does, which refuses gloo."""
+    sent = bucket.buffer().bfloat16().div_(dist.get_world_size())
+    return dist.all_reduce(sent, async_op=True).get_future().then(lambda mean: bucket.buffer().copy_(mean.value()[0]))
 
 
 class _SyncBatchNormOnCPU(_BatchNorm):

@@ -110,7 +110,7 @@ def train(
         attempt.write(CONFIG, lambda file: file.write(dump_config(config).encode()))
         log = RunLog(config, attempt, first_step=step, inputs=inputs)
         log.say("\n".join([opening(config, world, attempt, task, step=step), *remarks]))
-    network = wrap(TrainingStep(task, model), world, compiled=config.training.compile)
+    network = wrap(TrainingStep(task, model), world, config.training)
     model.train()
 
     # Step.

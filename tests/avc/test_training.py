@@ -68,6 +68,20 @@ def test_two_ranks_follow_the_single_process_with_synchronised_batch_norm_alone(
     assert max(abs(a - b) for a, b in zip(one, losses(tmp_path / "each alone"), strict=True)) > 1e-4
 
 
+def test_gradients_that_ranks_send_in_bf16_are_rounded_and_nothing_else_changes(small_world, tmp_path) -> None:
+    changes = {
+        "optim": {"lr": 1e-4, "micro_batch_pairs": 16},
+        "validation": {"every_steps": 0},
+        "training": {"steps": 4},
+    }
+    config = write_config(tmp_path, small_world, **changes)
+    for gradients in ("fp32", "bf16"):
+        Training(config, tmp_path / gradients, f"training.gradients={gradients}", world_size=2).finish()
+    exact, rounded = losses(tmp_path / "fp32"), losses(tmp_path / "bf16")
+    assert exact[0] == rounded[0]
+    assert 0 < max(abs(a - b) for a, b in zip(exact, rounded, strict=True)) < 1e-3
+
+
 def test_validation_counts_every_pair_once_whatever_the_number_of_ranks(small_world, tmp_path) -> None:
     # With a learning rate of almost nothing and synchronised statistics, all worlds validate the same network.
     changes = {

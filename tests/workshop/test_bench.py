@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from avc.config import parse_config
+from avc.models import build
 from shards.format import PackSettings
 from shards.pack import pack as pack_videos
-from workshop.bench import __main__, loader, pack, step, synthetic
+from workshop.bench import __main__, loader, pack, scale, step, synthetic
 from workshop.bench.machine import describe
 from workshop.bench.report import Report, ratio, rounds_of, write_json
 
@@ -224,3 +225,25 @@ def test_a_plain_report_has_its_columns_in_line() -> None:
         "",
         "a note",
     ]
+
+
+def test_more_machines_ask_a_store_for_more_and_a_machine_for_no_more(tmp_path) -> None:
+    few, many = (
+        scale.reckon(scale.Scale(gpus, 8, 1000.0, 16, 100.0, clips=2_000_000, window=25, visits=14)) for gpus in (8, 64)
+    )
+    for one, eight in zip(few.ways, many.ways, strict=True):
+        assert (eight.network_gb, eight.cores) == (one.network_gb, one.cores)
+        assert eight.requests == 8 * one.requests
+    whole, parts = (next(way for way in many.ways if name in way.name) for name in ("data.cache", "partitions"))
+    assert whole.disk_tb == 8 * parts.disk_tb
+    assert few.gradients_ms == 0 < many.gradients_ms < many.step_ms
+    assert "not needed" in scale.report(many).plain()
+    content = saved(tmp_path / "scale.json", bench="scale", result=many)
+    assert content["ways"][1]["requests"] == 64 * 1000 * 2
+
+
+def test_gradients_of_a_network_that_says_so_are_as_large_as_the_reckoning_takes_them_for() -> None:
+    for name in ("l3", "ave"):
+        network = build(parse_config({"model": {"name": name}}).model)
+        weights = sum(weight.numel() * 4 for weight in network.parameters()) / 1e6
+        assert weights == pytest.approx(scale.GRADIENT_MB, rel=0.01)

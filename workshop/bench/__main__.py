@@ -4,6 +4,7 @@
     python -m workshop.bench pack VIDEOS                      # the packer, beside decoding the same videos
     python -m workshop.bench step --ways bf16,compiled        # the training step, beside matrix products and copies
     python -m workshop.bench train small data.shards=SHARDS   # the whole line, beside the step and the loader
+    python -m workshop.bench scale --gpus 64 --network 100    # what so many GPUs would ask of storage and network
 
 `pack` packs into a temporary folder (in TMPDIR, where that is set), four times. `step` runs in fp32 and bf16, with and
 without channels_last, eager, compiled and as CUDA graphs; it needs neither data nor the libraries of media and of the
@@ -65,6 +66,14 @@ def train(asked: argparse.Namespace) -> Measured:
     return report(result), result, None if result.device == "cpu" else result.device
 
 
+def scale(asked: argparse.Namespace) -> Measured:
+    """What storage, network and nodes have to give for so many GPUs: measured factors, multiplied out."""
+    from workshop.bench.scale import Scale, reckon, report
+
+    result = reckon(Scale(**{name: getattr(asked, name) for name in Scale.__annotations__}))
+    return report(result), result, None
+
+
 def _progress(unit: str) -> AbstractContextManager[Progress]:
     try:
         from launch.progress import progress
@@ -101,7 +110,22 @@ def _parser() -> argparse.ArgumentParser:
     one = bench(train, seconds=30.0)
     one.add_argument("config", metavar="CONFIG", help="Settings file or name, as for `avc train`.")
     one.add_argument("overrides", nargs="*", metavar="SECTION.NAME=VALUE", help="Settings, as for `avc train`.")
+    one = bench(scale)
+    one.add_argument("--gpus", type=_counted, default=16, help="All of them.")
+    one.add_argument("--node", type=_counted, default=8, help="GPUs in one machine.")
+    one.add_argument("--pairs", type=float, default=1000.0, help="Pairs a second and GPU, as `step` measures.")
+    one.add_argument("--share", type=_counted, default=16, help="Pairs that a GPU takes in a step.")
+    one.add_argument("--network", type=float, default=100.0, help="Gbit/s of a machine.")
+    one.add_argument("--clips", type=_counted, default=2_000_000, help="Training clips, of 10 s.")
+    one.add_argument("--window", type=_counted, default=25, help="data.shuffle_shards.")
+    one.add_argument("--visits", type=_counted, default=14, help="data.visits.")
     return parser
+
+
+def _counted(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
 
 
 def main(arguments: list[str] | None = None) -> None:

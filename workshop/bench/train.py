@@ -132,7 +132,7 @@ def _start(
     model = task.network().to(device).train()
     if config.training.channels_last:
         to_channels_last(model)
-    network = wrap(TrainingStep(task, model), world, compiled=config.training.compile)
+    network = wrap(TrainingStep(task, model), world, config.training)
     optimizer = build_optimizer(model, config.optim)
     step = optimizer_step(network, optimizer, device, metrics=task.metrics)
     rows, workers = sharding.rows_per_micro_batch, config.data.num_workers
