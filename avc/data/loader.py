@@ -90,6 +90,10 @@ class Loader(Generic[B]):
         self._reader, self._rows, self._num_workers, self._pin = reader, rows, num_workers, pin
         self.slots = max(1, PREFETCHED_BATCHES * num_workers)
         refuse_beyond_limits(reader, slots=self.slots, rows=rows, num_workers=num_workers)
+        if num_workers:
+            from shards.processes import refuse_unguarded
+
+            refuse_unguarded()  # here, where a worker that runs the script again has not touched the run
 
     def batches(self, row_ranges: Iterator[tuple[int, int]]) -> Iterator[B]:
         """The batches of these ranges of rows.

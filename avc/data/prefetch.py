@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from avc.data.interfaces import AnyBatch, B, Buffers, Reader, copied
-from shards.processes import follow_parent
+from shards.processes import GUARD, follow_parent
 
 EXIT_SECONDS = 5.0  # to wait for a killed worker's exit status
 
@@ -42,8 +42,8 @@ class WorkerLost(ChildProcessError):
     def __init__(self, how: str) -> None:
         super().__init__(
             errno.ECHILD,
-            f"a process that reads the data ended with {how} (out of memory, or killed from outside?). Run the same "
-            "command again; a training resumes from its newest checkpoint",
+            f"a process that reads the data ended with {how}. Run the same command again; a training resumes from its "
+            "newest checkpoint",
         )
 
     def __str__(self) -> str:
@@ -106,9 +106,10 @@ class _Worker:
     def _lost(self) -> WorkerLost:
         self.process.join(EXIT_SECONDS)
         status = self.process.exitcode
-        if status is None:
-            return WorkerLost("nothing but the end of its pipe")
-        return WorkerLost(f"signal {-status}" if status < 0 else f"exit status {status}")
+        if status is None or status < 0:
+            how = "nothing but the end of its pipe" if status is None else f"signal {-status}"
+            return WorkerLost(f"{how} (out of memory, or killed from outside?)")
+        return WorkerLost(f"exit status {status} (is there a guard? {GUARD})")
 
 
 @contextmanager

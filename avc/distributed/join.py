@@ -1,7 +1,4 @@
-"""How a process becomes a rank: the device that it takes, and how it meets the others.
-
-How exact a device's arithmetic is stands here too, for it is set before the first use.
-"""
+"""How a process becomes a rank: the device that it takes, how exact its arithmetic is, and how it meets the others."""
 
 from __future__ import annotations
 
@@ -32,8 +29,7 @@ def join(settings: TrainingSettings, *, stop: Callable[[], bool] | None = None) 
     """The world that RANK, LOCAL_RANK and WORLD_SIZE describe (torchrun sets them), or a world of one.
 
     nccl on CUDA, gloo on CPU. stop: whether this process has been asked to stop, and waits no longer for the others
-    to come. Raises ValueError as `take_device` does,
-    PeerLost where ranks do not come.
+    to come. Raises ValueError as `take_device` does, PeerLost where ranks do not come.
     """
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))

@@ -2,6 +2,8 @@
 
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -164,3 +166,16 @@ def test_a_run_folder_can_be_read_after_it_was_moved(tmp_path) -> None:
     (tmp_path / "here").rename(tmp_path / "there")
     newest = load_newest(tmp_path / "there" / "latest")
     assert newest is not None and newest.step == 10
+
+
+def test_a_script_that_trains_without_a_guard_is_told_of_it_and_begins_one_attempt(small_world, tmp_path) -> None:
+    config, run, script = (
+        write_config(tmp_path, small_world, data={"num_workers": 1}),
+        tmp_path / "run",
+        tmp_path / "x.py",
+    )
+    script.write_text(f"import launch.train\nlaunch.train.run({str(config)!r}, ['run.dir={run}'])\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 1
+    assert 'under `if __name__ == "__main__":`' in done.stderr
+    assert len(history(run)) == 1
