@@ -164,6 +164,8 @@ def _in_words(problem: Any, unknown: Callable[[str], str]) -> str:
     place = place.replace("data.shards.sets.", "data.shards.").replace("data.shards.path", "data.shards")  # tags
     if problem["type"] == "extra_forbidden":
         return unknown(place)
+    if problem["input"] is None:
+        return f"`{place}` is empty"
     message = str(problem["msg"]).removeprefix("Value error, ")
     return f"`{place}` is {shown(problem['input'])}: {message}" if place else message
 

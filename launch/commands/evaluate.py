@@ -11,13 +11,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from avc.evaluation.measures import MEASURES, Measure, Request, Table, text_of
 from avc.evaluation.options import fields_of, parsed
 from launch.commands import Device, Json, JudgingSplit, ShardsOption, Wandb, refuse_unwritable
 from launch.commands.settings import allowed, shown
 
-evaluations = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+
+class _Measures(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands:
+            near = difflib.get_close_matches(args[0], MEASURES, n=1)
+            means = f"did you mean {near[0]}?" if near else f"they are {', '.join(MEASURES)}"
+            raise ValueError(f"{args[0]} is no measure; {means}: avc eval MEASURE SOURCE... [name=value]...")
+        return super().resolve_command(ctx, args)
+
+
+evaluations = typer.Typer(cls=_Measures, no_args_is_help=True, rich_markup_mode="markdown")
 ANYTHING = {"ignore_unknown_options": True}  # for the older spelling of options, which is answered
 
 FIGURES = {  # what draws them, by the option that names the file
@@ -54,6 +65,10 @@ def evaluate(
     if not sources or (len(sources) > 1 and not row.several):
         takes = "one network or more" if row.several else "one network"
         raise ValueError(f"eval {measure} takes {takes}, and {len(sources)} are given: avc eval {row.examples[0]}")
+    for word in pairs:
+        name, _, value = word.partition("=")
+        if name in {*row.takes, "json"} - {*fields_of(row.options)}:
+            raise ValueError(f"{word} is written --{name} {value}")
     chosen = parsed(row.options, pairs, origin=f"eval {measure}")
     for option in FIGURES:
         if (path := getattr(chosen, option, None)) is not None:

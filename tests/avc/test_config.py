@@ -35,6 +35,8 @@ def test_a_retired_setting_is_dropped_at_its_default_and_refused_at_another_valu
 
 
 def test_a_wrong_type_or_value_is_refused_with_its_place() -> None:
+    with pytest.raises(ValueError, match=r"`run.dir` is empty$"):
+        parse_config({}, ["run.dir="])
     with pytest.raises(ValueError, match=r"`optim.lr` is 'fast'"):
         parse_config({"optim": {"lr": "fast"}})
     with pytest.raises(ValueError, match=r"`training.steps` is 1.5"):
