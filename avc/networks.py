@@ -26,8 +26,8 @@ class NetworkSpec:
     title: str
     model: str
     config: type[Config]
-    task: str | None
     about: str
+    task: str | None = None
 
 
 NETWORKS = {
@@ -105,21 +105,18 @@ NETWORKS = {
         title="OpenL3, audio",
         model="avc.models.openl3:OpenL3Audio",
         config=OpenL3Config,
-        task=None,
         about="L3-Net's audio tower with openl3's weights, by `avc import` (Cramer et al. 2019)",
     ),
     "openl3_image": NetworkSpec(
         title="OpenL3, image",
         model="avc.models.openl3:OpenL3Image",
         config=OpenL3Config,
-        task=None,
         about="L3-Net's vision tower with openl3's weights, by `avc import` (Cramer et al. 2019)",
     ),
     "edgel3": NetworkSpec(
         title="EdgeL3",
         model="avc.models.openl3:EdgeL3",
         config=OpenL3Config,
-        task=None,
         about="OpenL3's audio tower made small, by `avc import` (Srivastava et al. 2019)",
     ),
 }

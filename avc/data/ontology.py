@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import shortest_path
+from scipy.sparse.csgraph import breadth_first_order, shortest_path
 
 from avc.data.labels import Labels
 from shards.text import lines_of
@@ -47,7 +48,6 @@ class Ontology:
         unknown = sorted(all_children - children.keys())
         if unknown:
             raise ValueError(f"{path} is not the AudioSet ontology: {unknown[0]} is a child and no class of it")
-        self._children = dict(children)
         # The file has several trees; a common root makes all distances finite.
         children["root"] = sorted(children.keys() - all_children)
         self._row = {name: row for row, name in enumerate(children)}
@@ -69,13 +69,9 @@ class Ontology:
 
     def below(self, tops: Sequence[str]) -> frozenset[str]:
         """Identifiers of classes and their descendants. Raises ValueError for unknown classes."""
-        identifiers: set[str] = set()
-        pending = [self._identifier(name) for name in tops]
-        while pending:
-            if (identifier := pending.pop()) not in identifiers:
-                identifiers.add(identifier)
-                pending += self._children[identifier]
-        return frozenset(identifiers)
+        edges, identifiers = self._edges.tocsr(), [*self._row]
+        rows = (breadth_first_order(edges, self._row[self._identifier(name)])[0].tolist() for name in tops)
+        return frozenset(identifiers[row] for row in chain.from_iterable(rows))
 
     def restrict(self, labels: Labels, tops: Sequence[str]) -> Labels:
         """The labels that are in `below(tops)`. Raises ValueError for a label that is no class."""

@@ -148,15 +148,6 @@ class PairBuffers:
 
     def batch(self, slot: int, rows: PairRows) -> Batch:
         """The batch of `rows` that was read into a slot; it shares the slot's memory."""
-        return Batch(
-            self.images[slot, : len(rows.frame_clip)],
-            self.audio[slot, : len(rows.audio_clip)],
-            torch.from_numpy(rows.image_draws),
-            torch.from_numpy(rows.audio_draws),
-            torch.from_numpy(rows.frame_clip),
-            torch.from_numpy(rows.audio_clip),
-            torch.from_numpy(rows.pair_frame),
-            torch.from_numpy(rows.pair_audio),
-            torch.from_numpy(rows.label),
-            torch.tensor(rows.digest()),
-        )
+        kept = {name: torch.from_numpy(column) for name, column in vars(rows).items() if name in Batch._fields}
+        images, audio = self.images[slot, : len(rows.frame_clip)], self.audio[slot, : len(rows.audio_clip)]
+        return Batch(images=images, audio=audio, digest=torch.tensor(rows.digest()), **kept)

@@ -19,6 +19,7 @@ to 3 r + 2.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,11 +73,16 @@ class PairRows:
             self.audio_center[sound],
             *((column * 2.0**24).astype(np.int64) for column in numbers),
         )
-        mixed: Words = np.zeros(len(self.label), dtype=np.uint64)
-        for column in columns:
-            mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-            mixed ^= mixed >> np.uint64(29)
-        return int((mixed >> np.uint64(32)).sum())
+        return mixed_sum(columns)
+
+
+def mixed_sum(columns: Sequence[Integers]) -> int:
+    """The sum over rows of 32 bits that mix a row's numbers; columns: int64 (N,) each."""
+    mixed: Words = np.zeros(len(columns[0]), dtype=np.uint64)
+    for column in columns:
+        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return int((mixed >> np.uint64(32)).sum())
 
 
 class PairSampler:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avc.data.sampler import Integers
+from avc.data.sampler import Integers, mixed_sum
 from avc.models.soundnet import ENCODER, SOUNDNETS
 from avc.models.waveform import SAMPLE_RATE, steps_of
 from avc.sound_settings import TEACHERS
@@ -45,11 +45,7 @@ class Segments:
 
     def digest(self) -> int:
         """Sum over the rows of a 32-bit hash of each, as `PairRows.digest` of avc.data.sampler."""
-        mixed = np.zeros(len(self.clip), dtype=np.uint64)
-        for column in (self.clip, self.first_tick, self.ticks):
-            mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-            mixed ^= mixed >> np.uint64(29)
-        return int((mixed >> np.uint64(32)).sum())
+        return mixed_sum((self.clip, self.first_tick, self.ticks))
 
 
 class SegmentSampler:

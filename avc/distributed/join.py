@@ -35,7 +35,7 @@ def join(settings: TrainingSettings, *, stop: Callable[[], bool] | None = None) 
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = take_device(settings, local_rank=local_rank)
     if world_size == 1:
-        yield World(rank, local_rank, world_size, device, stop=stop)
+        yield World(rank, world_size, device, stop=stop)
         return
     limit = settings.process_group_timeout_seconds
     first_limit = max(limit, settings.first_step_timeout_seconds)
@@ -58,7 +58,7 @@ def join(settings: TrainingSettings, *, stop: Callable[[], bool] | None = None) 
                 timeout=timedelta(seconds=first_limit + 10),  # the heartbeat comes first, and knows whom to name
                 device_id=device if device.type == "cuda" else None,
             )
-        yield World(rank, local_rank, world_size, device, heartbeat, stop)
+        yield World(rank, world_size, device, heartbeat, stop)
     except BaseException as error:
         heartbeat.close(error)
         raise  # and leave the process group as it is: taking it down may wait for a rank that is gone

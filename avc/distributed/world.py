@@ -27,7 +27,6 @@ class World:
     """
 
     rank: int
-    local_rank: int
     world_size: int
     device: torch.device
     heartbeat: Heartbeat | None = None
@@ -76,13 +75,6 @@ class World:
         if self.world_size > 1:
             with self.waiting():
                 dist.all_reduce(values)
-
-    def gather(self, values: list[float]) -> list[list[float]]:
-        """The values of each rank, by rank; every rank must call it."""
-        table = torch.zeros(self.world_size, len(values), dtype=torch.float64, device=self.device)
-        table[self.rank] = torch.tensor(values, dtype=torch.float64)
-        flat = self.sum(table.flatten())
-        return [flat[start : start + len(values)] for start in range(0, len(flat), len(values))]
 
     def gather_objects(self, value: T) -> list[T]:
         """The value of each rank, by rank; every rank must call it."""

@@ -33,8 +33,3 @@ class EfficientNetLite0(ImageEncoder):
     def maps(self, x: torch.Tensor, layer: str) -> torch.Tensor:
         """uint8 (N, H, W, 3) → float32 (N, 1280, H / 32, W / 32)."""
         return self.network.extract_features(x.permute(0, 3, 1, 2).float() / 127.5 - 1)  # type: ignore[no-any-return]
-
-    @property
-    def first_filters(self) -> torch.Tensor:
-        """(32, 3, 3, 3)."""
-        return self.network.get_parameter("_conv_stem.weight")  # type: ignore[no-any-return]

@@ -63,8 +63,8 @@ class Encoder(nn.Module):
 
     @property
     def first_filters(self) -> Tensor:
-        """Weights of the first layer, where there are `unit_layers`: (F, channels, h, w), of waves (F, samples)."""
-        raise NotImplementedError
+        """Weights of the first convolution: (F, channels, h, w), of waves (F, samples)."""
+        return first_weights(self)
 
     def unit_layer(self, layer: str | None) -> str:
         """The layer, or the last that has units. Raises ValueError for one that there is not."""
@@ -80,6 +80,12 @@ class Encoder(nn.Module):
     def key(self) -> str:
         """Digest of its layers, of what it takes, of every weight and of the file that was run to make it."""
         return digest(self)
+
+
+def first_weights(network: nn.Module) -> Tensor:
+    """The weights of a network's first convolution, (F, channels, ...)."""
+    convolutions = nn.Conv1d | nn.Conv2d | nn.Conv3d
+    return next(module.weight for module in network.modules() if isinstance(module, convolutions))
 
 
 def digest(model: nn.Module) -> str:

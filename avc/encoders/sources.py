@@ -57,17 +57,8 @@ def views_of(sampler: PairSampler, start: int, stop: int) -> PairRows:
     """Views [start, stop) of a plan of independent pairs: its positives alone, each clip once in len(sampler.clips)."""
     rows = sampler.rows(2 * start, 2 * stop)
     pairs = np.arange(stop - start)
-    return PairRows(
-        frame_clip=rows.frame_clip[::2],
-        frame_tick=rows.frame_tick[::2],
-        audio_clip=rows.audio_clip[::2],
-        audio_center=rows.audio_center[::2],
-        image_draws=rows.image_draws[::2],
-        audio_draws=rows.audio_draws[::2],
-        pair_frame=pairs,
-        pair_audio=pairs,
-        label=rows.label[::2],
-    )
+    positives = {name: column[::2] for name, column in vars(rows).items()}
+    return PairRows(**positives | {"pair_frame": pairs, "pair_audio": pairs})
 
 
 def drawn_views(network: Trained, shards: Shards, clips: Integers, *, passes: int = 1) -> tuple[Integers, Integers]:
@@ -91,7 +82,7 @@ def embed_clips(
     visual = {"image_size": sees.size, "visual_input": sees.visual_input} if sees else {"image_size": 1}
     reader = PairReader(shards, sampler, augment=False, **visual)
     total = passes * len(clips)
-    clip, tick, image, audio = [], [], [], []
+    image, audio = [], []
     for start in range(0, total, _BATCH):
         rows = views_of(sampler, start, min(start + _BATCH, total))
         batch = reader.read(rows)
@@ -99,14 +90,13 @@ def embed_clips(
             image.append(network.embed_crops(batch.images).numpy())
         if hears is not None:
             audio.append(network.embed_seconds(batch.audio).numpy())
-        clip.append(rows.frame_clip)
-        tick.append(rows.frame_tick)
         if report is not None:
             report(start + len(rows.label), total, "")
-    order = np.argsort(np.concatenate(clip), kind="stable")
+    rows = views_of(sampler, 0, total)
+    order = np.argsort(rows.frame_clip, kind="stable")
     return ClipEmbeddings(
-        clip=np.concatenate(clip)[order],
-        tick=np.concatenate(tick)[order],
+        clip=rows.frame_clip[order],
+        tick=rows.frame_tick[order],
         image=np.concatenate(image)[order] if image else np.zeros((total, 0), np.float32),
         audio=np.concatenate(audio)[order] if audio else np.zeros((total, 0), np.float32),
     )

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avc.data.preprocessing import images_to_input, log_spectrogram
-from avc.encoders.encoder import AudioEncoder, Encoder, ImageEncoder
+from avc.encoders.encoder import AudioEncoder, Encoder, ImageEncoder, first_weights
 from avc.models.pair import Localizer, PairNetwork
 from avc.settings import PairData
 
@@ -42,7 +42,7 @@ class _Tower(Encoder):
     @property
     def first_filters(self) -> Tensor:
         """(F, channels, h, w)."""
-        return self.network.get_submodule(self.modality).stem.get_parameter("weight")  # type: ignore[union-attr]
+        return first_weights(self.network.get_submodule(self.modality))  # type: ignore[union-attr]
 
     def unit_name(self, layer: str) -> str:
         """As pages call them."""

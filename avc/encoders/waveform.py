@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avc.encoders.encoder import TOWER, AudioEncoder
+from avc.encoders.encoder import TOWER, AudioEncoder, first_weights
 from avc.models.soundnet import SoundNet
 from avc.models.waveform import SAMPLE_RATE, WaveformNetwork, to_waveform
 
@@ -52,7 +52,7 @@ class Waveform(AudioEncoder):
     @property
     def first_filters(self) -> Tensor:
         """(F, 64), waves."""
-        return self.network.hidden[0].get_parameter("weight")[:, 0]
+        return first_weights(self.network)[:, 0]
 
     def places(self, layer: str, samples: int) -> int:
         """Steps of the layer. Raises ValueError where a sound is too short for one."""

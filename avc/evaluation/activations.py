@@ -52,7 +52,7 @@ class Activation:
 class Views:
     """One view of each of V clips, int64 (V,), and what an encoder takes of it, by clip and tick.
 
-    ticks: how long a view is, where that differs; alike: whether inputs can be stacked.
+    ticks: how long a view is, where that differs, so that inputs cannot be stacked.
     """
 
     clip: Integers

@@ -83,60 +83,40 @@ def cross_validate(
     most = 1 if len(labels) > MANY_ITEMS else None
     held = {fold: [other for other in all_folds if other != fold][:most] for fold in tested_folds} if choosing else {}
     pairs = {frozenset((fold, other)) for fold, others in held.items() for other in others}
-    trained = _Trained(features, labels, folds, classifier, len(pairs) + len(tested_folds), report)
-    classes = trained.classes
+    classes = int(labels.max()) + 1
+    # What is held out for fold a when b is tested serves fold b when a is tested as well.
+    scored: dict[frozenset[int], tuple[Integers, Mapping[float, Integers]]] = {}
+
+    def tell(note: str) -> None:
+        if report is not None:
+            report(len(scored), len(pairs) + len(tested_folds), note)
+
+    def without(held: frozenset[int], strengths: Sequence[float]) -> tuple[Integers, Mapping[float, Integers]]:
+        if held not in scored:
+            out = np.isin(folds, list(held))[features.item]
+            truth = labels[features.item[~out]]
+            if missing := sorted(set(range(classes)) - set(truth.tolist())):
+                raise ValueError(f"without the folds {sorted(held)} there is nothing to train class {missing[0]} on")
+            layers = classifier(Rows(features.rows, np.flatnonzero(~out)), truth, strengths, tell)
+            scored[held] = _classes(layers, Rows(features.rows, np.flatnonzero(out)), features.item[out])
+            tell("")
+        return scored[held]
+
     results, confusion = [], np.zeros((classes, classes), dtype=int)
     for fold in tested_folds:
         strength = strengths[0]
         if choosing:
             right = dict.fromkeys(strengths, 0)
             for other in held[fold]:
-                items, chosen = trained.without(frozenset((fold, other)), strengths)
+                items, chosen = without(frozenset((fold, other)), strengths)
                 judged = folds[items] == other
                 for c, given in chosen.items():
                     right[c] += int((given == labels[items])[judged].sum())
             strength = max(strengths, key=lambda c: (right[c], -c))
-        items, chosen = trained.without(frozenset((fold,)), [strength])
+        items, chosen = without(frozenset((fold,)), [strength])
         np.add.at(confusion, (labels[items], chosen[strength]), 1)
         results.append(FoldResult(fold, strength, float((chosen[strength] == labels[items]).mean()), len(items)))
     return LinearResult(tuple(results), tuple(tuple(map(int, row)) for row in confusion))
-
-
-class _Trained:
-    """Classifiers by the folds that they were not trained on: what is held out for fold a when b is tested serves
-    fold b when a is tested as well."""
-
-    def __init__(
-        self,
-        features: Features,
-        labels: Integers,
-        folds: Integers,
-        classifier: Classifier,
-        total: int,
-        report: Report | None,
-    ) -> None:
-        self.features, self.labels, self.folds = features, labels, folds
-        self.classifier, self.total, self.report = classifier, total, report
-        self.classes = int(labels.max()) + 1
-        self.scored: dict[frozenset[int], tuple[Integers, Mapping[float, Integers]]] = {}
-
-    def without(self, held: frozenset[int], strengths: Sequence[float]) -> tuple[Integers, Mapping[float, Integers]]:
-        """The items of the held folds, and the class that each is given for each C."""
-        if held not in self.scored:
-            out = np.isin(self.folds, list(held))
-            item, rows = self.features.item, self.features.rows
-            train, test = ~out[item], out[item]
-            truth = self.labels[item[train]]
-            if missing := sorted(set(range(self.classes)) - set(truth.tolist())):
-                raise ValueError(f"without the folds {sorted(held)} there is nothing to train class {missing[0]} on")
-            layers = self.classifier(Rows(rows, np.flatnonzero(train)), truth, strengths, self._tell)
-            self.scored[held] = _classes(layers, Rows(rows, np.flatnonzero(test)), item[test])
-            self._tell("")
-        return self.scored[held]
-
-    def _tell(self, note: str) -> None:
-        if self.report is not None:
-            self.report(len(self.scored), self.total, note)
 
 
 def learn_from_few(

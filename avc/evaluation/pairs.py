@@ -22,6 +22,7 @@ from avc.encoders.trained import Trained
 from avc.evaluation import options
 from avc.evaluation.measures import Request, Result
 from avc.tasks.correspondence import has_features
+from avc.tasks.evaluators import among_nearest
 from avc.tasks.features import FeatureReader, encoders
 from avc.tasks.held_out import evaluation_sampler
 from shards.read import Shards
@@ -73,12 +74,8 @@ def own_above_other(score: Shares, among: NDArray[np.bool_]) -> Shares:
 
 def found(score: Shares, depth: int) -> Shares:
     """Whether a clip's own is among the `depth` nearest, both ways in the mean, float64 (N,); ties by lot."""
-    own = np.diag(score)[:, None]
-    ways = []
-    for way in (score, score.T):
-        equal = (way == own).sum(axis=1)
-        nearer = len(way) - (way < own).sum(axis=1) - equal  # what is no number finds nothing
-        ways.append(((depth - nearer) / equal.clip(1)).clip(0, 1))
+    similarity = torch.from_numpy(score)
+    ways = [among_nearest([depth], way, way.diagonal())[:, 0] for way in (similarity, similarity.T)]
     return np.asarray((ways[0] + ways[1]) / 2)
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avc.models.pair import PairNetwork, global_max_pool
+from avc.models.pair import PairNetwork
 from avc.models.trunks import Trunk, build_trunks
 from avc.settings import PairModel
 
@@ -43,11 +43,11 @@ class AVENet(PairNetwork):
 
     def embed_image(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) normalized images → (N, 128) embeddings of length 1."""
-        return _unit(self.vision_head(global_max_pool(self.vision(images))))
+        return _unit(self.vision_head(super().embed_image(images)))
 
     def embed_audio(self, spectrograms: Tensor) -> Tensor:
         """(N, 1, 257, 199) log-spectrograms → (N, 128) embeddings of length 1."""
-        return _unit(self.audio_head(global_max_pool(self.audio(spectrograms))))
+        return _unit(self.audio_head(super().embed_audio(spectrograms)))
 
     def compare(self, image: Tensor, audio: Tensor) -> Tensor:
         """Embeddings of P images and P seconds of audio, row by row → (P, 2) logits of "no" and "yes"."""

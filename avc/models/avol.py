@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from avc.models.ave import EMBEDDING
-from avc.models.pair import PairNetwork, global_max_pool
+from avc.models.pair import PairNetwork
 from avc.models.trunks import build_trunks
 from avc.settings import AVOLModel
 
@@ -60,7 +60,7 @@ class AVOLNet(PairNetwork):
 
     def embed_audio(self, spectrograms: Tensor) -> Tensor:
         """(N, 1, 257, 199) log-spectrograms → (N, 128) embeddings."""
-        return self.fc2(torch.relu(self.fc1(global_max_pool(self.audio(spectrograms)))))  # type: ignore[no-any-return]
+        return self.fc2(torch.relu(self.fc1(super().embed_audio(spectrograms))))  # type: ignore[no-any-return]
 
     def localize(self, image: Tensor, audio: Tensor) -> Tensor:
         """Embeddings of P images and P sounds, row by row → float32 (P, H', W') logits of "this makes the sound"."""

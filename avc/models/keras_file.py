@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from avc.extras import require_package
 from avc.models.openl3 import EdgeL3, OpenL3Audio, OpenL3Image
 from avc.models.released import MODEL
-from avc.runs.weights import about, as_bytes
+from avc.runs.weights import about, write
 from avc.sound_settings import OpenL3Config, OpenL3Model
-from shards.atomic import refuse_special, written_aside
+from shards.atomic import refuse_special
 
 SETTINGS = "settings"  # of a network, as JSON: among the notes of a .safetensors file
 LARGEST = 2**28  # bytes of a file, unpacked; openl3's have 19 MB, with kapre's kernels 36 MB
@@ -37,30 +37,18 @@ OpenL3 = OpenL3Audio | OpenL3Image
 Arrays = dict[str, Any]  # the datasets of a layer by the last part of their names
 
 
-def import_keras(source: Path, out: Path, *, frontend: str | None = None, grid: bool = True) -> OpenL3:
-    """Turn weights that openl3 or EdgeL3 released (.h5 or .h5.gz) into `out`, a .safetensors file; the network.
+def write_network(out: Path, model: nn.Module, settings: OpenL3Model) -> None:
+    """Write weights and the settings they belong to as one .safetensors file. Raises ValueError where it cannot be."""
+    notes = {MODEL: settings.name, SETTINGS: settings.model_dump_json(exclude_defaults=True)}
+    write(out, model.state_dict(), notes)
+
+
+def read_keras(source: Path, *, frontend: str | None = None, grid: bool = True) -> tuple[OpenL3, OpenL3Model]:
+    """The network that openl3 or EdgeL3 released as a file (.h5 or .h5.gz), in evaluation mode, and its settings.
 
     frontend: linear, mel128 or mel256, where the file's name does not say it as openl3_audio_mel256_env.h5 does. grid:
     as in `OpenL3Model`. Raises ValueError for a file with other layers than these networks, and where h5py is missing.
     """
-    refuse_special(out)
-    model, settings = read_keras(source, frontend=frontend, grid=grid)
-    write_network(out, model, settings)
-    return model
-
-
-def write_network(out: Path, model: nn.Module, settings: OpenL3Model) -> None:
-    """Write weights and the settings they belong to as one .safetensors file. Raises ValueError where it cannot be."""
-    notes = {MODEL: settings.name, SETTINGS: settings.model_dump_json(exclude_defaults=True)}
-    try:
-        with written_aside(out) as file:
-            file.write(as_bytes(model.state_dict(), notes))
-    except OSError as error:
-        raise ValueError(f"{out} cannot be written: {error}") from None
-
-
-def read_keras(source: Path, *, frontend: str | None = None, grid: bool = True) -> tuple[OpenL3, OpenL3Model]:
-    """The network of a file, in evaluation mode, and its settings. Arguments and errors are those of `import_keras`."""
     require_package("h5py", extra="openl3", purpose="reading Keras' files")
     import h5py
 
@@ -136,9 +124,8 @@ def _settings(
         return OpenL3Model(name="openl3_image", grid=grid)
     if kernels[0][3] == 32 or "gamma" in layers[-1]:
         width = kernels[0][3] / 64
-        return OpenL3Model(
-            name="edgel3", frontend="mel64", kapre="0.1", grid=False, width=width, narrowing=_narrowing(kernels, width)
-        )
+        narrowing = max(1, round(512 * width / max(1, kernels[-1][3])))
+        return OpenL3Model(name="edgel3", frontend="mel64", kapre="0.1", grid=False, width=width, narrowing=narrowing)
     mels = None if spectrogram is None or "Variable" not in spectrogram else spectrogram["Variable"].shape[1]
     inside = None if spectrogram is None else "linear" if mels is None else f"mel{mels}"
     named = re.search(r"linear|mel128|mel256", name)
@@ -150,10 +137,6 @@ def _settings(
         )
     kapre = "0.3" if spectrogram is None else "0.1"
     return OpenL3Model.model_validate({"name": "openl3", "frontend": chosen, "kapre": kapre, "grid": grid})
-
-
-def _narrowing(kernels: list[tuple[int, ...]], width: float) -> int:
-    return max(1, round(512 * width / max(1, kernels[-1][3])))
 
 
 def _state(model: OpenL3, layers: list[Arrays], spectrogram: Arrays | None) -> dict[str, Tensor]:
@@ -194,18 +177,16 @@ def _read(dataset: Any, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def read_settings(notes: dict[str, str], path: Path) -> OpenL3Model:
-    """The settings that `write_network` noted. Raises ValueError for others."""
-    try:
-        return OpenL3Model.model_validate_json(notes[SETTINGS]).model_copy(update={"name": notes[MODEL]})
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path} does not hold a network of `avc import openl3`: {json.dumps(str(error))}") from None
-
-
 def imported_config(path: Path) -> OpenL3Config | None:
-    """The settings in a file of `avc import openl3`, None for other weights. Raises ValueError for no such file."""
+    """The settings that `write_network` noted, None for other weights. Raises ValueError for no such file."""
     try:
         notes = about(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} is no .safetensors file: {error}") from None
-    return OpenL3Config(model=read_settings(notes, path)) if SETTINGS in notes else None
+    if SETTINGS not in notes:
+        return None
+    try:
+        model = OpenL3Model.model_validate_json(notes[SETTINGS]).model_copy(update={"name": notes[MODEL]})
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} does not hold a network of `avc import openl3`: {json.dumps(str(error))}") from None
+    return OpenL3Config(model=model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from avc.models.pair import PairNetwork, global_max_pool
+from avc.models.pair import PairNetwork
 from avc.models.trunks import build_trunks
 from avc.settings import ClassifierModel, PairModel
 
@@ -28,14 +28,6 @@ class L3Net(PairNetwork):
         nn.init.kaiming_normal_(self.fc2.weight, nonlinearity="linear")
         for layer in (self.fc1, self.fc2):
             nn.init.zeros_(layer.bias)
-
-    def embed_image(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) normalized images → (N, 512 · width) features of the vision trunk."""
-        return global_max_pool(self.vision(images))
-
-    def embed_audio(self, spectrograms: Tensor) -> Tensor:
-        """(N, 1, 257, 199) log-spectrograms → (N, 512 · width) features of the audio trunk."""
-        return global_max_pool(self.audio(spectrograms))
 
     def compare(self, image: Tensor, audio: Tensor) -> Tensor:
         """Embeddings of P images and P sounds, row by row → (P, 2) logits of "no" and "yes"."""
@@ -62,11 +54,11 @@ class SupervisedNet(PairNetwork):
 
     def embed_image(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) normalized images → (N, K) logits of their classes."""
-        return self.vision_head(global_max_pool(self.vision(images)))  # type: ignore[no-any-return]
+        return self.vision_head(super().embed_image(images))  # type: ignore[no-any-return]
 
     def embed_audio(self, spectrograms: Tensor) -> Tensor:
         """(N, 1, 257, 199) log-spectrograms → (N, K) logits of their classes."""
-        return self.audio_head(global_max_pool(self.audio(spectrograms)))  # type: ignore[no-any-return]
+        return self.audio_head(super().embed_audio(spectrograms))  # type: ignore[no-any-return]
 
     def compare(self, image: Tensor, audio: Tensor) -> Tensor:
         """Logits of P pictures' and P sounds' classes, row by row → (P, 2) logits of "no" and "yes"."""

@@ -72,12 +72,12 @@ class PairNetwork(nn.Module):
     audio: Trunk
 
     def embed_image(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) normalized images → embeddings."""
-        raise NotImplementedError
+        """(N, 3, H, W) normalized images → embeddings; here (N, 512 · width) features of the vision trunk."""
+        return global_max_pool(self.vision(images))
 
     def embed_audio(self, spectrograms: Tensor) -> Tensor:
-        """(N, 1, 257, 199) log-spectrograms → embeddings."""
-        raise NotImplementedError
+        """(N, 1, 257, 199) log-spectrograms → embeddings; here (N, 512 · width) features of the audio trunk."""
+        return global_max_pool(self.audio(spectrograms))
 
     def compare(self, image: Tensor, audio: Tensor) -> Tensor:
         """Embeddings of P images and P seconds of audio, row by row → (P, 2) logits of "no" and "yes"."""

@@ -21,9 +21,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from avc.models.soundnet import SOUNDNETS, SoundNet
-from avc.runs.weights import about, as_bytes
+from avc.runs.weights import about, write
 from avc.sound_settings import TEACHERS, SoundNetModel
-from shards.atomic import refuse_special, written_aside
+from shards.atomic import refuse_special
 
 MODEL = "model"  # the network's name: among the notes of a .safetensors file
 NUMBERS = ("f4", "f8")
@@ -40,11 +40,7 @@ def import_soundnet(name: str, source: Path, out: Path) -> SoundNet:
     refuse_special(out)
     model = SoundNet(SoundNetModel(name=name))
     model.load_state_dict(_state_of(model, read_arrays(source), source))
-    try:
-        with written_aside(out) as file:
-            file.write(as_bytes(model.state_dict(), {MODEL: model.name}))
-    except OSError as error:
-        raise ValueError(f"{out} cannot be written: {error}") from None
+    write(out, model.state_dict(), {MODEL: model.name})
     return model.eval()
 
 

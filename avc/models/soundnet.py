@@ -6,6 +6,7 @@ Aytar, Vondrick and Torralba, SoundNet: Learning Sound Representations from Unla
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -41,6 +42,25 @@ SOUNDNET5 = (
 SOUNDNETS = {"soundnet8": SOUNDNET8, "soundnet5": SOUNDNET5}
 
 
+def narrowed(layers: Iterable[ConvLayer], width: float) -> tuple[ConvLayer, ...]:
+    """The layers with so many times the filters."""
+    return tuple(replace(layer, filters=max(1, round(layer.filters * width))) for layer in layers)
+
+
+def hidden_layers(table: Iterable[ConvLayer]) -> nn.Sequential:
+    """conv1, bn1, relu1 and, where the table has one, pool1, and so on."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = 1
+    for number, layer in enumerate(table, start=1):
+        layers[layer.name] = nn.Conv1d(channels, layer.filters, layer.kernel, layer.stride, layer.padding)
+        layers[f"bn{number}"] = nn.BatchNorm1d(layer.filters)
+        layers[f"relu{number}"] = nn.ReLU()
+        if layer.pool:
+            layers[f"pool{number}"] = nn.MaxPool1d(layer.pool)
+        channels = layer.filters
+    return nn.Sequential(layers)
+
+
 class SoundNet(WaveformNetwork):
     """A fully convolutional student of two vision networks, on the raw waveform (the paper's tables 1 and 2).
 
@@ -57,21 +77,10 @@ class SoundNet(WaveformNetwork):
         super().__init__()
         self.name, self.settings, self.teachers = settings.name, settings, tuple(settings.teachers)
         *hidden, last = SOUNDNETS[settings.name]
-        narrowed = (replace(layer, filters=max(1, round(layer.filters * settings.width))) for layer in hidden)
-        self.table = (*narrowed, replace(last, filters=sum(settings.teachers.values())))
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
-        channels = 1
-        for layer in self.table[:-1]:
-            number = layer.name.removeprefix("conv")
-            layers[layer.name] = nn.Conv1d(channels, layer.filters, layer.kernel, layer.stride, layer.padding)
-            layers[f"bn{number}"] = nn.BatchNorm1d(layer.filters)
-            layers[f"relu{number}"] = nn.ReLU()
-            if layer.pool:
-                layers[f"pool{number}"] = nn.MaxPool1d(layer.pool)
-            channels = layer.filters
-        self.layers = nn.Sequential(layers)
+        self.table = (*narrowed(hidden, settings.width), replace(last, filters=sum(settings.teachers.values())))
+        self.layers = hidden_layers(self.table[:-1])
         for name, classes in settings.teachers.items():
-            self.add_module(name, nn.Conv1d(channels, classes, last.kernel, last.stride, last.padding))
+            self.add_module(name, nn.Conv1d(self.table[-2].filters, classes, last.kernel, last.stride, last.padding))
         for module in self.modules():
             if isinstance(module, nn.Conv1d):
                 nn.init.normal_(module.weight, std=0.01)
@@ -110,30 +119,18 @@ class Autoencoder(WaveformNetwork):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
-        self.name, self.table = settings.name, ENCODER
-        filters = [max(1, round(layer.filters * settings.width)) for layer in ENCODER]
-        encoder: OrderedDict[str, nn.Module] = OrderedDict()
+        self.name, self.table = settings.name, narrowed(ENCODER, settings.width)
+        self.encoder = hidden_layers(self.table)
         decoder: OrderedDict[str, nn.Module] = OrderedDict()
-        channels = 1
-        for number, layer in enumerate(ENCODER, start=1):
-            made = filters[number - 1]
-            encoder[layer.name] = nn.Conv1d(channels, made, layer.kernel, layer.stride, layer.padding)
-            encoder[f"bn{number}"] = nn.BatchNorm1d(made)
-            encoder[f"relu{number}"] = nn.ReLU()
-            if layer.pool:
-                encoder[f"pool{number}"] = nn.MaxPool1d(layer.pool)
-            channels = made
-        for number, layer in reversed(list(enumerate(ENCODER, start=1))):
-            made = filters[number - 2] if number > 1 else 1
+        for number in range(len(self.table), 0, -1):
+            layer, made = self.table[number - 1], self.table[number - 2].filters if number > 1 else 1
             stride = layer.stride * max(1, layer.pool)
             # So padded, as many strides come out as steps went in.
             padding = (layer.kernel - stride) // 2
-            decoder[f"deconv{number}"] = nn.ConvTranspose1d(channels, made, layer.kernel, stride, padding)
+            decoder[f"deconv{number}"] = nn.ConvTranspose1d(layer.filters, made, layer.kernel, stride, padding)
             if number > 1:
                 decoder[f"debn{number}"] = nn.BatchNorm1d(made)
                 decoder[f"derelu{number}"] = nn.ReLU()
-            channels = made
-        self.encoder = nn.Sequential(encoder)
         self.decoder = nn.Sequential(decoder)
 
     @property

@@ -85,12 +85,6 @@ class _Sink:
         """Left to whoever closes the file."""
 
 
-def export(attempt: Attempt, weights: dict[str, Tensor], *, name: str, step: int, score: float) -> None:
-    """Write the weights of the network of that name for those who use it. One rank calls it. Raises StaleAttempt."""
-    about = {"step": str(step), "validation_score": f"{score:.6f}", "model": name}
-    attempt.write(WEIGHTS, lambda file: file.write(as_bytes(weights, about)))
-
-
 class CheckpointWriter:
     """Writes checkpoints in a thread while the training goes on; keeps the `keep` newest.
 
@@ -123,8 +117,9 @@ class CheckpointWriter:
 
     def _write(self, checkpoint: Checkpoint, resumable: bool, weights: bool) -> None:
         if weights:
-            name = checkpoint.config["model"]["name"]
-            export(self._attempt, checkpoint.model, name=name, step=checkpoint.step, score=checkpoint.best_score)
+            about = {"step": str(checkpoint.step), "validation_score": f"{checkpoint.best_score:.6f}"}
+            content = as_bytes(checkpoint.model, about | {"model": checkpoint.config["model"]["name"]})
+            self._attempt.write(WEIGHTS, lambda file: file.write(content))
         if resumable:
             save(self._attempt, checkpoint, keep=self._keep)
 

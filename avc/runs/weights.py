@@ -13,6 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load, load_file, save
 from torch import Tensor
 
+from shards.atomic import write_whole
+
 ABOUT = "about"
 _NOTES = pydantic.TypeAdapter(dict[str, str])
 
@@ -22,6 +24,14 @@ def as_bytes(weights: Mapping[str, Tensor], about: Mapping[str, str]) -> bytes:
     notes = _NOTES.dump_json(dict(sorted(about.items()))).decode()
     content: bytes = save({name: tensor.contiguous() for name, tensor in weights.items()}, metadata={ABOUT: notes})
     return content
+
+
+def write(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+    """Write what `as_bytes` gives. Raises ValueError where the file cannot be written."""
+    try:
+        write_whole(path, as_bytes(weights, about))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error}") from None
 
 
 def read(path: Path) -> dict[str, Tensor]:

@@ -117,13 +117,9 @@ def training_sampler(config: PairConfig, shards: Shards, *, clips: NDArray[np.in
         sets=shards.sets,
         batch_pairs=config.optim.batch_pairs,
         seed=config.run.seed,
-        source=config.negatives.source,
-        grid=config.negatives.grid,
-        block=config.negatives.block,
-        min_ticks=config.negatives.min_ticks,
-        max_ticks=config.negatives.max_ticks,
         max_misalignment_ticks=config.data.max_misalignment_ticks,
         shuffle_sound=config.data.shuffle_sound,
+        **dict(config.negatives),
     )
 
 
@@ -138,7 +134,7 @@ def training_reader(config: PairConfig, shards: Shards, *, clips: NDArray[np.int
         from avc.tasks.features import FeatureReader, encoders_of
 
         towers, device = partial(encoders_of, config), config.training.device
-        return FeatureReader(shards, sampler, towers, device=device)  # type: ignore[return-value]
+        return FeatureReader(shards, sampler, towers, device=device)
     return PairReader(shards, sampler, image_size=size, augment=True, visual_input=network.visual_input)
 
 

@@ -122,14 +122,18 @@ def recalls(ks: Sequence[int], queries: Tensor, items: Tensor) -> Tensor:
     grows with N.
     """
     found = []
-    depth = torch.tensor(ks, dtype=torch.float64)
     for start in range(0, len(queries), RECALL_QUERIES):
         similarity = queries[start : start + RECALL_QUERIES] @ items.T
-        partner = similarity.diagonal(start)[:, None]
-        farther, equal = (compared.sum(dim=1)[:, None] for compared in (similarity < partner, similarity == partner))
-        nearer = len(items) - farther - equal  # what is no number finds nothing
-        found.append(((depth - nearer) / equal.clamp(min=1)).clamp(0, 1))
+        found.append(among_nearest(ks, similarity, similarity.diagonal(start)))
     return torch.cat(found)
+
+
+def among_nearest(ks: Sequence[int], similarity: Tensor, partner: Tensor) -> Tensor:
+    """`recalls` of queries by their similarity to all items, (Q, N), and to their partners, (Q,)."""
+    partner = partner[:, None]
+    farther, equal = (compared.sum(dim=1)[:, None] for compared in (similarity < partner, similarity == partner))
+    nearer = similarity.shape[1] - farther - equal  # what is no number finds nothing
+    return ((torch.tensor(ks, dtype=torch.float64) - nearer) / equal.clamp(min=1)).clamp(0, 1)
 
 
 def ridge_accuracy(x: Tensor, label: Tensor) -> float:

@@ -39,8 +39,8 @@ CLASSES_LENGTH = 6.0  # of what a head makes of the classes at the start; of all
 Encoders = tuple[PooledImage, PooledAudio]
 
 
-class FeatureReader:
-    """As `avc.data.reader.PairReader`, of float32 (F, D) and (S, D') in place of images and audio.
+class FeatureReader(PairReader):
+    """A `PairReader` of float32 (F, D) and (S, D') in place of images and audio.
 
     encoders: called when features are first needed; they are then computed, or read from the cache. device: that one,
     or as `training.device`. remarks: what there was to say about that, a line each. Raises ValueError for sound off the
@@ -99,12 +99,6 @@ class FeatureReader:
         """The features of all views, (V, D) and (V, D'), mapped."""
         image, audio = (np.load(file, mmap_mode="r", allow_pickle=False) for file in self.files)
         return image, audio
-
-    def __getitem__(self, row_range: tuple[int, int]) -> Batch:
-        rows = self.sampler.rows(*row_range)
-        buffers = self.buffers(slots=1, rows=len(rows.frame_clip))
-        self.read_into(buffers, 0, rows)
-        return buffers.batch(0, rows)
 
     def buffers(self, *, slots: int, rows: int, empty: Callable[..., Tensor] = torch.empty) -> PairBuffers:
         """As `PairReader.buffers`."""
@@ -211,7 +205,7 @@ def files_of(settings: Any) -> dict[str, Path]:
 
 
 @torch.no_grad()
-def begin(network: PairNetwork, config: PairConfig, reader: FeatureReader | PairReader) -> tuple[str, ...]:
+def begin(network: PairNetwork, config: PairConfig, reader: PairReader) -> tuple[str, ...]:
     """Standardize the towers' features over the training clips and start the heads; what to say about it, a line each.
 
     Where both encoders tell ImageNet's classes, linear heads begin with the same directions of them, the principal ones
@@ -219,7 +213,7 @@ def begin(network: PairNetwork, config: PairConfig, reader: FeatureReader | Pair
     """
     trunks = trunks_of(network)
     _refuse_other_size(config, encoders(network)[0].size)
-    if isinstance(reader, PairReader):  # the towers are trained: what they give at the start
+    if not isinstance(reader, FeatureReader):  # the towers are trained: what they give at the start
         reader = FeatureReader(reader.shards, reader.sampler, partial(encoders, network), device=config.training.device)
     training = reader.training_rows
     for trunk, rows in zip(trunks, training, strict=True):

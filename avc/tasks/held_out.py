@@ -231,11 +231,10 @@ def _judged(
     report: Report | None = None,
 ) -> Iterator[tuple[int, Batch, Embeddings, Tensor]]:
     """This rank's batches of the plan, each with its first row and what the network makes of it in evaluation mode."""
-    reader: Any
     if has_features(config.model):
         from avc.tasks.features import FeatureReader, encoders
 
-        reader = FeatureReader(shards, sampler, partial(encoders, model), device=config.training.device)
+        reader: PairReader = FeatureReader(shards, sampler, partial(encoders, model), device=config.training.device)
     else:
         visual, size = model_class(config.model.name).visual_input, config.data.image_size
         reader = PairReader(shards, sampler, image_size=size, augment=False, visual_input=visual)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from concurrent.futures import Future
 from typing import Any
 
 from avc.distributed.world import World
@@ -36,8 +35,8 @@ class RunLog:
         run = open_run(config, attempt.record.wandb_id)
         self.dashboard = None if run is None else Dashboard(config, attempt, run, inputs=inputs)
         self._straggler = Straggler()
-        if attempt.before is not None and attempt.before.end is None:
-            self.alert(
+        if self.dashboard is not None and attempt.before is not None and attempt.before.end is None:
+            self.dashboard.alert(
                 "A rank was lost",
                 f"attempt {attempt.before.number} ended without a word: a rank or a node was lost, or all were killed; "
                 f"attempt {attempt.record.number} goes on from step {first_step}",
@@ -58,7 +57,7 @@ class RunLog:
             if examples is not None:
                 self.dashboard.show(step, examples)
             if (text := self._straggler.seen(values)) is not None:
-                self.alert("A rank is slow", f"{text}, at step {step}")
+                self.dashboard.alert("A rank is slow", f"{text}, at step {step}")
         shown = [_in_words(*item) for item in values.items() if "/" not in item[0] or item[0] in ON_TERMINAL]
         self.say(f"step {step}/{self.steps}  {kind}  {'  '.join(shown)}{self._left(step)}")
 
@@ -66,16 +65,6 @@ class RunLog:
         """One line on the terminal, in one call, so that ranks do not write into each other's lines."""
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
-
-    def saved(self, written: Future[None], *, step: int, resumable: bool, weights: bool) -> None:
-        """A checkpoint to resume from, or the best weights so far, or both are being written."""
-        if self.dashboard is not None:
-            self.dashboard.saved(written, step=step, resumable=resumable, weights=weights)
-
-    def alert(self, title: str, text: str) -> None:
-        """Send word to whoever watches the run on W&B."""
-        if self.dashboard is not None:
-            self.dashboard.alert(title, text)
 
     def close(self) -> None:
         """Close the file and end the W&B run."""

@@ -196,8 +196,8 @@ def train(
                 unvalidated=stopped and due.validate,
             )
             written = writer.write(checkpoint, resumable=due.save, weights=improved)
-            if log is not None:
-                log.saved(written, step=step, resumable=due.save, weights=improved)
+            if log is not None and log.dashboard is not None:
+                log.dashboard.saved(written, step=step, resumable=due.save, weights=improved)
         if due.save:
             interval.save = False
             pacing.saved(written)

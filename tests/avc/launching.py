@@ -75,7 +75,7 @@ def train_in_two(config: Path, folder: Path, *, stop_at: int) -> Path:
 
     Both took the same pairs in each step and end with the same bits, or this fails.
     """
-    alone = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
+    alone = World(rank=0, world_size=1, device=torch.device("cpu"))
     whole, halves = (load_config(config, [f"run.dir={folder / name}"]) for name in ("whole", "halves"))
     assert train(whole, alone)
     done = [0]

@@ -15,7 +15,7 @@ from avc.tasks import task_of
 from avc.tasks.held_out import evaluate, evaluation_sampler
 from shards.read import Shards
 
-ALONE = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
+ALONE = World(rank=0, world_size=1, device=torch.device("cpu"))
 CONFIG = parse_config({"data": {"image_size": 28, "num_workers": 0}, "validation": {"batch_pairs": 6}})
 
 

@@ -152,7 +152,7 @@ def test_the_pairs_shown_depend_on_the_shards_alone(small_world, tmp_path) -> No
     for changes in ({"run": {"seed": 1}}, {"run": {"seed": 2}, "validation": {"batch_pairs": 48}}):
         config = load_config(write_config(tmp_path, small_world, log={"wandb": "offline"}, **changes))
         task = task_of(config, Shards(small_world))
-        validation = task.validate(task.network(), World(0, 0, 1, torch.device("cpu")))
+        validation = task.validate(task.network(), World(0, 1, torch.device("cpu")))
         shown.append(validation.examples.pairs)
     for one, other in zip(*shown, strict=True):
         assert np.array_equal(one, other)

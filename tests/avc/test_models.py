@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from avc.encoders.encoder import first_weights
 from avc.models import model_class, parameter_count
 from avc.models.ave import euclidean_distance
 from avc.models.trunks import TRUNKS, build_trunk
@@ -133,7 +134,7 @@ def test_every_trunk_keeps_what_it_says_of_itself(name, stride) -> None:
     assert maps.shape == (2, trunk.out_channels, 96 // trunk.stride, 64 // trunk.stride)
     assert maps.min() < 0
     torch.testing.assert_close(trunk(x), maps.relu())
-    assert trunk.stem.weight.shape[1] == 3
+    assert first_weights(trunk).shape[1] == 3
 
 
 @pytest.mark.parametrize("name", ["l3", "ave", "avol"])

@@ -16,7 +16,7 @@ import soundfile
 import torch
 
 import avc as package
-from avc.models.keras_file import import_keras, read_keras
+from avc.models.keras_file import read_keras, write_network
 from tests.avc.keras_files import CHANNELS, seeded_input, seeded_layers, write_layers
 from workshop.openl3 import check, main, read_regression
 
@@ -58,7 +58,7 @@ def test_every_variant_embeds_as_openl3_does_under_tensorflow(files, variant) ->
 
 @pytest.mark.parametrize("recording", ["chirp_1s", "chirp_44k", "chirp_mono"])
 def test_edgel3_embeds_recordings_as_keras_does(edgel3, shared_data, tmp_path, recording) -> None:
-    import_keras(edgel3, tmp_path / "edgel3.safetensors")
+    write_network(tmp_path / "edgel3.safetensors", *read_keras(edgel3))
     network = package.load(str(tmp_path / "edgel3.safetensors"))
     samples, rate = soundfile.read(shared_data / "openl3" / f"{recording}.wav", dtype="float32")
     embedding, seconds = network.embed_audio(samples, sample_rate=rate, hop_size=0.1, center=True)
@@ -68,7 +68,8 @@ def test_edgel3_embeds_recordings_as_keras_does(edgel3, shared_data, tmp_path, r
 
 
 def test_an_imported_file_loads_as_the_network_that_was_read(files, tmp_path) -> None:
-    read = import_keras(files["audio"], tmp_path / "openl3.safetensors", frontend="mel128", grid=False)
+    read, settings = read_keras(files["audio"], frontend="mel128", grid=False)
+    write_network(tmp_path / "openl3.safetensors", read, settings)
     loaded = package.load(tmp_path / "openl3.safetensors")
     assert loaded.config.model.name == "openl3" and loaded.sample_rate_hz == 48_000
     assert all(torch.equal(value, loaded.model.state_dict()[name]) for name, value in read.state_dict().items())
@@ -113,7 +114,7 @@ def test_layers_of_another_width_and_numbers_that_are_none_are_refused(files, tm
 def test_a_regression_file_agrees_with_the_weights_that_made_it_and_another_does_not(files, tmp_path, capsys) -> None:
     samples = (np.random.default_rng(0).standard_normal(48_000) * 0.1).astype(np.float32)
     soundfile.write(tmp_path / "sound.wav", samples, 48_000, subtype="FLOAT")
-    import_keras(files["audio"], tmp_path / "first.safetensors", frontend="linear", grid=False)
+    write_network(tmp_path / "first.safetensors", *read_keras(files["audio"], frontend="linear", grid=False))
     embedding, seconds = package.load(tmp_path / "first.safetensors").embed_audio(
         samples, sample_rate=48_000, hop_size=0.5
     )
@@ -130,9 +131,8 @@ def test_openl3_s_own_regression_files_are_read_with_the_recordings_beside_them(
     folder = shared_data / "openl3"
     rows = {path.name: read_regression(path)[0].shape for path in sorted(folder.glob("*.npz"))}
     assert len(rows) == 7 and all(shape[0] >= 1 and shape[1] in (6144, 8192, 512) for shape in rows.values())
-    import_keras(
-        files["audio"], tmp_path / "a.safetensors", frontend="linear", grid=rows["chirp_44k_kapre_linear.npz"][1] != 512
-    )
+    grid = rows["chirp_44k_kapre_linear.npz"][1] != 512
+    write_network(tmp_path / "a.safetensors", *read_keras(files["audio"], frontend="linear", grid=grid))
     result = check(package.load(tmp_path / "a.safetensors"), folder / "chirp_44k_kapre_linear.npz")
     assert result.recording.name == "chirp_44k.wav" and result.rows == rows["chirp_44k_kapre_linear.npz"][0]
     assert not result.agrees  # these weights are drawn and not openl3's

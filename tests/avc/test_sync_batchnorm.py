@@ -13,7 +13,7 @@ from avc.distributed.world import World
 def group():
     """A process group of this process alone, which is asked as if there were others."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield World(rank=0, local_rank=0, world_size=2, device=torch.device("cpu"))
+    yield World(rank=0, world_size=2, device=torch.device("cpu"))
     dist.destroy_process_group()
 
 

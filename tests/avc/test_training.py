@@ -221,7 +221,7 @@ def test_asked_to_stop_between_any_two_batches_of_a_step_or_a_validation_it_goes
 ) -> None:
     changes = {"training": {"steps": 4}, "validation": {"every_steps": 2, "batch_pairs": 8}}
     path = write_config(tmp_path, small_world, **changes)
-    alone = World(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
+    alone = World(rank=0, world_size=1, device=torch.device("cpu"))
 
     def run(name: str, *, stop_at: int | None) -> tuple[bool, Config, int]:
         """Whether it is done, its settings, how often it was asked. stop_at: which time it is to stop."""

@@ -47,7 +47,7 @@ def step() -> StepSums:
     losses.total.backward()
     sums = StepSums(metrics=("accuracy",), device=META)
     sums.add(losses, digest=batch.digest)
-    sums.over_ranks(World(rank=0, local_rank=0, world_size=1, device=META), save=True)
+    sums.over_ranks(World(rank=0, world_size=1, device=META), save=True)
     assert sums.not_finite.shape == ()
     return sums
 

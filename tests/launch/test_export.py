@@ -12,7 +12,7 @@ import yaml
 
 import avc as package
 from avc.data.preprocessing import audio_to_input
-from avc.models.keras_file import import_keras
+from avc.models.keras_file import read_keras, write_network
 from avc.settings import PairData
 from tests.avc.keras_files import seeded_layers, write_layers
 from tests.avc.launching import train_here, write_config
@@ -71,7 +71,7 @@ def test_the_image_tower_gives_the_same_embeddings_in_onnxruntime(network, tmp_p
 def test_openl3_s_tower_gives_the_same_embeddings_in_onnxruntime(tmp_path) -> None:
     pytest.importorskip("h5py", reason="h5py is not installed")
     source = write_layers(tmp_path / "openl3.h5", list(seeded_layers("audio")))
-    import_keras(source, tmp_path / "openl3.safetensors", frontend="mel256")
+    write_network(tmp_path / "openl3.safetensors", *read_keras(source, frontend="mel256"))
     export(tmp_path / "openl3.safetensors", "--onnx", tmp_path / "a.onnx", "--takes", "spectrogram")
     model = package.load(tmp_path / "openl3.safetensors").model
     seconds = torch.from_numpy(sounds(48_000)[:2].astype(np.float32) / 32768)
@@ -106,7 +106,8 @@ def test_a_run_becomes_a_folder_with_a_card_that_loads_and_names_no_path_of_this
 def test_an_imported_network_is_given_on_with_a_card_that_says_so(tmp_path) -> None:
     pytest.importorskip("h5py", reason="h5py is not installed")
     source = write_layers(tmp_path / "a.h5", list(seeded_layers("image")))
-    read = import_keras(source, tmp_path / "a.safetensors")
+    read, settings = read_keras(source)
+    write_network(tmp_path / "a.safetensors", read, settings)
     assert avc("export", tmp_path / "a.safetensors", "--out", tmp_path / "given").returncode == 0
     assert "imported from what its authors released" in (tmp_path / "given" / "README.md").read_text()
     given = package.load(tmp_path / "given")

@@ -125,7 +125,7 @@ def _start(
     config: Config, device: torch.device, pairs: int
 ) -> tuple[Callable[[Any], None], Iterator[Any], Iterator[Any], int]:
     """A step of so many pairs, the loader's batches, the same on the device, and how many are in memory at once."""
-    world = World(rank=0, local_rank=0, world_size=1, device=device)
+    world = World(rank=0, world_size=1, device=device)
     task = task_of(config, config.data.opened())
     sharding = shard_batch(task.reader.sampler, batch_pairs=pairs, micro_batch_pairs=pairs, rank=0, world_size=1)
     torch.manual_seed(config.run.seed)

@@ -28,11 +28,6 @@ class Trunk(nn.Module):
     frozen = False
     encodes: ClassVar[bool] = False
 
-    @property
-    def stem(self) -> nn.Module:
-        """The first convolution."""
-        raise NotImplementedError
-
     def features(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) float → the map before the last ReLU, (N, out_channels, H', W')."""
         raise NotImplementedError

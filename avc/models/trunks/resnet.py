@@ -32,11 +32,6 @@ class ResNet18(Trunk):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    @property
-    def stem(self) -> nn.Module:
-        """conv1."""
-        return self.conv1
-
     def features(self, x: Tensor) -> Tensor:
         """As `Trunk.features`: what the last block adds up."""
         x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))

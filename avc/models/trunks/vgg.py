@@ -61,11 +61,6 @@ class VGG(Trunk):
             if isinstance(module, convolution):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    @property
-    def stem(self) -> nn.Module:
-        """conv1_1."""
-        return self.layers[0]
-
     def features(self, x: Tensor) -> Tensor:
         """As `Trunk.features`: conv4_2 after its batch norm. With `in_time`, time comes before height and width."""
         *layers, _ = self.layers
@@ -95,11 +90,6 @@ class TwoStreams(Trunk):
         both = self.frame.out_channels + self.flow.out_channels
         self.joined = VGG(both, width=width, stride=stride, blocks=(4,))
         self.out_channels, self.stride = self.joined.out_channels, self.frame.stride
-
-    @property
-    def stem(self) -> nn.Module:
-        """conv1_1 of the stream of frames."""
-        return self.frame.stem
 
     def features(self, x: Tensor) -> Tensor:
         """As `Trunk.features`, of (N, in_channels + flow_channels, H, W)."""
