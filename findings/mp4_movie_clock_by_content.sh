@@ -13,7 +13,9 @@
 # What it means: whoever writes or reads edit lists takes the clock from mvhd, file by file; a program that counts in
 # milliseconds cuts elsewhere, and lengths of edits in long files need the 64-bit form.
 set -euo pipefail
-python=${PYTHON:-python3.12}
+for python in ${PYTHON:-python3.12 python3.13 "$HOME"/.pyenv/versions/3.1[23]*/bin/python3}; do
+    "$python" -c "" 2>/dev/null && break
+done
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 for version in 18.1.0 19.0.2; do

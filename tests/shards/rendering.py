@@ -67,6 +67,8 @@ def write(
         if turn:
             shown.set_display_rotation(turn[0], hflip=turn[1])
         heard = output.add_stream(audio, rate=sound_rate, layout=layout)
+        if audio.startswith("wma"):
+            heard.bit_rate = 128_000  # has no default
         for number, frame in enumerate(pictures):
             frame.pts, frame.time_base = begins * rate + number, Fraction(1, rate)
             output.mux(shown.encode(frame))

@@ -33,14 +33,23 @@ def noise(samples: int) -> np.ndarray:
     return np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
 
 
-def encoded(path: Path, codec: str, sound: np.ndarray, *, rate: int = RATE, **options: str) -> Path:
+def encoded(
+    path: Path,
+    codec: str,
+    sound: np.ndarray,
+    *,
+    rate: int = RATE,
+    layout: str = "mono",
+    coder: dict | None = None,
+    **options: str,
+) -> Path:
     """Mono sound as `codec`, alone in its container."""
     with av.open(str(path), "w", options=options) as file:
-        stream = file.add_stream(codec, rate=rate, layout="mono")
-        stream.bit_rate = 128_000
+        stream = file.add_stream(codec, rate=rate, layout=layout, options=coder)
+        stream.bit_rate = 12_200 if "amr" in codec else 128_000
         frame = av.AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
-        for piece in av.AudioResampler(stream.format, "mono", rate).resample(frame):
+        for piece in av.AudioResampler(stream.format, layout, rate).resample(frame):
             file.mux(stream.encode(piece))
         file.mux(stream.encode(None))
     return path
@@ -75,7 +84,14 @@ def lag(sound: np.ndarray, original: np.ndarray) -> int:
         ("film.mkv", "mp2", RATE, {}, 0),
         ("film.mkv", "ac3", RATE, {}, 0),
         ("film.mkv", "eac3", RATE, {}, 0),
+        ("sound.aac", "aac", 44_100, {}, 1024),
+        ("film.flv", "aac", 44_100, {}, 1024),
+        ("film.ts", "aac", 44_100, {}, 1024),
         ("sound.ogg", "libopus", RATE, {}, 0),
+        ("film.webm", "libopus", RATE, {}, 0),
+        ("whole.mp4", "libopus", RATE, {}, 0),
+        ("film.ts", "libopus", RATE, {}, 312),
+        ("phone.3gp", "libopencore_amrnb", 8000, {}, -10),
     ],
 )
 def test_an_encoder_s_delay_stays_in_the_sound_where_its_container_cannot_say_it(
@@ -85,8 +101,39 @@ def test_an_encoder_s_delay_stays_in_the_sound_where_its_container_cannot_say_it
     path = encoded(tmp_path / name, codec, original, rate=rate, **options)
     assert abs(lag(decoded(path), original) - late) <= 1
     read_here = np.concatenate([piece for piece, _ in stream_sound(path)])
-    # By stamps, which are whole milliseconds in Matroska.
-    assert abs(lag(read_here, original) - late) <= (24 if path.suffix == ".mkv" else 1)
+    # By stamps, which are whole milliseconds in Matroska and FLV.
+    assert abs(lag(read_here, original) - late) <= (24 if path.suffix in (".mkv", ".webm", ".flv") else 1)
+
+
+@pytest.mark.parametrize("form", ["vorbis.ogg", "vorbis.webm", "libsndfile.ogg"])
+def test_vorbis_begins_where_it_began_by_either_encoder(form: str, tmp_path: Path) -> None:
+    original, path = noise(2 * RATE), tmp_path / form
+    if form.startswith("libsndfile"):
+        soundfile.write(path, original, RATE, format="OGG", subtype="VORBIS")
+    else:
+        encoded(path, "vorbis", original, rate=RATE, layout="stereo", coder={"strict": "experimental"})
+    assert lag(decoded(path), original) == 0
+    read_here = np.concatenate([piece for piece, _ in stream_sound(path)])
+    assert lag(read_here, original) == 0 and len(read_here) == len(original)
+
+
+def test_the_first_2048_samples_of_wma_do_not_come_out_and_packing_leaves_their_place_silent(tmp_path: Path) -> None:
+    original = noise(2 * RATE)
+    path = write(tmp_path / "film.asf", moving(50), video="wmv2", sound=original[None], audio="wmav2")
+    assert lag(decoded(path), original) == -2048
+    sound = read(path, PackSettings(side=32)).sound / 32768
+    assert abs(lag(sound, original)) <= 48  # ASF stamps whole milliseconds
+    assert np.abs(sound[:2000]).max() < 0.01 < 0.1 < np.abs(sound[2100:4000]).max()
+
+
+def test_matroska_stamps_pictures_with_the_nearest_millisecond_and_halves_go_up(tmp_path: Path) -> None:
+    path = write(tmp_path / "film.mkv", moving(100), rate=Fraction(30_000, 1001))
+    with av.open(str(path)) as file:
+        stamps = [frame.pts * frame.time_base for frame in file.decode(video=0)]
+    exact = [Fraction(1001 * number, 30_000) for number in range(100)]
+    assert stamps == [Fraction(int(time * 1000 + Fraction(1, 2)), 1000) for time in exact]
+    assert max(map(abs, np.subtract(stamps, exact))) == Fraction(1, 2000)
+    assert int(stamps[6] / Fraction(1, 25)) == 5 and stamps[6] < exact[6]  # on a tick's edge: shown a tick sooner
 
 
 @pytest.mark.parametrize("codec", ["mp2", "ac3"])
