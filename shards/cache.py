@@ -33,7 +33,7 @@ import pydantic
 from shards.atomic import PART, sync
 from shards.file_slice import Descriptor
 from shards.index import StoredFile
-from shards.store import TIMES_READ, Store
+from shards.store import TIMES_READ, Store, user_cache
 
 _READ_ONLY = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # through no link, and waiting at no pipe
 JUST_SECONDS = 60.0  # ago: ranks of a machine start together
@@ -42,11 +42,11 @@ JUST_SECONDS = 60.0  # ago: ranks of a machine start together
 class Cache:
     """A folder for files of stores, of at most `limit_bytes`, where that is given. May be pickled.
 
-    Without `folder` it is $XDG_CACHE_HOME/avc, or ~/.cache/avc.
+    Without `folder` it is that of `shards.store.user_cache`.
     """
 
     def __init__(self, folder: Path | None = None, *, limit_bytes: int | None = None) -> None:
-        self.folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "avc"
+        self.folder = folder or user_cache()
         self._limit = limit_bytes
         self._needs: BinaryIO | None = None
 

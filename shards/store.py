@@ -65,6 +65,11 @@ def place(folder: str | os.PathLike[str]) -> Path:
     return as_url(folder) or Path(folder).expanduser()
 
 
+def user_cache() -> Path:
+    """Folder for what can be made again: $XDG_CACHE_HOME/avc, or ~/.cache/avc."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "avc"
+
+
 class Waiting(UserWarning):
     """A store does not answer, and is asked again."""
 

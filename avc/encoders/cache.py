@@ -27,9 +27,9 @@ from avc.encoders.rows import Rows, resume
 from shards import Report
 from shards.atomic import written_aside
 from shards.processes import Threads
+from shards.store import user_cache
 
 VERSION = "7"  # of what this code makes of an item; another number leaves old caches unread
-FOLDER = Path("~/.cache/avc/features")
 ITEMS_AT_ONCE = 8
 ROWS_AT_ONCE = 32
 ROWS = ".npy"  # beside the .safetensors that tells what they are
@@ -105,18 +105,20 @@ def extract(
     items: Sequence[Item],
     *,
     devices: Sequence[torch.device],
-    cache: Path,
+    cache: Path | None,
     report: Report | None = None,
 ) -> Extraction:
     """The features of all items, computed on all devices at once, or read from `cache` if they were computed before.
 
-    Rows go to the disk as they are computed and are mapped from there: they need not fit in memory. Stopped, it resumes
-    where it was, if the file system has locks. What could not be read then is tried again: once any of it can be, all
-    is computed anew. Raises ValueError where more than 5 % of the items cannot be read; that is not kept.
+    Rows go to the disk as they are computed and are mapped from there: they need not fit in memory. Without `cache`
+    that is a folder of `shards.store.user_cache`. Stopped, it resumes where it was, if the file system has locks. What
+    could not be read then is tried again: once any of it can be, all is computed anew. Raises ValueError where more
+    than 5 % of the items cannot be read; that is not kept.
     """
     digest = hashlib.sha256(f"{VERSION}\0{encoder.key}\0{layer}\0{inputs.what}".encode())
     for item in items:
         digest.update(inputs.identify(item).digest)
+    cache = (cache or user_cache() / "features").expanduser()
     stored = cache / f"{digest.hexdigest()}.safetensors"
     cache.mkdir(parents=True, exist_ok=True)
     with open(stored.with_suffix(".lock"), "ab") as lock:

@@ -128,8 +128,8 @@ class Probe(Section):
     """A C for every fold, instead of one chosen on training folds."""
     seed: int = Field(default=0, ge=0)
     """Of the untrained network's weights."""
-    cache: FilePath = Path("~/.cache/avc/features")
-    """Where features are kept; the same ones are never computed twice."""
+    cache: FilePath | None = None
+    """Where features are kept, without it below XDG_CACHE_HOME or ~/.cache; the same ones are never computed twice."""
     confusion: FilePath | None = None
     """Draw the first row's confusion matrix into this .png."""
 

@@ -204,12 +204,12 @@ def _measured(
 
 
 def features_of(
-    request: Request, encoder: Encoder, layer: str, inputs: Inputs[Item], items: Sequence[Item], *, cache: Path
+    request: Request, encoder: Encoder, layer: str, inputs: Inputs[Item], items: Sequence[Item], *, cache: Path | None
 ) -> Extraction:
     """`avc.encoders.cache.extract` on the request's devices, with its progress."""
     devices = named_devices(request.device, option="--device")
     with request.progress(f"features: {encoder.name}, {inputs.what}", unit="items") as report:
-        return extract(encoder, layer, inputs, items, devices=devices, cache=cache.expanduser(), report=report)
+        return extract(encoder, layer, inputs, items, devices=devices, cache=cache, report=report)
 
 
 def table(

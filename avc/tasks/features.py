@@ -22,7 +22,7 @@ from avc.data.preprocessing import images_to_input
 from avc.data.reader import Batch, PairBuffers, PairReader
 from avc.data.sampler import Integers, PairRows, PairSampler
 from avc.data.windows import mono, resample
-from avc.encoders.cache import FOLDER, extract
+from avc.encoders.cache import extract
 from avc.encoders.pretrained_trunk import PooledAudio, PooledImage, PretrainedTrunk, pretrained_trunks
 from avc.encoders.sources import frames_of_clips, middles, seconds_of_clips
 from avc.models.ave import EMBEDDING, euclidean_distance
@@ -87,7 +87,7 @@ class FeatureReader(PairReader):
             # By its number, since threads, which compute them, begin on the first GPU.
             device = torch.device("cuda", torch.cuda.current_device())
         report = _lines(f"features by {encoder.name}")
-        found = extract(encoder, "embedding", inputs, clips, devices=[device], cache=FOLDER.expanduser(), report=report)
+        found = extract(encoder, "embedding", inputs, clips, devices=[device], cache=None, report=report)
         for name, reason in found.unreadable:
             raise ValueError(f"{name} cannot be read: {reason}")
         views = f"features of {len(found.features.item):,} views of {len(clips):,} clips by {encoder.name}"

@@ -36,6 +36,7 @@ def make_index() -> MakeIndex:
 def cache(tmp_path, monkeypatch):
     """Features of this test alone."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("AVC_RUN_CODE", "1")  # of mine.py
     return tmp_path / "home" / ".cache" / "avc" / "features"
 

@@ -49,6 +49,12 @@ def test_the_features_of_other_splits_of_the_same_clips_are_read_again(small_wor
         judge_pairs(tmp_path / "run", Shards(small_world), passes=1, grid="free")
 
 
+def test_features_lie_where_the_user_keeps_caches(small_world, tmp_path, towers, cache, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    train_here(written(tmp_path, small_world, towers), tmp_path / "run", "training.steps=1")
+    assert [*(tmp_path / "caches" / "avc" / "features").glob("*.npy")] and not cache.exists()
+
+
 @pytest.mark.parametrize("end", ["cut", "flipped"])
 def test_a_damaged_cache_is_computed_anew_in_words(small_world, tmp_path, towers, cache, end) -> None:
     config = written(tmp_path, small_world, towers)
