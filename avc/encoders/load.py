@@ -98,7 +98,10 @@ def read_run(run: str | Path) -> tuple[Config, Path]:
     folder = Path(run).expanduser()
     settings, weights = place(folder, CONFIG), place(folder, WEIGHTS)
     if not settings.is_file():
-        raise ValueError(f"{folder} is not the folder of a run: it has no {CONFIG}. Give the run.dir of `avc train`")
+        wanted = ", or of released weights what `avc import` makes of them" if folder.is_file() else ""
+        raise ValueError(
+            f"{folder} is not the folder of a run: it has no {CONFIG}. Give the run.dir of `avc train`{wanted}"
+        )
     config = load_config(settings, of_run=True)
     if not weights.is_file():
         awaited = "first validation" if config.validation.every_steps else "next checkpoint"
