@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from avc.data.labels import names_of
-from avc.data.sampler import Integers, PairSampler
+from avc.data.sampler import Integers
 from avc.encoders.load import load
-from avc.encoders.sources import views_of
+from avc.encoders.sources import drawn_views
 from avc.encoders.trained import Trained
 from avc.evaluation import map_metrics, options
 from avc.evaluation.boxes import Box, Truth, read_boxes, region
@@ -158,13 +158,10 @@ def _frames(
             f"there are boxes for {len(truths):,} names{f', such as {next(iter(truths))}' if truths else ''}"
         )
     truth_of = {int(clips[i]): truths[names[i]] for i in known}
-    sampler = PairSampler(
-        shards.index, np.array(sorted(truth_of)), seed=network.config.run.seed, max_misalignment_ticks=0
-    )
-    rows = views_of(sampler, 0, passes * len(known))
+    views = drawn_views(network, shards, np.array(sorted(truth_of)), passes=passes)
     began = round(shards.manifest.settings.start_seconds * TICKS_PER_SECOND)  # boxes count from the video's beginning
     frames = {}
-    for clip, drawn in sorted(zip(rows.frame_clip.tolist(), rows.frame_tick.tolist(), strict=True)):
+    for clip, drawn in sorted(zip(*(column.tolist() for column in views), strict=True)):
         truth = truth_of[clip]
         each_tick = len(truth.boxes) > 1
         tick = drawn if each_tick else _middle(shards, clip)
