@@ -83,9 +83,11 @@ class Encoder(nn.Module):
 
 
 def first_weights(network: nn.Module) -> Tensor:
-    """The weights of a network's first convolution, (F, channels, ...)."""
-    convolutions = nn.Conv1d | nn.Conv2d | nn.Conv3d
-    return next(module.weight for module in network.modules() if isinstance(module, convolutions))
+    """The weights of a network's first convolution, (F, channels, ...). Raises ValueError where there is none."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            return module.weight
+    raise ValueError(f"{type(network).__name__} has no convolution, so its `first_filters` are to be given")
 
 
 def digest(model: nn.Module) -> str:
