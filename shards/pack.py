@@ -16,7 +16,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from shards.atomic import LACKING, PART
 from shards.build_index import remove_manifest, write_index
 from shards.format import JOURNAL, SPLITS, PackSettings, Reason, check_settings
 from shards.index import Manifest, ShardFile
-from shards.journal import RETRY, Journal, Member, Packed, Rejection, keep_version, list_shards, lost_lines, read_events
+from shards.journal import RETRY, Journal, Packed, Rejection, keep_version, list_shards, lost_lines, read_events
 from shards.processes import refuse_unguarded
 from shards.record import Record, make_record
 from shards.sources import Source, in_packing_order, list_sources
@@ -145,10 +145,10 @@ def pack_sources(
         make = partial(make_record, settings=settings)
         results = run_in_workers(make, pending, workers=workers, time_limit_seconds=time_limit_seconds)
         with contextlib.closing(results):  # ends the worker processes
-            for done, result in enumerate(results, start=1):
+            for done, (source, result) in enumerate(zip(pending, results, strict=True), start=1):
                 packing.commit(result)
                 if progress is not None:
-                    progress(done, len(pending), result.source.name)
+                    progress(done, len(pending), source.name)
         packing.finish()
         manifest = write_index(folder, settings, journal.events())
         return Summary(manifest, done=len(pending), skipped=len(sources) - len(pending), lists=splitter.coverage)
@@ -232,41 +232,26 @@ class _Packing:
 
     def commit(self, result: Record | Rejection) -> None:
         """Append a record to its shard, and the result to the journal."""
-        if isinstance(result, Record) and result.key in self._names:
-            detail = self._splitter.duplicate_message(result.key, self._names[result.key], result.source.name)
-            result = Rejection(result.source, Reason.DUPLICATE, detail)
+        if isinstance(result, Record) and (key := result.packed.key) in self._names:
+            source = result.packed.source
+            detail = self._splitter.duplicate_message(key, self._names[key], source.name)
+            result = Rejection(source, Reason.DUPLICATE, detail)
         self._journal.append(result if isinstance(result, Rejection) else self._write(result))
         if time.monotonic() - self._synced_at > SECONDS_BETWEEN_SYNCS:
             self.sync()
 
     def _write(self, record: Record) -> Packed:
-        split = self._splitter.split(record.key, record.source.name)
+        packed = record.packed
+        split = self._splitter.split(packed.key, packed.source.name)
         writer = self._writers[split]
-        data, starts = render_record(record.key, record.members)
+        data, starts = render_record(packed.key, record.contents)
         if writer.is_full_for(data):
             self._close(writer)
         shard = writer.shard
         offset = writer.append(data)
-        self._names[record.key] = record.source.name
-        members = {
-            extension: Member(offset=offset + starts[extension], size=len(content), crc=record.crcs[extension])
-            for extension, content in record.members.items()
-        }
-        return Packed(
-            source=record.source,
-            key=record.key,
-            split=split,
-            shard=shard,
-            end=offset + len(data),
-            ticks=record.ticks,
-            width=record.width,
-            height=record.height,
-            sound_from=record.sound_from,
-            sound_to=record.sound_to,
-            members=members,
-            picture_sizes=record.picture_sizes,
-            flow_sizes=record.flow_sizes,
-        )
+        self._names[packed.key] = packed.source.name
+        members = {name: replace(member, offset=offset + starts[name]) for name, member in packed.members.items()}
+        return replace(packed, split=split, shard=shard, end=offset + len(data), members=members)
 
     def sync(self) -> None:
         """Flush the shards to the disk, then the journal."""

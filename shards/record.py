@@ -17,7 +17,7 @@ import soundfile
 
 from shards import media
 from shards.format import FLOW_LEVELS_PER_PIXEL, FLOW_ZERO, SAMPLE_RATE_HZ, PackSettings, Reason
-from shards.journal import Rejection
+from shards.journal import Member, Packed, Rejection
 from shards.sources import Source
 from shards.workers import attempt
 
@@ -30,17 +30,8 @@ MAX_MJPEG_BYTES = 2**32 - 1  # pictures.npy counts bytes in 32 bits
 class Record:
     """The record of a video, before it is written to a shard."""
 
-    source: Source
-    key: str
-    ticks: int
-    width: int
-    height: int
-    sound_from: int
-    sound_to: int
-    members: dict[str, bytes]  # by extension
-    crcs: dict[str, int]
-    picture_sizes: list[int]
-    flow_sizes: list[int]
+    packed: Packed  # its split, shard and offsets are given as it is written
+    contents: dict[str, bytes]  # of the members, by extension
 
 
 def make_record(source: Source, settings: PackSettings) -> Record | Rejection:
@@ -52,26 +43,29 @@ def make_record(source: Source, settings: PackSettings) -> Record | Rejection:
     picture_sizes, flow_sizes = list(map(len, clip.pictures)), list(map(len, clip.flow))
     if max(sum(picture_sizes), sum(flow_sizes)) > MAX_MJPEG_BYTES:
         return Rejection(source, Reason.TOO_LARGE, f"its pictures take {sum(picture_sizes):,} bytes")
-    members = {
+    contents = {
         "json": _json_member(source, key, clip, settings),
         "mjpeg": b"".join(clip.pictures),
         settings.sound: encode_sound(clip.sound, settings.sound),
     }
     if settings.flow:
-        members["flow.mjpeg"] = b"".join(clip.flow)
-    return Record(
+        contents["flow.mjpeg"] = b"".join(clip.flow)
+    packed = Packed(
         source=source,
         key=key,
+        split="",
+        shard="",
+        end=0,
         ticks=clip.ticks,
         width=clip.width,
         height=clip.height,
         sound_from=clip.sound_from,
         sound_to=clip.sound_to,
-        members=members,
-        crcs={extension: zlib.crc32(content) for extension, content in members.items()},
+        members={name: Member(0, len(content), zlib.crc32(content)) for name, content in contents.items()},
         picture_sizes=picture_sizes,
         flow_sizes=flow_sizes,
     )
+    return Record(packed, contents)
 
 
 def _read(file: BinaryIO, settings: PackSettings) -> tuple[str, media.Clip]:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from avc.config import load_config
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.encoders.trained import Trained, trained
-from avc.models import build, to_channels_last
+from avc.models import build
 from avc.models.keras_file import imported_config
 from avc.models.released import load_soundnet
 from avc.networks import ENCODERS, resolve
@@ -69,8 +69,6 @@ def load_any(source: str | Path, *, device: str = "cpu", as_tower: bool = False)
         model.load_state_dict(weights_file.read(weights))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{weights} does not hold the weights of {config.model.name}: {error}") from None
-    if config.training.channels_last:
-        to_channels_last(model)  # a third less time on a CPU
     return trained(model, config, device=where, weights=weights)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from avc.data.preprocessing import audio_to_input, images_to_input, log_spectrogram
+from avc.encoders.towers import Spectrogram
 from avc.settings import PairData
 
 SETTINGS = PairData(image_size=32)
@@ -34,6 +35,14 @@ def test_digital_silence_is_zero_and_every_value_is_finite() -> None:
     assert (audio_to_input(silence, None, SETTINGS) == 0).all()
     loudest = torch.full((1, 48_000), -32_768, dtype=torch.int16)
     assert torch.isfinite(audio_to_input(loudest, None, SETTINGS)).all()
+
+
+def test_convolutions_of_spectrograms_run_channels_last_in_training_and_in_use() -> None:
+    sound, convolution = torch.zeros(2, 48_000, dtype=torch.int16), torch.nn.Conv2d(1, 4, kernel_size=3)
+    for x in (audio_to_input(sound, None, PairData()), Spectrogram()(sound / 32768)):
+        assert convolution(x).is_contiguous(memory_format=torch.channels_last)
+    either = log_spectrogram(sound / 32768)[:, None].contiguous()  # strides that fit both layouts
+    assert not convolution(either).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_volume_changes_by_up_to_its_bound_and_the_same_over_the_second() -> None:
