@@ -40,7 +40,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), *, of_run: bool
     """
     path = Path(path)
     tree = read_settings(path, missing=f"there is no configuration file {path}", example="data: {shards: FOLDER}")
-    return parse_config(tree, overrides, origin=str(path), of_run=of_run)
+    given = tuple(overrides)
+    return parse_config(tree, given, origin=" with ".join(filter(None, (str(path), " ".join(given)))), of_run=of_run)
 
 
 def parse_config(
@@ -51,9 +52,10 @@ def parse_config(
     for override in overrides:
         name, equals, text = override.partition("=")
         section, dot, field = name.partition(".")
-        if not equals or not dot or not field:
-            meant = [each for each in settings_of("ave") if equals and each.endswith(f".{name}")]
-            example = f"{meant[0]}={text}" if meant else "optim.lr=1e-3"
+        if not equals or not dot or not field or name.startswith("-"):
+            bare = name.removeprefix("--")
+            meant = [each for each in settings_of("ave") if each == bare or each.endswith(f".{bare}")]
+            example = f"{meant[0]}={text or 'VALUE'}" if meant else "optim.lr=1e-3"
             raise ValueError(f"`{override}` is not of the form section.name=value, as in {example}")
         try:
             value = parse_yaml(text, origin=name)

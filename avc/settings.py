@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from shards.store import place
+from shards.store import Url, place
 
 if TYPE_CHECKING:
     from shards.read import Shards
@@ -32,6 +32,12 @@ def _path(value: object) -> object:
 FilePath = Annotated[Path, BeforeValidator(_path)]
 
 
+def _here(path: Path) -> Path:
+    if isinstance(path, Url):
+        raise ValueError("a run is written to a folder of this machine, and not to a store")
+    return path
+
+
 class Section(BaseModel):
     """A frozen group of settings; names that it does not know are errors."""
 
@@ -41,7 +47,7 @@ class Section(BaseModel):
 
 
 class RunSettings(Section):
-    dir: FilePath = Path("runs/unnamed")
+    dir: Annotated[FilePath, AfterValidator(_here)] = Path("runs/unnamed")
     """Folder of the run: settings, metrics, checkpoints, exported weights. The same folder resumes the same run."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Fixes the initial weights and, through the plan, every sample that is ever drawn."""

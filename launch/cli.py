@@ -70,7 +70,7 @@ for command in (
     *(settings.settings, runs.train, runs.submit, runs.sweep, runs.status),
     *(teach.teach, embed.embed, weights.export, explore.explore, explore.localize),
 ):
-    app.command()(command)
+    app.command(context_settings=evaluate.ANYTHING if command in (runs.train, runs.submit) else None)(command)
 
 
 def demo() -> None:

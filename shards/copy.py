@@ -26,6 +26,8 @@ def copy_packed(source: str | os.PathLike[str], target: str | os.PathLike[str], 
     packed folder; OSError.
     """
     origin, destination = place(source), place(target)
+    if isinstance(destination, Url) and str(destination).startswith("http"):
+        raise ValueError(f"{destination}: over http a store is only read; copy to one of s3://, gs:// or az://")
     manifest = read_manifest(origin)
     if isinstance(destination, Url) and not isinstance(origin, Url):
         copied = _upload(origin, Store(destination), manifest)

@@ -102,6 +102,8 @@ def list_inputs(
     folder = Path(out).expanduser()
     sources = list_sources(inputs, without=folder)
     splitter = Splitter(settings.split, split_lists)
+    if not sources and any(Path(each).expanduser().absolute() == folder.absolute() for each in inputs):
+        raise ValueError(f"{folder} is what is to be packed, and where to: give another --out")
     if not sources:
         raise ValueError(f"there are no files in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
     if split_lists:

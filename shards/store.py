@@ -297,12 +297,14 @@ def _reason(error: Exception) -> tuple[str, bool]:
     if isinstance(error, _Short):
         return str(error), False
     text = str(error)
+    if "Range request not supported" in text:
+        return "its server does not answer ranges of bytes, by which all is read here: take one that does", True
     status = re.search(r"status code: (\d{3})", text)
     code = re.search(r"<Code>(\w+)</Code>", text)
     kinds = {"TimedOut": "no answer in time", "kind: Connect": NO_CONNECTION, "kind: Timeout": "no answer in time"}
     words = [part[1] for part in (status, code) if part]
     words = words or [kind for sign, kind in kinds.items() if sign in text][:1] or ["no whole answer"]
-    final = type(error).__name__ in _NUMBERS or (bool(status) and words[0].startswith("4"))
+    final = type(error).__name__ in _NUMBERS or (bool(status) and words[0].startswith(("4", "501")))
     said = f"the store answers {' '.join(words)}" if status else words[0]
     if any(service in text for service in ("//169.254.", "//metadata.google")):
         said = f"{NO_KEYS}, and this machine has none of its own ({words[0]}): docs/stores.md says where they go"

@@ -46,6 +46,8 @@ def load_any(source: str | Path, *, device: str = "cpu", as_tower: bool = False)
     ValueError as `load` does.
     """
     where = named_device(device)
+    if str(source).endswith(".py"):
+        raise ValueError(f"{source} is a program: name what in it makes the encoder, as in {source}:encoder")
     encoder = named_encoder(str(source))
     if encoder is not None:
         return trained(encoder, Config(model=ModelSettings(name=encoder.name)), device=where)
@@ -62,7 +64,7 @@ def load_any(source: str | Path, *, device: str = "cpu", as_tower: bool = False)
             released = load_soundnet(weights)
             return trained(released, SoundNetConfig(model=released.settings), device=where)
     else:
-        config, weights = read_run(weights.parent if weights.suffix == ".safetensors" else weights)
+        config, weights = read_run(weights)
         _refuse_towers(config, weights.parent, as_tower=as_tower)
     model = build(config.model)
     try:
@@ -92,13 +94,14 @@ def _refuse_towers(config: Config, folder: Path, *, as_tower: bool) -> None:
 
 
 def read_run(run: str | Path) -> tuple[Config, Path]:
-    """The settings of a run and the file of its best weights. Raises ValueError where the folder holds none."""
-    folder = Path(run).expanduser()
+    """The settings of a run, given as its folder or weights, and the file of these. Raises ValueError without any."""
+    given = Path(run).expanduser()
+    folder = given.parent if given.suffix == ".safetensors" else given
     settings, weights = place(folder, CONFIG), place(folder, WEIGHTS)
     if not settings.is_file():
-        wanted = ", or of released weights what `avc import` makes of them" if folder.is_file() else ""
+        wanted = ", or of released weights what `avc import` makes of them" if given.is_file() else ""
         raise ValueError(
-            f"{folder} is not the folder of a run: it has no {CONFIG}. Give the run.dir of `avc train`{wanted}"
+            f"{given} is not the folder of a run: it has no {CONFIG}. Give the run.dir of `avc train`{wanted}"
         )
     config = load_config(settings, of_run=True)
     if not weights.is_file():

@@ -183,7 +183,11 @@ MEASURES = {
         (
             "{clips:,} clips of the {split} split, the mean of {views} views each",
             Table("above", "own above another, of={name} | " + _CHOICE),
-            Table("near", "own among the 10 nearest, of={name} | " + _CHOICE, below="chance {chance:.1%}"),
+            Table(
+                "near",
+                "own among the 10 nearest, of={name} | " + _CHOICE,
+                below="chance of the nearest {chance:.1%}, of the others 50.0%",
+            ),
         ),
         ("pairs runs/few sources=sources.tsv",),
     ),

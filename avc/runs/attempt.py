@@ -153,12 +153,12 @@ def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_i
     """
     attempts = run / ATTEMPTS
     refuse_foreign_links(run)
-    attempts.mkdir(parents=True, exist_ok=True)
     names = (LATEST, CONFIG, METRICS, CHECKPOINTS, WEIGHTS)
     own_or_packed = (*names, "manifest.json")
     foreign = [run / name for name in own_or_packed if (run / name).exists() and not (run / name).is_symlink()]
     if foreign and not _numbers(run):
         raise ValueError(f"{foreign[0]} is in the way: {run} holds something else than a run; choose another run.dir")
+    attempts.mkdir(parents=True, exist_ok=True)
     while True:
         numbers = _numbers(run)
         before = _read(_folder(run, numbers[-1])) if numbers else None

@@ -9,10 +9,22 @@ from typing import Annotated
 
 import typer
 
+from shards.store import as_url
 
-def refuse_unwritable(path: Path, option: str, *, folder: bool) -> None:
-    """Raise ValueError where a file, or a folder with all above it, cannot be made: before the work, and not after."""
+
+def refuse_unwritable(path: Path, option: str, *, folder: bool, packs: bool = False) -> None:
+    """Raise ValueError where a file, or a folder with all above it, cannot be made: before the work, and not after.
+
+    packs: whether it is packed videos that the folder is for, which may hold some.
+    """
+    if (url := as_url(path)) is not None:
+        raise ValueError(
+            f"{option}: {url} is in a store, and commands write to this machine: give a folder. `avc copy` then puts "
+            "packed videos into a store"
+        )
     path = path.expanduser().absolute()
+    if folder and not packs and (path / "manifest.json").exists():
+        raise ValueError(f"{option}: {path} holds packed videos: give another folder")
     there = next(each for each in [path, *path.parents] if each.exists()) if folder else path.parent
     said = "" if folder or not path.is_dir() else "it is a folder, and a file is to be written"
     try:
@@ -23,12 +35,12 @@ def refuse_unwritable(path: Path, option: str, *, folder: bool) -> None:
         raise ValueError(f"{option}: {path} cannot be written: {said}")
 
 
-def writes(*, folder: bool = False) -> Callable[[typer.CallbackParam, Path | None], Path | None]:
+def writes(*, folder: bool = False, packs: bool = False) -> Callable[[typer.CallbackParam, Path | None], Path | None]:
     """The callback of an option that names what is to be written: a file, or a folder."""
 
     def check(option: typer.CallbackParam, path: Path | None) -> Path | None:
         if path is not None:
-            refuse_unwritable(path, f"--{option.name}", folder=folder)
+            refuse_unwritable(path, f"--{option.name}", folder=folder, packs=packs)
         return path
 
     return check

@@ -67,6 +67,8 @@ def embed(
         out = out.with_stem(f"{out.stem}.{chosen.name}")
     rejected = f"rejected.{chosen.name}.tsv" if chosen else "rejected.tsv"
     parquet = out.suffix == ".parquet"
+    if out.suffix in (".csv", ".tsv", ".npz", ".npy", ".json", ".jsonl"):
+        raise ValueError(f"--out: {out.name} is called as a file is, and embeddings go to a folder or to a .parquet")
     folder = out.with_name(f"{out.name}.parts") if parquet else out
     refuse_unwritable(folder, "--out", folder=True)
     if parquet:

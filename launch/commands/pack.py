@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from launch.commands import writes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,7 +21,13 @@ TimeLimit = Annotated[float, typer.Option(help="Seconds after which a video is g
 
 def pack(
     inputs: Inputs,
-    out: Annotated[Path, typer.Option(help="The folder to pack into: new, empty, or begun by the same command.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The folder to pack into: new, empty, or begun by the same command.",
+            callback=writes(folder=True, packs=True),
+        ),
+    ],
     seconds: Annotated[float, typer.Option(help="Length of a clip; shorter videos give shorter clips.")] = 10.0,
     start: Annotated[float, typer.Option(help="Where in the video the clip starts, seconds.")] = 0.0,
     side: Annotated[int, typer.Option(help="Smallest side of the stored frames, pixels.")] = 256,
@@ -243,8 +251,10 @@ def verify(
 
 
 def copy(
-    source: Annotated[Path, typer.Argument(help="A folder that `avc pack` made, or a URL of one.")],
-    target: Annotated[Path, typer.Argument(help="A URL (s3, gs, az, http, https), or a folder of this machine.")],
+    source: Annotated[
+        Path, typer.Argument(help="A folder that `avc pack` made, or a URL of one (s3, gs, az, http, https).")
+    ],
+    target: Annotated[Path, typer.Argument(help="A URL (s3, gs, az), or a folder of this machine.")],
 ) -> None:
     """Copy a packed folder to an object store, or from one.
 

@@ -52,7 +52,7 @@ def export(
     network = load(run)
     if out is not None:
         network.save_pretrained(out)
-        print(f"{out}: {', '.join(sorted(path.name for path in out.expanduser().iterdir()))}")
+        print(f"{out}: weights, settings and a model card")
     if onnx is not None:
         taken, given, difference = export_onnx(network, onnx.expanduser(), takes=kind)
         print(f"{onnx}: {taken} → {given}")

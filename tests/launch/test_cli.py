@@ -131,7 +131,7 @@ def test_verify_says_that_all_is_well_and_names_what_is_not(packed: Path, tmp_pa
             ["pack", "{videos}", "--out", "{tmp}/o", "--split-list", "test={tmp}/x"],
             "avc pack: {tmp}/x cannot be read: No such file",
         ),
-        (["pack", "{videos}", "--out", "/proc/none"], "avc pack: /proc/none"),
+        (["pack", "{videos}", "--out", "/proc/none"], "avc pack: --out: /proc/none"),
         (["pack", "{videos}", "--out", "{tmp}/o", "--workers", "0"], "avc pack: workers must be at least 1"),
         (["pack", "{videos}"], "Missing option '--out'"),
         (["pack", "{videos}", "--out", "{tmp}/o", "--side", "tall"], "Invalid value for '--side'"),

@@ -45,6 +45,18 @@ def test_eval_measures_a_run_and_writes_the_result_for_machines(trained, tmp_pat
         (["train", "CONFIG", "training.device=cuda"], "no CUDA device"),
         (["train", "CONFIG", "run.dir=FILE/run"], "run.dir is FILE/run, and FILE is a file"),
         (["train", "CONFIG", "model.name=avee"], "there is no network 'avee' .* did you mean `ave`"),
+        (["train", "CONFIG", "run.dir=s3://b/run"], "`run.dir` is 's3://b/run': a run is written to a folder"),
+        (["train", "CONFIG", "--optim.lr=1"], "`--optim.lr=1` is not of the form section.name=value, as in optim.lr=1"),
+        (["train", "CONFIG", "--steps", "3"], "`--steps` is not of the form .* as in training.steps=VALUE"),
+        (["train", "CONFIG", "training.steps=ten"], "CONFIG with .*training.steps=ten: `training.steps` is 'ten'"),
+        (["pack", "FILE", "--out", "s3://b/x"], "--out: s3://b/x is in a store.* give a folder"),
+        (["pack", "HERE", "--out", "HERE"], "HERE is what is to be packed, and where to: give another --out"),
+        (["copy", "SHARDS", "http://127.0.0.1:9/x"], "over http a store is only read"),
+        (["embed", "FILE", "--run", "RUN", "--out", "SHARDS"], "SHARDS holds packed videos: give another folder"),
+        (["explore", "RUN", "--out", "SHARDS"], "SHARDS holds packed videos: give another folder"),
+        (["export", "RUN", "--out", "SHARDS"], "SHARDS holds packed videos: give another folder"),
+        (["embed", "FILE", "--run", "RUN", "--out", "a.csv"], "embeddings go to a folder or to a .parquet"),
+        (["embed", "FILE", "--run", "own.py"], "own.py is a program: name what in it .*, as in own.py:encoder"),
         (["settings", "few"], "few is a file of settings, of the network ave_nce: `avc settings ave_nce`"),
         (["settings", "soundnet"], "there is no network 'soundnet' .*; did you mean `soundnet[58]`"),
         (["eval", "correspondence", "RUN", "--json", "/proc/a.json"], "--json: /proc/a.json cannot be written"),
@@ -62,6 +74,7 @@ def test_eval_measures_a_run_and_writes_the_result_for_machines(trained, tmp_pat
 def test_a_users_mistake_ends_in_one_paragraph_and_status_2(trained, small_world, tmp_path, arguments, words) -> None:
     config = write_config(tmp_path, small_world)
     names = {"CONFIG": str(config), "RUN": str(trained), "FILE": str(tmp_path / "file"), "SHARDS": str(small_world)}
+    names["HERE"] = str(tmp_path)
     (tmp_path / "file").write_text("as it was")
     for name, path in names.items():
         arguments, words = [word.replace(name, path) for word in arguments], words.replace(name, path)

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +178,17 @@ def test_what_is_not_there_and_what_is_not_allowed_end_at_once(
     with pytest.raises(PermissionError, match="answers 403 SignatureDoesNotMatch") as raised:
         Store(store.url).read("film.tar", 0, 10)
     assert "another-secret" not in str(raised.value) and len(proxy.requests) == 2
+
+
+def test_a_server_that_knows_no_ranges_is_named_as_such_at_once(tmp_path: Path) -> None:
+    (tmp_path / "film.tar").write_bytes(CONTENT)
+    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as plain:
+        threading.Thread(target=plain.serve_forever, daemon=True).start()
+        far = Store(Url(f"http://127.0.0.1:{plain.server_port}"))
+        with pytest.raises(OSError, match="does not answer ranges of bytes"):
+            far.read("film.tar", 5, 10)
+        plain.shutdown()
 
 
 def test_an_upload_whose_bytes_change_on_the_way_is_sent_again(
