@@ -47,7 +47,7 @@ class Edit:
 def parse_edits(content: BinaryIO, *, track: int, unit: Fraction) -> list[Edit]:
     """The edits of a track by its number; `unit` of its timestamps in seconds.
 
-    Empty where there are none, or where only libav can apply them: a part is repeated or has another speed.
+    Empty where there are none, or where only libav can apply them: a part has another speed.
     """
     try:
         scale, entries = _read_edit_list(content, track)
@@ -59,8 +59,7 @@ def parse_edits(content: BinaryIO, *, track: int, unit: Fraction) -> list[Edit]:
         seconds = Fraction(duration, scale) / unit
         if start != -1:
             open_ended = not duration and number == len(entries) - 1
-            repeated = edits and (edits[-1].end is None or start < edits[-1].end)
-            if start < 0 or speed != 1 << 16 or repeated:
+            if start < 0 or speed != 1 << 16:
                 return []
             end = None if open_ended else start + round(seconds)
             edits.append(Edit(start, end, round(shown_at), -(-Fraction(1, scale) // unit)))

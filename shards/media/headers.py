@@ -19,6 +19,8 @@ MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"wide", b"fr
 EBML, SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
 FLV = b"FLV\x01"
 FLAC = b"fLaC\0\0\0\x22"  # with the length of STREAMINFO, which is always the first block
+ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # its header object
+MXF = bytes.fromhex("060e2b34020501010d0102010102")  # its header partition, of any status
 OGG_FIRST_PAGE = b"OggS\0\x02"  # a page that begins a stream
 RIFF_FORMS = (b"AVI ", b"WAVE")
 
@@ -34,19 +36,19 @@ def find_headers(content: BinaryIO) -> list[int]:
     """
     position = content.tell()
     try:
-        start = _read_at(content, 0, 12)
+        start = _read_at(content, 0, 16)
         if start[4:8] in MP4_BOXES:
             candidates = _mp4_headers(content)
         elif start.startswith(EBML):
             candidates = _matroska_headers(content)
         elif start.startswith(b"OggS"):
             candidates = _ogg_headers(content)
-        elif start.startswith(b"RIFF") and start[8:] in RIFF_FORMS:
+        elif start.startswith(b"RIFF") and start[8:12] in RIFF_FORMS:
             candidates = _riff_headers(content)
         elif start.startswith(FLV):
             candidates = _flv_headers(content)
-        elif start.startswith(FLAC):
-            candidates = _find_pattern(content, FLAC)
+        elif pattern := next(filter(start.startswith, (FLAC, ASF, MXF)), b""):
+            candidates = _find_pattern(content, pattern)
         elif start.startswith(b"ID3") or _is_mp3(start):
             candidates = _mp3_headers(content)
         else:

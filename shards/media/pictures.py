@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -149,11 +150,13 @@ def assign_stamps(frames: Iterable[Any]) -> Iterator[TimedPicture]:
 
 
 def video_edits(file: File, container: InputContainer) -> list[Edit]:
-    """The edits of the pictures; empty where there are none or libav is to apply them."""
+    """The edits of the pictures; empty where there are none or libav is to apply them, as where a part is repeated."""
     if not file.edit_lists or "mp4" not in container.format.name or len(file.headers) > 1:  # each section has its own
         return []
     stream = choose_stream(container, "video")
-    return parse_edits(file.content, track=stream.id, unit=Fraction(stream.time_base))
+    edits = parse_edits(file.content, track=stream.id, unit=Fraction(stream.time_base))
+    repeated = any(edit.end is None or following.start < edit.end for edit, following in pairwise(edits))
+    return [] if repeated else edits
 
 
 def decode_pictures(

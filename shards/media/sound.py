@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
@@ -21,6 +22,7 @@ from shards.media import timeline
 from shards.media.clip import Rejected, dbfs
 from shards.media.container import File, check_sound_format, choose_stream
 from shards.media.decoding import DecodeLog, decode_frames, decode_frames_from
+from shards.media.edits import parse_edits
 
 # Sound is decoded with this margin around the clip, against edge effects of resampling and timestamp smoothing.
 MARGIN_SECONDS = 1
@@ -53,10 +55,7 @@ class DecodedSound:
 def read_sound(file: File, unread: InputContainer | None, *, start: Fraction, ticks: int, seek: bool) -> DecodedSound:
     """The sound from `start` (seconds), at most `ticks` of it; unread: the open container, if it was not read from."""
     log = DecodeLog()
-    if unread is not None and not seek:
-        frames = decode_frames(file, unread, "audio", log)
-    else:
-        frames = decode_frames_from(file, "audio", log, time=start - MARGIN_SECONDS, seek=seek)
+    frames = decode_sound(file, unread, log, since=start - MARGIN_SECONDS, seek=seek)
     seconds = ticks / TICKS_PER_SECOND
     zero = float(start)
     stamps: list[float] = []  # of the pieces, seconds after `start`; NaN for none
@@ -105,13 +104,48 @@ def read_sound(file: File, unread: InputContainer | None, *, start: Fraction, ti
     return DecodedSound(samples=samples, start_sample=start_sample, end_sample=end_sample, facts=facts)
 
 
+def decode_sound(
+    file: File, unread: InputContainer | None, log: DecodeLog, *, since: Fraction = Fraction(0), seek: bool = False
+) -> Iterator[Any]:
+    """The pieces of sound of a file with its edit lists applied; by seeking to before `since` (seconds), if `seek`.
+
+    libav begins every edit after the first with a whole packet, and plays the track's beginning in a gap between two.
+    Here every edit keeps its pieces in place; a piece in which an edit begins or ends is whole. unread: an open
+    container of the file, if it was not read from.
+    """
+    with contextlib.nullcontext(unread) if unread else file.open() as container:
+        stream = choose_stream(container, "audio")
+        unit, edits = Fraction(stream.time_base), []
+        if file.edit_lists and "mp4" in container.format.name and len(file.headers) == 1:
+            edits = parse_edits(file.content, track=stream.id, unit=unit)
+        if len(edits) < 2 and not any(edit.end is None and edit.shown_at for edit in edits):
+            if seek:
+                yield from decode_frames_from(file, "audio", log, time=since, seek=seek)
+            else:
+                yield from decode_frames(file, container, "audio", log)
+            return
+    for edit in edits:
+        time = max(edit.start, int(since / unit) - edit.shift)
+        if edit.end is not None and edit.end <= time:
+            continue
+        unedited = replace(file, edit_lists=False)
+        for frame in decode_frames_from(unedited, "audio", log, time=time * unit, seek=True):
+            if frame.pts is None:
+                continue
+            if edit.end is not None and frame.pts >= edit.end:
+                break
+            if frame.pts * unit + Fraction(frame.samples, frame.sample_rate) > edit.start * unit:
+                frame.pts += edit.shift
+                yield frame
+
+
 def channel_levels(file: File, *, start: Fraction, ticks: int, seek: bool) -> list[float]:
     """Level of each channel of the clip's sound before mixing, dBFS: the standard deviation."""
     end = start + Fraction(ticks, TICKS_PER_SECOND)
     splitter: Graph | None = None
     sound_format: timeline.SoundFormat | None = None
     sums: list[np.ndarray] = []  # of each piece: number of samples, sum and sum of squares of each channel
-    for frame in decode_frames_from(file, "audio", DecodeLog(), time=start, seek=seek):
+    for frame in decode_sound(file, None, DecodeLog(), since=start, seek=seek):
         units = frame.pts if frame.pts is not None else frame.dts
         if units is not None and units * frame.time_base >= end:
             break

@@ -22,9 +22,9 @@ from shards.format import TICKS_PER_SECOND, PackSettings, Reason
 from shards.media import open_content, timeline
 from shards.media.clip import SILENT_DBFS, Rejected, cancellation_message, dbfs
 from shards.media.container import File, Kind, check_picture_size, check_sound_format, choose_stream, required_stream
-from shards.media.decoding import DecodeLog, decode_frames, demux_packets
+from shards.media.decoding import DecodeLog, demux_packets
 from shards.media.pictures import PictureEncoder, decode_pictures
-from shards.media.sound import channel_levels, make_mixer
+from shards.media.sound import channel_levels, decode_sound, make_mixer
 
 BLOCK_SECONDS = 20.0
 LONGEST_GAP_SECONDS = 3600.0
@@ -47,7 +47,7 @@ def stream_sound(source: Path | BinaryIO) -> Iterator[Sound]:
         mixer: Any = None
         mixer_format: timeline.SoundFormat | None = None
         block_seconds, decoded = 0.0, 0
-        for frame in decode_frames(file, container, "audio", log):
+        for frame in decode_sound(file, container, log):
             decoded += 1
             if not frame.samples:
                 continue

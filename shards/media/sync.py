@@ -16,10 +16,10 @@ import numpy as np
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, centers
 from shards.media import timeline
 from shards.media.container import Declaration, File, Kind, read_declaration
-from shards.media.decoding import DecodeLog, decode_frames, demux_packets
+from shards.media.decoding import DecodeLog, demux_packets
 from shards.media.pictures import decode_pictures, first_picture, video_edits
 from shards.media.pictures import reject_broken as reject_broken_pictures
-from shards.media.sound import MARGIN_SECONDS
+from shards.media.sound import MARGIN_SECONDS, decode_sound
 from shards.media.sound import reject_broken as reject_broken_sound
 from shards.sync import PIPELINES, Edits, Error, Gap, Packing, Pictures, Sound, Sync
 
@@ -141,16 +141,15 @@ class _SoundRuns:
         stamps: list[float] = []
         lengths: list[int] = []
         formats: list[timeline.SoundFormat] = []
-        with file.open() as container:
-            for frame in decode_frames(file, container, "audio", log):
-                units = frame.pts if frame.pts is not None else frame.dts
-                stamp = math.nan if units is None else units * float(frame.time_base)
-                if stamp > until + MARGIN_SECONDS:
-                    break
-                if frame.samples:
-                    stamps.append(stamp)
-                    lengths.append(frame.samples)
-                    formats.append(timeline.SoundFormat(frame.format.name, frame.layout.name, frame.sample_rate))
+        for frame in decode_sound(file, None, log):
+            units = frame.pts if frame.pts is not None else frame.dts
+            stamp = math.nan if units is None else units * float(frame.time_base)
+            if stamp > until + MARGIN_SECONDS:
+                break
+            if frame.samples:
+                stamps.append(stamp)
+                lengths.append(frame.samples)
+                formats.append(timeline.SoundFormat(frame.format.name, frame.layout.name, frame.sample_rate))
         reject_broken_sound(log, decoded=len(stamps))
         runs = timeline.runs_of_sound(stamps, lengths, formats)
         runs = [run for run in runs if run.start_seconds < until] or runs[:1]

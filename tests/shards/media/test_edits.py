@@ -8,6 +8,7 @@ import struct
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings
@@ -16,7 +17,7 @@ from shards.media.container import File
 from shards.media.edits import MAX_BOXES, Edit, parse_edits
 from shards.media.streams import stream_pictures, stream_sound
 from tests.shards.rendering import luma_of, moving, write
-from workshop.decoders.flash_and_beep import Film, cut_by_copy, delay_of_chirp, film, render, seen_in
+from workshop.decoders.flash_and_beep import Film, chirp, cut_by_copy, delay_of_chirp, film, render, seen_in
 
 SMALL = PackSettings(side=48, keep_still=True)
 Part = tuple[Fraction, Fraction | None]  # seconds, and from where in the track on; None for nothing
@@ -111,6 +112,39 @@ def test_parts_are_shown_and_heard_from_the_moments_on_that_the_list_says(
     check(clip, shown, parts)
 
 
+@pytest.mark.parametrize(
+    ("parts", "due"),
+    [
+        # Chirps at 0.52, 1.16, 1.64 and 2.32 s.
+        ([(Fraction(8, 10), Fraction(0)), (Fraction(16, 10), Fraction(93, 100))], [0.52, 1.03, 1.51, 2.19]),
+        (
+            [(Fraction(8, 10), Fraction(0)), (Fraction(9, 10), None), (Fraction(1), Fraction(93, 100))],
+            [0.52, 1.93, 2.41],
+        ),
+        ([(Fraction(8, 10), Fraction(0)), (Fraction(8, 10), Fraction(0))], [0.52, 1.32]),
+        ([(Fraction(9, 10), Fraction(93, 100)), (Fraction(9, 10), Fraction(3, 100))], [0.23, 0.71, 1.39]),
+        ([(Fraction(7, 10), None), (Fraction(0), Fraction(0))], [1.22, 1.86, 2.34, 3.02]),
+    ],
+    ids=["two", "two apart", "repeated", "backwards", "to the end"],
+)
+def test_each_sound_of_a_list_is_where_the_list_puts_it_and_nowhere_else(
+    parts: list[Part], due: list[float], tmp_path: Path
+) -> None:
+    path = render(tmp_path / "film.mp4", film(Fraction(25)), audio="alac")  # pieces of 85 ms
+    path.write_bytes(with_edits(path.read_bytes(), parts, kinds=(b"soun",)))
+    sound, rates = zip(*stream_sound(path), strict=True)
+    heard = np.concatenate(sound)
+    assert max(abs(delay_of_chirp(heard, event=time, rate=rates[0])) for time in due) < 0.001
+    strongest = np.correlate(heard, chirp(rates[0]), mode="valid")
+    loud = np.flatnonzero(strongest > strongest.max() / 2) / rates[0]
+    assert np.count_nonzero(np.diff(loud) > 0.1) + 1 == len(due)
+    clip = read(path, SMALL)
+    shown = [time for time in due if time < clip.sound_to / SAMPLE_RATE_HZ - 0.1]
+    assert shown
+    assert max(abs(delay_of_chirp(clip.sound / 32768, event=time, rate=SAMPLE_RATE_HZ)) for time in shown) < 0.001
+    assert max(0, read_sync(path).offset) == pytest.approx(clip.sound_from / SAMPLE_RATE_HZ, abs=0.001)
+
+
 def test_pictures_end_where_the_list_ends_them(tmp_path: Path) -> None:
     path = render(tmp_path / "film.mp4", film(Fraction(5)))
     parts: list[Part] = [(Fraction(197, 100), Fraction(3, 10))]
@@ -158,7 +192,7 @@ def test_a_file_read_piece_by_piece_lies_on_the_same_time_line(tmp_path: Path) -
     assert max(abs(delay_of_chirp(sound, event=time, rate=rate)) for time in due) < 0.002
 
 
-def test_lists_that_go_back_or_change_the_speed_are_left_to_libav(tmp_path: Path) -> None:
+def test_pictures_of_lists_that_go_back_or_change_the_speed_are_left_to_libav(tmp_path: Path) -> None:
     mp4 = render(tmp_path / "film.mp4", film(Fraction(25))).read_bytes()
     ahead = with_edits(mp4, [(Fraction(1), Fraction(0)), (Fraction(1), Fraction(3, 2))])
     back = with_edits(mp4, [(Fraction(1), Fraction(3, 2)), (Fraction(1), Fraction(0))])
@@ -171,7 +205,7 @@ def test_lists_that_go_back_or_change_the_speed_are_left_to_libav(tmp_path: Path
         Edit(start=1024, end=1024 + 12800, shown_at=0, rounding=rounding),
         Edit(start=1024 + 19200, end=1024 + 19200 + 12800, shown_at=12800, rounding=rounding),
     ]
-    assert parse_edits(io.BytesIO(back), track=1, unit=unit) == []
+    assert len(parse_edits(io.BytesIO(back), track=1, unit=unit)) == 2
     assert parse_edits(io.BytesIO(bytes(slow)), track=1, unit=unit) == []
     assert 45 <= read(io.BytesIO(back), SMALL).ticks <= 50
 

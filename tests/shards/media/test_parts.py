@@ -30,6 +30,8 @@ FORMS = {
     "mov": ("libx264", "pcm_s16le", 48_000),
     "flv": ("libx264", "aac", 44_100),
     "avi": ("mpeg4", "pcm_s16le", 48_000),
+    "wmv": ("wmv2", "pcm_s16le", 48_000),
+    "mxf": ("mpeg2video", "pcm_s16le", 48_000),
 }
 A, B = film(Fraction(25)), film(Fraction(25), about=OTHER_EVENTS)
 
