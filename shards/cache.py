@@ -102,10 +102,6 @@ class Cache:
                 if not self._is_whole(path, file):
                     self._fill(store, file, path, part)
 
-    def open(self, store: Store, file: StoredFile) -> CachedFile:
-        """A file for reading, fetched where it is not there."""
-        return CachedFile(self, store, file)
-
     def path(self, store: Store, file: StoredFile) -> Path:
         """Where a file is, fetched where it is not there."""
         self.fetch(store, file)
@@ -192,7 +188,10 @@ def _bytes_of(needs: Sequence[_Needs]) -> int:
 
 
 class CachedFile:
-    """A file of a cache for reading by position, as a `Descriptor`; fetched anew where it has been written to."""
+    """A file of a cache for reading by position, as a `Descriptor`.
+
+    Fetched where it is not there, and anew where it has been written to.
+    """
 
     def __init__(self, cache: Cache, store: Store, file: StoredFile) -> None:
         self._cache, self._store, self._file = cache, store, file
