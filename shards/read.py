@@ -37,6 +37,8 @@ LEFT_OUT = ("index", "_descriptor", "_read_row", "_threads")  # of what is pickl
 
 RANGES_IN_FLIGHT = 128  # of a batch, read from a store
 
+COLUMNS = {"json": "json", "mjpeg": "mjpeg", "flow.mjpeg": "flow", "wav": "sound", "flac": "sound"}  # of the index
+
 WAV_HEADER_BYTES = 44  # RIFF, fmt and data headers of the PCM files that the packer writes, and nothing else
 
 
@@ -257,7 +259,7 @@ class Shards:
 
     def _place(self, clip: int, member: str) -> tuple[int, int]:
         row = self.row(clip)
-        column = self.manifest.settings.columns[member]
+        column = COLUMNS[member]
         return int(row[f"{column}_offset"]), int(row[f"{column}_size"])
 
     def _window(self, clip: int, member: str) -> io.BufferedReader:
