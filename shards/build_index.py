@@ -126,15 +126,11 @@ def _write_starts(path: Path, starts: Sequence[np.ndarray], order: np.ndarray) -
 
 
 def _row(folder: Path, event: Packed, *, shard_row: int, settings: PackSettings) -> np.ndarray:
-    columns = {"mjpeg": "mjpeg", "sound": settings.sound, "json": "json"}
-    if settings.flow:
-        columns["flow"] = "flow.mjpeg"
-    if missing := columns.values() - event.members.keys():
+    if missing := settings.columns.keys() - event.members.keys():
         raise ValueError(
             f"the journal of {folder} does not say where record {event.key} has its {min(missing)}: it is damaged. "
             "Restore it, or pack again into a new folder"
         )
-    members = {name: event.members[extension] for name, extension in columns.items()}
     values = {
         "key": event.key.encode("ascii"),
         "split": SPLITS.index(event.split),
@@ -148,7 +144,8 @@ def _row(folder: Path, event: Packed, *, shard_row: int, settings: PackSettings)
         "sound_from": event.sound_from,
         "sound_to": event.sound_to,
     }
-    for name, member in members.items():
+    for extension, name in settings.columns.items():
+        member = event.members[extension]
         values |= {f"{name}_offset": member.offset, f"{name}_size": member.size, f"{name}_crc": member.crc}
     assert settings.clip_type.names is not None
     return np.array(tuple(values[name] for name in settings.clip_type.names), dtype=settings.clip_type)

@@ -18,6 +18,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -47,7 +48,7 @@ class Cache:
 
     def __init__(self, folder: Path | None = None, *, limit_bytes: int | None = None) -> None:
         self.folder = folder or user_cache()
-        self._limit = limit_bytes
+        self._limit = math.inf if limit_bytes is None else limit_bytes
         self._needs: BinaryIO | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -69,7 +70,7 @@ class Cache:
             own = _Needs(of or name, *at_most, {file.sha256: file.bytes for file in files})
             needs = [*self._of_others(), own]
             wanted = _bytes_of(needs)
-            if self._limit is not None and wanted > self._limit:
+            if wanted > self._limit:
                 raise ValueError(
                     f"the cache {self.folder} may hold {self._limit / 1e9:,.2f} GB (data.cache_gb), and "
                     f"{wanted / 1e9:,.2f} GB are needed: {_bytes_of([own]) / 1e9:,.2f} GB by this process, the others "
@@ -80,8 +81,7 @@ class Cache:
             self._needs.write(json.dumps(own).encode())
             self._needs.flush()
             _lock(self._needs, self.folder)
-            files_needed = {sha256 for each in needs for sha256 in each.files}
-            self._clear(files_needed, None if self._limit is None else self._limit - wanted)
+            self._clear({sha256 for each in needs for sha256 in each.files}, self._limit - wanted)
 
     def once(self, what: str, work: Callable[[], object]) -> None:
         """Do `work`, if no process of this machine, which is waited for, has just done it."""
@@ -101,10 +101,6 @@ class Cache:
                     return
                 if not self._is_whole(path, file):
                     self._fill(store, file, path, part)
-
-    def open(self, store: Store, file: StoredFile) -> CachedFile:
-        """A file for reading, fetched where it is not there."""
-        return CachedFile(self, store, file)
 
     def path(self, store: Store, file: StoredFile) -> Path:
         """Where a file is, fetched where it is not there."""
@@ -145,7 +141,7 @@ class Cache:
                 except BlockingIOError:
                     yield _parse(path.name, needs.read())
 
-    def _clear(self, wanted: set[str], room: int | None) -> None:
+    def _clear(self, wanted: set[str], room: float) -> None:
         found = [path for path in self.folder.iterdir() if re.fullmatch(f"[0-9a-f]{{64}}({PART})?", path.name)]
         unneeded = []
         for path in found:
@@ -156,8 +152,8 @@ class Cache:
                 elif not path.name.endswith(PART):  # used now, as file systems may not tell
                     os.utime(path, ns=(time.time_ns(), facts.st_mtime_ns))
         for _, size, path in sorted(unneeded, reverse=True):
-            room = None if room is None else room - size
-            if path.name.endswith(PART) or (room is not None and room < 0):
+            room -= size
+            if path.name.endswith(PART) or room < 0:
                 if not path.name.endswith(PART):
                     _empty(path)  # a process may have it open, which would keep its place on the disk
                 path.unlink(missing_ok=True)
@@ -192,7 +188,10 @@ def _bytes_of(needs: Sequence[_Needs]) -> int:
 
 
 class CachedFile:
-    """A file of a cache for reading by position, as a `Descriptor`; fetched anew where it has been written to."""
+    """A file of a cache for reading by position, as a `Descriptor`.
+
+    Fetched where it is not there, and anew where it has been written to.
+    """
 
     def __init__(self, cache: Cache, store: Store, file: StoredFile) -> None:
         self._cache, self._store, self._file = cache, store, file

@@ -80,9 +80,6 @@ class Window(io.RawIOBase):
         self._position = start + offset
         return self._position
 
-    def tell(self) -> int:
-        return self._position
-
 
 def shards_kept_open() -> int:
     """Number of shards that one `Shards` keeps open: a quarter of the process's limit of open files (`ulimit -n`).

@@ -139,6 +139,11 @@ class PackSettings:
         """The type of the index's rows."""
         return CLIP_WITH_FLOW if self.flow else CLIP
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """What the index calls each member of a record, by its extension."""
+        return {"json": "json", "mjpeg": "mjpeg", self.sound: "sound"} | ({"flow.mjpeg": "flow"} if self.flow else {})
+
 
 def check_settings(settings: PackSettings) -> None:
     """Raise ValueError for an invalid setting."""

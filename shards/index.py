@@ -212,7 +212,7 @@ def _rules(manifest: Manifest, clips: np.ndarray) -> Iterator[tuple[Any, str]]:
     yield (clips["sound_from"] > clips["sound_to"]) | (clips["sound_to"] > samples), "has sound outside of the clip"
     yield clips["shard"] >= len(manifest.shards), f"names another shard than the {len(manifest.shards)} of {MANIFEST}"
     ends = np.array([shard.bytes for shard in manifest.shards], np.uint64)[clips["shard"]]
-    for member in ("json", "mjpeg", "sound", *(["flow"] if manifest.settings.flow else [])):
+    for member in manifest.settings.columns.values():
         offset, size = clips[f"{member}_offset"], clips[f"{member}_size"]  # their sum may exceed 64 bits
         yield (offset > ends) | (size > ends - np.minimum(offset, ends)), f"has its {member} beyond the shard's end"
 

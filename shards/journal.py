@@ -128,10 +128,6 @@ class Journal:
             "Give the same ones to resume there, or pack into another folder"
         )
 
-    def events(self) -> Iterator[Event]:
-        """All flushed events, in order."""
-        return read_events(self._path)
-
     def append(self, event: Event) -> None:
         """Queue an event for the next `flush`."""
         fields = asdict(event)

@@ -51,8 +51,6 @@ def find_pairs(looks: Sequence[Look]) -> list[Pair]:
 
 
 def _similar_pairs(looks: Sequence[Look], numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    if not numbers:
-        return
     means = np.stack([looks[n].frames.astype(np.float32).mean(axis=0) for n in numbers])
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-6)
     for start in range(0, len(means), ROWS_AT_ONCE):

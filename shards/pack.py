@@ -152,7 +152,7 @@ def pack_sources(
                 if progress is not None:
                     progress(done, len(pending), source.name)
         packing.finish()
-        manifest = write_index(folder, settings, journal.events())
+        manifest = write_index(folder, settings, read_events(folder / JOURNAL))
         return Summary(manifest, done=len(pending), skipped=len(sources) - len(pending), lists=splitter.coverage)
 
 
@@ -186,7 +186,7 @@ class _Packing:
     def _recover(self) -> None:
         complete: set[str] = set()
         ends: dict[str, tuple[str, int, int]] = {}  # shard -> split, end, records
-        for event in self._journal.events():
+        for event in read_events(self._folder / JOURNAL):
             if isinstance(event, ShardFile):
                 complete.add(event.name)
                 self._writers[event.split].mark_complete(event.name)
@@ -195,12 +195,15 @@ class _Packing:
                         f"{self._folder / event.name} was packed and is no longer there: copy it back, or pack into a "
                         "new folder"
                     )
-            elif isinstance(event, Rejection):
-                self._record_source(event.source, reason=event.reason)
+                continue
+            source = event.source
+            if isinstance(event, Rejection) and event.reason in RETRY:
+                self._done.pop((source.name, source.offset), None)
             else:
-                self._record_source(event.source)
+                self._done[source.name, source.offset] = source.size, source.mtime_ns
+            if isinstance(event, Packed):
                 self._check_split(event)
-                self._names[event.key] = event.source.name
+                self._names[event.key] = source.name
                 _, _, records = ends.get(event.shard, ("", 0, 0))
                 ends[event.shard] = (event.split, event.end, records + 1)
         open_shards = {shard: extent for shard, extent in ends.items() if shard not in complete}
@@ -221,12 +224,6 @@ class _Packing:
                 f"{event.source.name} was packed as {event.split} and would now be {split}: "
                 f"give the lists of splits that {self._folder} was begun with, or pack into a new folder"
             )
-
-    def _record_source(self, source: Source, *, reason: Reason | None = None) -> None:
-        if reason in RETRY:
-            self._done.pop((source.name, source.offset), None)
-        else:
-            self._done[source.name, source.offset] = source.size, source.mtime_ns
 
     def is_done(self, source: Source) -> bool:
         """Whether the journal has this input, unchanged."""

@@ -25,7 +25,7 @@ import numpy as np
 import simplejpeg
 import soundfile
 
-from shards.cache import Cache
+from shards.cache import Cache, CachedFile
 from shards.file_slice import Descriptor, Readable, Table, Window, shards_kept_open
 from shards.flow import decode_flow
 from shards.format import CLIPS, SAMPLE_RATE_HZ, SAMPLES_PER_TICK, SPLITS
@@ -85,7 +85,7 @@ class Shards:
         def opened(shard: int) -> Readable:
             if store is None:
                 return Descriptor(folder / files[shard].name)
-            return Object(store, files[shard].name) if cache is None else cache.open(store, files[shard])
+            return Object(store, files[shard].name) if cache is None else CachedFile(cache, store, files[shard])
 
         # Threads hold what is opened while they read, so that one that falls out of the cache closes after them. The
         # cache does not refer to this object, so that both go when the last reference to it does.
@@ -293,7 +293,7 @@ class Shards:
 
 def _tables(store: Store, cache: Cache, manifest: Manifest) -> dict[str, Fetched]:
     cache.need(manifest.tables)
-    return {table.name: (cache.path(store, table), partial(cache.open, store, table)) for table in manifest.tables}
+    return {file.name: (cache.path(store, file), partial(CachedFile, cache, store, file)) for file in manifest.tables}
 
 
 class PictureError(ValueError):

@@ -14,7 +14,6 @@ regular grid of ticks, so all sizes and offsets follow from the shards' index.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
@@ -170,9 +169,8 @@ def verify_sidecars(folder: Path) -> Iterator[str]:
     """Problems of the tar files of a finished sidecar folder, checked by SHA-256: one line each."""
     for stored in read_sidecars(folder).files:
         try:
-            with open(folder / stored.name, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != stored.sha256:
-                    yield f"{stored.name}: altered: its SHA-256 is not the one in {FINISHED}"
+            if StoredFile.of(folder, stored.name).sha256 != stored.sha256:
+                yield f"{stored.name}: altered: its SHA-256 is not the one in {FINISHED}"
         except OSError as error:
             yield f"{stored.name}: {error.strerror}"
 

@@ -223,17 +223,13 @@ class _StoredNames:
         for part in path.split("/")[1:]:
             if not os.path.lexists(os.path.join(found, part)):
                 if found not in self._folders:
-                    self._folders[found] = {unicodedata.normalize("NFC", name): name for name in _listed(found)}
+                    self._folders[found] = {}
+                    with suppress(OSError):
+                        names = os.listdir(found)
+                        self._folders[found] = {unicodedata.normalize("NFC", name): name for name in names}
                 part = self._folders[found].get(unicodedata.normalize("NFC", part), part)
             found = os.path.join(found, part)
         return found
-
-
-def _listed(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
 
 
 def _from_path(path: str, left_out: Identity | None, members: frozenset[str]) -> Iterator[Source]:

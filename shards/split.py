@@ -81,8 +81,6 @@ class Splitter:
         Raises ValueError where a list matches no source, two lists match the same one, or a source is in no list and
         every split with a fraction has a list.
         """
-        if not self._lists:
-            return
         matched: set[str] = set()
         unlisted = 0
         example = ""

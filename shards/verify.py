@@ -129,13 +129,10 @@ def _file_problems(folder: Path, file: StoredFile, store: Store | None, *, quick
 
 
 def _member_problems(folder: Path, shard: ShardFile, row: int, index: Index) -> Iterator[Problem]:
-    sound = index.manifest.settings.sound
+    columns = index.manifest.settings.columns
     descriptor = Descriptor(folder / shard.name)
     end = 0  # of the previous member
     clips = index.clips[index.clips["shard"] == row]
-    columns = {"json": "json", "mjpeg": "mjpeg", sound: "sound"}
-    if index.flow is not None:
-        columns["flow.mjpeg"] = "flow"
     for clip in clips[np.argsort(clips["json_offset"])]:
         key = str(clip["key"], "ascii")
         for extension in sorted(columns):

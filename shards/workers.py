@@ -142,7 +142,7 @@ def audit_sync(
     sources = list_sources(inputs)
     if not sources:
         raise ValueError(f"there are no files in {', '.join(map(str, inputs))}: hidden ones (.name) do not count")
-    function = partial(_measure_sync, seconds=seconds)
+    function = partial(attempt, partial(read_sync, seconds=seconds))
     results = run_in_workers(function, sources, workers=workers, time_limit_seconds=time_limit_seconds)
     files: dict[str, Sync] = {}
     rejected: list[Rejection] = []
@@ -155,7 +155,3 @@ def audit_sync(
             if progress is not None:
                 progress(done, len(sources), source.name)
     return files, rejected
-
-
-def _measure_sync(source: Source, *, seconds: float) -> Sync | Rejection:
-    return attempt(partial(read_sync, seconds=seconds), source)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import shards.cache
-from shards.cache import Cache
+from shards.cache import Cache, CachedFile
 from shards.copy import copy_packed
 from shards.index import ShardFile
 from shards.read import Shards
@@ -73,7 +73,7 @@ def test_a_file_that_is_spoilt_under_a_reader_is_fetched_anew(
 ) -> None:
     cache, store, file = Cache(tmp_path / "cache"), Store(url), files[0]
     cache.need(files)
-    reader, right = cache.open(store, file), (many_shards / file.name).read_bytes()
+    reader, right = CachedFile(cache, store, file), (many_shards / file.name).read_bytes()
     assert reader.read(1000, 5000) == right[1000:6000]
     path = cache.folder / file.sha256
     if harm == "overwrite":
@@ -87,7 +87,7 @@ def test_a_file_that_is_spoilt_under_a_reader_is_fetched_anew(
         if harm == "replace":
             path.write_bytes(bytes(file.bytes))
     assert reader.read(1000, 5000) == right[1000:6000]
-    assert cache.open(store, file).read(1000, 5000) == right[1000:6000]
+    assert CachedFile(cache, store, file).read(1000, 5000) == right[1000:6000]
     assert proxy.got(".tar") == [file.name] * 2 and path.read_bytes() == right
 
 
@@ -110,7 +110,8 @@ def test_a_reader_whose_fetching_process_is_killed_fetches_for_itself(
     cache.fetch(Store(url), files[2], wait=False)  # is left to the other
     assert proxy.got(files[2].name) == [files[2].name] and not (tmp_path / "cache" / files[2].sha256).exists()
     process.send_signal(signal.SIGKILL)
-    assert cache.open(Store(url), files[2]).read(0, 10_000) == (many_shards / files[2].name).read_bytes()[:10_000]
+    begun = CachedFile(cache, Store(url), files[2]).read(0, 10_000)
+    assert begun == (many_shards / files[2].name).read_bytes()[:10_000]
     process.wait()
     assert not list((tmp_path / "cache").glob("*.part"))
 
