@@ -113,14 +113,7 @@ def pack(
     limits: Any = {"time_limit_seconds": time_limit, "shard_bytes": shard_mb * 1_000_000}
     work: Any = partial(pack_sources, out=out, settings=settings, splitter=splitter, **limits)
     if place is not None:
-        submitted = submit_pack(sources, out, work, cluster=place, tasks=tasks)
-        fewest, most = min(submitted.shares), max(submitted.shares)
-        shared = f"{counted(len(sources), 'inputs')} in {counted(tasks, 'tasks')}"
-        print(f"job {submitted.array}: {shared} of {fewest:,} to {most:,}")
-        print(f"job {submitted.merge}: the merge, when all of them have ended well")
-        print(
-            f"their logs are in {submitted.logs}. If a task fails, give the same command again: what is packed is kept"
-        )
+        submit_pack(sources, out, work, cluster=place, tasks=tasks)
         return
     with progress("packing", unit="videos") as report:
         summary = work(sources, task=chosen, workers=workers, progress=report)

@@ -1,6 +1,6 @@
 """SLURM, by submitit.
 
-    avc submit ──► sbatch: one task per GPU ──► TrainingJob() in each task ──► launch.train.run
+    avc submit ──► sbatch: one task per GPU ──► train_rank() in each task ──► launch.train.run
                      │                            told to stop (USR2, TERM): all ranks save at one step and leave
                      └── after srun: `conclude` ──► done, failed in words, or queued again: the next attempt goes on
 
@@ -61,16 +61,13 @@ def executor(
     folder: Path,
     *,
     name: str,
-    nodes: int,
-    tasks_per_node: int,
-    gpus: bool,
     beforehand: Sequence[str] = (),
     afterwards: Sequence[str] = (),
 ) -> submitit.AutoExecutor:
-    """An executor of submitit for jobs of `nodes` nodes on the cluster; logs and pickles go to folder/JOB.
+    """An executor of submitit for jobs of a task for each rank of the cluster; logs and pickles go to folder/JOB.
 
-    gpus: one for each task. beforehand, afterwards: shell lines of the batch script around its tasks. Raises ValueError
-    where the folder's or the job's name cannot go into a batch script.
+    beforehand, afterwards: shell lines of the batch script around its tasks. Raises ValueError where the folder's or
+    the job's name cannot go into a batch script.
     """
     import submitit
 
@@ -80,13 +77,13 @@ def executor(
     built = submitit.AutoExecutor(folder / "%j", cluster="slurm", slurm_max_num_timeout=1_000_000, slurm_python=python)
     settings: dict[str, Any] = {
         "name": name,
-        "nodes": nodes,
-        "tasks_per_node": tasks_per_node,
+        "nodes": cluster.nodes,
+        "tasks_per_node": cluster.ranks_per_node,
         "cpus_per_task": cluster.cpus_per_rank,
         "timeout_min": cluster.time_limit_minutes,
         "stderr_to_stdout": True,
         "mem_gb": cluster.memory_gb_per_node,
-        "gpus_per_node": tasks_per_node if gpus else None,
+        "gpus_per_node": cluster.ranks_per_node if cluster.gpus else None,
         "slurm_partition": cluster.partition,
         "slurm_account": cluster.account,
         "slurm_signal_delay_s": cluster.warning_seconds,
@@ -111,13 +108,19 @@ def submit_job(built: submitit.AutoExecutor, function: Callable[[], None]) -> st
     import submitit
 
     try:
-        return str(built.submit(function).job_id)
+        return str(built.submit(Requeued(function)).job_id)
     except submitit.core.utils.FailedJobError as error:
         raise ValueError(f"sbatch refuses the job: {' '.join(str(error).split())}") from None
 
 
+@dataclass(frozen=True)
 class Requeued:
     """A job's function that submitit queues again, unchanged, when SLURM signals it before or outside of its work."""
+
+    function: Callable[[], None]
+
+    def __call__(self) -> None:
+        self.function()
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         import submitit
@@ -125,60 +128,55 @@ class Requeued:
         return submitit.helpers.DelayedSubmission(self)
 
 
-@dataclass(frozen=True)
-class TrainingJob(Requeued):
+def train_rank(run: Path, cluster: Cluster) -> None:
     """What each task of a training job runs. run: the run's folder, absolute."""
+    stop = StopRequest(signal.SIGUSR2, signal.SIGTERM)  # before anything that takes time: SLURM may ask early
+    import submitit
 
-    run: Path
-    cluster: Cluster
+    job, restart = this_start()
+    environment = submitit.JobEnvironment()
+    rank = environment.global_rank
+    os.environ.update(
+        RANK=str(rank),
+        WORLD_SIZE=str(environment.num_tasks),
+        LOCAL_RANK=str(environment.local_rank),
+        LOCAL_WORLD_SIZE=str(environment.num_tasks // environment.num_nodes),
+        MASTER_ADDR=environment.hostnames[0],
+        MASTER_PORT=str(FIRST_PORT + (7 * job + restart) % PORTS),  # not the one that an orphan may still hold
+    )
+    if rank == 0:
+        nodes = list(environment.hostnames)
+        say(run, job, restart, "started", nodes=nodes, ranks=environment.num_tasks, step=newest_step(run))
+    began = time.monotonic()
+    try:
+        from launch.train import run as train
 
-    def __call__(self) -> None:
-        stop = StopRequest(signal.SIGUSR2, signal.SIGTERM)  # before anything that takes time: SLURM may ask early
-        import submitit
-
-        job, restart = this_start()
-        environment = submitit.JobEnvironment()
-        rank = environment.global_rank
-        os.environ.update(
-            RANK=str(rank),
-            WORLD_SIZE=str(environment.num_tasks),
-            LOCAL_RANK=str(environment.local_rank),
-            LOCAL_WORLD_SIZE=str(environment.num_tasks // environment.num_nodes),
-            MASTER_ADDR=environment.hostnames[0],
-            MASTER_PORT=str(FIRST_PORT + (7 * job + restart) % PORTS),  # not the one that an orphan may still hold
-        )
+        done = train(str(run / FOLDER / SUBMITTED), [], stop=stop)
+    except (ValueError, SystemExit) as error:
+        # A mistake, a damaged record, a loss that is not finite: another attempt would end in the same way.
+        cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ else error
+        say(run, job, restart, "failed", rank=rank, node=environment.hostname, why=str(cause))
+        raise
+    if done:
         if rank == 0:
-            nodes = list(environment.hostnames)
-            say(self.run, job, restart, "started", nodes=nodes, ranks=environment.num_tasks, step=newest_step(self.run))
-        began = time.monotonic()
-        try:
-            from launch.train import run
+            say(run, job, restart, "finished", step=newest_step(run))
+        return
+    why = _why(stop, cluster, ran_seconds=time.monotonic() - began)
+    if rank == 0:
+        say(run, job, restart, "stopped", why=why, step=newest_step(run))
+    if signal.SIGUSR2 not in stop.signals():
+        # TERM alone comes from scancel, or from a preemption whose job SLURM queues again by itself: were the job
+        # to end now, it would count as done.
+        time.sleep(SECONDS_UNTIL_KILLED)
+    raise SystemExit(0)  # and not a return, which would leave the result of a job that is done
 
-            done = run(str(self.run / FOLDER / SUBMITTED), [], stop=stop)
-        except (ValueError, SystemExit) as error:
-            # A mistake, a damaged record, a loss that is not finite: another attempt would end in the same way.
-            cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ else error
-            say(self.run, job, restart, "failed", rank=rank, node=environment.hostname, why=str(cause))
-            raise
-        if done:
-            if rank == 0:
-                say(self.run, job, restart, "finished", step=newest_step(self.run))
-            return
-        why = self._why(stop, ran_seconds=time.monotonic() - began)
-        if rank == 0:
-            say(self.run, job, restart, "stopped", why=why, step=newest_step(self.run))
-        if signal.SIGUSR2 not in stop.signals():
-            # TERM alone comes from scancel, or from a preemption whose job SLURM queues again by itself: were the job
-            # to end now, it would count as done.
-            time.sleep(SECONDS_UNTIL_KILLED)
-        raise SystemExit(0)  # and not a return, which would leave the result of a job that is done
 
-    def _why(self, stop: StopRequest, *, ran_seconds: float) -> str:
-        if signal.SIGUSR2 not in stop.signals():
-            return "SIGTERM"
-        # SLURM may send the signal up to a minute early, and the job began before the process did.
-        left = 60 * self.cluster.time_limit_minutes - ran_seconds - self.cluster.warning_seconds
-        return "time limit" if left < 90 else "preempted"
+def _why(stop: StopRequest, cluster: Cluster, *, ran_seconds: float) -> str:
+    if signal.SIGUSR2 not in stop.signals():
+        return "SIGTERM"
+    # SLURM may send the signal up to a minute early, and the job began before the process did.
+    left = 60 * cluster.time_limit_minutes - ran_seconds - cluster.warning_seconds
+    return "time limit" if left < 90 else "preempted"
 
 
 def this_start() -> tuple[int, int]:

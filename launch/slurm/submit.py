@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from avc.config import dump_config, load_config
@@ -15,13 +16,13 @@ from avc.settings import Config
 from launch.slurm.cluster_file import Cluster, check_for_script, load_cluster
 from launch.slurm.jobs import (
     SUBMITTED,
-    TrainingJob,
     concluding,
     executor,
     looking,
     queue_state,
     require_slurm,
     submit_job,
+    train_rank,
 )
 from launch.train import find_config
 from shards.atomic import write_whole
@@ -61,13 +62,10 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
         cluster,
         folder,
         name=config.run.dir.name,
-        nodes=cluster.nodes,
-        tasks_per_node=cluster.ranks_per_node,
-        gpus=cluster.gpus,
         beforehand=looking(config.run.dir, [folder / SUBMITTED, *seen]),
         afterwards=concluding(config.run.dir),
     )
-    job = submit_job(built, TrainingJob(config.run.dir, cluster))
+    job = submit_job(built, partial(train_rank, config.run.dir, cluster))
     write_whole(folder / JOB, json.dumps({"job": int(job), "at": time.time()}).encode())
     return job, config, cluster
 
