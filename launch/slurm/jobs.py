@@ -42,6 +42,10 @@ MOST_TOLD = 500  # characters of what srun says
 WITH_ENVIRONMENT = "--export=ALL"
 SILENT_ENDS = 3  # in a row without a newer checkpoint, before the run is given up
 FIRST_PORT, PORTS = 20_000, 12_000  # below the range from which systems take ports for outgoing connections
+OVER = (  # the queue's words for a job that has ended; None where it has none
+    *(None, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"),
+    "PREEMPTED",
+)
 SECONDS_UNTIL_KILLED = 600.0  # that an attempt which SLURM has ended without a reason waits for SLURM to act
 
 
@@ -270,20 +274,20 @@ def requeue(job: int, restart: int) -> None:
         subprocess.run(["scontrol", "requeue", str(job)], check=True)
 
 
-def queue_state(job: int) -> tuple[str, str] | None:
+def queue_state(job: int | None) -> tuple[str | None, str]:
     """The queue's word for a job (RUNNING, PENDING, COMPLETED ...) and its nodes, or why it waits.
 
-    None where the queue does not know the job, or where there is no queue here. Raises ValueError where it does not
-    answer.
+    The word is None where there is no job, where the queue does not know it, or where there is no queue here. Raises
+    ValueError where it does not answer.
     """
-    if shutil.which("squeue") is None:
-        return None
+    if job is None or shutil.which("squeue") is None:
+        return None, ""
     command = ["squeue", "-h", "-t", "all", "-j", str(job), "-o", "%T|%R"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode and "Invalid job id" not in answer.stderr:
         raise ValueError(f"squeue does not tell of job {job}: {' '.join(answer.stderr.split())}")
     state, bar, reason = answer.stdout.strip().partition("|")
-    return (state, reason.strip("()")) if bar else None
+    return (state, reason.strip("()")) if bar else (None, "")
 
 
 if __name__ == "__main__":

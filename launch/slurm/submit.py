@@ -15,6 +15,7 @@ from avc.runs.links import refuse_without_links
 from avc.settings import Config
 from launch.slurm.cluster_file import Cluster, check_for_script, load_cluster
 from launch.slurm.jobs import (
+    OVER,
     SUBMITTED,
     concluding,
     executor,
@@ -27,11 +28,6 @@ from launch.slurm.jobs import (
 from launch.train import find_config
 from shards.atomic import write_whole
 from shards.store import Url
-
-OVER = (
-    *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"),
-    "PREEMPTED",
-)
 
 
 def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -> tuple[str, Config, Cluster]:
@@ -108,8 +104,6 @@ def _refuse_impossible(config: Config, cluster: Cluster) -> None:
 
 def _refuse_queued(run: Path) -> None:
     job = submitted_job(run)
-    state = queue_state(job) if job is not None else None
-    if state is not None and state[0] not in OVER:
-        raise ValueError(
-            f"{run} has job {job} in the queue, which is {state[0]}; let it go on, or end it: scancel {job}"
-        )
+    state, _ = queue_state(job)
+    if state not in OVER:
+        raise ValueError(f"{run} has job {job} in the queue, which is {state}; let it go on, or end it: scancel {job}")
