@@ -14,6 +14,7 @@ from launch.progress import printable
 from launch.report.results import print_table
 from shards.journal import Rejection
 from shards.sync import PIPELINES, Sync
+from shards.text import counted
 
 HEADS = dict(zip(PIPELINES, ("rate", "start", "count", "all", "edits"), strict=True))  # of columns
 
@@ -82,7 +83,7 @@ def _facts(sync: Sync) -> list[str]:
         facts.append(f"edit lists move picture {_ms(sync.edits.pictures)}, sound {_ms(sync.edits.sound)} ms")
     if sound.gaps:
         gap = max(sound.gaps, key=lambda gap: abs(gap.seconds))
-        facts.append(f"{_count(len(sound.gaps), 'gap')} in the sound, {_ms(gap.seconds)} ms at {gap.at:.2f} s")
+        facts.append(f"{counted(len(sound.gaps), 'gaps')} in the sound, {_ms(gap.seconds)} ms at {gap.at:.2f} s")
     if sound.drift:
         facts.append(f"drift {_ms(sound.drift)} ms ({sound.drift_ppm:,.0f} ppm)")
     return facts
@@ -91,8 +92,8 @@ def _facts(sync: Sync) -> list[str]:
 def _packing(sync: Sync) -> list[str]:
     packing = sync.packing
     counts = (
-        (packing.frames_left_out, f"leaves out {_count(packing.frames_left_out, 'frame')}"),
-        (packing.frames_repeated, f"repeats {_count(packing.frames_repeated, 'frame')}"),
+        (packing.frames_left_out, f"leaves out {counted(packing.frames_left_out, 'frames')}"),
+        (packing.frames_repeated, f"repeats {counted(packing.frames_repeated, 'frames')}"),
     )
     done = [
         *(["finds no whole second of sound around a frame"] if packing.too_short else []),
@@ -112,10 +113,6 @@ def _packing(sync: Sync) -> list[str]:
     return [f"packing {', '.join(done)}"] if done else []
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _show_histogram(files: Sequence[Sync]) -> None:
     """Files by their largest error, for each pipeline; the bar is of the worst pipeline of each file."""
     columns = {name: [sync.errors[name].worst for sync in files if name in sync.errors] for name in HEADS}
@@ -127,7 +124,7 @@ def _show_histogram(files: Sequence[Sync]) -> None:
         bar = "█" * round(BAR * worst[number] / len(files)) or ("▏" if worst[number] else "")
         rows.append((name, *(f"{counts[pipeline][number]:,}" for pipeline in HEADS), f"{worst[number]:,}", bar))
     header: list[str | Column] = ["largest error", *map(_right, [*HEADS.values(), "any"]), ""]
-    print_table(header, rows, title=f"{_count(len(files), 'file')} by their largest error", title_justify="left")
+    print_table(header, rows, title=f"{counted(len(files), 'files')} by their largest error", title_justify="left")
 
 
 def _bin(seconds: float) -> int:

@@ -39,7 +39,7 @@ ABOUT = {
 
 def write_units(folder: Path, title: str, about: str, shards: Shards, parts: Sequence[Excited]) -> None:
     """Write FOLDER/index.html, first filters first, and print its size."""
-    called = [name_of(part) if part.views.ticks is None else "sound" for part in parts]
+    called = [part.encoder.unit_name(part.layer) if part.views.ticks is None else "sound" for part in parts]
     filters = [
         (name, image_url(filter_image(part.encoder.first_filters), "png"))
         for name, part in zip(called, parts, strict=True)
@@ -51,11 +51,6 @@ def write_units(folder: Path, title: str, about: str, shards: Shards, parts: Seq
         [Part(text=about), Part("First filters", filters=filters), *(section(shards, part) for part in parts)],
     )
     print(f"{path}: {sum(len(part.units) for part in parts)} units, {size / 1e6:.1f} MB")
-
-
-def name_of(part: Excited) -> str:
-    """What its units are called before their number."""
-    return part.encoder.unit_name(part.layer)
 
 
 def section(shards: Shards, part: Excited) -> Part:
@@ -77,7 +72,7 @@ def section(shards: Shards, part: Excited) -> Part:
         name = shards.info(activation.clip)["name"]
         return Moment(image, f"{name} at {activation.tick / TICKS_PER_SECOND:.2f} s: {activation.value:.2f}", audio)
 
-    name = name_of(part)
+    name = part.encoder.unit_name(part.layer)
     rows = [(f"{name} {number}", list(map(moment, top))) for number, top in part.units.items()]
     heading = f"What units of {name} respond to" if kind == "waveform" else f"What {name} units respond to"
     return Part(heading, ABOUT[kind], rows=rows)
