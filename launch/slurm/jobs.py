@@ -208,19 +208,16 @@ def concluding(run: Path) -> list[str]:
     return ["status=$?", f'{call} "$status"', "exit $?"]
 
 
-def refuse(run: Path, seen: str) -> None:
-    """Leave word that nodes do not see what they need."""
-    lines = "; ".join(sorted(line for line in seen.splitlines() if UNSEEN in line))
-    say(run, *this_start(), "failed", why=f"{lines}. It must lie on a file system that all nodes share")
-
-
 def conclude(run: Path, status: int, seen: str | None = None) -> int:
     """Decide in the batch script what follows when all tasks have ended; the exit status of the job.
 
-    status: srun's. seen: what it said where nodes could not look, and no task was started. Queues the job again, unless
-    it is done, has failed in words, or ends silently again and again.
+    status: srun's. seen: what it said where nodes could not look or do not see what they need, and no task was started.
+    Queues the job again, unless it is done, has failed in words, or ends silently again and again.
     """
     job, restart = this_start()
+    if seen is not None and (unseen := sorted(line for line in seen.splitlines() if UNSEEN in line)):
+        say(run, job, restart, "failed", why=f"{'; '.join(unseen)}. It must lie on a file system that all nodes share")
+        return 2
     history = starts(run)
     words = next((start.words for start in history if (start.job, start.restart) == (job, restart)), {})
     if "failed" in words:
@@ -292,7 +289,4 @@ def queue_state(job: int | None) -> tuple[str | None, str]:
 
 if __name__ == "__main__":
     _, given, ended, *said = sys.argv
-    if said and UNSEEN in said[0]:
-        refuse(Path(given), said[0])
-        sys.exit(2)
     sys.exit(conclude(Path(given), int(ended), *said))
