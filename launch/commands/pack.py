@@ -82,8 +82,8 @@ def pack(
     """
     from functools import partial
 
-    from launch.progress import progress
-    from launch.report.results import say_lists, show_packed
+    from launch.progress import printable, progress
+    from launch.report.results import show_packed
     from launch.slurm.cluster_file import load_cluster
     from launch.slurm.pack_array import submit_pack
     from shards.format import PackSettings
@@ -109,7 +109,8 @@ def pack(
     lists = parse_split_lists(split_list or [])
     place = None if cluster is None else load_cluster(cluster)
     sources, splitter = list_inputs(inputs, out, settings, split_lists=lists, task=chosen)
-    say_lists(splitter.coverage)
+    for of_list in splitter.coverage:
+        print(printable(str(of_list)), flush=True)
     limits: Any = {"time_limit_seconds": time_limit, "shard_bytes": shard_mb * 1_000_000}
     work: Any = partial(pack_sources, out=out, settings=settings, splitter=splitter, **limits)
     if place is not None:

@@ -91,25 +91,18 @@ def _facts(sync: Sync) -> list[str]:
 
 def _packing(sync: Sync) -> list[str]:
     packing = sync.packing
-    counts = (
+    what = (
+        (packing.too_short, "finds no whole second of sound around a frame"),
+        (packing.edit_list_ignored, "ignores the edit lists"),
         (packing.frames_left_out, f"leaves out {counted(packing.frames_left_out, 'frames')}"),
         (packing.frames_repeated, f"repeats {counted(packing.frames_repeated, 'frames')}"),
+        (packing.held, f"holds its last frame for {packing.held:.2f} s"),
+        (round(packing.silence * 1000), f"{_ms(packing.silence)} ms of silence first"),
+        (round(packing.cut * 1000), f"cuts {_ms(packing.cut)} ms of sound before the picture"),
+        (sync.parts > 1, f"puts {sync.parts} parts, whose stamps start over, one after the other"),
+        (sync.sound.runs > 1, f"places {sync.sound.runs} pieces of sound"),
     )
-    done = [
-        *(["finds no whole second of sound around a frame"] if packing.too_short else []),
-        *(["ignores the edit lists"] if packing.edit_list_ignored else []),
-        *(words for count, words in counts if count),
-    ]
-    if packing.held:
-        done.append(f"holds its last frame for {packing.held:.2f} s")
-    if round(packing.silence * 1000):
-        done.append(f"{_ms(packing.silence)} ms of silence first")
-    if round(packing.cut * 1000):
-        done.append(f"cuts {_ms(packing.cut)} ms of sound before the picture")
-    if sync.parts > 1:
-        done.append(f"puts {sync.parts} parts, whose stamps start over, one after the other")
-    if sync.sound.runs > 1:
-        done.append(f"places {sync.sound.runs} pieces of sound")
+    done = [words for is_so, words in what if is_so]
     return [f"packing {', '.join(done)}"] if done else []
 
 

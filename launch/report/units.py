@@ -17,7 +17,7 @@ from avc.encoders.encoder import ImageEncoder
 from avc.evaluation.activations import Activation, Excited, Heat
 from launch.report.overlay import blend
 from launch.report.page import ImageArray, Moment, Part, image_url, write_page
-from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, second_start
+from shards.format import SAMPLES_PER_TICK, TICKS_PER_SECOND, second_start
 from shards.read import Shards
 
 SHOWN_TICKS = 5 * TICKS_PER_SECOND  # of a SoundNet's segment, around its peak
@@ -63,9 +63,10 @@ def section(shards: Shards, part: Excited) -> Part:
         if kind == "vision":
             frame = _frame(shards, activation)
             frame = middle(torch.from_numpy(frame)[None])[0].contiguous().numpy()
-            image, audio = beside(frame, heated(frame, activation.heat)), _second(shards, activation)
+            image = beside(frame, heated(frame, activation.heat))
+            audio = shards.sound(activation.clip, second_start(activation.tick))
         elif kind == "audio":
-            audio = _second(shards, activation)
+            audio = shards.sound(activation.clip, second_start(activation.tick))
             image = _with_spectrogram(_frame(shards, activation), audio, activation.heat[::-1])
         else:
             image, audio, activation = _stretch(shards, activation, ticks[activation.clip])
@@ -153,7 +154,3 @@ def _frame(shards: Shards, activation: Activation) -> ImageArray:
     every = int(shards.index[activation.clip]["every"])
     frame: ImageArray = shards.picture(activation.clip, activation.tick // every * every)
     return frame
-
-
-def _second(shards: Shards, activation: Activation) -> NDArray[np.int16]:
-    return shards.sound(activation.clip, second_start(activation.tick), SAMPLE_RATE_HZ)
