@@ -25,8 +25,20 @@ def progress(title: str, *, unit: str, console: Console | None = None) -> Iterat
     `unit` is what is counted, in the plural.
     """
     console = console or Console(stderr=True)
-    with _bar(title, unit, console) if console.is_terminal else _lines(title, unit, console) as report:
-        yield report
+    if not console.is_terminal:
+        yield _lines(title, unit, console)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(escape(title), total=None, note="")
+        yield lambda done, total, note: bar.update(task, completed=done, total=total, note=escape(printable(note)))
 
 
 def printable(text: str) -> str:
@@ -44,27 +56,7 @@ class _Rate(ProgressColumn):
         return Text(f"{_number(speed)} {self._unit}/s" if speed else "", style="progress.data.speed")
 
 
-@contextlib.contextmanager
-def _bar(title: str, unit: str, console: Console) -> Iterator[Report]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(unit),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(escape(title), total=None, note="")
-
-        def report(done: int, total: int, note: str) -> None:
-            bar.update(task, completed=done, total=total, note=escape(printable(note)))
-
-        yield report
-
-
-@contextlib.contextmanager
-def _lines(title: str, unit: str, console: Console) -> Iterator[Report]:
+def _lines(title: str, unit: str, console: Console) -> Report:
     begun_at = written_at = time.monotonic()
 
     def report(done: int, total: int, note: str) -> None:
@@ -78,7 +70,7 @@ def _lines(title: str, unit: str, console: Console) -> Iterator[Report]:
         line = f"{title}: {done:,} of {counted(total, unit)}, {_number(rate)} {unit}/s, {left}"
         console.print(f"{line}, {printable(note)}" if note else line, markup=False, highlight=False, soft_wrap=True)
 
-    yield report
+    return report
 
 
 def _number(value: float) -> str:

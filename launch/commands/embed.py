@@ -49,6 +49,7 @@ def embed(
         avc embed 's3://raw/2026/*.mp4' --task 3/16 --run runs/ave --out embeddings
     """
     import os
+    import shutil
 
     from avc.encoders.load import load, named_devices
     from avc.files.embed import embed_files
@@ -99,9 +100,7 @@ def embed(
         refused = {name for name, _, _ in result.rejected}
         write_parquet(out, [(source.name, npz) for source, npz in listed if source.name not in refused])
         (folder / rejected).replace(out.with_name(f"{out.name}.rejected.tsv"))
-        for path in sorted(folder.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
     there = f", {result.before:,} of them were there" if result.before else ""
     print(f"{out}: {counted(result.written, 'files')}{there}; {counted(result.windows, 'embeddings')} computed")
     if result.rejected:

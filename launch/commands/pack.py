@@ -90,8 +90,8 @@ def pack(
     """
     from functools import partial
 
-    from launch.progress import progress
-    from launch.report.results import say_lists, show_packed
+    from launch.progress import printable, progress
+    from launch.report.results import show_packed
     from launch.slurm.cluster_file import load_cluster
     from launch.slurm.pack_array import submit_pack
     from shards.format import PackSettings
@@ -117,18 +117,12 @@ def pack(
     lists = parse_split_lists(split_list or [])
     place = None if cluster is None else load_cluster(cluster)
     sources, splitter = list_inputs(inputs, out, settings, split_lists=lists, task=chosen)
-    say_lists(splitter.coverage)
+    for of_list in splitter.coverage:
+        print(printable(str(of_list)), flush=True)
     limits: Any = {"time_limit_seconds": time_limit, "shard_bytes": shard_mb * 1_000_000}
     work: Any = partial(pack_sources, out=out, settings=settings, splitter=splitter, **limits)
     if place is not None:
-        submitted = submit_pack(sources, out, work, cluster=place, tasks=tasks)
-        fewest, most = min(submitted.shares), max(submitted.shares)
-        shared = f"{counted(len(sources), 'inputs')} in {counted(tasks, 'tasks')}"
-        print(f"job {submitted.array}: {shared} of {fewest:,} to {most:,}")
-        print(f"job {submitted.merge}: the merge, when all of them have ended well")
-        print(
-            f"their logs are in {submitted.logs}. If a task fails, give the same command again: what is packed is kept"
-        )
+        submit_pack(sources, out, work, cluster=place, tasks=tasks)
         return
     with progress("packing", unit="videos") as report:
         summary = work(sources, task=chosen, workers=workers, progress=report)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.manifold import TSNE
-from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import normalize
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.preprocessing import minmax_scale, normalize
 
 from avc.data.labels import labeled, names_of
 from avc.data.sampler import Integers
@@ -81,11 +81,6 @@ class Embedder:
     def second(self, seconds: torch.Tensor) -> Floats:
         """int16 (N, 48000) seconds of anybody's sound → as `audio`."""
         return self.audio(self.network.embed_seconds(seconds).numpy())
-
-    @property
-    def localizes(self) -> bool:
-        """Whether it says where in a frame a sound is."""
-        return self.network.localizes
 
 
 def embedder(network: Trained, run: Path, shards: Shards) -> Embedder:
@@ -199,12 +194,9 @@ def map_of(image: Floats, audio: Floats) -> Floats:
     placed[fitted] = points
     rest = np.setdiff1d(np.arange(count), fitted)
     if len(rest):
-        near = NearestNeighbors(n_neighbors=NEIGHBORS).fit(features[fitted])
-        distances, found = near.kneighbors(features[rest])
-        weights = 1 / (distances + 1e-6)
-        placed[rest] = (points[found] * weights[..., None]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
-    low, high = placed.min(axis=0), placed.max(axis=0)
-    scaled: Floats = (placed - low) / np.maximum(high - low, 1e-9)
+        near = KNeighborsRegressor(NEIGHBORS, weights="distance").fit(features[fitted], points)
+        placed[rest] = near.predict(features[rest])
+    scaled: Floats = minmax_scale(placed)
     return scaled
 
 

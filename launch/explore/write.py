@@ -13,7 +13,6 @@ A page from the disk may not read files, but may load scripts, pictures and soun
 from __future__ import annotations
 
 import base64
-import html
 import json
 import os
 import shutil
@@ -22,7 +21,6 @@ from concurrent.futures import as_completed
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import av
@@ -35,7 +33,7 @@ from PIL import Image
 from avc.encoders.sources import Floats
 from launch.explore.moments import Embedder, Moments, along, embed, heats, map_of, other, second
 from launch.progress import progress
-from launch.report.page import ImageArray
+from launch.report.page import ImageArray, rendered
 from launch.report.units import spectrogram
 from shards import Report
 from shards.atomic import refuse_special, write_whole
@@ -128,10 +126,8 @@ def page_files(out: Path) -> list[Path]:
 
 def page(title: str, *, token: str = "") -> bytes:
     """index.html under a title; with a token, the served one, which may send uploads to its own origin."""
-    template = Template(files("launch.explore").joinpath("index.html").read_text(encoding="utf-8"))
     policy = POLICY.format(connect="'self'" if token else "'none'")
-    content = template.substitute(title=html.escape(title), policy=policy, token=html.escape(token))
-    return content.encode(errors="backslashreplace")  # names that are not UTF-8 hold lone surrogates
+    return rendered("launch.explore", "index.html", title=title, policy=policy, token=token)
 
 
 def write_script(path: Path, name: str, value: Any) -> None:
@@ -168,8 +164,8 @@ def _run(
             name = f"vectors-{number}-{kind}-{start // VECTORS_PER_FILE}"
             write_script(folder / f"{name}.js", name, _base64(small[start : start + VECTORS_PER_FILE]))
     about["map"] = _base64((points * 65535).round().astype("<u2"))
-    about["heat"] = embedder.localizes
-    if embedder.localizes:
+    about["heat"] = embedder.network.localizes
+    if about["heat"]:
         with progress("localizing", unit="frames") as report:
             maps = heats(embedder.network, shards, moments, report)
         about["others"] = [other(i, len(moments)) for i in range(len(moments))]

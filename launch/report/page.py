@@ -1,4 +1,4 @@
-"""HTML pages that need nothing but themselves: no other file and no network; the template is page.html."""
+"""HTML pages from templates; those of page.html need nothing but themselves: no other file and no network."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -66,12 +67,17 @@ class Part:
 
 def write_page(path: Path, title: str, parts: Iterable[Part]) -> int:
     """Write a page, aside first, so that an older one stays whole until the new one is; returns its size in bytes."""
-    # The page's policy has the browser itself refuse whatever is not in it; autoescape, what names would write into it.
-    template = Environment(autoescape=True).from_string(files("launch.report").joinpath("page.html").read_text("utf-8"))
-    page = template.render(title=title, parts=parts).encode(errors="backslashreplace")  # names may hold lone surrogates
+    # The page's policy has the browser itself refuse whatever is not in it.
+    page = rendered("launch.report", "page.html", title=title, parts=parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page)
     return len(page)
+
+
+def rendered(package: str, name: str, **values: Any) -> bytes:
+    """A package's template, filled in; names in the values write no markup into it."""
+    template = Environment(autoescape=True).from_string(files(package).joinpath(name).read_text("utf-8"))
+    return template.render(values).encode(errors="backslashreplace")  # names that are not UTF-8 hold lone surrogates
 
 
 def data_url(kind: str, content: bytes) -> str:

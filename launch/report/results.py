@@ -17,7 +17,6 @@ from shards.text import counted
 
 if TYPE_CHECKING:  # commands that answer at once need no numpy
     from shards.index import Manifest
-    from shards.split import ListCoverage
 
 
 def print_table(header: Sequence[str | Column], rows: Iterable[Sequence[str]], **options: Any) -> None:
@@ -78,12 +77,6 @@ def _numbers(place: str, value: Any) -> Iterator[tuple[str, float]]:
             yield from _numbers(f"{place}/{key}", part)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield place, value
-
-
-def say_lists(lists: Sequence[ListCoverage]) -> None:
-    """Print how many names of each split's list are those of inputs, before anything is packed."""
-    for each in lists:
-        print(printable(str(each)), flush=True)
 
 
 def show_packed(folder: Path, manifest: Manifest) -> None:

@@ -14,6 +14,7 @@ from launch.progress import printable
 from launch.report.results import print_table
 from shards.journal import Rejection
 from shards.sync import PIPELINES, Sync
+from shards.text import counted
 
 HEADS = dict(zip(PIPELINES, ("rate", "start", "count", "all", "edits"), strict=True))  # of columns
 
@@ -82,7 +83,7 @@ def _facts(sync: Sync) -> list[str]:
         facts.append(f"edit lists move picture {_ms(sync.edits.pictures)}, sound {_ms(sync.edits.sound)} ms")
     if sound.gaps:
         gap = max(sound.gaps, key=lambda gap: abs(gap.seconds))
-        facts.append(f"{_count(len(sound.gaps), 'gap')} in the sound, {_ms(gap.seconds)} ms at {gap.at:.2f} s")
+        facts.append(f"{counted(len(sound.gaps), 'gaps')} in the sound, {_ms(gap.seconds)} ms at {gap.at:.2f} s")
     if sound.drift:
         facts.append(f"drift {_ms(sound.drift)} ms ({sound.drift_ppm:,.0f} ppm)")
     return facts
@@ -90,30 +91,19 @@ def _facts(sync: Sync) -> list[str]:
 
 def _packing(sync: Sync) -> list[str]:
     packing = sync.packing
-    counts = (
-        (packing.frames_left_out, f"leaves out {_count(packing.frames_left_out, 'frame')}"),
-        (packing.frames_repeated, f"repeats {_count(packing.frames_repeated, 'frame')}"),
+    what = (
+        (packing.too_short, "finds no whole second of sound around a frame"),
+        (packing.edit_list_ignored, "ignores the edit lists"),
+        (packing.frames_left_out, f"leaves out {counted(packing.frames_left_out, 'frames')}"),
+        (packing.frames_repeated, f"repeats {counted(packing.frames_repeated, 'frames')}"),
+        (packing.held, f"holds its last frame for {packing.held:.2f} s"),
+        (round(packing.silence * 1000), f"{_ms(packing.silence)} ms of silence first"),
+        (round(packing.cut * 1000), f"cuts {_ms(packing.cut)} ms of sound before the picture"),
+        (sync.parts > 1, f"puts {sync.parts} parts, whose stamps start over, one after the other"),
+        (sync.sound.runs > 1, f"places {sync.sound.runs} pieces of sound"),
     )
-    done = [
-        *(["finds no whole second of sound around a frame"] if packing.too_short else []),
-        *(["ignores the edit lists"] if packing.edit_list_ignored else []),
-        *(words for count, words in counts if count),
-    ]
-    if packing.held:
-        done.append(f"holds its last frame for {packing.held:.2f} s")
-    if round(packing.silence * 1000):
-        done.append(f"{_ms(packing.silence)} ms of silence first")
-    if round(packing.cut * 1000):
-        done.append(f"cuts {_ms(packing.cut)} ms of sound before the picture")
-    if sync.parts > 1:
-        done.append(f"puts {sync.parts} parts, whose stamps start over, one after the other")
-    if sync.sound.runs > 1:
-        done.append(f"places {sync.sound.runs} pieces of sound")
+    done = [words for is_so, words in what if is_so]
     return [f"packing {', '.join(done)}"] if done else []
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _show_histogram(files: Sequence[Sync]) -> None:
@@ -127,7 +117,7 @@ def _show_histogram(files: Sequence[Sync]) -> None:
         bar = "█" * round(BAR * worst[number] / len(files)) or ("▏" if worst[number] else "")
         rows.append((name, *(f"{counts[pipeline][number]:,}" for pipeline in HEADS), f"{worst[number]:,}", bar))
     header: list[str | Column] = ["largest error", *map(_right, [*HEADS.values(), "any"]), ""]
-    print_table(header, rows, title=f"{_count(len(files), 'file')} by their largest error", title_justify="left")
+    print_table(header, rows, title=f"{counted(len(files), 'files')} by their largest error", title_justify="left")
 
 
 def _bin(seconds: float) -> int:

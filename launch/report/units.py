@@ -17,7 +17,7 @@ from avc.encoders.encoder import ImageEncoder
 from avc.evaluation.activations import Activation, Excited, Heat
 from launch.report.overlay import blend
 from launch.report.page import ImageArray, Moment, Part, image_url, write_page
-from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK, TICKS_PER_SECOND, second_start
+from shards.format import SAMPLES_PER_TICK, TICKS_PER_SECOND, second_start
 from shards.read import Shards
 
 SHOWN_TICKS = 5 * TICKS_PER_SECOND  # of a SoundNet's segment, around its peak
@@ -39,7 +39,7 @@ ABOUT = {
 
 def write_units(folder: Path, title: str, about: str, shards: Shards, parts: Sequence[Excited]) -> None:
     """Write FOLDER/index.html, first filters first, and print its size."""
-    called = [name_of(part) if part.views.ticks is None else "sound" for part in parts]
+    called = [part.encoder.unit_name(part.layer) if part.views.ticks is None else "sound" for part in parts]
     filters = [
         (name, image_url(filter_image(part.encoder.first_filters), "png"))
         for name, part in zip(called, parts, strict=True)
@@ -53,11 +53,6 @@ def write_units(folder: Path, title: str, about: str, shards: Shards, parts: Seq
     print(f"{path}: {sum(len(part.units) for part in parts)} units, {size / 1e6:.1f} MB")
 
 
-def name_of(part: Excited) -> str:
-    """What its units are called before their number."""
-    return part.encoder.unit_name(part.layer)
-
-
 def section(shards: Shards, part: Excited) -> Part:
     """A row of moments for each unit."""
     kind = "vision" if isinstance(part.encoder, ImageEncoder) else "audio" if part.views.ticks is None else "waveform"
@@ -68,16 +63,17 @@ def section(shards: Shards, part: Excited) -> Part:
         if kind == "vision":
             frame = _frame(shards, activation)
             frame = middle(torch.from_numpy(frame)[None])[0].contiguous().numpy()
-            image, audio = beside(frame, heated(frame, activation.heat)), _second(shards, activation)
+            image = beside(frame, heated(frame, activation.heat))
+            audio = shards.sound(activation.clip, second_start(activation.tick))
         elif kind == "audio":
-            audio = _second(shards, activation)
+            audio = shards.sound(activation.clip, second_start(activation.tick))
             image = _with_spectrogram(_frame(shards, activation), audio, activation.heat[::-1])
         else:
             image, audio, activation = _stretch(shards, activation, ticks[activation.clip])
         name = shards.info(activation.clip)["name"]
         return Moment(image, f"{name} at {activation.tick / TICKS_PER_SECOND:.2f} s: {activation.value:.2f}", audio)
 
-    name = name_of(part)
+    name = part.encoder.unit_name(part.layer)
     rows = [(f"{name} {number}", list(map(moment, top))) for number, top in part.units.items()]
     heading = f"What units of {name} respond to" if kind == "waveform" else f"What {name} units respond to"
     return Part(heading, ABOUT[kind], rows=rows)
@@ -158,7 +154,3 @@ def _frame(shards: Shards, activation: Activation) -> ImageArray:
     every = int(shards.index[activation.clip]["every"])
     frame: ImageArray = shards.picture(activation.clip, activation.tick // every * every)
     return frame
-
-
-def _second(shards: Shards, activation: Activation) -> NDArray[np.int16]:
-    return shards.sound(activation.clip, second_start(activation.tick), SAMPLE_RATE_HZ)

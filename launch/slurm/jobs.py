@@ -1,6 +1,6 @@
 """SLURM, by submitit.
 
-    avc submit ──► sbatch: one task per GPU ──► TrainingJob() in each task ──► launch.train.run
+    avc submit ──► sbatch: one task per GPU ──► train_rank() in each task ──► launch.train.run
                      │                            told to stop (USR2, TERM): all ranks save at one step and leave
                      └── after srun: `conclude` ──► done, failed in words, or queued again: the next attempt goes on
 
@@ -42,6 +42,10 @@ MOST_TOLD = 500  # characters of what srun says
 WITH_ENVIRONMENT = "--export=ALL"
 SILENT_ENDS = 3  # in a row without a newer checkpoint, before the run is given up
 FIRST_PORT, PORTS = 20_000, 12_000  # below the range from which systems take ports for outgoing connections
+OVER = (  # the queue's words for a job that has ended; None where it has none
+    *(None, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"),
+    "PREEMPTED",
+)
 SECONDS_UNTIL_KILLED = 600.0  # that an attempt which SLURM has ended without a reason waits for SLURM to act
 
 
@@ -61,16 +65,13 @@ def executor(
     folder: Path,
     *,
     name: str,
-    nodes: int,
-    tasks_per_node: int,
-    gpus: bool,
     beforehand: Sequence[str] = (),
     afterwards: Sequence[str] = (),
 ) -> submitit.AutoExecutor:
-    """An executor of submitit for jobs of `nodes` nodes on the cluster; logs and pickles go to folder/JOB.
+    """An executor of submitit for jobs of a task for each rank of the cluster; logs and pickles go to folder/JOB.
 
-    gpus: one for each task. beforehand, afterwards: shell lines of the batch script around its tasks. Raises ValueError
-    where the folder's or the job's name cannot go into a batch script.
+    beforehand, afterwards: shell lines of the batch script around its tasks. Raises ValueError where the folder's or
+    the job's name cannot go into a batch script.
     """
     import submitit
 
@@ -80,13 +81,13 @@ def executor(
     built = submitit.AutoExecutor(folder / "%j", cluster="slurm", slurm_max_num_timeout=1_000_000, slurm_python=python)
     settings: dict[str, Any] = {
         "name": name,
-        "nodes": nodes,
-        "tasks_per_node": tasks_per_node,
+        "nodes": cluster.nodes,
+        "tasks_per_node": cluster.ranks_per_node,
         "cpus_per_task": cluster.cpus_per_rank,
         "timeout_min": cluster.time_limit_minutes,
         "stderr_to_stdout": True,
         "mem_gb": cluster.memory_gb_per_node,
-        "gpus_per_node": tasks_per_node if gpus else None,
+        "gpus_per_node": cluster.ranks_per_node if cluster.gpus else None,
         "slurm_partition": cluster.partition,
         "slurm_account": cluster.account,
         "slurm_signal_delay_s": cluster.warning_seconds,
@@ -111,13 +112,19 @@ def submit_job(built: submitit.AutoExecutor, function: Callable[[], None]) -> st
     import submitit
 
     try:
-        return str(built.submit(function).job_id)
+        return str(built.submit(Requeued(function)).job_id)
     except submitit.core.utils.FailedJobError as error:
         raise ValueError(f"sbatch refuses the job: {' '.join(str(error).split())}") from None
 
 
+@dataclass(frozen=True)
 class Requeued:
     """A job's function that submitit queues again, unchanged, when SLURM signals it before or outside of its work."""
+
+    function: Callable[[], None]
+
+    def __call__(self) -> None:
+        self.function()
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         import submitit
@@ -125,60 +132,55 @@ class Requeued:
         return submitit.helpers.DelayedSubmission(self)
 
 
-@dataclass(frozen=True)
-class TrainingJob(Requeued):
+def train_rank(run: Path, cluster: Cluster) -> None:
     """What each task of a training job runs. run: the run's folder, absolute."""
+    stop = StopRequest(signal.SIGUSR2, signal.SIGTERM)  # before anything that takes time: SLURM may ask early
+    import submitit
 
-    run: Path
-    cluster: Cluster
+    job, restart = this_start()
+    environment = submitit.JobEnvironment()
+    rank = environment.global_rank
+    os.environ.update(
+        RANK=str(rank),
+        WORLD_SIZE=str(environment.num_tasks),
+        LOCAL_RANK=str(environment.local_rank),
+        LOCAL_WORLD_SIZE=str(environment.num_tasks // environment.num_nodes),
+        MASTER_ADDR=environment.hostnames[0],
+        MASTER_PORT=str(FIRST_PORT + (7 * job + restart) % PORTS),  # not the one that an orphan may still hold
+    )
+    if rank == 0:
+        nodes = list(environment.hostnames)
+        say(run, job, restart, "started", nodes=nodes, ranks=environment.num_tasks, step=newest_step(run))
+    began = time.monotonic()
+    try:
+        from launch.train import run as train
 
-    def __call__(self) -> None:
-        stop = StopRequest(signal.SIGUSR2, signal.SIGTERM)  # before anything that takes time: SLURM may ask early
-        import submitit
-
-        job, restart = this_start()
-        environment = submitit.JobEnvironment()
-        rank = environment.global_rank
-        os.environ.update(
-            RANK=str(rank),
-            WORLD_SIZE=str(environment.num_tasks),
-            LOCAL_RANK=str(environment.local_rank),
-            LOCAL_WORLD_SIZE=str(environment.num_tasks // environment.num_nodes),
-            MASTER_ADDR=environment.hostnames[0],
-            MASTER_PORT=str(FIRST_PORT + (7 * job + restart) % PORTS),  # not the one that an orphan may still hold
-        )
+        done = train(str(run / FOLDER / SUBMITTED), [], stop=stop)
+    except (ValueError, SystemExit) as error:
+        # A mistake, a damaged record, a loss that is not finite: another attempt would end in the same way.
+        cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ else error
+        say(run, job, restart, "failed", rank=rank, node=environment.hostname, why=str(cause))
+        raise
+    if done:
         if rank == 0:
-            nodes = list(environment.hostnames)
-            say(self.run, job, restart, "started", nodes=nodes, ranks=environment.num_tasks, step=newest_step(self.run))
-        began = time.monotonic()
-        try:
-            from launch.train import run
+            say(run, job, restart, "finished", step=newest_step(run))
+        return
+    why = _why(stop, cluster, ran_seconds=time.monotonic() - began)
+    if rank == 0:
+        say(run, job, restart, "stopped", why=why, step=newest_step(run))
+    if signal.SIGUSR2 not in stop.signals():
+        # TERM alone comes from scancel, or from a preemption whose job SLURM queues again by itself: were the job
+        # to end now, it would count as done.
+        time.sleep(SECONDS_UNTIL_KILLED)
+    raise SystemExit(0)  # and not a return, which would leave the result of a job that is done
 
-            done = run(str(self.run / FOLDER / SUBMITTED), [], stop=stop)
-        except (ValueError, SystemExit) as error:
-            # A mistake, a damaged record, a loss that is not finite: another attempt would end in the same way.
-            cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ else error
-            say(self.run, job, restart, "failed", rank=rank, node=environment.hostname, why=str(cause))
-            raise
-        if done:
-            if rank == 0:
-                say(self.run, job, restart, "finished", step=newest_step(self.run))
-            return
-        why = self._why(stop, ran_seconds=time.monotonic() - began)
-        if rank == 0:
-            say(self.run, job, restart, "stopped", why=why, step=newest_step(self.run))
-        if signal.SIGUSR2 not in stop.signals():
-            # TERM alone comes from scancel, or from a preemption whose job SLURM queues again by itself: were the job
-            # to end now, it would count as done.
-            time.sleep(SECONDS_UNTIL_KILLED)
-        raise SystemExit(0)  # and not a return, which would leave the result of a job that is done
 
-    def _why(self, stop: StopRequest, *, ran_seconds: float) -> str:
-        if signal.SIGUSR2 not in stop.signals():
-            return "SIGTERM"
-        # SLURM may send the signal up to a minute early, and the job began before the process did.
-        left = 60 * self.cluster.time_limit_minutes - ran_seconds - self.cluster.warning_seconds
-        return "time limit" if left < 90 else "preempted"
+def _why(stop: StopRequest, cluster: Cluster, *, ran_seconds: float) -> str:
+    if signal.SIGUSR2 not in stop.signals():
+        return "SIGTERM"
+    # SLURM may send the signal up to a minute early, and the job began before the process did.
+    left = 60 * cluster.time_limit_minutes - ran_seconds - cluster.warning_seconds
+    return "time limit" if left < 90 else "preempted"
 
 
 def this_start() -> tuple[int, int]:
@@ -206,19 +208,16 @@ def concluding(run: Path) -> list[str]:
     return ["status=$?", f'{call} "$status"', "exit $?"]
 
 
-def refuse(run: Path, seen: str) -> None:
-    """Leave word that nodes do not see what they need."""
-    lines = "; ".join(sorted(line for line in seen.splitlines() if UNSEEN in line))
-    say(run, *this_start(), "failed", why=f"{lines}. It must lie on a file system that all nodes share")
-
-
 def conclude(run: Path, status: int, seen: str | None = None) -> int:
     """Decide in the batch script what follows when all tasks have ended; the exit status of the job.
 
-    status: srun's. seen: what it said where nodes could not look, and no task was started. Queues the job again, unless
-    it is done, has failed in words, or ends silently again and again.
+    status: srun's. seen: what it said where nodes could not look or do not see what they need, and no task was started.
+    Queues the job again, unless it is done, has failed in words, or ends silently again and again.
     """
     job, restart = this_start()
+    if seen is not None and (unseen := sorted(line for line in seen.splitlines() if UNSEEN in line)):
+        say(run, job, restart, "failed", why=f"{'; '.join(unseen)}. It must lie on a file system that all nodes share")
+        return 2
     history = starts(run)
     words = next((start.words for start in history if (start.job, start.restart) == (job, restart)), {})
     if "failed" in words:
@@ -272,25 +271,22 @@ def requeue(job: int, restart: int) -> None:
         subprocess.run(["scontrol", "requeue", str(job)], check=True)
 
 
-def queue_state(job: int) -> tuple[str, str] | None:
+def queue_state(job: int | None) -> tuple[str | None, str]:
     """The queue's word for a job (RUNNING, PENDING, COMPLETED ...) and its nodes, or why it waits.
 
-    None where the queue does not know the job, or where there is no queue here. Raises ValueError where it does not
-    answer.
+    The word is None where there is no job, where the queue does not know it, or where there is no queue here. Raises
+    ValueError where it does not answer.
     """
-    if shutil.which("squeue") is None:
-        return None
+    if job is None or shutil.which("squeue") is None:
+        return None, ""
     command = ["squeue", "-h", "-t", "all", "-j", str(job), "-o", "%T|%R"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode and "Invalid job id" not in answer.stderr:
         raise ValueError(f"squeue does not tell of job {job}: {' '.join(answer.stderr.split())}")
     state, bar, reason = answer.stdout.strip().partition("|")
-    return (state, reason.strip("()")) if bar else None
+    return (state, reason.strip("()")) if bar else (None, "")
 
 
 if __name__ == "__main__":
     _, given, ended, *said = sys.argv
-    if said and UNSEEN in said[0]:
-        refuse(Path(given), said[0])
-        sys.exit(2)
     sys.exit(conclude(Path(given), int(ended), *said))

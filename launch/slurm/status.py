@@ -18,8 +18,7 @@ from rich.text import Text
 from avc.runs.attempt import CONFIG, METRICS, AttemptRecord, checkpoints, history, newest_folder, place, step_of
 from avc.runs.events import FOLDER, Start, starts, submitted_job
 from launch.progress import printable
-from launch.slurm.jobs import SUBMITTED, queue_state
-from launch.slurm.submit import OVER
+from launch.slurm.jobs import OVER, SUBMITTED, queue_state
 from shards.text import counted
 
 TAIL_BYTES = 65_536  # of the metrics, which grow with the run
@@ -36,7 +35,7 @@ def status_lines(run: Path, *, queue: tuple[str | None, str] | None = None) -> l
     """
     run = _run_at(run)
     job, newest, jobs = submitted_job(run), _last_line(place(run, METRICS)), starts(run)
-    attempts = history(run) if job is None else []
+    attempts = history(run)
     state, where = queue or queued(job)
     steps, step, loss = steps_of(run), newest.get("step"), newest.get("loss")
     rate = newest.get("speed/pairs_per_second")
@@ -47,8 +46,8 @@ def status_lines(run: Path, *, queue: tuple[str | None, str] | None = None) -> l
         ("speed", f"{rate:,.0f} pairs/s" if rate else "not known yet"),
         ("loss", f"{loss:.4f}, accuracy {newest['accuracy']:.1%}" if loss is not None else "not known yet"),
         ("checkpoint", _checkpoint(run)),
-        ("restarts", str(restarts(run))),
-        *map(_attempt, attempts),
+        ("restarts", str(max(len(jobs or attempts) - 1, 0))),
+        *map(_attempt, attempts if job is None else ()),
         *_jobs(jobs, running=state == "RUNNING"),
     ]
 
@@ -58,11 +57,6 @@ def _run_at(path: Path) -> Path:
     if not place(run, METRICS).exists() and not (run / FOLDER).is_dir():
         raise ValueError(f"{run} is not the folder of a run: it has neither {METRICS} nor {FOLDER}/")
     return run
-
-
-def restarts(run: Path) -> int:
-    """How often the run's jobs, or the run started by hand, have been started again."""
-    return max(len(starts(run) or history(run)) - 1, 0)
 
 
 def _why_it_ended(start: Start) -> str:
@@ -77,7 +71,7 @@ def _why_it_ended(start: Start) -> str:
 def queued(job: int | None) -> tuple[str | None, str]:
     """The queue's word for a job, None where it has none, and the job's nodes or why it waits."""
     try:
-        return (job is not None and queue_state(job)) or (None, "")
+        return queue_state(job)
     except ValueError as error:
         return "not known", str(error)
 
@@ -135,22 +129,17 @@ def _attempt(record: AttemptRecord) -> tuple[str, str]:
 
 def _last_line(path: Path) -> dict[str, Any]:
     """The newest whole line of training metrics; empty where there is none."""
-    return next((line for line in reversed(last_lines(path)) if line["kind"] == "train"), {})
-
-
-def last_lines(path: Path) -> list[dict[str, Any]]:
-    """The newest whole lines of metrics, oldest first; empty where there are none."""
     if not path.exists():
-        return []
+        return {}
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
         lines = file.read().split(b"\n")[:-1]
-    found: list[dict[str, Any]] = []
-    for text in lines:
+    for text in reversed(lines):
         with suppress(ValueError):  # the first one of the tail is cut
             line = json.loads(text)
-            found += [line] if isinstance(line, dict) else []
-    return found
+            if isinstance(line, dict) and line["kind"] == "train":
+                return line
+    return {}
 
 
 def _age(seconds: float) -> str:
@@ -173,26 +162,23 @@ def watch(runs: Sequence[Path], *, console: Console | None = None) -> None:
         while True:
             if time.monotonic() - asked >= QUEUE_SECONDS:
                 queue, asked = {run: queued(submitted_job(run)) for run in folders}, time.monotonic()
-            table = Table("run", "state", *WATCHED)
-            for run, state in queue.items():
-                told = dict(status_lines(run, queue=state))
-                cells = (run.name, _state(run, state[0]), *(told[name] for name in WATCHED))
+            table, over = Table("run", "state", *WATCHED), True
+            for run, where in queue.items():
+                told = dict(status_lines(run, queue=where))
+                state, ended = _state(run, where[0])
+                over = over and ended
+                cells = (run.name, state, *(told[name] for name in WATCHED))
                 table.add_row(*(Text(printable(cell)) for cell in cells))
             live.update(table, refresh=True)
-            if not console.is_terminal or all(_is_over(run, state[0]) for run, state in queue.items()):
+            if over or not console.is_terminal:
                 return
             time.sleep(SECONDS)
 
 
-def _state(run: Path, state: str | None) -> str:
+def _state(run: Path, state: str | None) -> tuple[str, bool]:
+    """The run's state in words, and whether it has ended; state: the queue's word."""
     if submitted_job(run) is not None:
-        return state or "not in the queue"
+        return state or "not in the queue", state in OVER
     attempts = history(run)
-    return attempts[-1].end.why.partition(":")[0] if attempts and attempts[-1].end else "by hand"
-
-
-def _is_over(run: Path, state: str | None) -> bool:
-    if submitted_job(run) is not None:
-        return state is None or state in OVER
-    attempts = history(run)
-    return bool(attempts and attempts[-1].end)
+    end = attempts[-1].end if attempts else None
+    return (end.why.partition(":")[0], True) if end else ("by hand", False)

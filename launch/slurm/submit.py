@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from avc.config import dump_config, load_config
@@ -14,23 +15,19 @@ from avc.runs.links import refuse_without_links
 from avc.settings import Config
 from launch.slurm.cluster_file import Cluster, check_for_script, load_cluster
 from launch.slurm.jobs import (
+    OVER,
     SUBMITTED,
-    TrainingJob,
     concluding,
     executor,
     looking,
     queue_state,
     require_slurm,
     submit_job,
+    train_rank,
 )
 from launch.train import find_config
 from shards.atomic import write_whole
 from shards.store import Url
-
-OVER = (
-    *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"),
-    "PREEMPTED",
-)
 
 
 def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -> tuple[str, Config, Cluster]:
@@ -61,13 +58,10 @@ def submit(config_path: Path, overrides: Sequence[str], *, cluster_path: Path) -
         cluster,
         folder,
         name=config.run.dir.name,
-        nodes=cluster.nodes,
-        tasks_per_node=cluster.ranks_per_node,
-        gpus=cluster.gpus,
         beforehand=looking(config.run.dir, [folder / SUBMITTED, *seen]),
         afterwards=concluding(config.run.dir),
     )
-    job = submit_job(built, TrainingJob(config.run.dir, cluster))
+    job = submit_job(built, partial(train_rank, config.run.dir, cluster))
     write_whole(folder / JOB, json.dumps({"job": int(job), "at": time.time()}).encode())
     return job, config, cluster
 
@@ -110,8 +104,6 @@ def _refuse_impossible(config: Config, cluster: Cluster) -> None:
 
 def _refuse_queued(run: Path) -> None:
     job = submitted_job(run)
-    state = queue_state(job) if job is not None else None
-    if state is not None and state[0] not in OVER:
-        raise ValueError(
-            f"{run} has job {job} in the queue, which is {state[0]}; let it go on, or end it: scancel {job}"
-        )
+    state, _ = queue_state(job)
+    if state not in OVER:
+        raise ValueError(f"{run} has job {job} in the queue, which is {state}; let it go on, or end it: scancel {job}")

@@ -39,8 +39,8 @@ from avc.runs.attempt import METRICS, place
 from avc.runs.events import starts, submitted_job
 from avc.settings import Section
 from launch.slurm.cluster_file import read_section
-from launch.slurm.jobs import queue_state
-from launch.slurm.submit import OVER, submit
+from launch.slurm.jobs import OVER, queue_state
+from launch.slurm.submit import submit
 from shards import Report
 from shards.atomic import lock, write_whole
 
@@ -185,9 +185,7 @@ class Trial:
 
     def queued(self) -> str | None:
         """The queue's word for its job; None where there is no such job, or not any more."""
-        job = submitted_job(self.run)
-        state = queue_state(job) if job is not None else None
-        return None if state is None else state[0]
+        return queue_state(submitted_job(self.run))[0]
 
     def measured(self, metric: Metric) -> float | None:
         """The last value of the metric."""
@@ -232,7 +230,7 @@ def run_sweep(
                     write_whole(waiting[0].run / TRIAL, json.dumps({"parameters": waiting[0].parameters}).encode())
                     trials += waiting
                 active.append(waiting.pop(0))
-                if active[-1].queued() in (None, *OVER):
+                if active[-1].queued() in OVER:
                     submit(Path(file.program), [*overrides, *active[-1].overrides], cluster_path=cluster)
             report(len(trials) - len(active) - len(waiting), len(parameters), f"{len(active)} in the queue")
             if not active and len(trials) >= len(parameters):
@@ -242,7 +240,7 @@ def run_sweep(
             if time.monotonic() - asked > QUEUE_SECONDS:
                 asked = time.monotonic()
                 with suppress(ValueError):  # the queue does not answer now
-                    active = [trial for trial in active if trial.queued() not in (None, *OVER)]
+                    active = [trial for trial in active if trial.queued() not in OVER]
 
 
 def trial_rows(trials: list[Trial], metric: Metric) -> list[tuple[str, ...]]:

@@ -85,7 +85,7 @@ def test_the_real_script_takes_every_other_name_and_value_for_words(programs, tm
     cluster = Cluster(gpus=False, partition=word, account=word, sbatch={"comment": word}, srun=[word])
     folder = tmp_path / word.replace("/", "-")
     seen = {"beforehand": looking(folder, [folder]), "afterwards": concluding(folder)[:1]}
-    built = executor(cluster, folder, name=word, nodes=1, tasks_per_node=1, gpus=False, **seen)
+    built = executor(cluster, folder, name=word, **seen)
     script = built._executor._make_submission_file_text(built._executor._submitit_command_str, "1")
     done = subprocess.run(["bash"], input=script, text=True, capture_output=True, cwd=tmp_path, check=True)
     assert not (tmp_path / "ran").exists() and not done.stderr

@@ -326,7 +326,7 @@ NAMES = [
     "C:\\con",
     "${alert(1)}",
     "{{constructor.constructor('alert(1)')()}}",
-    "$token$policy",
+    "{{ token }}{{ policy }}",
     '");alert(1);//',
     '");background:url(//evil.example)',
     "#image=3",

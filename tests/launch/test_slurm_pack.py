@@ -190,21 +190,16 @@ def test_real_videos_packed_as_1_3_and_8_tasks_one_of_them_killed_are_the_same_r
 def test_videos_that_the_nodes_do_not_see_are_a_failure_and_not_rejections(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from launch.slurm.pack_array import PackTask
+    from launch.slurm.pack_array import pack_share
     from shards.pack import list_inputs, pack_sources
     from shards.tasks import Task
 
     elsewhere = shutil.copytree(videos, tmp_path / "elsewhere")
     sources, splitter = list_inputs([elsewhere], tmp_path / "out", SETTINGS)
     shutil.rmtree(elsewhere)
-    work = PackTask(
-        Task(1, 1),
-        sources,
-        tmp_path / "out",
-        partial(pack_sources, out=tmp_path / "out", settings=SETTINGS, splitter=splitter),
-    )
+    pack = partial(pack_sources, out=tmp_path / "out", settings=SETTINGS, splitter=splitter)
     with pytest.raises(ValueError, match=r"none of the 14 inputs of task-0001-of-0001 is on "):
-        work()
+        pack_share(Task(1, 1), sources, tmp_path / "out", pack)
     assert not (tmp_path / "out").exists()
 
 

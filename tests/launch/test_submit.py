@@ -42,13 +42,13 @@ def cluster_file(folder: Path, **changes: object) -> Path:
 def test_the_shipped_cluster_file_asks_for_four_nodes_of_four_gpus(programs, tmp_path) -> None:
     cluster = load_cluster(SHIPPED)
     assert (cluster.nodes, cluster.ranks_per_node, cluster.gpus, cluster.world_size) == (4, 4, True, 16)
-    built = executor(cluster, tmp_path, name="ave", nodes=4, tasks_per_node=4, gpus=True, afterwards=[])
+    built = executor(cluster, tmp_path, name="ave")
     assert built.parameters["gpus_per_node"] == built.parameters["ntasks_per_node"] == 4
 
 
 def test_what_a_cluster_file_leaves_to_the_cluster_is_not_asked_of_sbatch(programs, tmp_path) -> None:
     cluster = load_cluster(cluster_file(tmp_path, sbatch={"qos": "long"}, srun=["--cpu-bind=cores"]))
-    built = executor(cluster, tmp_path, name="ave", nodes=2, tasks_per_node=2, gpus=False, afterwards=[])
+    built = executor(cluster, tmp_path, name="ave")
     assert not {"partition", "account", "gpus_per_node", "mem"} & set(built.parameters)
     assert built.parameters["additional_parameters"] == {"requeue": True, "qos": "long"}
     assert "--cpu-bind=cores" in built.parameters["srun_args"]
@@ -59,7 +59,7 @@ def test_ranks_run_in_the_container_and_see_the_folders_that_the_cluster_file_na
     cluster = load_cluster(cluster_file(tmp_path, srun=["--cpu-bind=cores"], **inside))
     asked = tmp_path / "asked"
     (programs / "sbatch").write_text(f'#!/bin/sh\ncp "$1" {asked}\necho "Submitted batch job 7"\n')
-    built = executor(cluster, tmp_path / "logs", name="ave", nodes=2, tasks_per_node=2, gpus=False, afterwards=[])
+    built = executor(cluster, tmp_path / "logs", name="ave")
     assert submit_job(built, print) == "7"
     [srun] = [line for line in asked.read_text().splitlines() if line.startswith("srun ")]
     words = shlex.split(srun)
