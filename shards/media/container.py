@@ -210,6 +210,8 @@ def required_stream(container: InputContainer, kind: Kind) -> Any:
         streams = f"{container.format.name} with {', '.join(s.type for s in container.streams) or 'no streams'}"
         note = ", none of them of the pictures' program" if _tracks(container, kind) else ""
         raise Rejected(Reason.NO_AUDIO_STREAM if kind == "audio" else Reason.NO_VIDEO_STREAM, streams + note)
+    if container.format.name == "avi" and stream.codec_context is not None and stream.codec_context.name == "vorbis":
+        raise Rejected(Reason.UNDECODABLE, "AVI does not say when packets of Vorbis, of two lengths, are heard")
     return stream
 
 

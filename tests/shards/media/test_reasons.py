@@ -38,6 +38,24 @@ def test_a_video_without_a_sound_stream_is_named_so(tmp_path: Path) -> None:
     assert reason_of(render(tmp_path / "mute.mp4", film(Fraction(25)), audio=None)) is Reason.NO_AUDIO_STREAM
 
 
+def test_vorbis_in_avi_whose_packets_have_no_time_is_named_so(tmp_path: Path) -> None:
+    path = tmp_path / "film.avi"
+    with av.open(str(path), "w") as output:
+        shown = output.add_stream("mpeg4", rate=25)
+        shown.width, shown.height, shown.pix_fmt = 64, 48, "yuv420p"
+        heard = output.add_stream("vorbis", rate=44_100, layout="stereo", options={"strict": "experimental"})
+        noise = np.random.default_rng(0).normal(0, 0.1, (2, 52_920)).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="stereo")
+        frame.sample_rate = 44_100
+        for stream, frames in ((shown, moving()), (heard, [frame])):
+            for each in (*frames, None):
+                output.mux(stream.encode(each))
+    with pytest.raises(Rejected, match="when packets of Vorbis, of two lengths, are heard"):
+        read(path, SMALL)
+    with pytest.raises(Rejected, match="when packets of Vorbis"):
+        next(stream_sound(path))
+
+
 def test_sound_alone_or_with_a_cover_is_no_video(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, (1, 96_000)).astype(np.float32)
     for cover in (False, True):
