@@ -30,6 +30,8 @@ def find_config(name: str | Path) -> Path:
     """The file of settings at a path, or the one of that name in configs/. Raises ValueError where there is neither."""
     path, shipped = Path(name).expanduser(), CONFIGS / f"{name}.yaml"
     if path.is_dir() and not shipped.exists():
+        if (path / "config.yaml").is_file():
+            raise ValueError(f"{path} is a run: avc train {path / 'config.yaml'} run.dir={path} goes on with it")
         raise ValueError(
             f"{path} is a folder, and a YAML file of settings comes first: avc train ave data.shards={path}"
         )

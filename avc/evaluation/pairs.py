@@ -6,7 +6,7 @@ around it. Beside it single views, and a control: the same with each clip's soun
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -170,6 +170,9 @@ def pairs(request: Request, chosen: options.Pairs) -> Result:
         with request.progress("embedding", unit="views") as report:
             views = embed_clips(network, data, clips, passes=chosen.passes, report=report)
     above, near = judge_clips(views, source, seed=network.config.run.seed)
+    if chosen.sources is None:  # of which nothing is known: each clip was one of its own
+        above = tuple(row for row in above if row.key not in ("across", "within"))
+        above, near = (tuple(replace(row, interval_sources=None) for row in rows) for rows in (above, near))
     about: dict[str, Any] = {"run": str(request.source), "split": split, "clips": len(clips), "views": chosen.passes}
     about |= {"sources": len(np.unique(source)) if chosen.sources else None, "chance": min(1, DEPTH / len(clips))}
     about |= request.judged(f"the {split} split") | {"notes": notes}

@@ -65,6 +65,8 @@ def allowed(field: FieldInfo) -> str:
     """The values that a setting may have, in words; empty where its type says all."""
     kinds = (field.annotation, *get_args(field.annotation))
     choices = [str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    if choices and bool in kinds:
+        choices += ["true", "false"]
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
     limits = [
         f"{sign} {getattr(bound, name):g}"

@@ -26,6 +26,8 @@ def print_table(header: Sequence[str | Column], rows: Iterable[Sequence[str]], *
     ones of rich's `Table`.
     """
     table = Table(*header, **options)
+    for column in table.columns:
+        column.overflow = "fold"  # names that share a beginning are told apart by their ends
     for row in rows:
         if row:
             table.add_row(*(escape(printable(cell)) for cell in row))

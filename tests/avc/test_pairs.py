@@ -98,6 +98,12 @@ def test_the_command_tells_of_clips_and_of_sources(small_world, tmp_path) -> Non
     content = json.loads((tmp_path / "pairs.json").read_text())
     assert content["sources"] == 5 and content["chance"] == 10 / 16
     assert [row["key"] for row in content["above"]] == ["clips", "across", "within", "views", "dealt"]
+    done = avc(
+        "eval", "pairs", tmp_path / "ave", "--shards", small_world, "--split", "validation", "passes=2", *told[2:]
+    )
+    rows = json.loads((tmp_path / "pairs.json").read_text())["above"]
+    assert [row["key"] for row in rows] == ["clips", "views", "dealt"] and "other sources" not in done.stdout
+    assert {row["interval_sources"] for row in rows} == {None}
 
 
 @pytest.mark.parametrize("name", ["image", "audio"])
