@@ -87,8 +87,10 @@ def export_onnx(network: Trained, path: Path, *, takes: Takes = "waveform") -> t
 
 
 def _exported(network: Trained, takes: Takes) -> tuple[bytes, tuple[str, str, float]]:
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        require_package(package, extra="onnx", purpose="a network as an ONNX file")
+    purpose = "a network as an ONNX file"
+    require_package("onnx", extra="onnx", purpose=purpose)
+    require_package("onnxruntime", extra="onnx", purpose=purpose)
+    require_package("onnxscript", extra="onnx", purpose=purpose)
     import onnx
     import onnxruntime
 
