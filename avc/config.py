@@ -40,8 +40,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = (), *, of_run: bool
     """
     path = Path(path)
     tree = read_settings(path, missing=f"there is no configuration file {path}", example="data: {shards: FOLDER}")
-    given = tuple(overrides)
-    return parse_config(tree, given, origin=" with ".join(filter(None, (str(path), " ".join(given)))), of_run=of_run)
+    return parse_config(tree, overrides, origin=str(path), of_run=of_run)
 
 
 def parse_config(
@@ -49,8 +48,10 @@ def parse_config(
 ) -> Config:
     """Check a nested dictionary, as `load_config` does with a file's content."""
     tree = {name: dict(section) if isinstance(section, dict) else section for name, section in tree.items()}
+    given = set()
     for override in overrides:
         name, equals, text = override.partition("=")
+        given.add(name)
         section, dot, field = name.partition(".")
         if not equals or not dot or not field or name.startswith("-"):
             bare = name.removeprefix("--")
@@ -71,6 +72,8 @@ def parse_config(
     try:
         return network_of(name).config.model_validate(tree)
     except ValidationError as error:
+        if all(".".join(map(str, problem["loc"][:2])) in given for problem in error.errors()):
+            origin = "on the command line"
         raise refusal(error, origin=origin, unknown=lambda place: _unknown(name, place)) from None
     except ValueError as error:
         raise ValueError(f"{origin}: {error}") from None

@@ -77,10 +77,8 @@ class _SyncBatchNormOnCPU(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
         wide = x.float()
         per_rank = x.numel() / x.shape[1]
         all_but_channels = (0, *range(2, x.dim()))

@@ -49,7 +49,7 @@ def test_eval_measures_a_run_and_writes_the_result_for_machines(trained, tmp_pat
         (["train", "CONFIG", "run.dir=s3://b/run"], "`run.dir` is 's3://b/run': a run is written to a folder"),
         (["train", "CONFIG", "--optim.lr=1"], "`--optim.lr=1` is not of the form section.name=value, as in optim.lr=1"),
         (["train", "CONFIG", "--steps", "3"], "`--steps` is not of the form .* as in training.steps=VALUE"),
-        (["train", "CONFIG", "training.steps=ten"], "CONFIG with .*training.steps=ten: `training.steps` is 'ten'"),
+        (["train", "CONFIG", "training.steps=ten"], "avc train: on the command line: `training.steps` is 'ten'"),
         (["pack", "FILE", "--out", "s3://b/x"], "--out: s3://b/x is in a store.* give a folder"),
         (["pack", "HERE", "--out", "HERE"], "HERE is what is to be packed, and where to: give another --out"),
         (["copy", "SHARDS", "http://127.0.0.1:9/x"], "over http a store is only read"),
