@@ -186,7 +186,7 @@ def test_a_server_that_knows_no_ranges_is_named_as_such_at_once(tmp_path: Path) 
     with ThreadingHTTPServer(("127.0.0.1", 0), serve) as plain:
         threading.Thread(target=plain.serve_forever, daemon=True).start()
         far = Store(Url(f"http://127.0.0.1:{plain.server_port}"))
-        with pytest.raises(OSError, match="does not answer ranges of bytes"):
+        with pytest.raises(OSError, match=r"does not answer ranges of bytes[^(]*$"):  # and no "so for 15 s (...)"
             far.read("film.tar", 5, 10)
         plain.shutdown()
 
