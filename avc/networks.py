@@ -134,7 +134,8 @@ def network_of(name: object) -> NetworkSpec:
     if not isinstance(name, str) or name not in NETWORKS:
         import difflib
 
-        near = difflib.get_close_matches(str(name), NETWORKS, n=1)
+        short = str(name).lower().removesuffix("net").rstrip("-_")  # AVE-Net is `ave`
+        near = difflib.get_close_matches(short, NETWORKS, n=1)
         means = f"did you mean `{near[0]}`?" if near else f"it must be one of {', '.join(NETWORKS)}"
         raise ValueError(f"there is no network {reprlib.repr(name)} (`model.name`); {means}")
     return NETWORKS[name]

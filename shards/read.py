@@ -133,9 +133,14 @@ class Shards:
         return row
 
     def clips(self, split: str) -> np.ndarray:
-        """Row numbers (int64, ascending: sorted by key) of the clips of one split; ValueError for an unknown split."""
+        """Row numbers (int64, ascending: sorted by key) of the clips of one split.
+
+        Raises ValueError for an unknown split, and where no split has any clip.
+        """
         if split not in SPLITS:
             raise ValueError(f"there is no split {split!r}: the splits are {', '.join(SPLITS)}")
+        if not len(self.index):
+            raise ValueError(f"{self.folder} holds no clips: all that was packed into it was rejected")
         return np.flatnonzero(self.index["split"] == SPLITS.index(split))
 
     def key(self, clip: int) -> str:

@@ -248,9 +248,10 @@ class Store:
             except ValueError:
                 raise
             except Exception as error:
-                number = _NUMBERS.get(type(error).__name__, errno.EIO)
                 reason, final = _reason(error)
-                answered = "status code: " in str(error) and not reason.startswith(NO_KEYS)
+                without_keys = reason.startswith(NO_KEYS)
+                number = errno.EACCES if without_keys else _NUMBERS.get(type(error).__name__, errno.EIO)
+                answered = "status code: " in str(error) and not without_keys
                 self._reached |= answered or isinstance(error, _Short)
             passed, patience = time.monotonic() - begun, self._patience if self._reached else FIRST_SECONDS
             if final or passed >= patience:

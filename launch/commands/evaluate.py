@@ -40,7 +40,8 @@ Words = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE... [NAME=VALUE]...",
-        help="Runs, files of `avc import`, .yaml of settings (untrained), names, FILE.py:NAME; then options.",
+        help="Runs, or what else this measure takes: files of `avc import`, .yaml of settings (untrained), names, "
+        "FILE.py:NAME; then options.",
     ),
 ]
 

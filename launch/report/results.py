@@ -66,6 +66,8 @@ def write_wandb(run: Path, name: str, content: dict[str, Any]) -> None:
     if opened is None:
         raise ValueError(f"--wandb: {run} is on no dashboard, as log.wandb, or WANDB_MODE here, is disabled")
     opened.summary.update(dict(_numbers(f"eval/{name}", content)))
+    offline = f"{Path(opened.dir).parent}, offline: `wandb sync` uploads it"
+    print(f"--wandb: written to {opened.url or offline}")
     opened.finish()
 
 

@@ -1,6 +1,7 @@
 """What a training leaves on W&B, read back from the files that it writes offline."""
 
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -230,7 +231,7 @@ def test_a_loss_that_is_not_finite_is_alerted_of(small_world, tmp_path) -> None:
     assert text.startswith("The training has ended: the loss is nan at step 1")
 
 
-def test_an_evaluation_is_written_into_the_run_that_it_belongs_to(small_world, tmp_path) -> None:
+def test_an_evaluation_is_written_into_the_run_that_it_belongs_to(small_world, tmp_path, capsys) -> None:
     config = write_config(tmp_path, small_world, log={"wandb": "offline", "media": False}, training={"steps": 1})
     train_here(config, tmp_path / "run", "validation.every_steps=1")
     assert not ended(tmp_path / "run").tables()  # log.media: false
@@ -239,6 +240,8 @@ def test_an_evaluation_is_written_into_the_run_that_it_belongs_to(small_world, t
     assert len({run.run_id for run in files.runs()}) == 1
     accuracy = json.loads((tmp_path / "result.json").read_text())["accuracy"]
     assert files.summary()["eval/correspondence/validation/accuracy"] == accuracy
+    [said] = re.findall(r"--wandb: written to (.*), offline: `wandb sync` uploads it", capsys.readouterr().out)
+    assert list(Path(said).glob("*.wandb"))
 
 
 def test_precision_and_recall_are_those_of_the_scores() -> None:

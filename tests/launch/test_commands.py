@@ -46,6 +46,7 @@ def test_eval_measures_a_run_and_writes_the_result_for_machines(trained, tmp_pat
         (["train", "CONFIG", "training.device=cuda"], "no CUDA device"),
         (["train", "CONFIG", "run.dir=FILE/run"], "run.dir is FILE/run, and FILE is a file"),
         (["train", "CONFIG", "model.name=avee"], "there is no network 'avee' .* did you mean `ave`"),
+        (["train", "CONFIG", "model.name=AVE-Net"], "there is no network 'AVE-Net' .* did you mean `ave`"),
         (["train", "CONFIG", "run.dir=s3://b/run"], "`run.dir` is 's3://b/run': a run is written to a folder"),
         (["train", "CONFIG", "--optim.lr=1"], "`--optim.lr=1` is not of the form section.name=value, as in optim.lr=1"),
         (["train", "CONFIG", "--steps", "3"], "`--steps` is not of the form .* as in training.steps=VALUE"),

@@ -309,3 +309,10 @@ def _reopened(shards: Shards) -> Shards:
     """As it arrives in another process: without its opened descriptors, and without another look at the shards."""
     again: Shards = pickle.loads(pickle.dumps(shards))
     return again
+
+
+def test_a_set_of_which_all_was_rejected_says_so(tmp_path: Path) -> None:
+    (tmp_path / "words.mp4").write_text("no film")
+    pack([tmp_path / "words.mp4"], tmp_path / "packed", PackSettings(side=33), workers=1)
+    with pytest.raises(ValueError, match="packed holds no clips: all that was packed into it was rejected"):
+        Shards(tmp_path / "packed").clips("train")
