@@ -20,7 +20,7 @@ from av.container import InputContainer
 
 from shards.format import TICKS_PER_SECOND, PackSettings, Reason
 from shards.media import open_content, timeline
-from shards.media.clip import SILENT_DBFS, Rejected, cancellation_message, dbfs
+from shards.media.clip import SILENT_DBFS, Rejected, dbfs, lost_in_mixing
 from shards.media.container import File, Kind, check_picture_size, check_sound_format, choose_stream, required_stream
 from shards.media.decoding import DecodeLog, demux_packets
 from shards.media.pictures import PictureEncoder, decode_pictures
@@ -37,7 +37,7 @@ def stream_sound(source: Path | BinaryIO) -> Iterator[Sound]:
     """The sound of a file in consecutive pieces; gaps in its timestamps become silence.
 
     Channels are mixed as in packing. Raises Rejected, possibly after some pieces, for a file without decodable sound,
-    and at the end where the channels cancelled each other.
+    and at the end where mixing removed all of it.
     """
     with _open_container(source, "audio") as (file, container, zero):
         log, placer = DecodeLog(), _SoundPlacer()
@@ -71,7 +71,7 @@ def stream_sound(source: Path | BinaryIO) -> Iterator[Sound]:
             raise Rejected(Reason.NO_AUDIO_SAMPLES, f"nothing comes out of its audio stream ({log})")
         if (loudness := placer.loudness()) < SILENT_DBFS:
             levels = channel_levels(file, start=zero, ticks=math.ceil(placer.position * TICKS_PER_SECOND), seek=False)
-            if message := cancellation_message(loudness, levels):
+            if message := lost_in_mixing(loudness, levels):
                 raise Rejected(Reason.SILENT, message)
 
 
