@@ -27,6 +27,7 @@ from shards.media.pictures import PictureEncoder, decode_pictures
 from shards.media.sound import channel_levels, decode_sound, make_mixer
 
 BLOCK_SECONDS = 20.0
+PRIMED_BY_A_FRAME = ("wmav1", "wmav2")  # of silence, which no container notes: pictures beside it begin as much later
 LONGEST_GAP_SECONDS = 3600.0
 """Timestamps with a longer gap in sound or pictures count as broken."""
 
@@ -41,6 +42,7 @@ def stream_sound(source: Path | BinaryIO) -> Iterator[Sound]:
     """
     with _open_container(source, "audio") as (file, container, zero):
         log, placer = DecodeLog(), _SoundPlacer()
+        stream, alone = required_stream(container, "audio"), choose_stream(container, "video") is None
         stamps: list[float] = []
         pieces: list[np.ndarray] = []
         formats: list[timeline.SoundFormat] = []
@@ -56,6 +58,8 @@ def stream_sound(source: Path | BinaryIO) -> Iterator[Sound]:
             if mixer is None or sound_format != mixer_format:
                 mixer, mixer_format = make_mixer(sound_format, channels=frame.layout.nb_channels), sound_format
             units = frame.pts if frame.pts is not None else frame.dts
+            if decoded == 1 and alone and frame.samples and stream.codec_context.name in PRIMED_BY_A_FRAME:
+                zero += Fraction(frame.samples, frame.sample_rate)
             stamps.append(math.nan if units is None else float(units * frame.time_base - zero))
             mixer.push(frame)
             pieces.append(mixer.pull().to_ndarray()[0])
