@@ -132,7 +132,9 @@ def test_the_first_2048_samples_of_wma_do_not_come_out_and_packing_leaves_their_
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 def test_wma_without_pictures_begins_where_its_sound_began(codec: str, rate: int, tmp_path: Path) -> None:
     original = noise(2 * rate)
-    sound = np.concatenate([piece for piece, _ in stream_sound(encoded(tmp_path / "a.wma", codec, original, rate=rate))])
+    sound = np.concatenate(
+        [piece for piece, _ in stream_sound(encoded(tmp_path / "a.wma", codec, original, rate=rate))]
+    )
     assert abs(lag(sound, original)) <= rate // 1000
 
 
