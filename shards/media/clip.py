@@ -16,7 +16,7 @@ from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings, Reason
 # digital silence are above the limit.
 SILENT_DBFS = -66.0
 
-# Channels cancel each other where their mean is more than this below that of uncorrelated channels.
+# Channels are lost in mixing where their mean is more than this below that of uncorrelated channels.
 CANCELLED_DB = 10.0
 
 # A clip is still where no picture differs from the first by this many gray levels in the mean of any 8x8 block of the
@@ -68,7 +68,7 @@ def reject_unusable(
     loudness = dbfs(float(clip.sound[clip.sound_from : clip.sound_to].std()) / 32768)
     if loudness < SILENT_DBFS:
         levels = channel_levels()
-        message = cancellation_message(loudness, levels)  # no silence: rejected even if silent clips are kept
+        message = lost_in_mixing(loudness, levels)  # no silence: rejected even if silent clips are kept
         if message or not settings.keep_silent:
             raise Rejected(Reason.SILENT, message or _silence_message(loudness, levels))
     if difference < STILL_GRAY_LEVELS and not settings.keep_still:
@@ -89,14 +89,19 @@ def _silence_message(loudness: float, channels: list[float]) -> str:
     return message
 
 
-def cancellation_message(loudness: float, channels: list[float]) -> str:
-    """Describes channels that cancel each other to a mean of `loudness`, dBFS; empty where they do not."""
+def lost_in_mixing(loudness: float, channels: list[float]) -> str:
+    """Describes sound that mixing to `loudness`, dBFS, has removed; empty where it has not.
+
+    Channels cancel each other, or the only one with sound has no part in the mean: a low-frequency channel.
+    """
     audible = sorted(level for level in channels if level >= SILENT_DBFS)
-    if loudness >= SILENT_DBFS or len(audible) < 2:
+    if loudness >= SILENT_DBFS or not audible:
         return ""
     unrelated = dbfs(math.sqrt(sum(10 ** (level / 10) for level in channels)) / len(channels))
     if loudness > unrelated - CANCELLED_DB:
         return ""
+    if len(audible) == 1:
+        return _silence_message(loudness, channels)
     quietest, loudest = f"{audible[0]:.0f}", f"{audible[-1]:.0f}"
     each = f"each at {loudest}" if quietest == loudest else f"at {quietest} to {loudest}"
     return f"its channels cancel each other: {each} dBFS, their mean at {loudness:.0f}"

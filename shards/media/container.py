@@ -112,14 +112,24 @@ def open_container(file: Any, **options: Any) -> InputContainer:
     """`av.open` for reading. Accepts tags in any encoding, as PyAV does from version 19.
 
     Turns off libav's generation of presentation timestamps, which PyAV turns on: it treats pictures of H.264 and
-    HEVC as reordered that are not.
+    HEVC as reordered that are not. Removes the names of channels in an order of the file's own.
     """
     if int(av.__version__.split(".")[0]) < 19:
         options["metadata_errors"] = "replace"
     container: InputContainer = av.open(file, mode="r", **options)
     if container.format.name in UNSTAMPED_FORMATS:
         container.flags &= ~GENERATES_STAMPS
+    for stream in container.streams.audio:
+        if stream.codec_context is not None:
+            unname_channels(stream.codec_context)
     return container
+
+
+def unname_channels(context: Any) -> None:
+    """Remove the names of channels that are not in libav's order: PyAV frees such a layout once for each use of it."""
+    layout = context.layout  # the last use of it
+    if " channels (" in layout.name:  # as in "3 channels (FC+FL+FR)"
+        context.layout = f"{layout.nb_channels} channels"
 
 
 @dataclass(frozen=True)

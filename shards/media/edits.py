@@ -1,7 +1,8 @@
 """Parses and applies edit lists of mp4 and QuickTime files: the parts of a track that are shown, and when.
 
-libav applies them less precisely: it drops the picture on display where an edit begins, moves the next pictures there
-and does not know how long the last one is held. Here an edit may begin in the middle of a picture.
+libav applies them less precisely: it drops the picture on display where an edit begins, moves the next pictures there,
+plays pictures that are to be held and does not know how long the last one is. Here an edit may begin in the middle of a
+picture.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, BinaryIO
+
+from shards.format import Reason
+from shards.media.clip import Rejected
 
 if TYPE_CHECKING:
     from shards.media.decoding import DecodeLog
@@ -30,13 +34,15 @@ Span = tuple[int, int]  # byte offsets in a file: start and end
 class Edit:
     """A part of a track: start and end (None: the track's), time of presentation, and the rounding of the list.
 
-    All in units of the track's timestamps.
+    hold: for how long the picture at `start` is held and nothing is heard; 0 where the part is played. All in units of
+    the track's timestamps.
     """
 
     start: int
     end: int | None
     shown_at: int
     rounding: int
+    hold: int = 0
 
     @property
     def shift(self) -> int:
@@ -47,7 +53,7 @@ class Edit:
 def parse_edits(content: BinaryIO, *, track: int, unit: Fraction) -> list[Edit]:
     """The edits of a track by its number; `unit` of its timestamps in seconds.
 
-    Empty where there are none, or where only libav can apply them: a part has another speed.
+    Empty where there are none. Raises Rejected where a part has another speed.
     """
     try:
         scale, entries = _read_edit_list(content, track)
@@ -58,11 +64,14 @@ def parse_edits(content: BinaryIO, *, track: int, unit: Fraction) -> list[Edit]:
     for number, (duration, start, speed) in enumerate(entries):
         seconds = Fraction(duration, scale) / unit
         if start != -1:
-            open_ended = not duration and number == len(entries) - 1
-            if start < 0 or speed != 1 << 16:
+            if start < 0:
                 return []
-            end = None if open_ended else start + round(seconds)
-            edits.append(Edit(start, end, round(shown_at), -(-Fraction(1, scale) // unit)))
+            if speed not in (0, 1 << 16):
+                raise Rejected(Reason.UNDECODABLE, f"its edit list plays a part at {speed / (1 << 16):g} of its speed")
+            open_ended = not duration and number == len(entries) - 1
+            hold = 0 if speed else round(seconds)
+            end = None if open_ended else start + (1 if hold else round(seconds))
+            edits.append(Edit(start, end, round(shown_at), -(-Fraction(1, scale) // unit), hold))
         shown_at += seconds
     return edits
 
@@ -70,7 +79,18 @@ def parse_edits(content: BinaryIO, *, track: int, unit: Fraction) -> list[Edit]:
 def stored_stamp(edits: list[Edit], time: int) -> int:
     """The track's timestamp of what is shown at a time; before the first edit, that edit's start."""
     edit = next((edit for edit in reversed(edits) if edit.shown_at <= time), None)
-    return edits[0].start if edit is None else time - edit.shift
+    edit = edits[0] if edit is None else edit
+    return edit.start if edit.hold else max(edit.start, time - edit.shift)
+
+
+def forward_runs(edits: list[Edit]) -> list[list[Edit]]:
+    """The edits in runs, each of which goes forward in the track."""
+    runs = [edits[:1]]
+    for edit, following in pairwise(edits):
+        if edit.end is None or following.start < edit.end:
+            runs.append([])
+        runs[-1].append(following)
+    return runs
 
 
 def apply_edits(pictures: Iterable[TimedPicture], edits: list[Edit], log: DecodeLog) -> Iterator[TimedPicture]:
@@ -90,7 +110,7 @@ def apply_edits(pictures: Iterable[TimedPicture], edits: list[Edit], log: Decode
             start = max(picture.stamp, edit.start)
             end = picture_end if edit.end is None or picture_end <= edit.end + edit.rounding else edit.end
             if start < end:
-                yield type(picture)(picture.frame, picture.unit, start + edit.shift, end - start)
+                yield type(picture)(picture.frame, picture.unit, start + edit.shift, edit.hold or end - start)
                 shown = True
         log.hidden += not shown
 

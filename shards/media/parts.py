@@ -153,6 +153,10 @@ def _read_packet_tables(container: InputContainer) -> dict[Kind, PacketTable]:
     streams = {}
     for kind, table in rows.items():
         positions, stamps, starts, durations = np.array(table, np.float64).reshape(-1, 4).T
+        stream = choose_stream(container, kind)
+        if stream.start_time is not None:  # what decoders drop before it was never heard: the pre-skip of Opus
+            begin = float(stream.start_time * stream.time_base)
+            starts[~np.logical_or.accumulate(starts >= begin)] = begin
         steps = np.diff(np.sort(starts[~np.isnan(starts)]))
         if not durations.any() and steps.any():
             durations = np.full_like(durations, np.median(steps[steps > 0]))

@@ -118,7 +118,7 @@ def decode_sound(
         unit, edits = Fraction(stream.time_base), []
         if file.edit_lists and "mp4" in container.format.name and len(file.headers) == 1:
             edits = parse_edits(file.content, track=stream.id, unit=unit)
-        if len(edits) < 2 and not any(edit.end is None and edit.shown_at for edit in edits):
+        if len(edits) < 2 and not any(edit.hold or (edit.end is None and edit.shown_at) for edit in edits):
             if seek:
                 yield from decode_frames_from(file, "audio", log, time=since, seek=seek)
             else:
@@ -126,7 +126,7 @@ def decode_sound(
             return
     for edit in edits:
         time = max(edit.start, int(since / unit) - edit.shift)
-        if edit.end is not None and edit.end <= time:
+        if edit.hold or (edit.end is not None and edit.end <= time):
             continue
         unedited = replace(file, edit_lists=False)
         for frame in decode_frames_from(unedited, "audio", log, time=time * unit, seek=True):

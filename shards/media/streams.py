@@ -20,13 +20,14 @@ from av.container import InputContainer
 
 from shards.format import TICKS_PER_SECOND, PackSettings, Reason
 from shards.media import open_content, timeline
-from shards.media.clip import SILENT_DBFS, Rejected, cancellation_message, dbfs
+from shards.media.clip import SILENT_DBFS, Rejected, dbfs, lost_in_mixing
 from shards.media.container import File, Kind, check_picture_size, check_sound_format, choose_stream, required_stream
 from shards.media.decoding import DecodeLog, demux_packets
 from shards.media.pictures import PictureEncoder, decode_pictures
 from shards.media.sound import channel_levels, decode_sound, make_mixer
 
 BLOCK_SECONDS = 20.0
+PRIMED_BY_A_FRAME = ("wmav1", "wmav2")  # of silence, which no container notes: pictures beside it begin as much later
 LONGEST_GAP_SECONDS = 3600.0
 """Timestamps with a longer gap in sound or pictures count as broken."""
 
@@ -37,10 +38,11 @@ def stream_sound(source: Path | BinaryIO) -> Iterator[Sound]:
     """The sound of a file in consecutive pieces; gaps in its timestamps become silence.
 
     Channels are mixed as in packing. Raises Rejected, possibly after some pieces, for a file without decodable sound,
-    and at the end where the channels cancelled each other.
+    and at the end where mixing removed all of it.
     """
     with _open_container(source, "audio") as (file, container, zero):
         log, placer = DecodeLog(), _SoundPlacer()
+        stream, alone = required_stream(container, "audio"), choose_stream(container, "video") is None
         stamps: list[float] = []
         pieces: list[np.ndarray] = []
         formats: list[timeline.SoundFormat] = []
@@ -56,6 +58,8 @@ def stream_sound(source: Path | BinaryIO) -> Iterator[Sound]:
             if mixer is None or sound_format != mixer_format:
                 mixer, mixer_format = make_mixer(sound_format, channels=frame.layout.nb_channels), sound_format
             units = frame.pts if frame.pts is not None else frame.dts
+            if decoded == 1 and alone and frame.samples and stream.codec_context.name in PRIMED_BY_A_FRAME:
+                zero += Fraction(frame.samples, frame.sample_rate)
             stamps.append(math.nan if units is None else float(units * frame.time_base - zero))
             mixer.push(frame)
             pieces.append(mixer.pull().to_ndarray()[0])
@@ -71,7 +75,7 @@ def stream_sound(source: Path | BinaryIO) -> Iterator[Sound]:
             raise Rejected(Reason.NO_AUDIO_SAMPLES, f"nothing comes out of its audio stream ({log})")
         if (loudness := placer.loudness()) < SILENT_DBFS:
             levels = channel_levels(file, start=zero, ticks=math.ceil(placer.position * TICKS_PER_SECOND), seek=False)
-            if message := cancellation_message(loudness, levels):
+            if message := lost_in_mixing(loudness, levels):
                 raise Rejected(Reason.SILENT, message)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import math
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND, PackSettings
-from shards.media import Clip, read, read_sync
+from shards.media import Clip, Rejected, read, read_sync
 from shards.media.container import File
-from shards.media.edits import MAX_BOXES, Edit, parse_edits
+from shards.media.edits import MAX_BOXES, parse_edits
 from shards.media.streams import stream_pictures, stream_sound
 from tests.shards.rendering import luma_of, moving, write
 from workshop.decoders.flash_and_beep import Film, chirp, cut_by_copy, delay_of_chirp, film, render, seen_in
@@ -100,8 +100,10 @@ def test_a_cut_by_stream_copy_keeps_sound_and_pictures_together(
         [(Fraction(2, 5), None), (Fraction(18, 10), INSIDE - Fraction(4, 10))],
         [(Fraction(91, 100), Fraction(31, 100)), (Fraction(1), Fraction(145, 100))],
         [(Fraction(91, 100), Fraction(31, 100)), (Fraction(1, 5), None), (Fraction(1), Fraction(145, 100))],
+        [(Fraction(8, 10), Fraction(1, 10)), (Fraction(8, 10), Fraction(1, 10)), (Fraction(1), Fraction(145, 100))],
+        [(Fraction(91, 100), Fraction(93, 100)), (Fraction(91, 100), Fraction(31, 100))],
     ],
-    ids=["one", "late", "two", "two apart"],
+    ids=["one", "late", "two", "two apart", "repeated", "backwards"],
 )
 def test_parts_are_shown_and_heard_from_the_moments_on_that_the_list_says(
     container: str, audio: str, parts: list[Part], tmp_path: Path
@@ -192,22 +194,35 @@ def test_a_file_read_piece_by_piece_lies_on_the_same_time_line(tmp_path: Path) -
     assert max(abs(delay_of_chirp(sound, event=time, rate=rate)) for time in due) < 0.002
 
 
-def test_pictures_of_lists_that_go_back_or_change_the_speed_are_left_to_libav(tmp_path: Path) -> None:
+def with_speed(movie: bytes, speed: int, *, entry: int) -> bytes:
+    """The same movie where one entry of the lists of all tracks has another speed, in 1/65536."""
+    changed, at = bytearray(movie), -1
+    while (at := movie.find(b"elst", at + 1)) >= 0:
+        struct.pack_into(">I", changed, at + 12 + 12 * entry + 8, speed)
+    return bytes(changed)
+
+
+def test_a_picture_that_a_list_holds_is_shown_for_that_time_and_nothing_heard(tmp_path: Path) -> None:
+    shown = film(Fraction(25))
+    mp4 = render(tmp_path / "film.mp4", shown).read_bytes()
+    played = [(Fraction(1), Fraction(0)), (Fraction(6, 10), INSIDE), (Fraction(1), Fraction(145, 100))]
+    held = io.BytesIO(with_speed(with_edits(mp4, played), 0, entry=1))
+    for start, from_tick in ((0, 0), (1.2, 30)):
+        clip = read(held, replace(SMALL, start_seconds=start))
+        numbers = [seen_in(luma_of(picture))[0] for picture in clip.pictures]
+        assert numbers[: 40 - from_tick] == [*range(25), *[int(INSIDE * 25)] * 15][from_tick:]
+        assert numbers[40 - from_tick :][1:] == list(range(37, 37 + len(numbers) - 40 + from_tick - 1))
+        sound = clip.sound / 32768
+        assert abs(delay_of_chirp(sound, event=1.6 + 1.64 - 1.45 - start, rate=SAMPLE_RATE_HZ)) < 0.005
+        assert not sound[round((1.1 - min(start, 1)) * SAMPLE_RATE_HZ) : round((1.5 - start) * SAMPLE_RATE_HZ)].any()
+
+
+def test_a_part_of_another_speed_is_named(tmp_path: Path) -> None:
     mp4 = render(tmp_path / "film.mp4", film(Fraction(25))).read_bytes()
-    ahead = with_edits(mp4, [(Fraction(1), Fraction(0)), (Fraction(1), Fraction(3, 2))])
-    back = with_edits(mp4, [(Fraction(1), Fraction(3, 2)), (Fraction(1), Fraction(0))])
-    slow = bytearray(with_edits(mp4, [(Fraction(1), Fraction(0))]))
-    slow[slow.index(b"elst") + 20 : slow.index(b"elst") + 24] = (1 << 15).to_bytes(4, "big")
-    unit = Fraction(1, 12800)
-    [clock] = struct.unpack_from(">I", mp4, mp4.index(b"mvhd") + 16)  # 1,000 as FFmpeg 8 writes it, 48,000 as 9 does
-    rounding = math.ceil(12800 / clock)
-    assert parse_edits(io.BytesIO(ahead), track=1, unit=unit) == [
-        Edit(start=1024, end=1024 + 12800, shown_at=0, rounding=rounding),
-        Edit(start=1024 + 19200, end=1024 + 19200 + 12800, shown_at=12800, rounding=rounding),
-    ]
-    assert len(parse_edits(io.BytesIO(back), track=1, unit=unit)) == 2
-    assert parse_edits(io.BytesIO(bytes(slow)), track=1, unit=unit) == []
-    assert 45 <= read(io.BytesIO(back), SMALL).ticks <= 50
+    slow = with_speed(with_edits(mp4, [(Fraction(1), Fraction(0))]), 1 << 15, entry=0)
+    for reader in (lambda: read(io.BytesIO(slow), SMALL), lambda: list(stream_sound(io.BytesIO(slow)))):
+        with pytest.raises(Rejected, match=r"its edit list plays a part at 0\.5 of its speed"):
+            reader()
 
 
 @pytest.mark.parametrize("flaw", ["cut short", "a box larger than the file", "boxes without end", "no film"])
