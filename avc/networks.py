@@ -12,22 +12,21 @@ from importlib import import_module
 from typing import Any
 
 from avc.settings import AVOLConfig, ClassifierConfig, Config, PairConfig, PairTrunkConfig
-from avc.sound_settings import OpenL3Config, SegmentConfig, SoundNetConfig
+from avc.sound_settings import SegmentConfig, SoundNetConfig
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
     """title: in tables and figures. model: its class, made from `config.model`. config: all its settings.
 
-    task: the class that trains and validates it, made from the configuration and the shards; None where weights are
-    only imported. about: one sentence.
+    task: the class that trains and validates it, made from the configuration and the shards. about: one sentence.
     """
 
     title: str
     model: str
     config: type[Config]
     about: str
-    task: str | None = None
+    task: str
 
 
 NETWORKS = {
@@ -100,24 +99,6 @@ NETWORKS = {
         config=SegmentConfig,
         task="avc.tasks.reconstruction:Reconstruction",
         about="convolutional autoencoder of the waveform, SoundNet's baseline (SoundNet)",
-    ),
-    "openl3": NetworkSpec(
-        title="OpenL3, audio",
-        model="avc.models.openl3:OpenL3Audio",
-        config=OpenL3Config,
-        about="L3-Net's audio tower with openl3's weights, by `avc import` (Cramer et al. 2019)",
-    ),
-    "openl3_image": NetworkSpec(
-        title="OpenL3, image",
-        model="avc.models.openl3:OpenL3Image",
-        config=OpenL3Config,
-        about="L3-Net's vision tower with openl3's weights, by `avc import` (Cramer et al. 2019)",
-    ),
-    "edgel3": NetworkSpec(
-        title="EdgeL3",
-        model="avc.models.openl3:EdgeL3",
-        config=OpenL3Config,
-        about="OpenL3's audio tower made small, by `avc import` (Srivastava et al. 2019)",
     ),
 }
 

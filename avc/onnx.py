@@ -1,8 +1,8 @@
 """A tower of a trained network as one ONNX file, for programs without torch.
 
-The audio tower takes seconds of sound, spectrogram included, or spectrograms; the image tower crops. The short-time
-Fourier transform is a product with a matrix in double precision: ONNX's own differs from runtime to runtime by what
-float32 rounds, which the logarithm of silent bins makes large.
+The audio tower takes seconds of sound, spectrogram included; the image tower crops. The short-time Fourier transform is
+a product with a matrix in double precision: ONNX's own differs from runtime to runtime by what float32 rounds, which
+the logarithm of silent bins makes large.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from avc.encoders.trained import Trained
 from avc.extras import require_package
 from shards.atomic import written_aside
 
-Takes = Literal["waveform", "spectrogram", "image"]
-INPUTS: dict[Takes, str] = {"waveform": "samples", "spectrogram": "spectrogram", "image": "images"}
+Takes = Literal["waveform", "image"]
+INPUTS: dict[Takes, str] = {"waveform": "samples", "image": "images"}
 
 
 class _Transform(nn.Module):
@@ -51,11 +51,12 @@ class _Transform(nn.Module):
 
 
 class _Tower(nn.Module):
-    """An encoder's embedding behind a frontend, its own or another."""
+    """An encoder's embedding, of the log-spectrogram by a matrix where it begins with one."""
 
-    def __init__(self, encoder: Encoder, frontend: nn.Module) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         super().__init__()
-        self.encoder, self.frontend = encoder, frontend
+        self.encoder = encoder
+        self.frontend = _Transform() if isinstance(encoder.frontend, Spectrogram) else encoder.frontend
 
     def forward(self, x: Tensor) -> Tensor:
         embedded: Tensor = self.encoder.features(self.frontend(x), "embedding")
@@ -67,10 +68,9 @@ def export_onnx(network: Trained, path: Path, *, takes: Takes = "waveform") -> t
 
     Gives names and shapes of the input and of the output, and the largest difference of onnxruntime and torch on noise.
 
-    takes: waveform, `samples` float32 (N, samples), a second each at the network's rate; spectrogram, `spectrogram`
-    float32 (N, 1, bins, steps), what the network makes of them; image, `images` uint8 (N, size, size, 3), what
-    `Trained.crop` gives. The output is `embedding`, float32 (N, D). Raises ValueError where the network has no such
-    tower, where a package is missing, and where the file cannot be written.
+    takes: waveform, `samples` float32 (N, samples), a second each at the network's rate; image, `images` uint8 (N,
+    size, size, 3), what `Trained.crop` gives. The output is `embedding`, float32 (N, D). Raises ValueError where the
+    network has no such tower, where a package is missing, and where the file cannot be written.
     """
     sees, name = network.sees, network.name
     if takes == "image" and not (sees and sees.embeds_pictures):
@@ -95,8 +95,7 @@ def _exported(network: Trained, takes: Takes) -> tuple[bytes, tuple[str, str, fl
     import onnxruntime
 
     encoder = network.image if takes == "image" else network.audio
-    frontend = nn.Identity() if takes == "spectrogram" else encoder.frontend
-    tower = _Tower(encoder, _Transform() if isinstance(frontend, Spectrogram) else frontend)
+    tower = _Tower(encoder)
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)  # it warns of packages that nothing here uses
@@ -121,7 +120,7 @@ def _exported(network: Trained, takes: Takes) -> tuple[bytes, tuple[str, str, fl
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     x = _noise(network, takes, rows=3)
     with torch.no_grad():
-        torchs = (encoder(x, "embedding") if takes == "waveform" else tower(x)).numpy()
+        torchs = encoder(x, "embedding").numpy()
     difference = float(np.abs(session.run(None, {INPUTS[takes]: x.numpy()})[0] - torchs).max())
     taken, given = session.get_inputs()[0], session.get_outputs()[0]
     return content, (f"{taken.name} {taken.shape}", f"{given.name} {given.shape}", difference)
@@ -132,5 +131,4 @@ def _noise(network: Trained, takes: Takes, *, rows: int) -> Tensor:
     if takes == "image":
         size = network.image.size
         return torch.randint(0, 256, (rows, size, size, 3), dtype=torch.uint8, generator=random)
-    samples = torch.randn(rows, network.sample_rate_hz, generator=random) / 10
-    return samples if takes == "waveform" else network.audio.frontend(samples)
+    return torch.randn(rows, network.sample_rate_hz, generator=random) / 10

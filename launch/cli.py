@@ -73,16 +73,7 @@ for command in (
     app.command(context_settings=evaluate.ANYTHING if command in (runs.train, runs.submit) else None)(command)
 
 
-def demo() -> None:
-    """Named `python -m workshop.demo` now."""
-    raise ValueError("it is `python -m workshop.demo` in a checkout now, with the same options, or `make demo`")
-
-
-anything = {"allow_extra_args": True, "ignore_unknown_options": True}
-app.command("submit-pack", hidden=True, context_settings=anything)(pack.submit_pack)
-app.command("demo", hidden=True, context_settings=anything)(demo)
 app.command("import")(weights.import_weights)
-app.command("visualize", hidden=True, context_settings=evaluate.ANYTHING)(evaluate.visualize)
 app.add_typer(evaluate.evaluations, name="eval")
 app.add_typer(audit.audit, name="audit")
 

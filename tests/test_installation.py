@@ -94,7 +94,7 @@ def test_each_optional_package_is_in_the_extra_that_its_message_names() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "require_package":
                 extra = next(keyword.value for keyword in node.keywords if keyword.arg == "extra")
                 named[ast.literal_eval(node.args[0]), ast.literal_eval(extra)] = path
-    assert {"wandb", "submitit", "librosa", "h5py", "pyarrow", "huggingface_hub"} <= {package for package, _ in named}
+    assert {"wandb", "submitit", "librosa", "pyarrow", "huggingface_hub"} <= {package for package, _ in named}
     extras = {name: list(map(Requirement, lines)) for name, lines in PROJECT["optional-dependencies"].items()}
     for package, extra in named:
         brought = {requirement.name for requirement in extras[extra]}
@@ -111,7 +111,6 @@ def test_a_machine_that_trains_gets_dashboards_slurm_and_librosa_by_one_extra() 
     ("arguments", "words"),
     [
         (["submit", "ave", "--cluster", "{cluster}", "data.shards=s", "run.dir=r"], ("submitit", "slurm")),
-        (["import", "openl3", "weights.h5", "--out", "{tmp}/out.safetensors"], ("h5py", "openl3")),
         (["embed", "{tmp}/a.wav", "--run", "us/network", "--out", "{tmp}/e"], ("huggingface_hub", "hub")),
         (["embed", "{tmp}/a.wav", "--run", "r", "--out", "{tmp}/e.parquet"], ("pyarrow", "parquet")),
     ],

@@ -14,7 +14,6 @@ from avc.config import load_config
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.encoders.trained import Trained, trained
 from avc.models import build
-from avc.models.keras_file import imported_config
 from avc.models.released import load_soundnet
 from avc.networks import ENCODERS, resolve
 from avc.pretrained import located
@@ -27,7 +26,7 @@ RUN_CODE = "AVC_RUN_CODE"  # of FILE.py:NAME, and the hub, in the settings of a 
 
 
 def load(run: str | Path, *, device: str = "cpu") -> Trained:
-    """A network: the best weights of a run's folder, what `save_pretrained` wrote, or a file of `avc import`.
+    """A network: the best weights of a run's folder, what `save_pretrained` wrote, or what FILE.py:NAME makes.
 
     Raises ValueError where there are no finished weights, weights that do not fit their settings, or those of a network
     that only takes audio, which `load_any` loads. Nothing in the files is executed; what is FILE.py:NAME is.
@@ -57,15 +56,11 @@ def load_any(source: str | Path, *, device: str = "cpu", as_tower: bool = False)
             f"there is no {source}: give the run.dir of `avc train`, a file of `avc import`, FILE.py:NAME or one of "
             + ", ".join(ENCODERS)
         )
-    config: Config | None
     if weights.suffix == ".safetensors" and not (weights.name == WEIGHTS and (weights.parent / CONFIG).is_file()):
-        config = imported_config(weights)
-        if config is None:
-            released = load_soundnet(weights)
-            return trained(released, SoundNetConfig(model=released.settings), device=where)
-    else:
-        config, weights = read_run(weights)
-        _refuse_towers(config, weights.parent, as_tower=as_tower)
+        released = load_soundnet(weights)
+        return trained(released, SoundNetConfig(model=released.settings), device=where)
+    config, weights = read_run(weights)
+    _refuse_towers(config, weights.parent, as_tower=as_tower)
     model = build(config.model)
     try:
         model.load_state_dict(weights_file.read(weights))

@@ -1,7 +1,8 @@
 """The towers of networks that compare images with audio, each as an encoder.
 
 Layer trunk is the map that the tower's trunk ends in, max-pooled as in Look, Listen and Learn; embedding is what the
-tower ends in (AVE-Net: 128 numbers of length 1; L3-Net: its 512 pooled ones). Openl3's towers have the latter alone.
+tower ends in (AVE-Net: 128 numbers of length 1; L3-Net: its 512 pooled ones). A tower that begins with an encoder has
+the latter alone.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Spectrogram(nn.Module):
 
 def _begun(network: PairNetwork, tower: str) -> Any:
     """The encoder that a tower begins with, which has layers of its own, where it does."""
-    return getattr(getattr(network, tower, None), "encoder", None)
+    return getattr(getattr(network, tower), "encoder", None)
 
 
 class _Tower(Encoder):
@@ -64,13 +65,12 @@ class AudioTower(_Tower, AudioEncoder):
 
     def __init__(self, name: str, network: PairNetwork) -> None:
         begun: AudioEncoder | None = _begun(network, "audio")
-        frontend = nn.Unflatten(1, (1, -1)) if begun else getattr(network, "spectrogram", None) or Spectrogram()
-        super().__init__(name, frontend)
+        super().__init__(name, nn.Unflatten(1, (1, -1)) if begun else Spectrogram())
         self.network = network
-        has_trunk = hasattr(network, "audio") and begun is None
-        self.layers = LAYERS if has_trunk else LAYERS[1:]
-        self.unit_layers = LAYERS[:1] if has_trunk else ()
-        self.sample_rate_hz = begun.sample_rate_hz if begun else network.sample_rate_hz
+        self.layers = LAYERS[1:] if begun else LAYERS
+        self.unit_layers = () if begun else LAYERS[:1]
+        if begun:
+            self.sample_rate_hz = begun.sample_rate_hz
 
     def features(self, x: Tensor, layer: str) -> Tensor:
         """Spectrograms → (N, D)."""
@@ -91,10 +91,9 @@ class ImageTower(_Tower, ImageEncoder):
     def __init__(self, name: str, network: PairNetwork, data: PairData) -> None:
         super().__init__(name)
         self.network, self.data, self.size = network, data, data.image_size
-        localizes, has_trunk = isinstance(network, Localizer), hasattr(network, "vision")
         begun = _begun(network, "vision")
-        self.layers = LAYERS[:1] if localizes else LAYERS if has_trunk and begun is None else LAYERS[1:]
-        self.unit_layers = LAYERS[:1] if has_trunk and begun is None else ()
+        self.layers = LAYERS[:1] if isinstance(network, Localizer) else LAYERS[1:] if begun else LAYERS
+        self.unit_layers = () if begun else LAYERS[:1]
         self.visual_input = network.visual_input
 
     def features(self, x: Tensor, layer: str) -> Tensor:

@@ -167,7 +167,7 @@ class Trained:
     def embed_windows(self, windows: Tensor) -> Tensor:
         """One second of mono sound at `sample_rate_hz` a row → float32 (N, D) on the CPU.
 
-        windows: int16, or floats in [-1, 1], (N, 48000); of openl3's networks (N, sample_rate_hz).
+        windows: int16, or floats in [-1, 1], (N, sample_rate_hz).
         """
         rate = self.sample_rate_hz
         kind = torch.float32 if windows.dtype == torch.float32 else torch.int16
@@ -244,8 +244,7 @@ def trained(
         hears = Waveform(name, model)
     else:
         assert isinstance(model, PairNetwork), model
-        hears = AudioTower(name, model) if model.hears else None
-        sees = ImageTower(name, model, config.data) if model.sees else None
+        hears, sees = AudioTower(name, model), ImageTower(name, model, config.data)
     for encoder in (hears, sees):
         if encoder is not None:
             encoder.eval()

@@ -20,13 +20,6 @@ STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MANY_ITEMS = 100_000  # C is chosen on one of the training folds alone
 
 
-def summarized(features: Features) -> Features:
-    """One row for each item, float32 (items, 2 · D): mean and deviation over its rows."""
-    items, starts = np.unique(features.item, return_index=True)
-    rows = [np.asarray(part, np.float32) for part in np.split(features.rows, starts[1:])]
-    return Features(np.stack([np.concatenate([part.mean(axis=0), part.std(axis=0)]) for part in rows]), items)
-
-
 @dataclass(frozen=True)
 class FoldResult:
     """fold: the one tested on, or the draw. right: share of its items, 0 to 1.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from avc.encoders.sources import pictures, recordings
 from avc.encoders.trained import Trained, trained
 from avc.evaluation import options
 from avc.evaluation.classifiers import Classifier, softmax_layer, svm
-from avc.evaluation.linear import STRENGTHS, LinearResult, cross_validate, summarized
+from avc.evaluation.linear import STRENGTHS, LinearResult, cross_validate
 from avc.evaluation.measures import Request, Result
 from avc.evaluation.soundnet import heard
 from avc.extras import is_installed
@@ -50,23 +50,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Probe:
-    """Features of files and the linear classifier on top of them. strength: its C, None to choose it on training folds.
-
-    summarize: classify mean and deviation over a recording, and not each window.
-    """
+    """Features of files and the linear classifier on them. strength: its C, None to choose it on training folds."""
 
     encoder: Encoder
     layer: str
     inputs: Inputs[Path]
     classifier: Classifier
     strength: float | None = None
-    summarize: bool = False
 
     @property
     def title(self) -> str:
         """Whose features and which, as tables call them."""
-        over = ", mean and deviation over a recording" if self.summarize else ""
-        return f"{self.encoder.name}, {self.inputs.what}{over}"
+        return f"{self.encoder.name}, {self.inputs.what}"
 
 
 def sound(request: Request, chosen: options.Sound) -> Result:
@@ -102,8 +97,8 @@ def sound_probes(
 
     window: seconds of the windows of what takes any length; where it is None, what SoundNet's released code has: 1 s,
     5 s for DCASE. Recordings are repeated for SoundNet to 10 s, for DCASE to 30. Imported weights of SoundNet are
-    probed as in its released code; others have a row by windows and one by recordings. Raises ValueError where a path
-    is neither run, weights nor settings, or its network has no such layer.
+    probed as in its released code. Raises ValueError where a path is neither run, weights nor settings, or its network
+    has no such layer.
     """
     whole, seconds = (30.0, 5.0) if dcase else (10.0, 1.0)
     seconds = seconds if window is None else window
@@ -116,12 +111,11 @@ def sound_probes(
         if encoder.seconds is not None and window not in (None, encoder.seconds):
             raise ValueError(f"{path} takes {encoder.seconds:g} s at a time: leave window={window:g} out")
         taken = encoder.named_layer(layer)
-        inputs, imported = recordings(encoder, taken, seconds=seconds, whole=whole), path.suffix == IMPORTED
+        inputs = recordings(encoder, taken, seconds=seconds, whole=whole)
         # The released code takes the released network's features as they are. Others' have no scale that fits C.
-        unscaled = imported and encoder.whole and not untrained
+        unscaled = path.suffix == IMPORTED and encoder.whole and not untrained
         strength = RELEASED_STRENGTH if unscaled else None
-        for summarize in (False, True) if imported and not encoder.whole else (False,):
-            probes.append(Probe(encoder, taken, inputs, svm(standardize=not unscaled), strength, summarize))
+        probes.append(Probe(encoder, taken, inputs, svm(standardize=not unscaled), strength))
     if not is_installed("librosa"):
         sys.stderr.write("no row for MFCC: librosa is not installed here (pip install 'avcorr[librosa]')\n")
         return _once(probes)
@@ -188,8 +182,6 @@ def _measured(
     rows = []
     for each in probes:
         extraction = features_of(request, each.encoder, each.layer, each.inputs, files, cache=chosen.cache)
-        if each.summarize:
-            extraction = replace(extraction, features=summarized(extraction.features))
         strength = each.strength if chosen.strength is None else chosen.strength
         with request.progress("classifying", unit="trainings") as report:
             result = cross_validate(

@@ -11,13 +11,10 @@ from shards.read import Shards
 
 
 def task_of(config: Config, shards: Shards) -> Task[Any]:
-    """The task of the network that `config` names, on these shards. Raises ValueError where there is none or no fit.
+    """The task of the network that `config` names, on these shards.
 
-    Also where it is to be validated on a split without clips.
+    Raises ValueError where it does not fit them, and where it is to be validated on a split without clips.
     """
-    place = network_of(config.model.name).task
-    if place is None:
-        raise ValueError(f"{config.model.name} is not trained here: its weights come from elsewhere, by `avc import`")
     if shards.sets and not isinstance(config, PairConfig):
         raise ValueError(f"{config.model.name} learns from one set, and data.shards names {len(shards.sets)}")
     held_out, least = len(shards.clips(config.validation.split)), 2 if isinstance(config, PairConfig) else 1
@@ -28,5 +25,5 @@ def task_of(config: Config, shards: Shards) -> Task[Any]:
             f"least {least}: train with validation.every_steps=0 or another validation.split, or pack into another "
             "folder with other shares (`avc pack --split`)"
         )
-    task: Task[Any] = resolve(place).on(config, shards)
+    task: Task[Any] = resolve(network_of(config.model.name).task).on(config, shards)
     return task

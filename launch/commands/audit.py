@@ -169,9 +169,3 @@ def shortcut(
         )
     print(result.verdict)
     write_json(json, asdict(result) | {"shards": str(shards), "verdict": result.verdict})
-
-
-@audit.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def decoders() -> None:
-    """Named `python -m workshop.decoders` now."""
-    raise ValueError("it is `python -m workshop.decoders` in a checkout of the project now, with the same options")

@@ -15,7 +15,7 @@ def embed(
         list[Path],
         typer.Argument(metavar="FILES...", help="Sounds, videos, pictures; folders, .txt lists, tars; URLs."),
     ],
-    run: Annotated[str, typer.Option(help="A run, a file of `avc import`, a folder of save_pretrained, a hub's name.")],
+    run: Annotated[str, typer.Option(help="A run, a folder of save_pretrained, a hub's name, or FILE.py:NAME.")],
     out: Annotated[Path, typer.Option(help="Folder for a .npz a file; or one .parquet for all.")] = Path("embeddings"),
     content: Annotated[str, typer.Option(help="audio, or image: pictures, and the frames of videos.")] = "audio",
     hop: Annotated[float, typer.Option(help="Seconds from one embedding to the next.")] = 0.1,
@@ -44,7 +44,7 @@ def embed(
     **Examples**
 
         avc embed recordings --run runs/ave --out embeddings
-        avc embed *.wav *.mp4 --run openl3.safetensors --hop 0.5 --out embeddings.parquet
+        avc embed *.wav *.mp4 --run mine.py:encoder --hop 0.5 --out embeddings.parquet
         avc embed photos films --run runs/ave --content image --hop 1
         avc embed 's3://raw/2026/*.mp4' --task 3/16 --run runs/ave --out embeddings
     """

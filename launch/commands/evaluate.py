@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from avc.config import no_such_setting
 from avc.evaluation.measures import MEASURES, Measure, Request, Table, text_of
 from avc.evaluation.options import fields_of, parsed
 from launch.commands import Device, Json, JudgingSplit, ShardsOption, Wandb, refuse_unwritable
@@ -29,7 +29,7 @@ class _Measures(TyperGroup):
 
 
 evaluations = typer.Typer(cls=_Measures, no_args_is_help=True, rich_markup_mode="markdown")
-ANYTHING = {"ignore_unknown_options": True}  # for the older spelling of options, which is answered
+ANYTHING = {"ignore_unknown_options": True}  # for settings with dashes, which are answered
 
 FIGURES = {  # what draws them, by the option that names the file
     "confusion": "launch.report.figures:draw_confusion",
@@ -58,9 +58,13 @@ def evaluate(
     from launch.report.results import print_table, write_json, write_wandb
 
     row = MEASURES[measure]
-    if any(word.startswith("--") for word in words):
-        given = {"json": json, "wandb": wandb or None, **common}
-        raise ValueError(f"options of a measure are name=value now: {new_call(measure, words, given)}")
+    fields = fields_of(row.options)
+    if dashed := next((word for word in words if word.startswith("--")), None):
+        name = dashed[2:].partition("=")[0].replace("-", "_")
+        known = [*fields, *(f"--{each}" for each in row.takes)]
+        takes = f"; it takes {', '.join(known)}"
+        unknown = no_such_setting(name, known, otherwise=takes)
+        raise ValueError(f"eval {measure}: {f'{dashed} is written {name}=VALUE' if name in fields else unknown}")
     pairs = [word for word in words if re.match(r"[\w-]+=", word) and not Path(word).exists()]
     sources = tuple(Path(word).expanduser() for word in words if word not in pairs)
     if not sources or (len(sources) > 1 and not row.several):
@@ -68,7 +72,7 @@ def evaluate(
         raise ValueError(f"eval {measure} takes {takes}, and {len(sources)} are given: avc eval {row.examples[0]}")
     for word in pairs:
         name, _, value = word.partition("=")
-        if name in {*row.takes, "json"} - {*fields_of(row.options)}:
+        if name in {*row.takes, "json"} - {*fields}:
             raise ValueError(f"{word} is written --{name} {value}")
     chosen = parsed(row.options, pairs, origin=f"eval {measure}")
     for option in FIGURES:
@@ -96,30 +100,6 @@ def evaluate(
     for option, drawn in result.figures.items():
         if (path := getattr(chosen, option)) is not None:
             resolve(FIGURES[option])(path, *drawn)
-
-
-def new_call(measure: str, words: Sequence[str], given: dict[str, Any]) -> str:
-    """The call of today for words that spell options with dashes. Raises ValueError for one that there is not."""
-    fields, call, rest = fields_of(MEASURES[measure].options), ["avc", "eval", measure], list(words)
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word.removeprefix("--").replace("-", "_").partition("=")
-        if word.startswith("--") and name not in fields and name != "devices":
-            takes = {each: f"--{each}" for each in MEASURES[measure].takes} | {each: f"{each}=VALUE" for each in fields}
-            near = difflib.get_close_matches(name, takes, n=1)
-            means = f"did you mean {takes[near[0]]}?" if near else f"it takes {', '.join(takes.values())}"
-            raise ValueError(f"eval {measure} has no option --{name}; {means}")
-        if not word.startswith("--"):
-            call.append(word)
-        elif name in fields and fields[name].annotation is bool:
-            call.append(f"{name}=true")
-        else:
-            value = word.partition("=")[2] if equals else rest.pop(0) if rest else "VALUE"
-            call += ["--device", value] if name == "devices" else [f"{name}={value}"]
-    for name, value in given.items():
-        if value not in (None, "auto"):
-            call += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    return shlex.join(call)
 
 
 def help_of(measure: Measure) -> str:
@@ -165,17 +145,3 @@ def _measures() -> None:
 
     Networks come first, then what the measure takes; **avc eval MEASURE --help** lists that, with examples.
     """
-
-
-@evaluations.command(hidden=True, context_settings=ANYTHING)
-def categories(words: Words) -> None:
-    """Part of `avc eval sound` now."""
-    dashed = next((place for place, word in enumerate(words) if word.startswith("--")), len(words))
-    sounds = [f"recordings={word}" for word in words[1:dashed]]
-    raise ValueError(f"it is part of sound now: {new_call('sound', [*words[:1], *sounds, *words[dashed:]], {})}")
-
-
-def visualize(words: Words, shards: ShardsOption = None, split: JudgingSplit = None, device: Device = "auto") -> None:
-    """`avc eval units` now."""
-    given = {"shards": shards, "split": split, "device": device}
-    raise ValueError(f"it is a measure now: {new_call('units', words, given)}")

@@ -135,11 +135,6 @@ def pack(
         raise typer.Exit(1)
 
 
-def submit_pack() -> None:
-    """Named `avc pack --cluster` now."""
-    raise ValueError("it is `avc pack INPUTS --out FOLDER --cluster FILE --tasks N` now, with the same other options")
-
-
 def merge(
     folder: Annotated[Path, typer.Argument(help="The folder into which tasks have packed.")],
 ) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from avc.models.keras_file import LARGEST, read_keras
-from tests.avc.keras_files import seeded_layers, write_layers
 from tests.command_line import avc
+from tests.workshop.keras_files import seeded_layers, write_layers
+from workshop.openl3.keras_file import LARGEST, read_keras
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 KERNEL = "conv2d_1/conv2d_1/kernel:0"
@@ -135,7 +135,7 @@ def test_a_description_of_a_network_with_code_in_it_is_not_looked_at(good, tmp_p
             {"class_name": "Lambda", "config": {"function": f"open('{trace}', 'w')"}}
         )
         file.attrs["training_config"] = np.void(b"\x80\x04cos\nsystem\n(Vtouch " + str(trace).encode() + b"\ntR.")
-    assert read_keras(path)[1].name == "openl3"
+    assert read_keras(path).name == "OpenL3, linear"
     assert not trace.exists()
 
 
@@ -153,16 +153,18 @@ def test_what_unpacks_to_more_than_weights_have_is_refused(tmp_path) -> None:
 def test_what_is_no_hdf5_ends_in_one_paragraph(tmp_path, content, suffix) -> None:
     path = tmp_path / f"linear{suffix}"
     path.write_bytes(content)
-    done = avc("import", "openl3", path, "--out", tmp_path / "a.safetensors")
+    program = tmp_path / "mine.py"
+    program.write_text(f"from workshop.openl3 import audio\ndef encoder():\n    return audio({str(path)!r})\n")
+    done = avc("export", f"{program}:encoder", "--onnx", tmp_path / "a.onnx")
     assert done.returncode == 2 and "does not hold weights of openl3" in done.stderr
-    assert not (tmp_path / "a.safetensors").exists()
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "a.onnx").exists()
 
 
 FUZZ = """
 import sys
 from pathlib import Path
 import numpy as np
-from avc.models.keras_file import read_keras
+from workshop.openl3.keras_file import read_keras
 content, random = bytearray(Path(sys.argv[1]).read_bytes()), np.random.default_rng(int(sys.argv[2]))
 target = Path(sys.argv[3]) / "linear.h5"
 places = [n for n in range(len(content)) if n < 4096 or n > len(content) - 65536]

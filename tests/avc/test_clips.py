@@ -9,6 +9,7 @@ from avc.data.reader import PairReader
 from avc.data.sampler import PairSampler
 from avc.data.segments import sound_ticks, student_sound
 from avc.encoders.cache import Features, Unreadable
+from avc.encoders.load import load
 from avc.encoders.sources import clip_identity, frames_of_clips, middles, places_of_second, seconds_of_clips
 from avc.evaluation.kinds import concatenate, labeled_clips
 from avc.models.waveform import to_waveform
@@ -16,6 +17,7 @@ from avc.settings import PairData
 from shards.format import centers
 from shards.read import BadRecord, Shards
 from tests.avc.networks import encoders
+from tests.avc.own_encoders import ENCODERS
 
 DATA = PairData(image_size=28)
 
@@ -52,11 +54,13 @@ def test_sound_and_frames_have_a_row_for_each_second(network, small_world) -> No
     assert places_of_second(network.audio, "trunk") == 12 and places_of_second(network.audio, "embedding") == 1
 
 
-def test_a_second_is_brought_to_the_rate_that_an_encoder_takes(small_world) -> None:
-    encoder = encoders("edgel3", width=0.125).audio
+def test_a_second_is_brought_to_the_rate_that_an_encoder_takes(small_world, tmp_path) -> None:
+    path = tmp_path / "ears.py"
+    path.write_text(ENCODERS)
+    encoder = load(f"{path}:Ear").audio
     shards = Shards(small_world)
     rows, _ = seconds_of_clips(encoder, "embedding", shards).load(0)
-    assert rows.shape == (len(middles(shards.index[0])), 8_000)
+    assert rows.shape == (len(middles(shards.index[0])), 16_000)
     with torch.inference_mode():
         assert len(encoder(rows, "embedding")) == len(rows)
 

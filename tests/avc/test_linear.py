@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 from avc.encoders.cache import Features
 from avc.evaluation import classifiers
 from avc.evaluation.classifiers import Rows, softmax_layer, svm, z_scores
-from avc.evaluation.linear import cross_validate, learn_from_few, summarized
+from avc.evaluation.linear import cross_validate, learn_from_few
 
 CLASSIFIERS = {
     "svm": svm(standardize=False),
@@ -90,19 +90,6 @@ def test_an_item_is_scored_by_the_mean_of_its_rows() -> None:
 
     result = cross_validate(features, labels, folds, tested_folds=[1, 2], classifier=scores, strengths=[1.0])
     assert result.accuracy == 1
-
-
-def test_a_summary_tells_apart_what_differs_in_its_spread_alone() -> None:
-    features, labels, folds = clouds(apart=0, rows=30)
-    features.rows[:, :3] *= 1 + 9 * np.eye(3, dtype=np.float32)[labels[features.item]]
-    whole = summarized(features)
-    np.testing.assert_allclose(whole.rows[7, :8], features.rows[210:240].mean(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(whole.rows[7, 8:], features.rows[210:240].std(axis=0), rtol=1e-5)
-    by_rows, by_items = (
-        cross_validate(each, labels, folds, tested_folds=range(1, 6), classifier=svm(standardize=True)).accuracy
-        for each in (features, whole)
-    )
-    assert by_items > 0.9 > by_rows
 
 
 def test_z_scores_come_from_the_training_rows() -> None:

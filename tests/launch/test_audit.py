@@ -47,7 +47,6 @@ def test_audit_sync_measures_what_can_be_read_and_names_the_rest(tmp_path: Path)
         (["audit", "sync", "/nowhere"], "/nowhere does not exist"),
         (["audit", "sync", "{empty}"], "there are no files in"),
         (["audit", "sync", "{empty}", "--workers", "0"], "workers must be at least 1, not 0"),
-        (["audit", "decoders", "--only", "vlc"], "it is `python -m workshop.decoders`"),
     ],
 )
 def test_a_users_mistake_is_a_paragraph_and_status_2(arguments: list[str], words: str, tmp_path: Path) -> None:

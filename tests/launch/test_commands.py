@@ -88,9 +88,3 @@ def test_a_users_mistake_ends_in_one_paragraph_and_status_2(trained, small_world
     assert message
     assert "\n\n" not in message
     assert re.search(words, message), message
-
-
-def test_the_demo_s_old_name_says_what_to_call_now() -> None:
-    done = avc("demo", "--clips", "40")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "python -m workshop.demo" in done.stderr

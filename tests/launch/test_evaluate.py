@@ -1,4 +1,4 @@
-"""`avc eval`: one list of measures, which teaches, and answers older spellings with the call of today."""
+"""`avc eval`: one list of measures, which teaches."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ def test_the_list_has_the_form_of_a_call_and_a_sentence_on_each() -> None:
     assert "eval Measure what a trained network knows" in " ".join(avc("--help").stdout.replace("│", " ").split())
     for name, row in MEASURES.items():
         assert f"{name} {' '.join(str(row.options.__doc__).split()[:4])}" in shown
-    assert "categories" not in shown
 
 
 def test_help_begins_with_what_is_needed_and_shows_every_default() -> None:
@@ -74,39 +73,9 @@ def test_figures_are_drawn_for_options_that_there_are_and_data_sets_are_those_th
     assert set(named) == set(DATASETS)
 
 
-OLD_AND_NEW = """
-eval retrieval runs/ave --labels l.csv --gain=linear --split test
-eval retrieval runs/ave labels=l.csv gain=linear --split test
-
-eval localization runs/avol --boxes b.json --passes 2
-eval localization runs/avol boxes=b.json passes=2
-
-eval sound a b --dataset esc10 --root E --window 3 --devices cpu
-eval sound a b dataset=esc10 root=E window=3 --device cpu
-
-eval correspondence runs/ave --passes 4 --json a.json --wandb
-eval correspondence runs/ave passes=4 --json a.json --wandb
-
-eval categories s8 a.ogg b.ogg --names objects=i.txt --top 2
-eval sound s8 recordings=a.ogg recordings=b.ogg names=objects=i.txt top=2
-
-visualize runs/l3 --out u --count 2 --shards S
-eval units runs/l3 out=u count=2 --shards S
-"""
-
-
 def test_what_is_watched_while_training_is_a_measure_or_needs_no_run() -> None:
     [watched] = get_args(PairValidation.model_fields["evaluators"].annotation)
     assert set(get_args(watched)) == {row.evaluator for row in MEASURES.values() if row.evaluator} | {"rankme"}
-
-
-@pytest.mark.parametrize("pair", OLD_AND_NEW.strip().split("\n\n"))
-def test_an_older_spelling_is_answered_by_the_call_of_today_in_one_line(pair) -> None:
-    old, new = pair.split("\n")
-    done = avc(*shlex.split(old))
-    assert (done.returncode, done.stdout) == (2, "")
-    [line] = done.stderr.splitlines()
-    assert line.endswith(f" now: avc {new}")
 
 
 @pytest.mark.parametrize(
@@ -117,8 +86,10 @@ def test_an_older_spelling_is_answered_by_the_call_of_today_in_one_line(pair) ->
         ("retrieval labels=l.csv", "eval retrieval takes one network, and 0 are given"),
         ("retrieval a labels=l.csv labels=m.csv", "labels is given twice"),
         ("retrieval a labels=l.csv label=m.csv", "there is no setting `label`; did you mean `labels`?"),
-        ("retrieval a --label l.csv", "has no option --label; did you mean labels=VALUE?"),
-        ("retrieval a --xyz l.csv", "has no option --xyz; it takes --shards, --split, --device, labels="),
+        ("retrieval a --labels l.csv", "eval retrieval: --labels is written labels=VALUE"),
+        ("retrieval a --max-drawn=2 --split test", "there is no setting `max_drawn`; did you mean `drawn`?"),
+        ("retrieval a --label l.csv", "there is no setting `label`; did you mean `labels`?"),
+        ("retrieval a --xyz l.csv", "there is no setting `xyz`; it takes labels, "),
         ("retrieval a lables=l.csv", "there is no setting `lables`; did you mean `labels`?"),
         ("retrieval a labels=l.csv Max-drawn=2", "there is no setting `Max-drawn`; did you mean `drawn`?"),
         ("correspondence a qqq=1", "there is no setting `qqq`; it takes passes"),

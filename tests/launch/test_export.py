@@ -11,10 +11,6 @@ import torch
 import yaml
 
 import avc as package
-from avc.data.preprocessing import audio_to_input
-from avc.models.keras_file import read_keras, write_network
-from avc.settings import PairData
-from tests.avc.keras_files import seeded_layers, write_layers
 from tests.avc.launching import train_here, write_config
 from tests.avc.networks import saved
 from tests.command_line import avc
@@ -54,10 +50,6 @@ def test_the_audio_tower_gives_the_same_embeddings_in_onnxruntime(network, tmp_p
     for rows in (1, 5):  # any number of them
         [theirs] = session(tmp_path / "audio.onnx").run(None, {"samples": seconds[:rows].astype(np.float32) / 32768})
         np.testing.assert_allclose(theirs, ours[:rows], atol=1e-4)
-    export(network, "--onnx", tmp_path / "tower.onnx", "--takes", "spectrogram")
-    spectrograms = audio_to_input(torch.from_numpy(seconds), None, PairData()).numpy()
-    [theirs] = session(tmp_path / "tower.onnx").run(None, {"spectrogram": spectrograms})
-    np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 
 def test_the_image_tower_gives_the_same_embeddings_in_onnxruntime(network, tmp_path) -> None:
@@ -66,20 +58,6 @@ def test_the_image_tower_gives_the_same_embeddings_in_onnxruntime(network, tmp_p
     loaded = package.load(str(network))
     [theirs] = session(tmp_path / "image.onnx").run(None, {"images": loaded.crop(images).numpy()})
     np.testing.assert_allclose(theirs, loaded.embed_image(images).numpy(), atol=1e-4)
-
-
-def test_openl3_s_tower_gives_the_same_embeddings_in_onnxruntime(tmp_path) -> None:
-    pytest.importorskip("h5py", reason="h5py is not installed")
-    source = write_layers(tmp_path / "openl3.h5", list(seeded_layers("audio")))
-    write_network(tmp_path / "openl3.safetensors", *read_keras(source, frontend="mel256"))
-    export(tmp_path / "openl3.safetensors", "--onnx", tmp_path / "a.onnx", "--takes", "spectrogram")
-    model = package.load(tmp_path / "openl3.safetensors").model
-    seconds = torch.from_numpy(sounds(48_000)[:2].astype(np.float32) / 32768)
-    with torch.no_grad():
-        spectrograms = model.spectrogram(seconds)
-        ours = model.embed_audio(spectrograms)
-    [theirs] = session(tmp_path / "a.onnx").run(None, {"spectrogram": spectrograms.numpy()})
-    np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4)
 
 
 def test_a_run_becomes_a_folder_with_a_card_that_loads_and_names_no_path_of_this_machine(small_world, tmp_path) -> None:
@@ -103,22 +81,11 @@ def test_a_run_becomes_a_folder_with_a_card_that_loads_and_names_no_path_of_this
     assert torch.equal(run.embed_audio(seconds), given.embed_audio(seconds))
 
 
-def test_an_imported_network_is_given_on_with_a_card_that_says_so(tmp_path) -> None:
-    pytest.importorskip("h5py", reason="h5py is not installed")
-    source = write_layers(tmp_path / "a.h5", list(seeded_layers("image")))
-    read, settings = read_keras(source)
-    write_network(tmp_path / "a.safetensors", read, settings)
-    assert avc("export", tmp_path / "a.safetensors", "--out", tmp_path / "given").returncode == 0
-    assert "imported from what its authors released" in (tmp_path / "given" / "README.md").read_text()
-    given = package.load(tmp_path / "given")
-    assert all(torch.equal(value, given.model.state_dict()[name]) for name, value in read.state_dict().items())
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "nothing to write"),
-        (["--onnx", "a.onnx", "--takes", "smell"], "must be waveform, spectrogram, image"),
+        (["--onnx", "a.onnx", "--takes", "smell"], "must be waveform or image"),
         (["--onnx", "/nowhere/a.onnx"], "cannot be written"),
         (["--out", "/dev/null/a"], "cannot be written"),
     ],

@@ -223,6 +223,4 @@ def test_what_cannot_be_submitted_is_refused_in_words(videos: Path, alone: Path,
     taken = command(videos, alone, tmp_path)
     assert "was begun without tasks" in refusal(*taken, path=str(commands))
     assert "leave out --task and --workers" in refusal(*words, "--workers", "2", path=str(commands))
-    old = [*words[:3], "submit-pack", *words[4:]]
-    assert "it is `avc pack INPUTS --out FOLDER --cluster FILE --tasks N` now" in refusal(*old, path=str(commands))
     assert "sbatch refuses the tasks" in refusal(*words, path=f"{commands}:/usr/bin:/bin")

@@ -1,7 +1,6 @@
-"""Imported weights held against openl3's own regression files: embeddings that it computed, of recordings it ships.
+"""Weights of openl3 held against its own regression files: embeddings that it computed, of recordings it ships.
 
-    avc import openl3 openl3_audio_mel256_music.h5 --out openl3.safetensors
-    python -m workshop.openl3 openl3.safetensors chirp_44k_kapre.npz
+    python -m workshop.openl3 mine.py:encoder chirp_44k_kapre.npz     # mine.py: see workshop/openl3/__init__.py
 
 The exit status is 1 where they disagree. Of openl3's tests chirp_44k_kapre, bento_audio_kapre and daisy are of
 mel256_music, those with _linear of linear_env.
@@ -114,7 +113,7 @@ def _embedded(network: Trained, recording: Path, hop: float, *, rows: int) -> ND
 def main(arguments: list[str] | None = None) -> None:
     """Compare, print and exit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("network", help="A file of `avc import`.")
+    parser.add_argument("network", help="FILE.py:NAME, which makes the encoder.")
     parser.add_argument("regression", type=Path, help="A regression file of openl3's tests, .npz.")
     parser.add_argument("--recording", type=Path, help="Of the regression file; else beside it, by its name.")
     asked = parser.parse_args(arguments)

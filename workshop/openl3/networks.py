@@ -9,20 +9,37 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avc.data.preprocessing import normalize
+from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.extras import require_package
-from avc.models.pair import PairNetwork
-from avc.sound_settings import OpenL3Model
 
 CHANNELS = (64, 128, 256, 512)
 EPSILON = 1e-3  # of Keras' batch norm
 QUIETEST_DB = -80.0  # below the loudest of a second: kapre's dynamic range
 SMALLEST = 1e-10
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a file of weights is of.
+
+    frontend: a row of FRONTENDS, None of images. kapre: whose mel-spectrogram it is, 0.3, openl3 0.4's, or 0.1, that of
+    older openl3 and of EdgeL3. grid: embed as the last map's maxima over a grid, 4x3 of audio (6144 numbers) and 4x4 of
+    images (8192), or else over the whole map (512). width multiplies the channels of every convolution; narrowing
+    divides those of the fourth block in addition: EdgeL3's 64 numbers are width 0.5, narrowing 4.
+    """
+
+    frontend: Literal["linear", "mel128", "mel256", "mel64"] | None
+    kapre: Literal["0.1", "0.3"] = "0.3"
+    grid: bool = True
+    width: float = 1.0
+    narrowing: int = 1
 
 
 @dataclass(frozen=True)
@@ -52,10 +69,10 @@ class Spectrogram(nn.Module):
     of the amplitude in both. Where there are bands, filters is (n_fft / 2 + 1, mels).
     """
 
-    def __init__(self, settings: OpenL3Model) -> None:
+    def __init__(self, form: Frontend, *, kapre: str) -> None:
         super().__init__()
-        self.form = FRONTENDS[settings.frontend]
-        self.of_power = self.form.mels is not None and (settings.kapre == "0.1" or self.form.padding == "same")
+        self.form = form
+        self.of_power = form.mels is not None and kapre == "0.1"
         self.padding = "same" if self.of_power else self.form.padding
         self.window: Tensor
         self.filters: Tensor
@@ -99,66 +116,59 @@ def dft_kernels(n_fft: int) -> Tensor:
 
 def mel_filters(form: Frontend, *, htk: bool) -> Tensor:
     """float32 (n_fft / 2 + 1, mels), triangles of equal area."""
-    require_package("librosa", extra="openl3", purpose="the mel spectrogram of openl3's networks")
+    require_package("librosa", extra="librosa", purpose="the mel spectrogram of openl3's networks")
     from librosa.filters import mel
 
     filters = mel(sr=form.sample_rate_hz, n_fft=form.n_fft, n_mels=form.mels, htk=htk, norm="slaney")
     return torch.from_numpy(filters.T.copy())
 
 
-class OpenL3Audio(PairNetwork):
-    """Takes what its `spectrogram` makes of float (N, samples), a second of mono sound in [-1, 1] at sample_rate_hz."""
+class OpenL3Audio(AudioEncoder):
+    """A second of mono sound, float32 (N, sample_rate_hz) in [-1, 1]; EdgeL3's small networks ("SEA") where `form` has
+    their spectrogram, 64 mel bands at 8 kHz, with batch norm and ReLU before the last pool."""
 
-    sees: ClassVar[bool] = False
-    frontends: ClassVar[tuple[str, ...]] = ("linear", "mel128", "mel256")
-    ends_in_relu: ClassVar[bool] = False
+    def __init__(self, form: Form) -> None:
+        assert form.frontend is not None
+        spectrogram = FRONTENDS[form.frontend]
+        is_edge = form.frontend == "mel64"
+        name = "EdgeL3" if is_edge else f"OpenL3, {form.frontend}"
+        super().__init__(name, Spectrogram(spectrogram, kapre=form.kapre))
+        self.form, self.sample_rate_hz = form, spectrogram.sample_rate_hz
+        self.convolutions = _tower(1, form, ends_in_relu=is_edge)
+        self.pool = ((4 if spectrogram.mels == 128 else 8), 8) if form.grid else None
 
-    def __init__(self, settings: OpenL3Model) -> None:
-        super().__init__()
-        if settings.frontend not in self.frontends:
-            known = " or ".join(self.frontends)
-            raise ValueError(f"model.frontend is {settings.frontend}, and that of {settings.name} is {known}")
-        self.spectrogram = Spectrogram(settings)
-        self.layers = _tower(1, settings, ends_in_relu=self.ends_in_relu)
-        form = self.spectrogram.form
-        self.sample_rate_hz = form.sample_rate_hz
-        self.pool = ((4 if form.mels == 128 else 8), 8) if settings.grid else None
+    def extra_repr(self) -> str:
+        """For people and for `key`."""
+        return f"{super().extra_repr()}, {self.form}"
 
-    def embed_audio(self, spectrograms: Tensor) -> Tensor:
-        """What `spectrogram` gave, float32 (N, 1, bins, steps) → float32 (N, D); a grid's in Keras' order."""
-        return _pooled(self.layers(spectrograms), self.pool)
-
-
-class EdgeL3(OpenL3Audio):
-    """EdgeL3's small networks ("SEA"): 64 mel bands at 8 kHz; batch norm and ReLU before the last pool."""
-
-    frontends: ClassVar[tuple[str, ...]] = ("mel64",)
-    ends_in_relu: ClassVar[bool] = True
-
-    def __init__(self, settings: OpenL3Model) -> None:
-        super().__init__(settings.model_copy(update={"frontend": "mel64", "kapre": "0.1", "grid": False}))
+    def features(self, x: Tensor, layer: str) -> Tensor:
+        """Spectrograms, float32 (N, 1, bins, steps) → float32 (N, D); a grid's in Keras' order."""
+        return _pooled(self.convolutions(x), self.pool)
 
 
-class OpenL3Image(PairNetwork):
-    """Takes images as this project's networks do, normalized to 0 ± 2, and halves that to openl3's -1 to 1."""
+class OpenL3Image(ImageEncoder):
+    """Takes uint8 (N, 224, 224, 3); to the network they are openl3's -1 to 1."""
 
-    hears: ClassVar[bool] = False
+    def __init__(self, form: Form) -> None:
+        super().__init__("OpenL3, image")
+        self.form = form
+        self.convolutions = _tower(3, form, ends_in_relu=False)
+        self.pool = (7, 7) if form.grid else None
 
-    def __init__(self, settings: OpenL3Model) -> None:
-        super().__init__()
-        self.layers = _tower(3, settings, ends_in_relu=False)
-        self.pool = (7, 7) if settings.grid else None
+    def extra_repr(self) -> str:
+        """For people and for `key`."""
+        return f"{super().extra_repr()}, {self.form}"
 
-    def embed_image(self, images: Tensor) -> Tensor:
-        """(N, 3, 224, 224) normalized images → float32 (N, D); a grid's numbers are in Keras' order, channels last."""
-        return _pooled(self.layers(images / 2), self.pool)
+    def features(self, x: Tensor, layer: str) -> Tensor:
+        """uint8 (N, 224, 224, 3) → float32 (N, D); a grid's numbers are in Keras' order, channels last."""
+        return _pooled(self.convolutions(normalize(x.permute(0, 3, 1, 2).float() / 255) / 2), self.pool)
 
 
-def _tower(in_channels: int, settings: OpenL3Model, *, ends_in_relu: bool) -> nn.Sequential:
+def _tower(in_channels: int, form: Form, *, ends_in_relu: bool) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict(bn0=nn.BatchNorm2d(in_channels, eps=EPSILON))
     images = in_channels == 3
     for block, channels in enumerate(CHANNELS, start=1):
-        out = max(1, round(channels * settings.width) // (settings.narrowing if block == 4 else 1))
+        out = max(1, round(channels * form.width) // (form.narrowing if block == 4 else 1))
         for number in (1, 2):
             name = f"{block}_{number}"
             layers[f"conv{name}"] = nn.Conv2d(in_channels, out, kernel_size=3, padding=1)

@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from avc.extras import require_package
-from avc.models.openl3 import EdgeL3, OpenL3Audio, OpenL3Image
-from avc.models.released import MODEL
-from avc.runs.weights import about, write
-from avc.sound_settings import OpenL3Config, OpenL3Model
+from avc.extras import is_installed
 from shards.atomic import refuse_special
+from workshop.openl3.networks import Form, OpenL3Audio, OpenL3Image
 
-SETTINGS = "settings"  # of a network, as JSON: among the notes of a .safetensors file
+INPUT_REPRS: tuple[Literal["linear", "mel128", "mel256"], ...] = ("linear", "mel128", "mel256")
 LARGEST = 2**28  # bytes of a file, unpacked; openl3's have 19 MB, with kapre's kernels 36 MB
 MOST_LAYERS = 100
 FILTERS = {1, 2, 3}  # HDF5's own deflate, shuffle and checksum
@@ -37,19 +32,14 @@ OpenL3 = OpenL3Audio | OpenL3Image
 Arrays = dict[str, Any]  # the datasets of a layer by the last part of their names
 
 
-def write_network(out: Path, model: nn.Module, settings: OpenL3Model) -> None:
-    """Write weights and the settings they belong to as one .safetensors file. Raises ValueError where it cannot be."""
-    notes = {MODEL: settings.name, SETTINGS: settings.model_dump_json(exclude_defaults=True)}
-    write(out, model.state_dict(), notes)
+def read_keras(source: Path, *, input_repr: str | None = None, grid: bool = True) -> OpenL3:
+    """The network that openl3 or EdgeL3 released as a file (.h5 or .h5.gz), in evaluation mode.
 
-
-def read_keras(source: Path, *, frontend: str | None = None, grid: bool = True) -> tuple[OpenL3, OpenL3Model]:
-    """The network that openl3 or EdgeL3 released as a file (.h5 or .h5.gz), in evaluation mode, and its settings.
-
-    frontend: linear, mel128 or mel256, where the file's name does not say it as openl3_audio_mel256_env.h5 does. grid:
-    as in `OpenL3Model`. Raises ValueError for a file with other layers than these networks, and where h5py is missing.
+    input_repr: linear, mel128 or mel256, where the file's name does not say it as openl3_audio_mel256_env.h5 does.
+    grid: as in `Form`. Raises ValueError for a file with other layers than these networks, and where h5py is missing.
     """
-    require_package("h5py", extra="openl3", purpose="reading Keras' files")
+    if not is_installed("h5py"):
+        raise ValueError("reading Keras' files needs the package h5py, which is not installed here: pip install h5py")
     import h5py
 
     refuse_special(source)
@@ -57,15 +47,14 @@ def read_keras(source: Path, *, frontend: str | None = None, grid: bool = True) 
         with h5py.File(io.BytesIO(_unpacked(source)), "r") as file:
             layers = [arrays for arrays in map(_arrays, _layers(file)) if arrays]
             spectrogram = layers.pop(0) if layers and "real_kernels" in layers[0] else None
-            settings = _settings(layers, spectrogram, source.name, frontend=frontend, grid=grid)
-            classes: dict[str, type[OpenL3]] = {"edgel3": EdgeL3, "openl3": OpenL3Audio, "openl3_image": OpenL3Image}
-            model = classes[settings.name](settings)
+            form = _form(layers, spectrogram, source.name, input_repr=input_repr, grid=grid)
+            model = OpenL3Image(form) if form.frontend is None else OpenL3Audio(form)
             model.load_state_dict(_state(model, layers, spectrogram))
     except FileNotFoundError:
         raise ValueError(f"there is no file {source}") from None
     except (OSError, EOFError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{source} does not hold weights of openl3 or EdgeL3: {error}") from None
-    return model.eval(), settings
+    return model.eval()
 
 
 def _unpacked(source: Path) -> bytes:
@@ -114,35 +103,37 @@ def _arrays(layer: Any) -> Arrays:
     return found
 
 
-def _settings(
-    layers: list[Arrays], spectrogram: Arrays | None, name: str, *, frontend: str | None, grid: bool
-) -> OpenL3Model:
+def _form(layers: list[Arrays], spectrogram: Arrays | None, name: str, *, input_repr: str | None, grid: bool) -> Form:
     kernels = [arrays["kernel"].shape for arrays in layers if "kernel" in arrays]
     if len(kernels) != 8 or any(len(shape) != 4 for shape in kernels):
         raise ValueError(f"it has {len(kernels)} convolutions of images, and these networks have 8")
     if kernels[0][2] == 3:
-        return OpenL3Model(name="openl3_image", grid=grid)
+        return Form(None, grid=grid)
     if kernels[0][3] == 32 or "gamma" in layers[-1]:
         width = kernels[0][3] / 64
         narrowing = max(1, round(512 * width / max(1, kernels[-1][3])))
-        return OpenL3Model(name="edgel3", frontend="mel64", kapre="0.1", grid=False, width=width, narrowing=narrowing)
+        if not 0 < width <= 1 or narrowing > 8:
+            raise ValueError(f"its convolutions have {kernels[0][3]} to {kernels[-1][3]} channels, and EdgeL3's do not")
+        return Form("mel64", kapre="0.1", grid=False, width=width, narrowing=narrowing)
     mels = None if spectrogram is None or "Variable" not in spectrogram else spectrogram["Variable"].shape[1]
     inside = None if spectrogram is None else "linear" if mels is None else f"mel{mels}"
-    named = re.search(r"linear|mel128|mel256", name)
-    chosen = frontend or inside or (named[0] if named else None)
-    if chosen not in OpenL3Audio.frontends:
-        raise ValueError(
-            "neither its name nor its content says which spectrogram it takes (its layers are the same for all): give "
-            "--frontend linear, mel128 or mel256"
-        )
-    kapre = "0.3" if spectrogram is None else "0.1"
-    return OpenL3Model.model_validate({"name": "openl3", "frontend": chosen, "kapre": kapre, "grid": grid})
+    named = re.search("|".join(INPUT_REPRS), name)
+    wanted = input_repr or inside or (named[0] if named else None)
+    for known in INPUT_REPRS:
+        if known == wanted:
+            return Form(known, kapre="0.3" if spectrogram is None else "0.1", grid=grid)
+    raise ValueError(
+        "neither its name nor its content says which spectrogram it takes (its layers are the same for all): give "
+        "input_repr, linear, mel128 or mel256"
+    )
 
 
 def _state(model: OpenL3, layers: list[Arrays], spectrogram: Arrays | None) -> dict[str, Tensor]:
     """Keras' (height, width, in, out) → torch's (out, in, height, width), layer by layer in their order."""
     state = model.state_dict()
-    ours = [name for name, layer in model.layers.named_children() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)]
+    ours = [
+        name for name, layer in model.convolutions.named_children() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)
+    ]
     if len(ours) != len(layers):
         raise ValueError(f"it has {len(layers)} layers with weights, and the network has {len(ours)}")
     for name, arrays in zip(ours, layers, strict=True):
@@ -150,16 +141,15 @@ def _state(model: OpenL3, layers: list[Arrays], spectrogram: Arrays | None) -> d
         if set(arrays) != set(wanted):
             raise ValueError(f"the layer {name} has {', '.join(sorted(arrays))} in place of {', '.join(wanted)}")
         for part in wanted:
-            key = f"layers.{name}.{PARTS[part]}"
+            key = f"convolutions.{name}.{PARTS[part]}"
             shape = tuple(state[key].shape)
             if part == "kernel":
                 shape = shape[2:] + shape[1::-1]
             array = _read(arrays[part], shape)
             state[key] = torch.from_numpy(array.transpose(3, 2, 0, 1).copy() if part == "kernel" else array)
-    if spectrogram is not None and "spectrogram.filters" in state:
-        state["spectrogram.filters"] = torch.from_numpy(
-            _read(spectrogram["Variable"], tuple(state["spectrogram.filters"].shape))
-        )
+    if spectrogram is not None and "frontend.filters" in state:
+        shape = tuple(state["frontend.filters"].shape)
+        state["frontend.filters"] = torch.from_numpy(_read(spectrogram["Variable"], shape))
     return state
 
 
@@ -175,18 +165,3 @@ def _read(dataset: Any, shape: tuple[int, ...]) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ValueError(f"{dataset.name} has numbers that are not finite")
     return array
-
-
-def imported_config(path: Path) -> OpenL3Config | None:
-    """The settings that `write_network` noted, None for other weights. Raises ValueError for no such file."""
-    try:
-        notes = about(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} is no .safetensors file: {error}") from None
-    if SETTINGS not in notes:
-        return None
-    try:
-        model = OpenL3Model.model_validate_json(notes[SETTINGS]).model_copy(update={"name": notes[MODEL]})
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path} does not hold a network of `avc import openl3`: {json.dumps(str(error))}") from None
-    return OpenL3Config(model=model)

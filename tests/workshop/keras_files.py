@@ -12,9 +12,12 @@ Layer = tuple[str, dict[str, np.ndarray]]
 
 
 def seeded_layers(kind: str, *, channels: tuple[int, ...] = CHANNELS, seed: int = 7) -> Iterator[Layer]:
-    """The layers with weights of openl3's audio or image network, in its order: names, and arrays by their names."""
+    """The layers with weights of a network, in its order: names, and arrays by their names.
+
+    kind: audio or image, openl3's; edge, EdgeL3's of 64 numbers with channels 32, 64, 128, 64.
+    """
     random = np.random.default_rng(seed)
-    inputs, mean, variance = (1, -40.0, 400.0) if kind == "audio" else (3, 0.0, 0.3)
+    inputs, mean, variance = (3, 0.0, 0.3) if kind == "image" else (1, -40.0, 400.0)
 
     def norm(size: int, *, mean: float = 0.0, variance: float = 1.0) -> dict[str, np.ndarray]:
         return {
@@ -31,7 +34,7 @@ def seeded_layers(kind: str, *, channels: tuple[int, ...] = CHANNELS, seed: int 
         kernel = random.standard_normal((3, 3, inputs, size)) * np.sqrt(2 / (9 * inputs))
         yield f"conv2d_{convolution}", {"kernel": kernel, "bias": random.standard_normal(size) * 0.1}
         inputs = size
-        if convolution < 7:
+        if convolution < 7 or kind == "edge":
             norms += 1
             yield f"batch_normalization_{norms}", norm(size)
 
