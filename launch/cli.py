@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from typing import Annotated
+from typing import Annotated, Any
 
 from launch.user_errors import user_errors
 
@@ -24,10 +24,26 @@ def _errors() -> AbstractContextManager[None]:
 
 with _errors():  # an interrupt may come while these are imported
     import typer
+    from typer.core import TyperGroup
 
     from launch.commands import audit, embed, evaluate, explore, pack, runs, settings, teach, weights
 
+FORMER = {
+    "demo": "python -m workshop.demo` in a checkout, or `make demo",
+    "submit-pack": "avc pack INPUTS --out FOLDER --cluster FILE --tasks N",
+    "visualize": "avc eval units SOURCE",
+}
+
+
+class _Commands(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in FORMER:
+            raise ValueError(f"it is `{FORMER[args[0]]}` now")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",

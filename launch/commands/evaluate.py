@@ -21,6 +21,8 @@ from launch.commands.settings import allowed, shown
 
 class _Measures(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] == "categories":
+            raise ValueError("it is part of sound now: avc eval sound SOURCE recordings=FILE...")
         if args[0] not in self.commands:
             near = difflib.get_close_matches(args[0], MEASURES, n=1)
             means = f"did you mean {near[0]}?" if near else f"they are {', '.join(MEASURES)}"

@@ -88,3 +88,19 @@ def test_a_users_mistake_ends_in_one_paragraph_and_status_2(trained, small_world
     assert message
     assert "\n\n" not in message
     assert re.search(words, message), message
+
+
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        ("demo --clips 40", "it is `python -m workshop.demo` in a checkout, or `make demo` now"),
+        ("submit-pack a --out b", "it is `avc pack INPUTS --out FOLDER --cluster FILE --tasks N` now"),
+        ("visualize runs/l3", "it is `avc eval units SOURCE` now"),
+        ("eval categories s8 a.ogg", "it is part of sound now: avc eval sound SOURCE recordings=FILE..."),
+    ],
+)
+def test_a_former_name_says_what_to_call_now(former: str, now: str) -> None:
+    done = avc(*former.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.endswith(now)
