@@ -20,6 +20,7 @@ from avc.data.windows import Resampler
 from shards.format import SAMPLE_RATE_HZ, SAMPLES_PER_TICK
 from shards.media import Rejected
 from shards.media.container import check_picture_size
+from shards.media.headers import HEIF_BRANDS
 from shards.media.streams import stream_sound
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "AVIF")  # Pillow would start Ghostscript for others
@@ -32,21 +33,12 @@ EXIF_TRANSPOSES = {  # from stored to displayed orientation, by the EXIF tag Ori
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # of HEIC, without those of AVIF
 PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # Pillow's modes by the color space of a profile
 MIN_FRAME_MS, DEFAULT_FRAME_MS = 10, 100  # shorter frames get the default, as in browsers and in FFmpeg for GIF
 MAX_FRAME_MS = 3_600_000  # as for videos
 MAX_SECONDS = 600  # of a recording: 10 minutes at 48 kHz are 115 MB of float32
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # sizes (see `check_picture_size`), damaged tags
-
-
-def is_picture(start: bytes) -> bool:
-    """Whether a file with these first 12 bytes is a picture (FORMATS or HEIC) and not sound or video."""
-    if start[4:8] == b"ftyp":
-        return start[8:12] in (b"avif", b"avis", *HEIF_BRANDS)
-    is_webp = (start[:4], start[8:]) == (b"RIFF", b"WEBP")
-    return is_webp or start.startswith((b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8"))
 
 
 def read_rgb(path: Path) -> Image.Image:

@@ -18,10 +18,11 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from avc.data.media import is_picture, read_pictures, stream_mono
+from avc.data.media import read_pictures, stream_mono
 from shards.format import Reason
 from shards.journal import Rejection
 from shards.media.clip import Rejected
+from shards.media.headers import is_picture
 from shards.media.streams import stream_pictures
 from shards.processes import Ended, NeverBegan, Processes
 from shards.sources import Source

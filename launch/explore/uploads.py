@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from avc.data.media import is_picture, read_loudest_second, read_rgb
+from avc.data.media import read_loudest_second, read_rgb
+from shards.media.headers import is_picture
 from shards.processes import Ended, NeverBegan, Processes
 
 MAX_BYTES = 64 * 2**20  # ten minutes of WAV, mono at 48 kHz, are 58 MB

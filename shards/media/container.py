@@ -17,7 +17,7 @@ from av.stream import Disposition
 
 from shards.format import Reason
 from shards.media.clip import Rejected
-from shards.media.headers import MP4_BOXES, find_headers, header_for
+from shards.media.headers import ARCHIVES, find_headers, has_signature, header_for, is_picture
 
 # Self-contained formats. Playlists, manifests, scripts and session descriptions (hls, dash, concat, sdp, imf ...),
 # single images and devices are excluded.
@@ -28,12 +28,6 @@ CONTAINERS = (
 
 # Formats that declare a picture size: where it is missing, libav dropped an impossible one.
 SIZED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "asf")
-
-# First bytes of these formats: they tell a broken file from one of another format.
-SIGNATURES = (
-    *(b"\x1aE\xdf\xa3", b"OggS", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\0\0\x01\xba", b"\0\0\x01\xb3"),
-    *(b"riff.\x91\xcf\x11", b"caff", b".snd"),
-)
 
 # Formats with decoding timestamps only. PyAV makes libav generate presentation timestamps.
 UNSTAMPED_FORMATS = ("avi",)
@@ -100,12 +94,6 @@ class _SectionReader:
 
 def _refuse_url(url: str, flags: int, options: dict[str, str]) -> Any:
     raise Rejected(Reason.NOT_MEDIA, f"it wants another file opened: {url}")
-
-
-def _has_signature(content: BinaryIO) -> bool:
-    content.seek(0)
-    start = content.read(16)
-    return start[4:8] in MP4_BOXES or start.startswith(SIGNATURES) or (start[:4] == b"RIFF" and start[8:12] == b"AVI ")
 
 
 def open_container(file: Any, **options: Any) -> InputContainer:
@@ -175,11 +163,21 @@ class File:
         except av.error.MemoryError as error:
             raise Rejected(Reason.TOO_LARGE, "its tables do not fit into memory") from error
         except av.error.FFmpegError as error:
-            if _has_signature(self.content):
-                raise Rejected(Reason.UNDECODABLE, f"its container is broken or cut short: {error.strerror}") from error
-            raise Rejected(Reason.NOT_MEDIA, f"no known container: {error.strerror}") from error
+            raise self._refusal(error) from error
         with container:
             yield container
+
+    def _refusal(self, error: av.error.FFmpegError) -> Rejected:
+        """Why libav does not open this file: it is broken, or of another format."""
+        self.content.seek(0)
+        head = self.content.read(16)
+        if is_picture(head[:12]):
+            return Rejected(Reason.NOT_MEDIA, "it is a picture, as `avc embed --content image` takes")
+        if has_signature(head):
+            return Rejected(Reason.UNDECODABLE, f"its container is broken or cut short: {error.strerror}")
+        if head.startswith(ARCHIVES):
+            return Rejected(Reason.NOT_MEDIA, "it is a compressed archive: unpack it first")
+        return Rejected(Reason.NOT_MEDIA, f"no known container: {error.strerror}")
 
 
 # Tracks that accompany another one or are meant for some viewers: descriptions, comments, a layer.

@@ -7,9 +7,14 @@ searches them only where timestamps are discontinuous.
 from __future__ import annotations
 
 import heapq
+import math
+import operator
 import os
-from collections.abc import Iterator
-from itertools import islice
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice, takewhile
 from typing import BinaryIO
 
 from shards.format import Reason
@@ -23,6 +28,15 @@ ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # its header object
 MXF = bytes.fromhex("060e2b34020501010d0102010102")  # its header partition, of any status
 OGG_FIRST_PAGE = b"OggS\0\x02"  # a page that begins a stream
 RIFF_FORMS = (b"AVI ", b"WAVE")
+BOX_NAME = re.compile(rb"[ -~\xa9]{4}")
+INSIDE_HEADERS = {b"ftyp": 4, EBML: 0, b"AVI ": 8}  # and how far inside
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # of HEIC, without those of AVIF
+ARCHIVES = (b"\x1f\x8b", b"PK\3\4", b"\xfd7zXZ", b"(\xb5/\xfd", b"7z\xbc\xaf", b"BZh", b"Rar!")
+# First bytes of files of other formats.
+SIGNATURES = (
+    *(EBML, b"OggS", FLV, ASF[:8], b"\0\0\x01\xba", b"\0\0\x01\xb3"),
+    *(b"riff.\x91\xcf\x11", b"caff", b".snd"),
+)
 
 CHUNK = 1 << 20  # bytes
 MAX_HEADERS = 4096
@@ -35,30 +49,73 @@ def find_headers(content: BinaryIO) -> list[int]:
     Raises Rejected for more than MAX_HEADERS.
     """
     position = content.tell()
+    headers: list[int] = []
+    start: int | None = 0
     try:
-        start = _read_at(content, 0, 16)
-        if start[4:8] in MP4_BOXES:
-            candidates = _mp4_headers(content)
-        elif start.startswith(EBML):
-            candidates = _matroska_headers(content)
-        elif start.startswith(b"OggS"):
-            candidates = _ogg_headers(content)
-        elif start.startswith(b"RIFF") and start[8:12] in RIFF_FORMS:
-            candidates = _riff_headers(content)
-        elif start.startswith(FLV):
-            candidates = _flv_headers(content)
-        elif pattern := next(filter(start.startswith, (FLAC, ASF, MXF)), b""):
-            candidates = _find_pattern(content, pattern)
-        elif start.startswith(b"ID3") or _is_mp3(start):
-            candidates = _mp3_headers(content)
-        else:
-            candidates = iter(())
-        headers = [0, *islice((offset for offset in candidates if offset), MAX_HEADERS)]
-        if len(headers) > MAX_HEADERS:
-            raise Rejected(Reason.TOO_LARGE, f"it was joined from more than {MAX_HEADERS:,} files")
-        return headers
+        while start is not None and len(headers) <= MAX_HEADERS:
+            of_its_format, end = _headers_and_end(content, start)
+            following = _next_file(content, end, first=start)
+            before = takewhile(partial(operator.gt, following or math.inf), of_its_format)
+            headers += [start, *islice(filter(partial(operator.lt, start), before), MAX_HEADERS)]
+            start = following
     finally:
         content.seek(position)
+    if len(headers) > MAX_HEADERS:
+        raise Rejected(Reason.TOO_LARGE, f"it was joined from more than {MAX_HEADERS:,} files")
+    return headers
+
+
+def _headers_and_end(content: BinaryIO, start: int) -> tuple[Iterable[int], int]:
+    """Offsets of headers of the format that begins at `start`, and where its files end; `start` + 1 if unknown."""
+    head = _read_at(content, start, 16)
+    if head[4:8] in MP4_BOXES:
+        [(last_box, _, size)] = deque(_top_boxes(content, start), maxlen=1)
+        return _mp4_headers(content, start), last_box + size
+    if head.startswith(EBML):
+        return _matroska_headers(content, start)
+    if head.startswith(b"RIFF") and head[8:12] in RIFF_FORMS:
+        return _riff_headers(content, start)
+    if head.startswith(b"OggS"):
+        return _ogg_headers(content, start), start + 1
+    if head.startswith(FLV):
+        return _flv_headers(content, start), start + 1
+    if pattern := next(filter(head.startswith, (FLAC, ASF, MXF)), b""):
+        return _find_pattern(content, pattern, start), start + 1
+    if head.startswith(b"ID3") or _is_mp3(head):
+        return _mp3_headers(content, start), start + 1
+    length = content.seek(0, os.SEEK_END)
+    all_packets = _is_transport_stream(content, start) and _is_transport_stream(content, max(0, length - 4 * 188))
+    return (), length if all_packets else start + 1
+
+
+def _next_file(content: BinaryIO, start: int, *, first: int) -> int | None:
+    """Offset of the next header of a file of any format at `start`, or of an mp4, Matroska or AVI after it."""
+    if start > first + 1 and (has_signature(_read_at(content, start, 16)) or _is_transport_stream(content, start)):
+        return start
+    for place in heapq.merge(*(_find_pattern(content, pattern, start) for pattern in INSIDE_HEADERS)):
+        offset = place - INSIDE_HEADERS[_read_at(content, place, 4)]
+        head = _read_at(content, max(0, offset), 16)
+        is_mp4 = head[4:8] == b"ftyp" and head[:3] == b"\0\0\0" and head[8:12].isascii() and not is_picture(head[:12])
+        if offset > first and (is_mp4 or _is_ebml(content, offset) or head.startswith(b"RIFF")):
+            return offset
+    return None
+
+
+def has_signature(head: bytes) -> bool:
+    """Whether the first 16 bytes of a file are those of a known container: mp4, Matroska, AVI and others."""
+    return head[4:8] in MP4_BOXES or head.startswith(SIGNATURES) or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
+
+
+def is_picture(start: bytes) -> bool:
+    """Whether a file with these first 12 bytes is a picture and not sound or video: JPEG, PNG, BMP, GIF, WebP, HEIF."""
+    if start[4:8] == b"ftyp":
+        return start[8:12] in (b"avif", b"avis", *HEIF_BRANDS)
+    is_webp = (start[:4], start[8:]) == (b"RIFF", b"WEBP")
+    return is_webp or start.startswith((b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8"))
+
+
+def _is_transport_stream(content: BinaryIO, start: int) -> bool:
+    return _read_at(content, start, 3 * 188 + 1)[::188] == b"\x47" * 4
 
 
 def _read_at(content: BinaryIO, offset: int, size: int) -> bytes:
@@ -78,17 +135,18 @@ def _find_pattern(content: BinaryIO, pattern: bytes, start: int = 0) -> Iterator
         buffer = buffer[max(0, len(buffer) - len(pattern) + 1) :]
 
 
-def _flv_headers(content: BinaryIO) -> Iterator[int]:
+def _flv_headers(content: BinaryIO, start: int) -> Iterator[int]:
     """Matches the complete FLV header except its flags: also its length and a previous tag size of 0."""
     size_fields = b"\0\0\0\x09\0\0\0\0"
-    return (offset for offset in _find_pattern(content, FLV) if _read_at(content, offset + 5, 8) == size_fields)
+    return (offset for offset in _find_pattern(content, FLV, start) if _read_at(content, offset + 5, 8) == size_fields)
 
 
-def _mp3_headers(content: BinaryIO) -> Iterator[int]:
+def _mp3_headers(content: BinaryIO, start: int) -> Iterator[int]:
     """Xing and Info frames of mp3 after the first one: each gives a length, and decoders stop after it."""
-    tag = _read_at(content, 0, 10)
-    first = 10 + sum((tag[6 + n] & 127) << 7 * (3 - n) for n in range(4)) if tag.startswith(b"ID3") else 0
-    for offset in heapq.merge(*(_find_pattern(content, name) for name in (b"Xing", b"Info"))):
+    tag = _read_at(content, start, 10)
+    size = 10 + sum((tag[6 + n] & 127) << 7 * (3 - n) for n in range(4)) if tag.startswith(b"ID3") else 0
+    first = start + size
+    for offset in heapq.merge(*(_find_pattern(content, name, start) for name in (b"Xing", b"Info"))):
         for distance in (36, 21, 13):  # by MPEG version (1, 2) and number of channels
             if offset - distance > first and _is_mp3(_read_at(content, offset - distance, 4)):
                 yield offset - distance
@@ -100,10 +158,10 @@ def _is_mp3(head: bytes) -> bool:
     return len(head) >= 4 and head[0] == 255 and head[1] & 0xE6 == 0xE2 and head[2] >> 4 not in (0, 15)
 
 
-def _mp4_headers(content: BinaryIO) -> Iterator[int]:
+def _mp4_headers(content: BinaryIO, start: int) -> Iterator[int]:
     """ftyp boxes at the top level, and fragments at which the decode time of a track falls."""
     times_before: dict[bytes, int] = {}
-    for offset, name, size in _top_boxes(content):
+    for offset, name, size in _top_boxes(content, start):
         if name == b"ftyp":
             times_before = {}
             yield offset
@@ -116,11 +174,13 @@ def _mp4_headers(content: BinaryIO) -> Iterator[int]:
 
 
 def _top_boxes(content: BinaryIO, offset: int = 0) -> Iterator[tuple[int, bytes, int]]:
-    """Offset, name and size of each top-level box; the last one extends to the end of the file or is invalid."""
+    """Offset, name and size of each top-level box; the last one may extend to the end of the file."""
     length = content.seek(0, os.SEEK_END)
     while offset + 8 <= length:
         header = _read_at(content, offset, 16)
         size, name = int.from_bytes(header[:4]), header[4:8]
+        if not BOX_NAME.fullmatch(name):  # another file begins
+            return
         if size == 1:
             size = int.from_bytes(header[8:16])
         if size < 8:
@@ -157,20 +217,17 @@ def header_for(content: BinaryIO, headers: list[int]) -> bytes:
     return _read_at(content, start, min(end - start, MAX_HEADER_BYTES))
 
 
-def _matroska_headers(content: BinaryIO) -> Iterator[int]:
-    """EBML headers of Matroska: directly after a segment of known size, searched for after any other."""
-    offset, length = 0, content.seek(0, os.SEEK_END)
-    while offset < length:
-        if not _is_ebml(content, offset):
-            candidates = _find_pattern(content, EBML, offset + 1)
-            offset = next((candidate for candidate in candidates if _is_ebml(content, candidate)), length)
-            continue
-        yield offset
+def _matroska_headers(content: BinaryIO, offset: int) -> tuple[list[int], int]:
+    """EBML headers of Matroska that each follow a segment of known size, and where the last segment of them ends."""
+    headers: list[int] = []
+    while _is_ebml(content, offset) and len(headers) <= MAX_HEADERS:
+        headers.append(offset)
         header_size, header_length = _read_vint(_read_at(content, offset + 4, 8))
         segment = offset + 4 + header_length + header_size
         size, size_length = _read_vint(_read_at(content, segment + 4, 8))
         size_known = _read_at(content, segment, 4) == SEGMENT and size != (1 << 7 * size_length) - 1
         offset = segment + 4 + size_length + size if size_known else offset + 1
+    return headers, offset
 
 
 def _is_ebml(content: BinaryIO, offset: int) -> bool:
@@ -184,24 +241,27 @@ def _read_vint(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[:length]) & ((1 << 7 * length) - 1), length
 
 
-def _ogg_headers(content: BinaryIO) -> Iterator[int]:
+def _ogg_headers(content: BinaryIO, start: int) -> Iterator[int]:
     """The links of a chained Ogg file. The first pages of a link's streams precede all its other pages."""
     end = -1
-    for offset in _find_pattern(content, OGG_FIRST_PAGE):
+    for offset in _find_pattern(content, OGG_FIRST_PAGE, start):
         lacing = _read_at(content, offset + 27, _read_at(content, offset + 26, 1)[0])
         if offset != end:
             yield offset
         end = offset + 27 + len(lacing) + sum(lacing)
 
 
-def _riff_headers(content: BinaryIO) -> Iterator[int]:
-    """avi and wav. Large avi files continue in RIFF chunks of another form (AVIX)."""
-    offset = 0
-    while (header := _read_at(content, offset, 12))[:4] == b"RIFF" and len(header) == 12:
+def _riff_headers(content: BinaryIO, offset: int) -> tuple[list[int], int]:
+    """avi and wav, and where the last ends. Large avi files continue in RIFF chunks of another form (AVIX)."""
+    headers: list[int] = []
+    while (
+        (header := _read_at(content, offset, 12))[:4] == b"RIFF" and len(header) == 12 and len(headers) <= MAX_HEADERS
+    ):
         if header[8:] in RIFF_FORMS:
-            yield offset
+            headers.append(offset)
         size = int.from_bytes(header[4:8], "little")
         offset += 8 + size + size % 2
+    return headers, offset
 
 
 def find_program_changes(content: BinaryIO) -> list[int]:

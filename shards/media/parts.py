@@ -74,7 +74,7 @@ def find_parts(file: File) -> list[Part]:
     if not file.parts:
         position = file.content.tell()
         with file.open() as container:
-            if container.format.name == "mpegts":
+            if container.format.name == "mpegts" and len(file.headers) == 1:
                 file.headers[:] = find_program_changes(file.content)
         unplaced = [part for section in range(len(file.headers)) for part in _scan_section(file, section)]
         file.content.seek(position)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, features
 
-from avc.data.media import is_picture, read_pictures, read_rgb
+from avc.data.media import read_pictures, read_rgb
+from shards.media.headers import is_picture
 
 FORMS = [
     "PNG",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -90,6 +91,30 @@ def test_whole_movies_that_were_joined_are_read_one_after_the_other(tmp_path: Pa
     clip = read(joined(tmp_path / "joined.mp4", [B, A, B]), PackSettings(side=48))
     check(clip, events_of([B, A, B]))
     assert clip.source["parts"] == 3
+
+
+@pytest.mark.parametrize(
+    "containers", ["ts mp4", "mkv mp4", "mp4 webm mkv", "mp4 ts avi", "mpg mkv", "flv avi", "avi flv", "mkv mpg"]
+)
+def test_parts_of_different_containers_are_read_one_after_the_other(containers: str, tmp_path: Path) -> None:
+    names = containers.split()
+    films = [A, B, A][: len(names)]
+    path = tmp_path / "joined"
+    path.write_bytes(b"".join(part(tmp_path / f"{n}.{names[n]}", shown) for n, shown in enumerate(films)))
+    clip = read(path, PackSettings(side=48))
+    check(clip, events_of(films))
+    assert clip.source["parts"] == read_sync(path).parts == len(films)
+    seconds = sum(len(sound) / rate for sound, rate in stream_sound(path))
+    assert seconds == pytest.approx(float(sum(shown.ends for shown in films)), abs=0.1)
+
+
+def test_a_header_inside_of_a_file_is_no_part_of_it(tmp_path: Path) -> None:
+    inside = part(tmp_path / "a.mkv", A)
+    mp4 = part(tmp_path / "a.mp4", A)
+    box = (8 + len(inside)).to_bytes(4, "big") + b"free" + inside
+    padding = bytes(10_000)
+    assert find_headers(io.BytesIO(mp4 + box)) == find_headers(io.BytesIO(mp4 + padding)) == [0]
+    assert find_headers(io.BytesIO(mp4 + padding + mp4)) == [0, len(mp4) + len(padding)]
 
 
 @pytest.mark.parametrize("container", ["ts", "mpg", "webm", "mp4"])

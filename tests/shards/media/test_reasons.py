@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 from fractions import Fraction
 from pathlib import Path
@@ -126,9 +127,17 @@ def test_other_files_are_no_media_and_broken_ones_cannot_be_decoded(tmp_path: Pa
     path = tmp_path / "file.mp4"
     png = io.BytesIO()
     Image.new("RGB", (64, 48)).save(png, "PNG")
-    for content in (b"", b"a text\n" * 500, bytes(5000), png.getvalue(), np.random.default_rng(0).bytes(50_000)):
+    picture, archive = "it is a picture, as `avc embed --content image` takes", "it is a compressed archive: unpack it"
+    for content, detail in (
+        *((content, "no known container") for content in (b"", b"a text\n" * 500, bytes(5000))),
+        (np.random.default_rng(0).bytes(50_000), "no known container"),
+        (png.getvalue(), picture),
+        (gzip.compress(png.getvalue()), archive),
+    ):
         path.write_bytes(content)
-        assert reason_of(path) is Reason.NOT_MEDIA
+        for reader in (lambda: read(path, SMALL), lambda: list(stream_sound(path))):
+            with pytest.raises(Rejected, match=f"not a media file: {detail}"):
+                reader()
     whole = render(tmp_path / "whole.mp4", film(Fraction(25))).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])  # its index comes last
     assert reason_of(path) is Reason.UNDECODABLE
