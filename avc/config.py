@@ -23,20 +23,14 @@ from shards.text import decoded
 
 LARGEST_BYTES = 1_000_000  # of a file
 PROBLEMS_SHOWN = 8
-RENAMED = {
-    "model.kinds": "model.num_classes",
-    "model.trunks": "model.image=RUN model.audio=RUN",
-    "model.frozen_trunks": "model.image=RUN model.audio=RUN",
-}
-RETIRED = {"log.wandb_sweep": (None,), "negatives.hard_from_step": (0, None)}  # as nobody had set them
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = (), *, of_run: bool = False) -> Config:
     """Read a YAML file and apply `section.name=value` overrides, whose values are YAML too.
 
-    of_run: whether the file is a run's own, from which settings that no longer exist are dropped. Raises ValueError for
-    an unreadable file, an unknown name (with the nearest right one), a setting that the network does not have, a wrong
-    type or an impossible combination.
+    of_run: whether the file is a run's own, from which settings that no longer exist are dropped: its weights say what
+    they need. Raises ValueError for an unreadable file, an unknown name (with the nearest right one), a setting that
+    the network does not have, a wrong type or an impossible combination.
     """
     path = Path(path)
     tree = read_settings(path, missing=f"there is no configuration file {path}", example="data: {shards: FOLDER}")
@@ -66,10 +60,14 @@ def parse_config(
         if not isinstance(group, dict):
             raise ValueError(f"{origin}: `{section}` must be a section of settings")
         group[field] = value
-    _drop_retired(tree, origin, of_run=of_run)
     model = tree.get("model")
     name = model.get("name", "ave") if isinstance(model, dict) else "ave"
     try:
+        if of_run:
+            known = settings_of(name)
+            for section, group in tree.items():
+                if isinstance(group, dict):
+                    tree[section] = {field: value for field, value in group.items() if f"{section}.{field}" in known}
         return network_of(name).config.model_validate(tree)
     except ValidationError as error:
         if all(".".join(map(str, problem["loc"][:2])) in given for problem in error.errors()):
@@ -94,19 +92,8 @@ def settings_of(name: str) -> dict[str, FieldInfo]:
     return settings
 
 
-def _drop_retired(tree: dict[str, Any], origin: str, *, of_run: bool) -> None:
-    """Remove settings that no longer exist. Raises ValueError where somebody has set one, but in a run's own file."""
-    for place, defaults in RETIRED.items():
-        section, _, name = place.partition(".")
-        group = tree.get(section)
-        if isinstance(group, dict) and name in group and group.pop(name) not in defaults and not of_run:
-            raise ValueError(f"{origin}: there is no setting `{place}` any more: take it out")
-
-
 def _unknown(network: str, place: str) -> str:
     """What to say of a setting that a network does not have."""
-    if place in RENAMED:
-        return f"`{place}` is called `{RENAMED[place]}` now"
     own = settings_of(network)
     section = place.partition(".")[0]
     if any(known == place or known.startswith(f"{place}.") for other in NETWORKS for known in settings_of(other)):

@@ -167,12 +167,11 @@ class _Needs(NamedTuple):
 
 
 def _parse(name: str, content: bytes) -> _Needs:
-    """What a process wrote that it needs; an older one in lines of SHA-256 and bytes; nothing where it is neither."""
+    """What a process wrote that it needs; nothing where it is something else."""
     try:
         return pydantic.TypeAdapter(_Needs).validate_json(content)
     except ValueError:
-        lines = re.findall(rb"(?m)^([0-9a-f]{64}) (\d{1,18})$", content)
-        return _Needs(name, 0, 0, {sha256.decode(): int(size) for sha256, size in lines})
+        return _Needs(name, 0, 0, {})
 
 
 def _bytes_of(needs: Sequence[_Needs]) -> int:

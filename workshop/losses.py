@@ -27,7 +27,6 @@ from launch.user_errors import user_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 OBJECTS, SCENES = 8, 4  # classes of the teachers
-RENAMED = {"best_accuracy": "best_score"}  # metrics of older versions
 MEASURED = ("speed/", "system/", "data/wait")  # groups of metrics that depend on the machine
 COMMON: dict[str, Any] = {
     **{"training.device": "cpu", "training.compile": "false", "data.num_workers": 0, "model.width": 0.0625},
@@ -113,10 +112,7 @@ def make_world(version: Path, folder: Path) -> None:
 def numbers(run: Path) -> list[Line]:
     """The lines of a run's metrics by their names today, without what depends on the machine."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {RENAMED.get(name, name): value for name, value in line.items() if not name.startswith(MEASURED)}
-        for line in lines
-    ]
+    return [{name: value for name, value in line.items() if not name.startswith(MEASURED)} for line in lines]
 
 
 def parting(first: list[Line], second: list[Line]) -> str:

@@ -202,7 +202,7 @@ MEASURES = {
             Table("rows", "recall={name} | " + _RECALL),
             "recall by chance: {chance[0]:.1%}, {chance[1]:.1%} and {chance[2]:.1%}",
         ),
-        ("retrieval runs/ave labels=demo-world/world/labels.jsonl drawn=drawn.csv",),
+        ("retrieval runs/ave labels=demo-world/world/labels.jsonl features=runs/l3",),
         evaluator="retrieval",
     ),
     "localization": Measure(

@@ -85,8 +85,8 @@ class Retrieval(Section):
     measured in the same way and is the floor. Recall@k between modalities: is the other modality of the query's own
     clip among the k nearest?
 
-    Features of another network stand beside them by `features`, of the very frames that are drawn. `drawn` writes which
-    they are, by clip and tick; the same run, labels and split draw the same ones.
+    Another network's images stand beside them by `features`, of the very frames that are drawn, and through CCA with
+    the first network's sounds.
     """
 
     labels: FilePath
@@ -97,10 +97,8 @@ class Retrieval(Section):
     """Only labels of AudioSet-Instruments; needs `ontology`."""
     gain: Literal["exponential", "linear"] = "exponential"
     """exponential (2^relevance − 1) or linear."""
-    features: FilePath | None = None
-    """A .npz of others' features of the drawn frames: clip, tick and features."""
-    drawn: FilePath | None = None
-    """Write the frames that `features` needs to this .csv: clip and tick."""
+    features: str | None = None
+    """The other network: a run, a name or FILE.py:NAME."""
 
 
 class Localization(Section):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from avc.data.labels import Labeled, labeled, read_labels
 from avc.data.ontology import INSTRUMENTS, Ontology, Relevance, flat_relevance
 from avc.data.sampler import Integers
-from avc.encoders.load import load
+from avc.encoders.load import load, load_any
 from avc.encoders.sources import Floats, embed_clips
 from avc.encoders.trained import Trained
 from avc.evaluation import options
 from avc.evaluation.cca import CCA, COMPONENTS, fit_cca, fitting_views
-from avc.evaluation.given import GivenFeatures, drawn_frames, write_drawn
 from avc.evaluation.measures import Request, Result
 from avc.intervals import wilson_interval
 from avc.tasks.evaluators import recalls
@@ -195,22 +194,24 @@ def evaluate_retrieval(
     *,
     relevance: Relevance,
     gain: Gain,
-    features: GivenFeatures | None = None,
+    beside: Trained | None = None,
     report: Report | None = None,
 ) -> tuple[Row, ...]:
-    """Rows for the network, for L3-Net with CCA, for foreign features, and, measured too, for random ones.
+    """Rows for the network, for L3-Net with CCA, for another network's images, and, measured too, for random ones.
 
     L3-Net's two embeddings lie in spaces of their own, so it has a second row with CCA, fitted on the training clips,
     each direction of which is weighted by its correlation squared (avc.evaluation.cca).
-    features: others' of the frames that are drawn; scored alone and, through CCA, with the network's sounds.
-    Raises ValueError for AVOL-Net, which embeds slots, and for features that lack a frame.
+    beside: the other, of the very frames; scored alone and, through CCA, with the network's sounds.
+    Raises ValueError for AVOL-Net, which embeds slots, and for another network without embeddings of images.
     """
     if network.localizes:
         raise ValueError(
             f"{network.title} embeds the places of an image and not the image: retrieval needs a run of another network"
         )
-    if features is not None:
-        features.of(shards, *drawn_frames(network, shards, known.clips))  # refused before anything is embedded
+    if beside is not None:
+        if not beside.image.embeds_pictures:
+            raise ValueError(f"{beside.title} has no embedding of a single picture as a whole: give another network")
+        beside = replace(beside, hears=None, config=network.config)  # whose seed draws the frames
     scorer = Scorer(known.sets, relevance=relevance, gain=gain)
     views = embed_clips(network, shards, known.clips, report=report)
     rng = np.random.default_rng(network.config.run.seed)
@@ -218,15 +219,15 @@ def evaluate_retrieval(
     own = ("network", network.title, views.image, views.audio)
     pairs = [own]
     given: list[tuple[str, str, Floats, Floats]] = []
-    if not network.one_space or features is not None:
+    if not network.one_space or beside is not None:
         fitting = fitting_views(network, shards, report)
         if not network.one_space:
             pairs.append(_joined(own, fit_cca(fitting.image, fitting.audio)))
-        if features is not None:
-            rows = features.of(shards, views.clip, views.tick)
-            given.append(("given", "given features", rows, views.audio[:, :0]))
+        if beside is not None:
+            rows = embed_clips(beside, shards, known.clips, report=report).image
+            given.append(("given", beside.name, rows, views.audio[:, :0]))
             if views.audio.size:
-                cca = fit_cca(features.of(shards, fitting.clip, fitting.tick), fitting.audio)
+                cca = fit_cca(fitting_views(beside, shards, report).image, fitting.audio)
                 pairs.append(_joined((*given[0][:3], views.audio), cca))
     return tuple(scorer.four_directions(*pair) for pair in [*given, *pairs, ("random", "random", *chance)])
 
@@ -242,8 +243,6 @@ def retrieval(request: Request, chosen: options.Retrieval) -> Result:
     if chosen.instruments and tree is not None:
         labels = tree.restrict(labels, INSTRUMENTS)
     known = labeled(data, data.clips(split), labels)
-    if chosen.drawn is not None:
-        write_drawn(chosen.drawn, data, *drawn_frames(network, data, known.clips))
     with request.progress("embedding", unit="views") as report:
         rows = evaluate_retrieval(
             network,
@@ -251,7 +250,7 @@ def retrieval(request: Request, chosen: options.Retrieval) -> Result:
             known,
             relevance=tree.relevance(known.classes) if tree else flat_relevance(len(known.classes)),
             gain=chosen.gain,
-            features=GivenFeatures(chosen.features) if chosen.features is not None else None,
+            beside=load_any(chosen.features, device=request.device) if chosen.features is not None else None,
             report=report,
         )
     notes = known.counts(chosen.labels, f"the {split} split")

@@ -177,8 +177,6 @@ def read(path: Path, *, mapped: bool = False) -> Checkpoint:
     if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{path} has checkpoint format {found!r:.60}; this version reads {FORMAT_VERSION}")
-    if "best_accuracy" in content:  # its name in versions up to 0.1
-        content["best_score"] = content.pop("best_accuracy")
     try:
         checkpoint = pydantic.TypeAdapter(Checkpoint).validate_python(content)
     except pydantic.ValidationError as error:

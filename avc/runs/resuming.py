@@ -159,10 +159,6 @@ def _refuse_other_settings(checkpoint: Checkpoint, config: Config) -> list[str]:
         for name, value in now.items()
         if before.get(name) != value and name not in _WITHOUT_A_WORD
     ]
-    if hard := before.get("negatives.hard_from_step"):
-        changed.append(
-            ("negatives", f"negatives.hard_from_step was {hard!r:.20}, and there are no hard negatives any more")
-        )
     refused = [words for name, words in changed if name not in _SAID]
     if refused:
         raise ValueError(

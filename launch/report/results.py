@@ -59,7 +59,7 @@ def write_wandb(run: Path, name: str, content: dict[str, Any]) -> None:
     from avc.training.dashboard import open_run
 
     require_package("wandb", extra="wandb", purpose="--wandb")
-    config = load_config(place(run, CONFIG))
+    config = load_config(place(run, CONFIG), of_run=True)
     attempts = history(run)
     here = config.model_copy(update={"run": config.run.model_copy(update={"dir": run})})
     opened = open_run(here, attempts[-1].wandb_id) if attempts else None

@@ -22,18 +22,6 @@ def test_an_unknown_name_is_refused_with_the_nearest_right_one() -> None:
         parse_config({}, ["optin.lr=1"])
 
 
-def test_a_retired_setting_is_dropped_at_its_default_and_refused_at_another_value(tmp_path) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_text(dump_config(Config()).replace("log:\n", "log:\n  wandb_sweep: null\n"))
-    assert "wandb_sweep" in path.read_text()
-    assert load_config(path) == parse_config({})
-    with pytest.raises(ValueError, match=r"config.yaml: there is no setting `log.wandb_sweep` any more: take it out"):
-        load_config(path, ["log.wandb_sweep=us/avc/s1"])
-    assert parse_config({}, ["negatives.hard_from_step=0"]) == parse_config({})
-    with pytest.raises(ValueError, match=r"there is no setting `negatives.hard_from_step` any more"):
-        parse_config({}, ["negatives.hard_from_step=450"])
-
-
 def test_a_wrong_type_or_value_is_refused_with_its_place() -> None:
     with pytest.raises(ValueError, match=r"`run.dir` is empty$"):
         parse_config({}, ["run.dir="])
@@ -136,7 +124,6 @@ def test_l3_nets_pairs_overlap_and_its_learning_rate_does_not_decay(name) -> Non
         ("ave", "model.pooling=logmeanexp", r"`model.pooling` means nothing to ave: its settings of `model`"),
         ("ave_mf", "model.trunk=resnet18", r"`model.trunk` means nothing to ave_mf"),
         ("autoencoder", "model.objects=7", r"`model.objects` means nothing to autoencoder: .* model.width"),
-        ("supervised", "model.kinds=7", r"`model.kinds` is called `model.num_classes` now"),
     ],
 )
 def test_a_setting_that_the_network_does_not_have_is_refused_by_name(network, override, words) -> None:
@@ -162,9 +149,7 @@ def test_sets_are_named_as_they_stand_in_the_file() -> None:
 
 def test_what_is_no_more_does_not_matter_to_a_run_that_was_trained_with_it(tmp_path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text(dump_config(Config()) + "negatives: {hard_from_step: 450}\n")
-    assert load_config(path, of_run=True) == parse_config({})
-    with pytest.raises(ValueError, match="any more: take it out"):
+    path.write_text(dump_config(Config()) + "negatives: {hard_from_step: 450, block: 8}\n")
+    assert load_config(path, of_run=True) == parse_config({"negatives": {"block": 8}})
+    with pytest.raises(ValueError, match=r"there is no setting `negatives\.hard_from_step`"):
         load_config(path)
-    path.write_text(dump_config(Config()) + "negatives: {hard_from_step: null}\n")
-    assert load_config(path) == parse_config({})

@@ -123,7 +123,6 @@ def test_heads_begin_with_the_classes_that_both_encoders_tell(small_world, tower
         (["negatives.grid=free", "negatives.source=independent", "model.name=ave"], "sound off the grid"),
         (["model.image=null", "model.audio=null"], "dropout need both"),
         (["model.image=mfcc"], "only hears|librosa"),
-        (["model.frozen_trunks=runs/a"], "model.image=RUN model.audio=RUN"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_words_before_features_are_computed(

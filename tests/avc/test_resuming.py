@@ -12,7 +12,7 @@ from avc.runs.resuming import digests, resume
 from shards.format import PackSettings
 from shards.pack import pack
 from shards.read import Shards
-from tests.avc.launching import assert_same_bits, final_state, metrics, train_here, write_config
+from tests.avc.launching import assert_same_bits, final_state, write_config
 from tests.command_line import avc
 from tests.small_videos import render_video
 
@@ -90,25 +90,15 @@ def test_what_decides_what_is_learnt_does_not_change(saved, tmp_path, changes, w
         resume(parse_config(changes), {})
 
 
-def test_settings_that_have_come_since_a_run_began_had_their_defaults_and_one_that_is_gone_must_have_been_off(
-    saved, tmp_path
-) -> None:
+def test_settings_that_have_come_since_a_run_began_had_their_defaults(saved, tmp_path) -> None:
     config = saved({})
     path = next((tmp_path / "checkpoints").glob("*.pt"))
     content = torch.load(path, weights_only=True)
     del content["config"]["negatives"]["block"]
-
-    def with_hard_negatives(step: int) -> None:
-        content["config"]["negatives"]["hard_from_step"] = step
-        torch.save(content, path)
-
-    with_hard_negatives(0)
+    torch.save(content, path)
     assert resume(config, {}).remarks == resume(parse_config(config.model_dump()), {}).remarks
     with pytest.raises(ValueError, match=r"negatives.block was 16 and is now 8"):
         resume(parse_config(config.model_dump(), ["negatives.block=8"]), {})
-    with_hard_negatives(450)
-    with pytest.raises(ValueError, match="hard_from_step was 450, and there are no hard negatives any more"):
-        resume(config, {})
 
 
 @pytest.mark.parametrize(
@@ -134,14 +124,3 @@ def test_fewer_steps_than_are_done_are_refused_and_as_many_are_done_already(smal
     assert not (run / "attempts" / "00002").exists()
     done = avc("train", config, f"run.dir={run}", "training.steps=3")
     assert done.returncode == 0 and "all 3 steps are done already" in done.stdout
-
-
-def test_a_run_goes_on_from_a_checkpoint_whose_best_score_was_called_best_accuracy(small_world, tmp_path) -> None:
-    config, run = write_config(tmp_path, small_world, validation={"every_steps": 1}), tmp_path / "run"
-    train_here(config, run, "training.steps=1")
-    path = run / "checkpoints" / "step-00000001.pt"
-    content = torch.load(path, weights_only=True)
-    assert content.pop("best_score") == metrics(run)[-1]["best_score"]
-    torch.save(content | {"best_accuracy": 0.99}, path)
-    train_here(config, run, "training.steps=2")
-    assert metrics(run)[-1]["step"] == 2 and metrics(run)[-1]["best_score"] == 0.99

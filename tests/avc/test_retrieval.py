@@ -13,18 +13,20 @@ from sklearn.metrics import ndcg_score
 from avc.config import parse_config
 from avc.data.labels import labeled, read_labels
 from avc.data.ontology import flat_relevance
+from avc.encoders.load import load
 from avc.encoders.sources import drawn_views, embed_clips
 from avc.encoders.trained import Trained, trained
 from avc.evaluation.cca import fit_cca
-from avc.evaluation.given import GivenFeatures, drawn_frames, write_drawn
 from avc.evaluation.retrieval import Scorer, evaluate_retrieval, recall, summary
 from avc.models import build
 from shards.read import Shards
+from tests.avc.own_encoders import ENCODERS
 
 
-def network_of(name: str) -> Trained:
+def network_of(name: str, seed: int = 0) -> Trained:
     torch.manual_seed(0)
-    config = parse_config({"model": {"name": name, "width": 0.0625}, "data": {"image_size": 28, "num_workers": 0}})
+    settings = {"model": {"name": name, "width": 0.0625}, "data": {"image_size": 28, "num_workers": 0}}
+    config = parse_config(settings | {"run": {"seed": seed}})
     return trained(build(config.model), config)
 
 
@@ -208,45 +210,25 @@ def test_every_network_has_its_rows_and_the_random_one_beside_them(shards, label
     assert all(0 < row.aud_im.mean <= 1 for row in measured)
 
 
-def test_given_features_of_the_drawn_frames_are_scored_alone_and_with_the_networks_sounds(
+def test_another_network_s_images_of_the_very_frames_are_scored_alone_and_with_the_networks_sounds(
     shards, labels, tmp_path
 ) -> None:
-    known, network = labeled(shards, shards.clips("validation"), labels), network_of("ave")
-    relevance = flat_relevance(len(known.classes))
-    write_drawn(tmp_path / "drawn.csv", shards, *drawn_frames(network, shards, known.clips))
-    header, *lines = (tmp_path / "drawn.csv").read_text().splitlines()
-    keys, ticks = zip(*(line.split(",") for line in lines), strict=True)
-    assert header == "clip,tick" and len(lines) == 16 + 8 * 24, "16 clips, and 8 views of each training clip"
-    row_of = {shards.key(row): row for row in range(len(shards))}
-    kinds = [labels[shards.info(row_of[key])["name"]][0] for key in keys]
-    noise = np.random.default_rng(0).normal(0, 0.01, (len(keys), 12))
-    features = np.float32(np.eye(12)[[sorted(set(kinds)).index(kind) for kind in kinds]] + noise)
-
-    def measured(**arrays: np.ndarray):
-        np.savez(tmp_path / "given.npz", **arrays)
-        given = GivenFeatures(tmp_path / "given.npz")
-        return evaluate_retrieval(network, shards, known, relevance=relevance, gain="linear", features=given)
-
-    clip, tick = np.array(keys), np.array(ticks).astype(np.int64)
-    order = np.random.default_rng(1).permutation(len(keys))  # rows go by clip and tick, not by their order
-    rows = measured(clip=clip[order], tick=tick[order], features=features[order])
-    given = next(row for row in rows if row.key == "given")
-    assert given.im_im.mean == pytest.approx(1)
-    assert given.im_aud is None and given.im_aud_recall == ()
-    assert any(row.key == "given_cca" and row.aud_im for row in rows)
-    kept = (clip != clip[3]) | (tick != tick[3])
-    with pytest.raises(ValueError, match=rf"lacks [12] of 208 frames .* tick {tick[3]} of clip {clip[3]}"):
-        measured(clip=clip[kept], tick=tick[kept], features=features[kept])
-    with pytest.raises(ValueError, match="lacks 208 of 208 frames"):
-        measured(clip=clip, tick=tick + 1000, features=features)
-    with pytest.raises(ValueError, match="5 clips and features of shape"):
-        measured(clip=clip[:5], tick=tick[:5], features=features)
-    features[3, 0] = np.nan
-    with pytest.raises(ValueError, match=f"not a finite number for tick {tick[3]} of clip {clip[3]}"):
-        measured(clip=clip, tick=tick, features=features)
-    np.save(tmp_path / "rows.npy", features)
-    with pytest.raises(ValueError, match="one array, which does not tell whose rows they are"):
-        GivenFeatures(tmp_path / "rows.npy")
+    (tmp_path / "mine.py").write_text(ENCODERS)
+    eye, network = load(f"{tmp_path / 'mine.py'}:Eye"), network_of("ave", seed=7)
+    known = labeled(shards, shards.clips("validation"), labels)
+    worth = {"relevance": flat_relevance(len(known.classes)), "gain": "linear"}
+    rows = {row.key: row for row in evaluate_retrieval(network, shards, known, **worth, beside=eye)}
+    assert [*rows] == ["given", "network", "given_cca", "random"] and rows["given"].name == "Eye"
+    views = zip(*drawn_views(network, shards, known.clips), strict=True)
+    pictures = [torch.from_numpy(shards.picture(int(clip), int(tick)))[None] for clip, tick in views]
+    seen = torch.cat([eye.embed_image(picture) for picture in pictures]).numpy()
+    assert rows["given"].im_im == Scorer(known.sets, **worth).score(seen, seen)
+    assert rows["given"].im_aud is None and rows["given"].im_aud_recall == ()
+    assert rows["given_cca"].aud_im is not None and rows["given_cca"].aud_im != rows["network"].aud_im
+    for name, words in (("Ear", "only hears, it has no vision tower"), ("avol", "no embedding of a single picture")):
+        beside = load(f"{tmp_path / 'mine.py'}:{name}") if name == "Ear" else network_of(name)
+        with pytest.raises(ValueError, match=words):
+            evaluate_retrieval(network, shards, known, **worth, beside=beside)
 
 
 def test_a_drawn_frame_is_the_one_that_is_embedded(shards) -> None:

@@ -165,7 +165,8 @@ def test_what_is_no_file_says_nothing_of_needs(kind: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "bytes_needed"),
     [
-        (f"{'a' * 64} 1000\n{'b' * 64} 500\n", 1500),  # as an older version told it
+        (f'["run", 0, 0, {{"{"a" * 64}": 1000, "{"b" * 64}": 500}}]', 1500),
+        (f"{'a' * 64} 1000\n", 0),
         ("", 0),
         ("{", 0),
         ("null", 0),
@@ -175,9 +176,7 @@ def test_what_is_no_file_says_nothing_of_needs(kind: str, tmp_path: Path) -> Non
         ('["run", 700, 0, {}]', 700),
     ],
 )
-def test_needs_in_another_form_are_those_of_an_older_version_or_none(
-    content: str, bytes_needed: int, tmp_path: Path
-) -> None:
+def test_needs_in_another_form_are_none(content: str, bytes_needed: int, tmp_path: Path) -> None:
     held = tmp_path / "needs-of-another"
     held.write_text(content)
     (tmp_path / ("a" * 64)).write_bytes(bytes(1000))
