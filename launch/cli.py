@@ -18,8 +18,8 @@ RESUMED = ("pack", "copy", "teach", "embed", "train", "sweep")  # which go on wh
 
 def _errors() -> AbstractContextManager[None]:
     words = sys.argv[1:]
-    command = [word for word in words[:1] if not word.startswith("-")]
-    return user_errors(" ".join(["avc", *command]), resumes=words[:1] in [[each] for each in RESUMED])
+    resumes = words[:1] in [[each] for each in RESUMED] or (words[:2] == ["audit", "set"] and "--out" in words)
+    return user_errors(" ".join(["avc", *[word for word in words[:1] if not word.startswith("-")]]), resumes=resumes)
 
 
 with _errors():  # an interrupt may come while these are imported

@@ -43,7 +43,7 @@ INTERRUPTED = "its name is that of an interrupted download or of a copy: rename 
 
 # Folders that are no inputs, by what they hold.
 OURS = {
-    (MANIFEST, CLIPS): "is of packed videos, which `avc train`, `avc eval` and `avc explore` take",
+    (MANIFEST, CLIPS): "is of packed videos, which `avc train`, `avc eval`, `avc explore` and `avc audit set` take",
     ("attempts", "config.yaml"): "is of a run, which `avc eval` and `avc explore` take, and `avc embed` after --run",
 }
 Text = Annotated[str, pydantic.InstanceOf()]  # pydantic's own str refuses surrogates

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from unittest import mock
@@ -23,19 +22,14 @@ class Done:
 
 def avc(*arguments: object) -> Done:
     """What `avc ARGUMENTS` does; an error that a user would see as a traceback is raised."""
-    return called(main, "avc", *arguments)
-
-
-def called(program: Callable[[], None], *words: object) -> Done:
-    """What a program does that was called by these words."""
     status = 0
     with (
-        mock.patch.object(sys, "argv", list(map(str, words))),
+        mock.patch.object(sys, "argv", ["avc", *map(str, arguments)]),
         redirect_stdout(io.StringIO()) as output,
         redirect_stderr(io.StringIO()) as errors,
     ):
         try:
-            program()
+            main()
         except SystemExit as end:
             status = int(end.code or 0)
     return Done(status, output.getvalue(), errors.getvalue())

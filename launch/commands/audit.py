@@ -1,4 +1,4 @@
-"""`avc audit`: sound beside its pictures in videos, pairs that can be told apart by nothing."""
+"""`avc audit`: sets of videos, sound beside its pictures in them, pairs that can be told apart by nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from launch.commands import Json
+from launch.commands import Json, writes
 from launch.commands.pack import Inputs, TimeLimit
 
 audit = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
@@ -59,6 +59,59 @@ def sync(
     show_sync(found, rejected)
     write_json(json, as_json(found, rejected))
     if not found:
+        raise typer.Exit(1)
+
+
+@audit.command(name="set")
+def set_(
+    videos: Annotated[
+        list[Path], typer.Argument(help="Folders, video files, .txt lists, .tar files; or packed videos.")
+    ],
+    seconds: Annotated[float, typer.Option(help="Look at the first so many of each, as packing does.")] = 10.0,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="the number of cores")] = None,
+    time_limit: TimeLimit = 120.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder for index.html, drop.tsv and notes to go on from.", callback=writes(folder=True)),
+    ] = None,
+    json: Json = None,
+) -> None:
+    """What is wrong in a set: what is there twice, stands still, is silent, and what only looks like more than it is?
+
+    Twice: the same bytes, or one recording encoded anew, scaled, cropped or shifted; where the two lie in different
+    splits, a network is tested on what it has learnt. Splits are those of packed videos, folders train, validation and
+    test, or the inputs, where there are several. By second: pictures that stand still, slide shows, sound that is not
+    heard. Besides, for information: black borders, watermarks, sound that repeats itself on the grid of 0.04 s or lacks
+    the frequencies that its rate promises, two channels that are one (not of packed videos, which have one), clipping.
+    Beside each count stands how many of them packing rejects anyway. **avc audit sync** says how far sound is from its
+    picture. Stopped, the same command with --out goes on with what was not looked at.
+
+    **Examples**
+
+        avc audit set ~/vggsound --out audit
+        avc audit set ~/mine/train ~/mine/test --json set.json
+        avc audit set ~/shards
+    """
+    from launch.progress import progress
+    from launch.report.results import write_json
+    from launch.report.survey import NOTES, as_json, show_survey, write_survey
+    from shards.survey import survey
+
+    folder = out.expanduser() if out is not None else None
+    with progress("looking", unit="videos") as report:
+        result = survey(
+            videos,
+            seconds=seconds,
+            workers=workers,
+            time_limit_seconds=time_limit,
+            progress=report,
+            notes=folder / NOTES if folder is not None else None,
+        )
+    show_survey(result)
+    write_json(json, as_json(result))
+    if folder is not None:
+        write_survey(folder, result)
+    if not result.looks:
         raise typer.Exit(1)
 
 

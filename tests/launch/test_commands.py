@@ -65,6 +65,7 @@ def test_eval_measures_a_run_and_writes_the_result_for_machines(trained, tmp_pat
         (["eval", "correspondence", "RUN", "--json", "/nowhere/a"], "--json: /nowhere/a cannot be written: No such"),
         (["eval", "units", "RUN", "out=FILE"], "out: FILE cannot be written: FILE is a file, and a folder is needed"),
         (["explore", "RUN", "--out", "FILE/page"], "--out: FILE/page cannot be written: FILE is a file"),
+        (["audit", "set", "nowhere", "--out", "FILE"], "--out: FILE cannot be written: FILE is a file"),
         (["export", "RUN", "--out", "FILE"], "--out: FILE cannot be written: FILE is a file"),
         (["export", "RUN", "--onnx", "RUN"], "--onnx: .* cannot be written: it is a folder, and a file is to be"),
         (["embed", "FILE", "--run", "RUN", "--out", "FILE"], "--out: FILE cannot be written: FILE is a file"),

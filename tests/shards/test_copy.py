@@ -14,10 +14,10 @@ import pytest
 from shards.copy import copy_packed
 from shards.read import Shards
 from shards.store import Store, Url
+from shards.survey import survey
 from shards.verify import verify
 from tests.object_store import KEY, SECRET, Proxy, Request
 from tests.shards.packing import content
-from workshop.survey.survey import survey
 
 
 def quiet(done: int, total: int, name: str) -> None:

@@ -5,7 +5,7 @@ borders            black borders
 mark               a static area in a moving picture: a logo, a caption
 wall_hz            cutoff frequency of the sound: it was resampled upward, or low-passed by a codec
 repeats_hz         a pattern of the sound that repeats in every tick, which reveals a grid
-frames, words      fingerprints of pictures and of sound, for `workshop.survey.near`
+frames, words      fingerprints of pictures and of sound, for `shards.near`
 """
 
 from __future__ import annotations

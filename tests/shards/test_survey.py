@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from shards.format import PackSettings
+from shards.look import encode_note, read_notes
 from shards.pack import pack
 from shards.store import Store, Url
+from shards.survey import survey
 from tests.object_store import Proxy
+from tests.shards.test_near import scene
 from tests.small_videos import render_folder, render_video
-from tests.workshop.test_near import scene
-from workshop.survey.look import encode_note, read_notes
-from workshop.survey.survey import survey
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.format import TICKS_PER_SECOND
-from workshop.survey.look import EVERY, PRINT_EVERY, Look
+from shards.look import EVERY, PRINT_EVERY, Look
 
 MIN_SIMILARITY = 0.7  # cosine of mean pictures, for a comparison
 SAME_BITS = 0.66  # share of equal bits of sound words; unrelated clips: 0.5, at their best shift up to 0.61

@@ -1,4 +1,4 @@
-"""`python -m workshop.survey`: planted faults of each kind are found, and nothing else is said of what has none."""
+"""`avc audit set`: planted faults of each kind are found, and nothing else is said of what has none."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 
 from shards.read import Shards
-from tests.command_line import Done, avc, called
+from tests.command_line import avc
 from tests.docs.blocks import ROOT
-from workshop.survey.__main__ import main
 
 RATE, FPS = 44_100, 25
 
@@ -75,13 +74,9 @@ def write(path: Path, frames: np.ndarray, sound: np.ndarray, *, codec: str = "mp
     return path
 
 
-def command(*arguments: object) -> Done:
-    return called(main, "workshop.survey", *arguments)
-
-
 def audit(*arguments: Any, tmp_path: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Faults by the stem of the file and by their kind."""
-    done = command(*arguments, "--json", tmp_path / "set.json", "--out", tmp_path / "page", "--workers", 2)
+    done = avc("audit", "set", *arguments, "--json", tmp_path / "set.json", "--out", tmp_path / "page", "--workers", 2)
     assert done.returncode == 0, done.stderr
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for file in json.loads((tmp_path / "set.json").read_text())["files"]:
@@ -263,15 +258,15 @@ def test_packed_videos_with_less_than_a_picture_a_second_are_refused(tmp_path: P
     write(tmp_path / "videos" / "plain.mp4", scene(1), noise(1))
     done = avc("pack", tmp_path / "videos", "--out", tmp_path / "packed", "--every", 26, "--workers", 1)
     assert done.returncode == 0, done.stderr
-    done = command(tmp_path / "packed", "--workers", 1)
+    done = avc("audit", "set", tmp_path / "packed", "--workers", 1)
     assert done.returncode == 2 and "less than a picture a second" in done.stderr
 
 
 def test_a_set_that_cannot_be_read_at_all_is_said_to_be_that(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
-    done = command(tmp_path, "--workers", 1)
+    done = avc("audit", "set", tmp_path, "--workers", 1)
     assert done.returncode == 1, done.stderr
-    assert "rejected by packing: text.mp4" in done.stdout and "workshop.survey:" not in done.stderr
+    assert "rejected by packing: text.mp4" in done.stdout and "avc audit:" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -281,17 +276,16 @@ def test_a_set_that_cannot_be_read_at_all_is_said_to_be_that(tmp_path: Path) -> 
         (["{empty}"], "there are no videos in"),
         (["{empty}", "--seconds", "0"], "at least 1"),
         (["{empty}", "--seconds", "inf"], "at least 1"),
-        (["{empty}", "--out", "/dev/null/a"], "--out: /dev/null/a cannot be written"),
     ],
 )
 def test_a_users_mistake_is_a_paragraph_and_status_2(arguments: list[str], words: str, tmp_path: Path) -> None:
-    done = command(*(argument.format(empty=tmp_path) for argument in arguments))
+    done = avc("audit", "set", *(argument.format(empty=tmp_path) for argument in arguments))
     assert (done.returncode, words in done.stderr) == (2, True), done.stderr
 
 
 def test_of_a_set_that_packing_rejects_as_a_whole_each_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
-    done = command(str(tmp_path), "--out", str(tmp_path / "audit"))
+    done = avc("audit", "set", str(tmp_path), "--out", str(tmp_path / "audit"))
     assert done.returncode == 1 and "rejected by packing: text.mp4: " in done.stdout, done
     assert "text.mp4" in (tmp_path / "audit" / "index.html").read_text()
     assert (tmp_path / "audit" / "drop.tsv").read_bytes() == b""

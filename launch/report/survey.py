@@ -11,8 +11,8 @@ from launch.progress import printable
 from launch.report.page import Part, write_page
 from launch.report.results import print_table
 from shards.atomic import written_aside
+from shards.survey import KINDS, Survey
 from shards.text import on_one_line
-from workshop.survey.survey import KINDS, Survey
 
 SHOWN = 20  # faults of a kind on the terminal
 DROP, NOTES = "drop.tsv", "looks.jsonl"

@@ -15,9 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from shards import Report
+from shards import Report, near
 from shards.format import MANIFEST, SPLITS, TICKS_PER_SECOND, PackSettings, Reason
 from shards.journal import Rejection
+from shards.look import EVERY, Look, encode_note, look, read_notes
 from shards.media import read, read_side_level
 from shards.media.clip import Rejected
 from shards.processes import refuse_unguarded
@@ -26,8 +27,6 @@ from shards.record import KEY_DIGITS
 from shards.sources import Source, list_sources
 from shards.store import Store, Url, as_url, place
 from shards.workers import attempt, run_in_workers, worker_count
-from workshop.survey.look import EVERY, Look, encode_note, look, read_notes
-from workshop.survey.near import find_pairs
 
 SIDE = 128  # smallest side of the analyzed pictures, pixels
 SPLIT_NAMES = {*SPLITS, "training", "valid", "val", "dev", "eval"}  # of folders
@@ -264,7 +263,7 @@ def _duplicate_faults(looks: Sequence[Look]) -> list[Fault]:
     """Duplicates; the one to drop is that of training, else the smaller, the shorter, the later."""
     best_first = sorted(looks, key=_quality, reverse=True)
     faults: dict[int, Fault] = {}
-    for pair in find_pairs(best_first):
+    for pair in near.find_pairs(best_first):
         kept, dropped = best_first[pair.first], best_first[pair.second]
         across = f", in {kept.group} while this is in {dropped.group}" if kept.group != dropped.group else ""
         kind = "duplicate" if pair.exact else "near-duplicate"

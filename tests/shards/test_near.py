@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from shards.format import SAMPLE_RATE_HZ, TICKS_PER_SECOND
-from workshop.survey.look import EVERY, Look, look
-from workshop.survey.near import find_pairs
-from workshop.survey.survey import _duplicate_faults
+from shards.look import EVERY, Look, look
+from shards.near import find_pairs
+from shards.survey import _duplicate_faults
 
 SECONDS = 6
 
