@@ -111,7 +111,7 @@ def read_manifest(folder: Path) -> Manifest:
 def _read_manifest(folder: Path) -> tuple[Manifest, str]:
     """The manifest, and the SHA-256 of its file."""
     if not isinstance(folder, Url) and not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: give the folder that `avc pack ... --out FOLDER` made")
+        raise ValueError(f"there is no folder {folder}: give the one that `avc pack ... --out FOLDER` made")
     try:
         text = manifest_text(folder)
     except FileNotFoundError:

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -233,6 +234,7 @@ def _serve(pipe: Connection, work: Callable[..., Any], begin: Callable[[int], No
     for number in (signal.SIGINT, signal.SIGTERM):  # they end the parent, and with it this process
         signal.signal(number, signal.SIG_IGN)
     follow_parent()
+    warnings.formatwarning = _plain
     if begin is not None:
         begin(slot)
     with suppress(EOFError, ConnectionError):
@@ -241,6 +243,11 @@ def _serve(pipe: Connection, work: Callable[..., Any], begin: Callable[[int], No
             pipe.send(None)
             send = (lambda piece: pipe.send((piece,)),) if in_pieces else ()
             pipe.send(_call(work, argument, *send))
+
+
+def _plain(message: Warning | str, *_place: Any, **_more: Any) -> str:
+    """A warning as the commands print one: without a place in the code."""
+    return f"{message}\n"
 
 
 def _call(work: Callable[..., Any], *arguments: Any) -> tuple[Any, Exception | None]:

@@ -98,7 +98,10 @@ def list_sources(
         url = as_url(given)
         path = str(url) if url else stored.find(os.fspath(given), beside=os.getcwd())
         if not url and not os.path.lexists(path):
-            raise ValueError(f"{os.fspath(given)} does not exist: give folders, video files, .txt lists or .tar files")
+            raise ValueError(
+                f"{os.fspath(given)} does not exist: give folders, video files, .txt lists, .tar files, or URLs, which "
+                f"begin with {', '.join(f'{scheme}//' for scheme in SCHEMES)}"
+            )
         if path.lower().endswith(".txt") and (url or os.path.isfile(path)):
             sources = _from_list(path, stored, left_out, members)
         elif url:

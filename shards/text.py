@@ -87,9 +87,9 @@ def on_one_line(*words: str) -> str:
 
 
 def unquoted(name: str) -> str:
-    """A name without surrounding blanks and quotes, which Windows adds to copied paths."""
+    """A name without surrounding blanks and quotes, which desktops add to copied paths."""
     name = name.strip()
-    return name[1:-1] if len(name) > 2 and name[0] == name[-1] == '"' else name
+    return name[1:-1] if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'" else name
 
 
 def normalize_name(name: str) -> str:

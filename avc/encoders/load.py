@@ -95,9 +95,7 @@ def read_run(run: str | Path) -> tuple[Config, Path]:
     settings, weights = place(folder, CONFIG), place(folder, WEIGHTS)
     if not settings.is_file():
         wanted = ", or of released weights what `avc import` makes of them" if given.is_file() else ""
-        raise ValueError(
-            f"{given} is not the folder of a run: it has no {CONFIG}. Give the run.dir of `avc train`{wanted}"
-        )
+        raise ValueError(f"there is no run at {given}, nor a {CONFIG} there. Give the run.dir of `avc train`{wanted}")
     config = load_config(settings, of_run=True)
     if not weights.is_file():
         awaited = "first validation" if config.validation.every_steps else "next checkpoint"

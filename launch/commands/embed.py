@@ -96,15 +96,16 @@ def embed(
             report=report,
             rejected_name=rejected,
         )
+    table = out.with_name(f"{out.name}.rejected.tsv") if parquet else folder / rejected
     if parquet:
         refused = {name for name, _, _ in result.rejected}
         write_parquet(out, [(source.name, npz) for source, npz in listed if source.name not in refused])
-        (folder / rejected).replace(out.with_name(f"{out.name}.rejected.tsv"))
+        (folder / rejected).replace(table)
         shutil.rmtree(folder)
     there = f", {result.before:,} of them were there" if result.before else ""
     print(f"{out}: {counted(result.written, 'files')}{there}; {counted(result.windows, 'embeddings')} computed")
     if result.rejected:
-        print(f"{counted(len(result.rejected), 'files')} rejected, see {'beside it ' if parquet else ''}{rejected}:")
+        print(f"{counted(len(result.rejected), 'files')} rejected, see {table}:")
         for name, reason, detail in result.rejected[:10]:
             print(f"  {printable(name)}: {printable(reason)}, {printable(detail)}")
     if not result.written and not chosen:  # a share may be of such files alone, and would be tried again for ever

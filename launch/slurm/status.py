@@ -55,7 +55,7 @@ def status_lines(run: Path, *, queue: tuple[str | None, str] | None = None) -> l
 def _run_at(path: Path) -> Path:
     run = path.expanduser().absolute()
     if not place(run, METRICS).exists() and not (run / FOLDER).is_dir():
-        raise ValueError(f"{run} is not the folder of a run: it has neither {METRICS} nor {FOLDER}/")
+        raise ValueError(f"there is no run at {run}, nor {METRICS} or {FOLDER}/ there")
     return run
 
 

@@ -116,7 +116,7 @@ def test_heads_begin_with_the_classes_that_both_encoders_tell(small_world, tower
     ("changes", "words"),
     [
         (["model.audio=null"], "need each other"),
-        (["model.image=/nowhere"], "is not the folder of a run"),
+        (["model.image=/nowhere"], "there is no run at /nowhere"),
         (["model.image=efficientnet_lite"], r"there is no efficientnet_lite.*efficientnet_lite0"),
         (["model.audio=nowhere.safetensors"], r"there is no nowhere\.safetensors"),
         (["data.image_size=32"], r"set data\.image_size=28"),

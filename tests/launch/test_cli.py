@@ -120,7 +120,7 @@ def test_verify_says_that_all_is_well_and_names_what_is_not(packed: Path, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["verify", "{tmp}/nowhere"], "avc verify: {tmp}/nowhere is not a folder"),
+        (["verify", "{tmp}/nowhere"], "avc verify: there is no folder {tmp}/nowhere"),
         (["verify", "{tmp}"], "avc verify: {tmp} has no manifest.json"),
         (["pack", "{tmp}/nowhere", "--out", "{tmp}/o"], "avc pack: {tmp}/nowhere does not exist"),
         (["pack", "{videos}", "--out", "{tmp}/o", "--sound", "mp3"], "avc pack: the setting sound is 'mp3'"),

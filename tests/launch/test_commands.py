@@ -33,10 +33,10 @@ def test_eval_measures_a_run_and_writes_the_result_for_machines(trained, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["eval", "correspondence", "/nowhere"], "is not the folder of a run"),
+        (["eval", "correspondence", "/nowhere"], "there is no run at /nowhere"),
         (["train", "/nowhere.yaml"], "there is no configuration file"),
         (["train", "CONFIG", "optim.learningrate=1"], "did you mean `optim.lr_decay`|there is no setting"),
-        (["train", "CONFIG", "data.shards=/nowhere"], "/nowhere is not a folder"),
+        (["train", "CONFIG", "data.shards=/nowhere"], "there is no folder /nowhere"),
         (["train", "SHARDS"], "is a folder, and a YAML file of settings comes first: avc train ave data.shards=SHARDS"),
         (["train", "RUN"], "RUN is a run: avc train RUN/config.yaml run.dir=RUN goes on with it"),
         (["train", "CONFIG", "shards=SHARDS"], "is not of the form section.name=value, as in data.shards=SHARDS"),

@@ -164,7 +164,7 @@ def test_each_odd_file_is_embedded_or_listed_with_its_reason(network, tmp_path) 
         "pipe.wav": "unreadable file",
         "text.wav": "not a media file",
     }
-    assert "8 files rejected" in printed
+    assert f"8 files rejected, see {tmp_path / 'out' / 'rejected.tsv'}:" in printed
     rows = {path.name.removesuffix(".npz"): len(read(path)[1]) for path in (tmp_path / "out").glob("*.npz")}
     assert rows == {"three.wav": 1, "seven.wav": 4, "cut.wav": 4, "silent.wav": 2, "whole.mkv": 4}
     silent, _ = read(tmp_path / "out" / "silent.wav.npz")
@@ -221,7 +221,8 @@ def test_one_parquet_has_the_rows_of_every_file(network, tmp_path) -> None:
     (tmp_path / "empty.wav").touch()
     files = sorted(tmp_path.glob("*.wav"))
     embed(*files, "--run", network, "--out", tmp_path / "out")
-    embed(*files, "--run", network, "--out", tmp_path / "all.parquet")
+    printed = embed(*files, "--run", network, "--out", tmp_path / "all.parquet")
+    assert f"see {tmp_path / 'all.parquet.rejected.tsv'}:" in printed.replace("\n", " ")
     table = parquet.read_table(tmp_path / "all.parquet")
     assert table.column_names == ["file", "seconds", "embedding"]
     names = np.array([Path(name).name for name in table["file"].to_pylist()])
@@ -250,7 +251,7 @@ def test_parquet_without_pyarrow_is_refused_before_anything_is_computed(network,
         (["--hop", "nan"], "the hop is nan s"),
         (["--content", "smell"], "must be audio or image"),
         (["--devices", "tpu"], "must name a device|run on cpu and cuda alone"),
-        (["--run", "/nowhere"], "is not the folder of a run"),
+        (["--run", "/nowhere"], "there is no run at /nowhere"),
     ],
 )
 def test_a_mistake_ends_in_one_paragraph(network, tmp_path, options, words) -> None:

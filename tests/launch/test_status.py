@@ -126,7 +126,7 @@ def test_a_folder_that_holds_no_run_is_refused(tmp_path) -> None:
         [sys.executable, "-m", "launch.cli", "status", str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "is not the folder of a run" in done.stderr
+    assert "there is no run at" in done.stderr
 
 
 def test_several_runs_are_watched_until_all_have_ended(run, tmp_path) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -38,12 +39,22 @@ def count_up(most: int, send: Callable[[int], None]) -> int:
     return most
 
 
+def warn(what: str) -> None:
+    warnings.warn(what, UserWarning, stacklevel=1)
+
+
 def end(_place: int) -> None:
     os._exit(7)
 
 
 def gone(process: int) -> bool:
     return not Path(f"/proc/{process}").exists()
+
+
+def test_a_warning_is_its_words_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    with Processes(warn, count=1) as processes:
+        processes.submit("the store does not answer").result()
+    assert capfd.readouterr().err == "the store does not answer\n"
 
 
 def test_one_that_crashes_or_takes_too_long_is_replaced_and_the_work_of_others_is_done() -> None:

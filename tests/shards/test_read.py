@@ -237,7 +237,7 @@ def test_descriptors_are_closed_with_the_shards(folder: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_used_is_named_with_the_way_out(copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is not a folder"):
+    with pytest.raises(ValueError, match="there is no folder"):
         Shards(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="not a packed folder"):

@@ -113,16 +113,26 @@ def test_names_that_are_not_text_survive(tmp_path: Path) -> None:
 def test_an_input_that_the_user_named_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.mp4 does not exist"):
         list_sources([tmp_path / "nowhere.mp4"])
+    for url in ("bucket.s3.amazonaws.com/films", "S3://bucket/films", "www.films.org/a.mp4"):
+        with pytest.raises(ValueError, match="or URLs, which begin with s3://"):
+            list_sources([url])
 
 
 def test_a_list_finds_its_files_however_another_system_wrote_their_names(tmp_path: Path) -> None:
     stored = unicodedata.normalize("NFD", "Caf\u00e9")
-    for name in (f"{stored}/{stored}.mp4", "b/one.mp4", "c.mp4", "blank .mp4 "):
+    for name in (f"{stored}/{stored}.mp4", "b/one.mp4", "c.mp4", "blank .mp4 ", "q.mp4"):
         _touch(tmp_path / name)
-    lines = ["\ufeffc.mp4 \t", '"b\\one.mp4"', "Caf\u00e9/Caf\u00e9.mp4", "blank .mp4 ", "Caf\u00e9/gone.mp4"]
+    lines = [
+        "\ufeffc.mp4 \t",
+        '"b\\one.mp4"',
+        "Caf\u00e9/Caf\u00e9.mp4",
+        "blank .mp4 ",
+        "Caf\u00e9/gone.mp4",
+        "'q.mp4'",
+    ]
     sources = list_sources([_touch(tmp_path / "all.txt", "\r\n".join(lines).encode())])
     found = [source for source in sources if not source.problem]
-    assert _names(found, tmp_path) == [f"{stored}/{stored}.mp4", "b/one.mp4", "blank .mp4 ", "c.mp4"]
+    assert _names(found, tmp_path) == [f"{stored}/{stored}.mp4", "b/one.mp4", "blank .mp4 ", "c.mp4", "q.mp4"]
     assert [os.path.basename(source.name) for source in sources if source.problem] == ["gone.mp4"]
     assert _names(list_sources([tmp_path / "Caf\u00e9" / "Caf\u00e9.mp4"]), tmp_path) == [f"{stored}/{stored}.mp4"]
 
