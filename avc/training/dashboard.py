@@ -64,7 +64,6 @@ def open_run(config: Config, wandb_id: str) -> Any:
                 group=log.group,
                 tags=log.tags,
                 notes=log.notes,
-                job_type="train",
                 resume="allow",
                 mode=attempt,
                 settings=wandb.Settings(silent=True),

@@ -173,8 +173,8 @@ def test_from_the_manifest_to_the_weights_everything_is_named_by_its_digest(resu
     assert checkpoint.ref == (resumed.run / "checkpoints" / f"step-{step:08d}.pt").as_uri()
     assert Path(checkpoint.ref.removeprefix("file://")).stat().st_size == checkpoint.size
     assert made[f"weights-{wandb_id}"][0] == ["best", "latest"]
-    [described] = {(run.run_group, *run.tags, run.notes, run.job_type, run.run_id) for run in resumed.runs()}
-    assert described == ("seeds", "small", "by hand", "train", wandb_id)
+    [described] = {(run.run_group, *run.tags, run.notes, run.run_id) for run in resumed.runs()}
+    assert described == ("seeds", "small", "by hand", wandb_id)
 
 
 def test_wandbs_own_count_is_the_step_and_rises_over_restarts(small_world, tmp_path) -> None:
