@@ -211,8 +211,6 @@ class TrainingSettings(Section):
     """bf16 runs the networks under autocast; weights, statistics and the loss stay in fp32."""
     gradients: Literal["fp32", "bf16"] = "fp32"
     """What ranks send each other gradients in. bf16 halves the bytes, which pays on slow networks (docs/SCALE.md)."""
-    channels_last: bool = True
-    """Memory layout of images and convolutions."""
     compile: Literal["auto"] | bool = "auto"
     """Compile transforms, network and loss to one graph with torch.compile; auto does so on CUDA."""
     deterministic: bool = False
@@ -265,16 +263,12 @@ class LogSettings(Section):
     """auto is online where a W&B account is set up, offline where none is, and disabled where W&B is not installed."""
     wandb_project: str = "avc"
     """Project under which W&B files the run."""
-    wandb_id: Annotated[str, Field(pattern="^[0-9a-z]{1,64}$")] | None = None
-    """The run's id on W&B, where something else has given it one; by default a new one."""
     group: str | None = None
     """What the run belongs to on W&B: several seeds of one network, for instance."""
     tags: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(default=[])
     """Words by which W&B finds the run."""
     notes: str | None = None
     """What the run is for, in a sentence or two."""
-    job_type: str = "train"
-    """Kind of work inside of a group on W&B."""
     media: bool = True
     """Send W&B 64 held-out pairs at each validation, to look at and listen to: 1 to 3 MB, at most 256 MB from one start
     of the run. False sends numbers alone."""

@@ -145,7 +145,7 @@ def kinds(request: Request, chosen: options.Kinds) -> Result:
     ]
     told = table(request, rows, known, what="clips", draws=chosen.few is not None)
     told.content["notes"] += known.counts
-    return Result(told.content | {"structure": structures}, told.figures | {"tsne": (measured[0][0], known)})
+    return Result(told.content | {"structure": structures}, {"tsne": (measured[0][0], known)})
 
 
 def clip_features(

@@ -260,7 +260,7 @@ MEASURES = {
             Table("recordings", "recording={name} | what it hears={likely}"),
         ),
         (
-            "sound runs/l3 runs/ave dataset=esc10 root=ESC-10 confusion=l3.png",
+            "sound runs/l3 runs/ave dataset=esc10 root=ESC-10",
             "sound configs/l3.yaml dataset=folder root=recordings",
             "sound soundnet8.safetensors dataset=esc50 root=ESC-50",
             "sound soundnet8.safetensors recordings=rooster.ogg names=objects=imagenet.txt names=scenes=places.txt",

@@ -128,8 +128,6 @@ class Probe(Section):
     """Of the untrained network's weights."""
     cache: FilePath | None = None
     """Where features are kept, without it below XDG_CACHE_HOME or ~/.cache; the same ones are never computed twice."""
-    confusion: FilePath | None = None
-    """Draw the first row's confusion matrix into this .png."""
 
 
 class Sound(Probe):

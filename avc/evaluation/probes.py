@@ -226,7 +226,7 @@ def table(
     if other := getattr(labeled, "other", 0):
         notes.append(f"{other:,} other files in the classes' folders are no {what} by their endings and were left out")
     about = {"classes": list(classes), "chance": 1 / len(classes), "items": told[0]["items"], "notes": notes}
-    return Result(about | request.judged(labeled.judged) | {"rows": told}, {"confusion": (rows[0], classes)})
+    return Result(about | request.judged(labeled.judged) | {"rows": told})
 
 
 def key_of(name: str) -> str:

@@ -145,10 +145,9 @@ class Attempt:
 _BEGUN: dict[Path, Attempt] = {}  # by this process: the newest attempt at each run
 
 
-def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_id: str | None = None) -> Attempt:
+def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int) -> Attempt:
     """Begin the next attempt at the run in `run`, which every earlier one yields to. One rank calls it.
 
-    wandb_id: of a new run, where it has been given one.
     Raises ValueError where the folder holds files that are not a run's, or links that a run does not make.
     """
     attempts = run / ATTEMPTS
@@ -164,7 +163,7 @@ def start_attempt(run: Path, *, world_size: int, micro_batch_pairs: int, wandb_i
         before = _read(_folder(run, numbers[-1])) if numbers else None
         record = AttemptRecord(
             number=before.number + 1 if before else 1,
-            wandb_id=before.wandb_id if before else wandb_id or uuid.uuid4().hex[:12],
+            wandb_id=before.wandb_id if before else uuid.uuid4().hex[:12],
             began=_now(),
             host=socket.gethostname(),
             world_size=world_size,

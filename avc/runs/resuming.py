@@ -31,11 +31,10 @@ _WITHOUT_A_WORD = {  # no number depends on them; the content of files is compar
     *("training.process_group_timeout_seconds", "training.first_step_timeout_seconds"),
     "training.heartbeat_timeout_seconds",
     *("checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep"),
-    *("log.every_steps", "log.wandb", "log.wandb_project", "log.wandb_id", "log.group"),
-    *("log.tags", "log.notes", "log.job_type", "log.media"),
+    *("log.every_steps", "log.wandb", "log.wandb_project", "log.group", "log.tags", "log.notes", "log.media"),
 }
 _SAID = {  # how long, the last bits, and which weights count as the best
-    *("training.steps", "training.device", "training.channels_last", "training.compile", "training.deterministic"),
+    *("training.steps", "training.device", "training.compile", "training.deterministic"),
     *("validation.every_steps", "validation.split", "validation.passes", "validation.batch_pairs"),
     *("validation.evaluators", "validation.labels", "validation.max_time_share"),
 }

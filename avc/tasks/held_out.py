@@ -1,4 +1,4 @@
-"""How a network does on pairs of held-out clips: its accuracy, examples to look at and listen to, and their curve.
+"""How a network does on pairs of held-out clips: its accuracy, and examples to look at and listen to.
 
 The plan chooses the pairs. The examples have a seed of their own: they are the same at each validation, on every number
 of ranks, and in all runs on the same shards, whatever those runs' seeds.
@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from avc.data.preprocessing import audio_to_input
@@ -34,7 +32,6 @@ from shards.read import Shards
 
 MOST_PAIRS = 64
 SEED = 0
-BINS = 100  # of the curve: scores a hundredth apart count as equal
 
 
 @dataclass(frozen=True)
@@ -103,13 +100,10 @@ class HeldOutPairs:
         config, settings, shards = self._config, self._config.validation, self._shards
         sampler = evaluation_sampler(config, shards, split=settings.split)
         tally, views = _PairTally(world), Views(sampler.clips, len(shards))
-        curve = Curve() if config.log.media and config.log.wandb != "disabled" else None
         for row, batch, (image, audio), logits in _judged(
             model, shards, sampler, config, world, passes=settings.passes
         ):
             tally.add(batch, logits)
-            if curve is not None:
-                curve.add(logits, batch.label)
             # The positives of the first pass, in which each clip is one.
             first_pass = torch.arange(row, row + len(batch.label), device=world.device) < sampler.rows_per_epoch
             rows = ((batch.label == 1) & first_pass).nonzero()[:, 0]
@@ -118,11 +112,8 @@ class HeldOutPairs:
         result = tally.accuracy()
         metrics = {"accuracy": result.accuracy, "loss": result.loss, "pairs": float(result.pairs)}
         metrics |= evaluate_embeddings(views, world, network=model, shards=shards, settings=settings)
-        examples = None
-        if curve is not None:
-            curve.over_ranks(world)
-            examples = self._examples(model, curve, world.device) if world.is_main else None
-        return Validation(result.accuracy, metrics, examples)
+        shown = world.is_main and config.log.media and config.log.wandb != "disabled"
+        return Validation(result.accuracy, metrics, self._examples(model, world.device) if shown else None)
 
     @cached_property
     def _read(self) -> tuple[list[Batch], Pictured]:
@@ -146,7 +137,7 @@ class HeldOutPairs:
         return batches, Pictured(frame, sound, images.numpy(), audio.numpy(), spectrograms.numpy(), rows.label)
 
     @torch.no_grad()
-    def _examples(self, model: Any, curve: Curve, device: torch.device) -> Examples:
+    def _examples(self, model: Any, device: torch.device) -> Examples:
         batches, pairs = self._read
         scores, maps = [], []
         was_training = model.training
@@ -159,32 +150,7 @@ class HeldOutPairs:
                     maps.append(model.localize(*embedded).sigmoid().cpu())
         finally:
             model.train(was_training)
-        return Examples(pairs, torch.cat(scores).numpy(), torch.cat(maps).numpy() if maps else None, curve.points())
-
-
-class Curve:
-    """Counts of scores, by label and hundredth: what precision and recall need, in the same space for any number."""
-
-    def __init__(self) -> None:
-        self._counts = torch.zeros(2, BINS, dtype=torch.float64)
-
-    def add(self, logits: Tensor, label: Tensor) -> None:
-        """Count pairs: (P, 2) logits of "no" and "yes", int64 (P,) labels."""
-        bins = (logits.float().softmax(dim=1)[:, 1] * BINS).long().clamp(0, BINS - 1)
-        places = (label * BINS + bins).cpu()
-        self._counts += torch.bincount(places, minlength=2 * BINS).reshape(2, BINS)
-
-    def over_ranks(self, world: World) -> None:
-        """Add up over the ranks; every rank must call it."""
-        sums = world.sum(self._counts.flatten().to(world.device))
-        self._counts = torch.tensor(sums, dtype=torch.float64).reshape(2, BINS)
-
-    def points(self) -> NDArray[np.float64]:
-        """Recall and precision, (BINS, 2); precision is 1 where nothing is said to belong together."""
-        negatives, positives = self._counts.flip(1).cumsum(dim=1).numpy()
-        said = negatives + positives
-        precision = np.divide(positives, said, out=np.ones(BINS), where=said > 0)
-        return np.stack([positives / max(positives[-1], 1), precision], axis=1)
+        return Examples(pairs, torch.cat(scores).numpy(), torch.cat(maps).numpy() if maps else None)
 
 
 class _PairTally:

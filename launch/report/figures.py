@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from sklearn.manifold import TSNE
-from sklearn.metrics import ConfusionMatrixDisplay
 
 from avc.encoders.cache import Extraction
 from avc.evaluation.classifiers import Rows, z_scores
 from avc.evaluation.kinds import LabeledClips
-from avc.evaluation.probes import Row
 from launch.progress import printable
 from shards.atomic import written_aside
 
@@ -42,16 +40,6 @@ def drawn(
                 figure.savefig(file, dpi=110, format="png")
         except OSError as error:
             raise ValueError(f"{png} cannot be written: {error.strerror}") from None
-
-
-def draw_confusion(png: Path, row: Row, classes: Sequence[str]) -> None:
-    """True classes down, predicted classes across, the number of files in each field."""
-    side = 3 + 0.45 * len(classes)
-    names = [printable(name) for name in classes]
-    with drawn(png, size=(side + 1, side)) as (_, [[axes]]):
-        display = ConfusionMatrixDisplay(np.array(row.result.confusion), display_labels=names)
-        display.plot(ax=axes, cmap="Blues", xticks_rotation="vertical", colorbar=False)
-        axes.set_title(f"{printable(row.name)}\n{row.result.accuracy:.1%}")
 
 
 def draw_tsne(png: Path, features: Mapping[str, Extraction], known: LabeledClips) -> None:

@@ -79,7 +79,7 @@ def test_a_named_pipe_for_a_file_is_refused_instead_of_waited_at(trained, small_
             refuse_special(Path(device))
     assert all(pipe.is_fifo() for pipe in pipes)
     with pytest.raises(ValueError, match="is a named pipe, and a file belongs there"):
-        import_soundnet("soundnet8", tmp_path / "none", pipe)
+        import_soundnet(tmp_path / "none", pipe)
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_settings_that_have_come_since_a_run_began_had_their_defaults(saved, tmp
     ("section", "name", "value", "said"),
     [
         *(("training", "steps", 2000, True), ("training", "device", "cpu", True), ("training", "compile", True, True)),
-        *(("training", "channels_last", False, True), ("validation", "split", "test", True)),
+        ("validation", "split", "test", True),
         *(("log", "every_steps", 3, False), ("data", "num_workers", 0, False), ("checkpoint", "keep", 9, False)),
     ],
 )

@@ -39,7 +39,7 @@ def test_the_list_has_the_form_of_a_call_and_a_sentence_on_each() -> None:
 
 def test_help_begins_with_what_is_needed_and_shows_every_default() -> None:
     words = " ".join(avc("eval", "image", "--help").stdout.split())
-    places = [words.index(f"• {name}=") for name in ("root", "strength", "seed", "cache", "confusion")]
+    places = [words.index(f"• {name}=") for name in ("root", "strength", "seed", "cache")]
     assert places == sorted(places)
     assert "(needed)" in words[places[0] : places[1]] and "(≥ 0; 0)" in words[places[2] : places[3]]
 

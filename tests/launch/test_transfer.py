@@ -35,10 +35,10 @@ def test_import_refuses_a_malicious_pickle_in_one_paragraph_and_runs_nothing(tmp
 
 def test_import_names_what_it_can_import(tmp_path) -> None:
     done = avc("import", "vggish", tmp_path / "a", "--out", tmp_path / "b")
-    assert done.returncode == 2 and "soundnet8 and soundnet5 can" in done.stderr
+    assert done.returncode == 2 and "soundnet8 can" in done.stderr
 
 
-def test_eval_sound_prints_a_table_draws_confusions_and_names_what_cannot_be_read(tmp_path) -> None:
+def test_eval_sound_prints_a_table_counts_confusions_and_names_what_cannot_be_read(tmp_path) -> None:
     random = np.random.default_rng(0)
     for kind, pitch in (("high", 3000), ("low", 200)):
         (tmp_path / "sounds" / kind).mkdir(parents=True)
@@ -50,12 +50,11 @@ def test_eval_sound_prints_a_table_draws_confusions_and_names_what_cannot_be_rea
     settings = tmp_path / "small.yaml"
     settings.write_text("model: {name: l3, width: 0.0625}\n")
     command = ["eval", "sound", settings, "dataset=folder", f"root={tmp_path / 'sounds'}"]
-    command += [f"cache={tmp_path / 'cache'}", f"confusion={tmp_path / 'c.png'}", "--json", tmp_path / "r.json"]
+    command += [f"cache={tmp_path / 'cache'}", "--json", tmp_path / "r.json"]
     done = avc(*command)
     assert done.returncode == 0, done.stderr
     assert "39 recordings; chance 50.0%" in done.stdout and "1 recordings cannot be read" in done.stdout
     assert "19.wav: " in done.stdout
-    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     untrained, mfcc = json.loads((tmp_path / "r.json").read_text())["rows"]
     assert (
         untrained["name"].startswith("l3 untrained, width 0.0625, seed 0, trunk before ReLU") and mfcc["accuracy"] == 1

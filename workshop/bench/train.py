@@ -130,8 +130,7 @@ def _start(
     sharding = shard_batch(task.reader.sampler, batch_pairs=pairs, micro_batch_pairs=pairs, rank=0, world_size=1)
     torch.manual_seed(config.run.seed)
     model = task.network().to(device).train()
-    if config.training.channels_last:
-        to_channels_last(model)
+    to_channels_last(model)
     network = wrap(TrainingStep(task, model), world, config.training)
     optimizer = build_optimizer(model, config.optim)
     step = optimizer_step(network, optimizer, device, metrics=task.metrics)
