@@ -57,21 +57,21 @@ def build(folder: Path) -> dict[str, str]:
     device = str(folder / "libcuda.so.1")
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-w", "-o", device, *included, *sources, "-ldl"], check=True)
     places = {"TRITON_LIBCUDA_PATH": str(folder), "LD_LIBRARY_PATH": str(folder), "LD_PRELOAD": device}
-    own = {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
-    return os.environ | places | own | {"PYTHONWARNINGS": "ignore:Warning only once for all operators"}
+    return os.environ | places | {"PYTHONWARNINGS": "ignore:Warning only once for all operators"}
 
 
 def main(arguments: list[str]) -> int:
     with user_errors("workshop.null_gpu"), tempfile.TemporaryDirectory() as folder:
         environment = build(Path(folder))
         comparing = "gradients_of_the_cpu or two_ranks or is_killed or killed_run"
-        pytest = ["pytest", "tests/gpu", "-rA", "-q", "-p", "workshop.null_gpu.operators", "-k"]
+        pytest = ["pytest", "tests/gpu", "-rA", "-q", "--show-capture=stdout", "-p", f"{__package__}.operators", "-k"]
         # Its waits by line are shown; their sum is not judged, since noise decides here when a training saves and logs.
         waits = [sys.executable, "-m", *pytest, "never_waits"]
         subprocess.run(waits, env=environment, check=False)
         tests = [*pytest, f"not (never_waits or {comparing})"]
         for module in (tests, ["workshop.null_gpu.measure", *(arguments or [CONFIG])]):
-            if status := subprocess.run([sys.executable, "-m", *module], env=environment, check=False).returncode:
+            own = {f"{name}_CACHE_DIR": f"{folder}/{module[0]}/{name}" for name in ("TORCHINDUCTOR", "TRITON")}
+            if status := subprocess.run([sys.executable, "-m", *module], env=environment | own, check=False).returncode:
                 return status
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import subprocess
 import sys
@@ -41,16 +42,21 @@ class Moved:
         GraphLowering.codegen = codegen  # type: ignore[assignment,method-assign]
 
 
-def resources(folder: Path) -> tuple[int, int, int]:
-    """Triton's binaries there: how many, registers of the largest, and how many spill or have a stack."""
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+def resources(folder: Path) -> tuple[int, int, int, int]:
+    """Triton's binaries there: how many, registers of the largest, how many have a stack, how many of these spill."""
+    tools = Path(triton.__file__).parent / "backends/nvidia/bin"
     binaries = sorted(folder.rglob("*.cubin"))
-    registers, stacks = [0], 0
+    registers, stacks, spills = [0], 0, 0
     for binary in binaries:
-        said = subprocess.run([tool, "-res-usage", binary], capture_output=True, text=True, check=True).stdout
-        registers += map(int, re.findall(r"REG:(\d+)", said))
-        stacks += any(int(size) for size in re.findall(r"(?:STACK|LOCAL):(\d+)", said))
-    return len(binaries), max(registers), stacks
+        said = subprocess.run([tools / "cuobjdump", "-res-usage", binary], capture_output=True, text=True, check=True)
+        registers += map(int, re.findall(r"REG:(\d+)", said.stdout))
+        if any(int(size) for size in re.findall(r"(?:STACK|LOCAL):(\d+)", said.stdout)):
+            stacks += 1
+            again = [str(tools / "ptxas"), "-v", "--gpu-name", "sm_90a", "-o", os.devnull]
+            source = str(binary.with_suffix(".ptx"))
+            said = subprocess.run([*again, source], capture_output=True, text=True, check=True)
+            spills += "0 bytes spill stores, 0 bytes spill loads" not in said.stderr
+    return len(binaries), max(registers), stacks, spills
 
 
 def main(path: str, *overrides: str) -> None:
@@ -78,11 +84,8 @@ def main(path: str, *overrides: str) -> None:
     for way, moved_bytes in moved.bytes.items():
         print(f"    {way}: {moved.kernels[way]} kernels move {moved_bytes / views / 1e6:.1f} MB a view")
     print(f"    in all {sum(moved.bytes.values()) / views / 1e6:.1f} MB a view; what convolutions move comes on top")
-    print("    {} binaries for sm_90, {} registers at most, {} with a stack or a spill".format(*resources(_cache())))
-
-
-def _cache() -> Path:
-    return Path(triton.knobs.cache.dir)
+    found = resources(Path(triton.knobs.cache.dir))
+    print("    {} binaries for sm_90, {} registers at most, {} with a stack, {} that spill".format(*found))
 
 
 if __name__ == "__main__":
