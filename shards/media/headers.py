@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import heapq
 import math
-import operator
 import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import islice, takewhile
 from typing import BinaryIO
 
@@ -55,8 +53,8 @@ def find_headers(content: BinaryIO) -> list[int]:
         while start is not None and len(headers) <= MAX_HEADERS:
             of_its_format, end = _headers_and_end(content, start)
             following = _next_file(content, end, first=start)
-            before = takewhile(partial(operator.gt, following or math.inf), of_its_format)
-            headers += [start, *islice(filter(partial(operator.lt, start), before), MAX_HEADERS)]
+            before = takewhile(lambda offset, end=following or math.inf: offset < end, of_its_format)
+            headers += sorted({start, *islice(before, MAX_HEADERS + 1)})
             start = following
     finally:
         content.seek(position)
@@ -72,9 +70,9 @@ def _headers_and_end(content: BinaryIO, start: int) -> tuple[Iterable[int], int]
         [(last_box, _, size)] = deque(_top_boxes(content, start), maxlen=1)
         return _mp4_headers(content, start), last_box + size
     if head.startswith(EBML):
-        return _matroska_headers(content, start)
+        return (), _matroska_end(content, start)
     if head.startswith(b"RIFF") and head[8:12] in RIFF_FORMS:
-        return _riff_headers(content, start)
+        return (), _riff_end(content, start)
     if head.startswith(b"OggS"):
         return _ogg_headers(content, start), start + 1
     if head.startswith(FLV):
@@ -103,7 +101,8 @@ def _next_file(content: BinaryIO, start: int, *, first: int) -> int | None:
 
 def has_signature(head: bytes) -> bool:
     """Whether the first 16 bytes of a file are those of a known container: mp4, Matroska, AVI and others."""
-    return head[4:8] in MP4_BOXES or head.startswith(SIGNATURES) or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
+    is_riff = head.startswith(b"RIFF") and head[8:12] in RIFF_FORMS
+    return is_riff or head[4:8] in MP4_BOXES or head.startswith(SIGNATURES)
 
 
 def is_picture(start: bytes) -> bool:
@@ -217,17 +216,13 @@ def header_for(content: BinaryIO, headers: list[int]) -> bytes:
     return _read_at(content, start, min(end - start, MAX_HEADER_BYTES))
 
 
-def _matroska_headers(content: BinaryIO, offset: int) -> tuple[list[int], int]:
-    """EBML headers of Matroska that each follow a segment of known size, and where the last segment of them ends."""
-    headers: list[int] = []
-    while _is_ebml(content, offset) and len(headers) <= MAX_HEADERS:
-        headers.append(offset)
-        header_size, header_length = _read_vint(_read_at(content, offset + 4, 8))
-        segment = offset + 4 + header_length + header_size
-        size, size_length = _read_vint(_read_at(content, segment + 4, 8))
-        size_known = _read_at(content, segment, 4) == SEGMENT and size != (1 << 7 * size_length) - 1
-        offset = segment + 4 + size_length + size if size_known else offset + 1
-    return headers, offset
+def _matroska_end(content: BinaryIO, start: int) -> int:
+    """Where a Matroska file ends; `start` + 1 if its segment has no size, as of a live recording."""
+    header_size, header_length = _read_vint(_read_at(content, start + 4, 8))
+    segment = start + 4 + header_length + header_size
+    size, size_length = _read_vint(_read_at(content, segment + 4, 8))
+    size_known = _read_at(content, segment, 4) == SEGMENT and size != (1 << 7 * size_length) - 1
+    return segment + 4 + size_length + size if size_known else start + 1
 
 
 def _is_ebml(content: BinaryIO, offset: int) -> bool:
@@ -251,17 +246,13 @@ def _ogg_headers(content: BinaryIO, start: int) -> Iterator[int]:
         end = offset + 27 + len(lacing) + sum(lacing)
 
 
-def _riff_headers(content: BinaryIO, offset: int) -> tuple[list[int], int]:
-    """avi and wav, and where the last ends. Large avi files continue in RIFF chunks of another form (AVIX)."""
-    headers: list[int] = []
-    while (
-        (header := _read_at(content, offset, 12))[:4] == b"RIFF" and len(header) == 12 and len(headers) <= MAX_HEADERS
-    ):
-        if header[8:] in RIFF_FORMS:
-            headers.append(offset)
-        size = int.from_bytes(header[4:8], "little")
-        offset += 8 + size + size % 2
-    return headers, offset
+def _riff_end(content: BinaryIO, start: int) -> int:
+    """Where an avi or wav ends. Large avi files continue in RIFF chunks of another form (AVIX)."""
+    end = start
+    while end == start or _read_at(content, end, 12)[8:] == b"AVIX":
+        size = int.from_bytes(_read_at(content, end + 4, 4), "little")
+        end += 8 + size + size % 2
+    return end
 
 
 def find_program_changes(content: BinaryIO) -> list[int]:
