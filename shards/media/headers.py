@@ -7,13 +7,11 @@ searches them only where timestamps are discontinuous.
 from __future__ import annotations
 
 import heapq
-import math
-import operator
 import os
 import re
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import islice, takewhile
 from typing import BinaryIO
 
@@ -22,19 +20,24 @@ from shards.media.clip import Rejected
 
 MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"wide", b"free", b"skip")
 EBML, SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
-FLV = b"FLV\x01"
-FLAC = b"fLaC\0\0\0\x22"  # with the length of STREAMINFO, which is always the first block
-ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")  # its header object
-MXF = bytes.fromhex("060e2b34020501010d0102010102")  # its header partition, of any status
+# Patterns of headers: of mp4 from its fifth byte on, but not of a picture; Matroska; AVI; FLV, with its length and no tag
+# before it; FLAC, with the length of its first block; the header object of ASF; the partition of MXF, of any status.
+MP4 = rb"ftyp(?!avi[fs]|he|mif1|msf1)[ -~]{4}"
+MATROSKA = rb"\x1aE\xdf\xa3.{0,52}(matroska|webm)"
+AVI = rb"RIFF....AVI LIST"
+FLV = rb"FLV\x01.\0\0\0\x09\0\0\0\0"
+FLAC = rb"fLaC\0\0\0\x22"
+ASF = re.escape(bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"))
+MXF = re.escape(bytes.fromhex("060e2b34020501010d0102010102"))
+LONGEST_PATTERN = 64  # bytes
 OGG_FIRST_PAGE = b"OggS\0\x02"  # a page that begins a stream
 RIFF_FORMS = (b"AVI ", b"WAVE")
 BOX_NAME = re.compile(rb"[ -~\xa9]{4}")
-INSIDE_HEADERS = {b"ftyp": 4, EBML: 0, b"AVI ": 8}  # and how far inside
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # of HEIC, without those of AVIF
 ARCHIVES = (b"\x1f\x8b", b"PK\3\4", b"\xfd7zXZ", b"(\xb5/\xfd", b"7z\xbc\xaf", b"BZh", b"Rar!")
 # First bytes of files of other formats.
 SIGNATURES = (
-    *(EBML, b"OggS", FLV, ASF[:8], b"\0\0\x01\xba", b"\0\0\x01\xb3"),
+    *(EBML, b"OggS", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\0\0\x01\xba", b"\0\0\x01\xb3"),
     *(b"riff.\x91\xcf\x11", b"caff", b".snd"),
 )
 
@@ -55,8 +58,8 @@ def find_headers(content: BinaryIO) -> list[int]:
         while start is not None and len(headers) <= MAX_HEADERS:
             of_its_format, end = _headers_and_end(content, start)
             following = _next_file(content, end, first=start)
-            before = takewhile(partial(operator.gt, following or math.inf), of_its_format)
-            headers += [start, *islice(filter(partial(operator.lt, start), before), MAX_HEADERS)]
+            before = takewhile((following or sys.maxsize).__gt__, of_its_format)
+            headers += sorted({start, *islice(before, MAX_HEADERS + 1)})
             start = following
     finally:
         content.seek(position)
@@ -72,14 +75,12 @@ def _headers_and_end(content: BinaryIO, start: int) -> tuple[Iterable[int], int]
         [(last_box, _, size)] = deque(_top_boxes(content, start), maxlen=1)
         return _mp4_headers(content, start), last_box + size
     if head.startswith(EBML):
-        return _matroska_headers(content, start)
+        return (), _matroska_end(content, start)
     if head.startswith(b"RIFF") and head[8:12] in RIFF_FORMS:
-        return _riff_headers(content, start)
+        return (), _riff_end(content, start)
     if head.startswith(b"OggS"):
         return _ogg_headers(content, start), start + 1
-    if head.startswith(FLV):
-        return _flv_headers(content, start), start + 1
-    if pattern := next(filter(head.startswith, (FLAC, ASF, MXF)), b""):
+    if pattern := next((pattern for pattern in (FLV, FLAC, ASF, MXF) if re.match(pattern, head, re.DOTALL)), b""):
         return _find_pattern(content, pattern, start), start + 1
     if head.startswith(b"ID3") or _is_mp3(head):
         return _mp3_headers(content, start), start + 1
@@ -92,18 +93,15 @@ def _next_file(content: BinaryIO, start: int, *, first: int) -> int | None:
     """Offset of the next header of a file of any format at `start`, or of an mp4, Matroska or AVI after it."""
     if start > first + 1 and (has_signature(_read_at(content, start, 16)) or _is_transport_stream(content, start)):
         return start
-    for place in heapq.merge(*(_find_pattern(content, pattern, start) for pattern in INSIDE_HEADERS)):
-        offset = place - INSIDE_HEADERS[_read_at(content, place, 4)]
-        head = _read_at(content, max(0, offset), 16)
-        is_mp4 = head[4:8] == b"ftyp" and head[:3] == b"\0\0\0" and head[8:12].isascii() and not is_picture(head[:12])
-        if offset > first and (is_mp4 or _is_ebml(content, offset) or head.startswith(b"RIFF")):
-            return offset
-    return None
+    found = (_find_pattern(content, pattern, start) for pattern in (MATROSKA, AVI))
+    mp4 = (offset - 4 for offset in _find_pattern(content, MP4, start + 4))
+    return min(filter(None, (next(offsets, None) for offsets in (mp4, *found))), default=None)
 
 
 def has_signature(head: bytes) -> bool:
     """Whether the first 16 bytes of a file are those of a known container: mp4, Matroska, AVI and others."""
-    return head[4:8] in MP4_BOXES or head.startswith(SIGNATURES) or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
+    is_riff = head.startswith(b"RIFF") and head[8:12] in RIFF_FORMS
+    return is_riff or head[4:8] in MP4_BOXES or head.startswith(SIGNATURES)
 
 
 def is_picture(start: bytes) -> bool:
@@ -124,21 +122,15 @@ def _read_at(content: BinaryIO, offset: int, size: int) -> bytes:
 
 
 def _find_pattern(content: BinaryIO, pattern: bytes, start: int = 0) -> Iterator[int]:
-    """Offsets of a byte pattern."""
+    """Offsets of a pattern of at most LONGEST_PATTERN bytes."""
     buffer = b""
     while chunk := _read_at(content, start + len(buffer), CHUNK):
         buffer += chunk
-        index = -1
-        while (index := buffer.find(pattern, index + 1)) >= 0:
-            yield start + index
-        start += max(0, len(buffer) - len(pattern) + 1)
-        buffer = buffer[max(0, len(buffer) - len(pattern) + 1) :]
-
-
-def _flv_headers(content: BinaryIO, start: int) -> Iterator[int]:
-    """Matches the complete FLV header except its flags: also its length and a previous tag size of 0."""
-    size_fields = b"\0\0\0\x09\0\0\0\0"
-    return (offset for offset in _find_pattern(content, FLV, start) if _read_at(content, offset + 5, 8) == size_fields)
+        done = max(0, len(buffer) - LONGEST_PATTERN)
+        for match in re.finditer(pattern, buffer, re.DOTALL):
+            yield start + match.start()
+            done = max(done, match.end())
+        start, buffer = start + done, buffer[done:]
 
 
 def _mp3_headers(content: BinaryIO, start: int) -> Iterator[int]:
@@ -217,22 +209,13 @@ def header_for(content: BinaryIO, headers: list[int]) -> bytes:
     return _read_at(content, start, min(end - start, MAX_HEADER_BYTES))
 
 
-def _matroska_headers(content: BinaryIO, offset: int) -> tuple[list[int], int]:
-    """EBML headers of Matroska that each follow a segment of known size, and where the last segment of them ends."""
-    headers: list[int] = []
-    while _is_ebml(content, offset) and len(headers) <= MAX_HEADERS:
-        headers.append(offset)
-        header_size, header_length = _read_vint(_read_at(content, offset + 4, 8))
-        segment = offset + 4 + header_length + header_size
-        size, size_length = _read_vint(_read_at(content, segment + 4, 8))
-        size_known = _read_at(content, segment, 4) == SEGMENT and size != (1 << 7 * size_length) - 1
-        offset = segment + 4 + size_length + size if size_known else offset + 1
-    return headers, offset
-
-
-def _is_ebml(content: BinaryIO, offset: int) -> bool:
-    header = _read_at(content, offset, 64)
-    return header.startswith(EBML) and (b"matroska" in header or b"webm" in header)
+def _matroska_end(content: BinaryIO, start: int) -> int:
+    """Where a Matroska file ends; `start` + 1 if its segment has no size, as of a live recording."""
+    header_size, header_length = _read_vint(_read_at(content, start + 4, 8))
+    segment = start + 4 + header_length + header_size
+    size, size_length = _read_vint(_read_at(content, segment + 4, 8))
+    size_known = _read_at(content, segment, 4) == SEGMENT and size != (1 << 7 * size_length) - 1
+    return segment + 4 + size_length + size if size_known else start + 1
 
 
 def _read_vint(data: bytes) -> tuple[int, int]:
@@ -251,17 +234,13 @@ def _ogg_headers(content: BinaryIO, start: int) -> Iterator[int]:
         end = offset + 27 + len(lacing) + sum(lacing)
 
 
-def _riff_headers(content: BinaryIO, offset: int) -> tuple[list[int], int]:
-    """avi and wav, and where the last ends. Large avi files continue in RIFF chunks of another form (AVIX)."""
-    headers: list[int] = []
-    while (
-        (header := _read_at(content, offset, 12))[:4] == b"RIFF" and len(header) == 12 and len(headers) <= MAX_HEADERS
-    ):
-        if header[8:] in RIFF_FORMS:
-            headers.append(offset)
-        size = int.from_bytes(header[4:8], "little")
-        offset += 8 + size + size % 2
-    return headers, offset
+def _riff_end(content: BinaryIO, start: int) -> int:
+    """Where an avi or wav ends. Large avi files continue in RIFF chunks of another form (AVIX)."""
+    end = start
+    while end == start or _read_at(content, end, 12)[8:] == b"AVIX":
+        size = int.from_bytes(_read_at(content, end + 4, 4), "little")
+        end += 8 + size + size % 2
+    return end
 
 
 def find_program_changes(content: BinaryIO) -> list[int]:

@@ -156,7 +156,8 @@ def _read_packet_tables(container: InputContainer) -> dict[Kind, PacketTable]:
         stream = choose_stream(container, kind)
         if stream.start_time is not None:  # what decoders drop before it was never heard: the pre-skip of Opus
             begin = float(stream.start_time * stream.time_base)
-            starts[~np.logical_or.accumulate(starts >= begin)] = begin
+            early = slice(int(np.argmax(starts >= begin)) if len(starts) else 0)
+            starts[early] = np.maximum(starts[early], begin)
         steps = np.diff(np.sort(starts[~np.isnan(starts)]))
         if not durations.any() and steps.any():
             durations = np.full_like(durations, np.median(steps[steps > 0]))

@@ -193,6 +193,7 @@ class PictureEncoder:
         self._settings = settings
         self._first_means: np.ndarray | None = None
         check_picture_size(first.width, first.height, pixel_aspect)
+        self._decoded_size = first.width, first.height
         data: Any = first.side_data.get("DISPLAYMATRIX")
         matrix = np.frombuffer(data, np.int32).tolist() if data else IDENTITY_MATRIX
         self._orientation = jpeg.nearest_orientation(matrix)
@@ -218,6 +219,8 @@ class PictureEncoder:
             return
         if frame.interlaced_frame and self._settings.version > 1:
             self.facts["interlaced"] = True
+        if (frame.width, frame.height) != self._decoded_size:
+            self.facts["size_changes"] = True
         planes = self._scaler(frame)
         if self.difference < STILL_GRAY_LEVELS:
             means = jpeg.block_means(planes[0])

@@ -287,7 +287,7 @@ def test_fine_stripes_become_grey_not_coarse_stripes(tmp_path: Path) -> None:
     assert luma_of(clip.pictures[0]).std() < 8
 
 
-def test_a_change_of_size_in_the_stream_keeps_the_stored_size(tmp_path: Path) -> None:
+def test_a_change_of_size_in_the_stream_keeps_the_stored_size_and_is_noted(tmp_path: Path) -> None:
     parts = []
     for number, size in enumerate(((64, 48), (128, 96))):
         path = tmp_path / f"{number}.ts"
@@ -297,3 +297,4 @@ def test_a_change_of_size_in_the_stream_keeps_the_stored_size(tmp_path: Path) ->
     assert (clip.width, clip.height) == (64, 48)
     assert {luma_of(jpeg).shape for jpeg in clip.pictures} == {(48, 64)}
     assert numbers(clip)[:25] == numbers(clip)[-25:] == list(range(25))
+    assert clip.source["video"]["size_changes"]
