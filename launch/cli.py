@@ -13,7 +13,7 @@ from typing import Annotated
 
 from launch.user_errors import user_errors
 
-RESUMED = ("pack", "copy", "teach", "embed", "train", "sweep")  # which go on when they are given again
+RESUMED = ("pack", "copy", "teach", "embed", "train")  # which go on when they are given again
 
 
 def _errors() -> AbstractContextManager[None]:
@@ -67,7 +67,7 @@ def avc(
 
 for command in (
     *(pack.pack, pack.merge, pack.copy, pack.verify),
-    *(settings.settings, runs.train, runs.submit, runs.sweep, runs.status),
+    *(settings.settings, runs.train, runs.submit, runs.status),
     *(teach.teach, embed.embed, weights.export, explore.explore, explore.localize),
 ):
     app.command(context_settings=evaluate.ANYTHING if command in (runs.train, runs.submit) else None)(command)

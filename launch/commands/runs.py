@@ -62,43 +62,6 @@ def submit(
     print(f"job {job}: {ranks}; see how it does: avc status {settings.run.dir}")
 
 
-def sweep(
-    file: Annotated[Path, typer.Argument(help="A sweep's file in W&B's form, as configs/cluster/sweep.yaml.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[SECTION.NAME=VALUE]...", help="Settings of all trials.")
-    ] = None,
-    *,
-    cluster: Annotated[Path, typer.Option(help="Nodes, GPUs, partition, account: see configs/cluster/slurm.yaml.")],
-    parallel: Annotated[int, typer.Option(min=1, help="Most trials that are in the queue at once.")] = 8,
-) -> None:
-    """Try settings, by grid or at random: each trial is a job of as many nodes as the cluster file says.
-
-    A trial that SLURM preempts, or that loses a node, is queued again and goes on under its run id. So does the sweep:
-    the same command leaves alone what has ended, waits for what is in the queue, and submits the rest. `run.dir` is the
-    sweep's folder, with a folder for each trial.
-
-    **Example**
-
-        avc sweep my-sweep.yaml --cluster configs/cluster/slurm.yaml data.shards=/lustre/shards run.dir=/lustre/lr
-    """
-    from launch.progress import progress
-    from launch.report.results import print_table
-    from launch.slurm.jobs import require_slurm
-    from launch.slurm.sweep import load_sweep, run_sweep, trial_rows
-
-    settings, given = load_sweep(file), overrides or []
-    folder = Path(next((text[8:] for text in reversed(given) if text.startswith("run.dir=")), f"runs/{file.stem}"))
-    folder = folder.expanduser().absolute()
-    given = [f"log.group={folder.name}", *(text for text in given if not text.startswith("run.dir="))]
-    require_slurm()
-    identity = {"file": settings.model_dump(mode="json"), "overrides": given}
-    with progress("sweep", unit="trials") as report:
-        trials = run_sweep(
-            settings, given, folder=folder, identity=identity, cluster=cluster, parallel=parallel, report=report
-        )
-    print_table(("trial", "parameters", "end", settings.metric.name), trial_rows(trials, settings.metric))
-
-
 def status(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The folders of runs (run.dir).")],
     watch: Annotated[bool, typer.Option("--watch", help="Show all of them as they go, until all have ended.")] = False,

@@ -153,12 +153,12 @@ def test_a_sweep_without_locks_says_so_and_goes_on_and_names_what_it_cannot_do_w
         "parameters: {optim.lr: {values: [1e-3]}}\n"
     )
     (tmp_path / "cluster.yaml").write_text("nodes: 1\ngpus: false\ncpus_per_rank: 1\ntime_limit_minutes: 30\n")
-    command = ("sweep", tmp_path / "sweep.yaml", "--cluster", tmp_path / "cluster.yaml")
+    command = ("workshop.sweep", tmp_path / "sweep.yaml", "--cluster", tmp_path / "cluster.yaml")
     there = tmp_path / "there" / "sweep"
     path = f"{commands}:{os.environ['PATH']}"
-    done = refusing("-m", "launch.cli", *command, f"run.dir={there}", path=path, flock=errno.ENOLCK, **refused)
+    done = refusing("-m", *command, f"run.dir={there}", path=path, flock=errno.ENOLCK, **refused)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert "avc sweep: this file system has no locks" in done.stderr and words in done.stderr
+    assert "workshop.sweep: this file system has no locks" in done.stderr and words in done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,8 @@ def test_a_sweep_there_finishes_its_trials(bare, config, tmp_path) -> None:
     content = {"program": str(config), "method": "grid", "metric": {"name": "train/loss"}, "parameters": parameters}
     sweep.write_text(json.dumps(content))
     folder = tmp_path / "trials"
-    said = avc(bare, "sweep", sweep, "--cluster", cluster_file(tmp_path), f"run.dir={folder}")
+    words = (sweep, "--cluster", cluster_file(tmp_path), f"run.dir={folder}")
+    said = bare.ask(sys.executable, "-m", "workshop.sweep", *words)
     assert said.count("finished") == 2, f"{said}\n{logs(folder)}"
 
 

@@ -1,4 +1,4 @@
-"""`avc sweep`: what its file may say, and six trials on a real cluster."""
+"""`python -m workshop.sweep`: what its file may say, and six trials on a real cluster."""
 
 import json
 import os
@@ -14,9 +14,9 @@ import pytest
 
 from avc.runs.attempt import history
 from avc.runs.events import starts, submitted_job
-from launch.slurm.sweep import load_sweep
 from tests.avc.launching import metrics, write_config
 from tests.cluster import wait_until
+from workshop.sweep import load_sweep
 
 PATIENCE = 400.0  # seconds, on a machine that does other work as well
 SHIPPED = Path(__file__).resolve().parents[2] / "configs" / "cluster" / "sweep.yaml"
@@ -81,7 +81,7 @@ def test_six_trials_of_two_nodes_end_each_once_though_one_is_requeued_one_killed
     folder = tmp_path / "sweep"
     parameters = {"training.steps": {"values": [80, 3]}, "run.seed": {"values": [0, 1, 2]}}
     file = sweep_file(tmp_path, program=str(config), parameters=parameters)
-    command = [sys.executable, "-m", "launch.cli", "sweep", file]
+    command = [sys.executable, "-m", "workshop.sweep", file]
     command += ["--cluster", where, "--parallel", "3", f"run.dir={folder}"]
 
     def start() -> subprocess.Popen[str]:

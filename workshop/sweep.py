@@ -1,7 +1,11 @@
-"""A sweep on a cluster: each trial is a job of `avc submit`, in a folder of its own that says all about it.
+"""Try settings, by grid or at random: each trial is a job of as many nodes as the cluster file says.
 
-Its file has W&B's own form: what is tried, by grid or at random, and by which metric trials are ranked. The parameters
-of a trial follow from the file and its number alone.
+    python -m workshop.sweep configs/cluster/sweep.yaml --cluster configs/cluster/slurm.yaml \\
+        data.shards=/lustre/shards run.dir=/lustre/lr
+
+A trial is a job of `avc submit`, in a folder of its own below run.dir that says all about it. The sweep's file has
+W&B's own form: what is tried, by grid or at random, and by which metric trials are ranked. The parameters of a trial
+follow from the file and its number alone.
 
     program: ave                         # the configuration that every trial begins from
     method: random                       # or grid
@@ -22,6 +26,7 @@ job, under its own run id.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import math
@@ -38,9 +43,12 @@ from pydantic import Field, model_validator
 from avc.runs.attempt import METRICS, place
 from avc.runs.events import starts, submitted_job
 from avc.settings import Section
+from launch.progress import progress
+from launch.report.results import print_table
 from launch.slurm.cluster_file import read_section
-from launch.slurm.jobs import OVER, queue_state
+from launch.slurm.jobs import OVER, queue_state, require_slurm
 from launch.slurm.submit import submit
+from launch.user_errors import user_errors
 from shards import Report
 from shards.atomic import lock, write_whole
 
@@ -276,7 +284,7 @@ def _alone(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
             "run.dir, or give what it began with"
         )
     with path.open("r+b") as file:  # some network file systems lock only what may be written to
-        lock(file, taken=f"another `avc sweep` is at work on {folder}: let it go on, or end it first")
+        lock(file, taken=f"another sweep is at work on {folder}: let it go on, or end it first")
         yield
 
 
@@ -285,3 +293,32 @@ def _read(path: Path) -> Trial:
         return Trial(path.parent, dict(json.loads(path.read_bytes())["parameters"]))
     except (ValueError, TypeError, KeyError):
         raise ValueError(f"{path} is not what a sweep wrote: restore it, or remove its folder") from None
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the sweep to its end and print its trials."""
+    parser = argparse.ArgumentParser(
+        "python -m workshop.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path, help="A sweep's file in W&B's form, as configs/cluster/sweep.yaml.")
+    parser.add_argument("overrides", nargs="*", metavar="SECTION.NAME=VALUE", help="Settings of all trials.")
+    parser.add_argument("--cluster", type=Path, required=True, help="Nodes, GPUs: see configs/cluster/slurm.yaml.")
+    parser.add_argument("--parallel", type=int, default=8, help="Most trials that are in the queue at once.")
+    asked = parser.parse_intermixed_args(arguments)
+    with user_errors("workshop.sweep", resumes=True):
+        if asked.parallel < 1:
+            raise ValueError(f"--parallel is {asked.parallel} and must be at least 1")
+        settings, given = load_sweep(asked.file), asked.overrides
+        runs = [text[8:] for text in given if text.startswith("run.dir=")]
+        folder = Path(runs[-1] if runs else f"runs/{asked.file.stem}").expanduser().absolute()
+        given = [f"log.group={folder.name}", *(text for text in given if not text.startswith("run.dir="))]
+        require_slurm()
+        identity = {"file": settings.model_dump(mode="json"), "overrides": given}
+        many = {"cluster": asked.cluster, "parallel": asked.parallel}
+        with progress("sweep", unit="trials") as report:
+            trials = run_sweep(settings, given, folder=folder, identity=identity, report=report, **many)
+        print_table(("trial", "parameters", "end", settings.metric.name), trial_rows(trials, settings.metric))
+
+
+if __name__ == "__main__":
+    main()
