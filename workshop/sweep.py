@@ -38,14 +38,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from avc.config import no_such_setting, read_settings, refusal
 from avc.runs.attempt import METRICS, place
 from avc.runs.events import starts, submitted_job
 from avc.settings import Section
 from launch.progress import progress
 from launch.report.results import print_table
-from launch.slurm.cluster_file import read_section
 from launch.slurm.jobs import OVER, queue_state, require_slurm
 from launch.slurm.submit import submit
 from launch.user_errors import user_errors
@@ -166,8 +166,12 @@ class SweepFile(Section):
 
 def load_sweep(path: Path) -> SweepFile:
     """Read a sweep's file. Raises ValueError for an unreadable file, an unknown name or a wrong value."""
-    missing, names = f"there is no sweep file {path}", [*Parameter.model_fields, *Metric.model_fields]
-    return read_section(SweepFile, path, missing=missing, example="method: grid", names=names)
+    tree = read_settings(path, missing=f"there is no sweep file {path}", example="method: grid")
+    try:
+        return SweepFile.model_validate(tree)
+    except ValidationError as error:
+        known = [*SweepFile.model_fields, *Parameter.model_fields, *Metric.model_fields]
+        raise refusal(error, origin=str(path), unknown=lambda place: no_such_setting(place, known)) from None
 
 
 @dataclass(frozen=True)

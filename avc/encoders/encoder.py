@@ -21,8 +21,7 @@ class Encoder(nn.Module):
     name: whose they are, in tables. layers: what can be taken, the usual one first; `embedding` is what it ends in.
     unit_layers: those whose units have heat, see `maps`. A network's tower begins with TOWER, where it is among the
     layers, else with the usual one; tower_classes: how many of ImageNet's classes TOWER ends in. frontend: what it
-    begins with, a spectrogram for instance, and what ONNX files can leave to others. program: digest of the file that
-    was run to make it, where one was.
+    begins with, a spectrogram for instance. program: digest of the file that was run to make it, where one was.
     """
 
     layers: tuple[str, ...] = ("embedding",)

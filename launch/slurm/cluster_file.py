@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from avc.config import no_such_setting, read_settings, refusal
 from avc.settings import Section
 from launch.train import CONFIGS
-
-S = TypeVar("S", bound=Section)
 
 
 def check_for_script(text: str, name: str = "") -> str:
@@ -104,19 +101,11 @@ class Cluster(Section):
 def load_cluster(path: Path) -> Cluster:
     """Read a cluster file. Raises ValueError for an unreadable file, an unknown name or a wrong value."""
     missing = f"there is no cluster file {path}; {CONFIGS / 'cluster' / 'slurm.yaml'} is one to begin with"
-    otherwise = "; settings of the run belong in its own file"
-    return read_section(Cluster, path, missing=missing, example="nodes: 4", otherwise=otherwise)
-
-
-def read_section(
-    kind: type[S], path: Path, *, missing: str, example: str, names: Iterable[str] = (), otherwise: str = ""
-) -> S:
-    """A file of one kind of settings. names: of those within them. Raises ValueError as `load_cluster` does."""
-    tree = read_settings(path, missing=missing, example=example)
+    tree = read_settings(path, missing=missing, example="nodes: 4")
     try:
-        return kind.model_validate(tree)
+        return Cluster.model_validate(tree)
     except ValidationError as error:
-        known = [*kind.model_fields, *names]
+        known, otherwise = [*Cluster.model_fields], "; settings of the run belong in its own file"
         raise refusal(
             error, origin=str(path), unknown=lambda place: no_such_setting(place, known, otherwise=otherwise)
         ) from None
