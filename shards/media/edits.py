@@ -76,43 +76,22 @@ def parse_edits(content: BinaryIO, *, track: int, unit: Fraction) -> list[Edit]:
     return edits
 
 
-def stored_stamp(edits: list[Edit], time: int) -> int:
-    """The track's timestamp of what is shown at a time; before the first edit, that edit's start."""
-    edit = next((edit for edit in reversed(edits) if edit.shown_at <= time), None)
-    edit = edits[0] if edit is None else edit
-    return edit.start if edit.hold else max(edit.start, time - edit.shift)
+def apply_edit(pictures: Iterable[TimedPicture], edit: Edit, log: DecodeLog) -> Iterator[TimedPicture]:
+    """The pictures as shown by an edit; its boundary inside a picture shortens it.
 
-
-def forward_runs(edits: list[Edit]) -> list[list[Edit]]:
-    """The edits in runs, each of which goes forward in the track."""
-    runs = [edits[:1]]
-    for edit, following in pairwise(edits):
-        if edit.end is None or following.start < edit.end:
-            runs.append([])
-        runs[-1].append(following)
-    return runs
-
-
-def apply_edits(pictures: Iterable[TimedPicture], edits: list[Edit], log: DecodeLog) -> Iterator[TimedPicture]:
-    """The pictures as shown by the edits; an edit boundary inside a picture shortens it.
-
-    Adds the pictures that no edit shows to `log.hidden`.
+    Adds the pictures that it does not show, up to its end, to `log.hidden`; none where it holds one.
     """
-    last = edits[-1]
     for picture, following in pairwise(chain(pictures, [None])):
         assert picture is not None
-        picture_end = following.stamp if following else _last_picture_end(picture, last)
-        if last.end is not None and picture.stamp >= last.end:
-            log.hidden += 1
+        picture_end = following.stamp if following else _last_picture_end(picture, edit)
+        start = max(picture.stamp, edit.start)
+        end = picture_end if edit.end is None or picture_end <= edit.end + edit.rounding else edit.end
+        if start < end:
+            yield type(picture)(picture.frame, picture.unit, start + edit.shift, edit.hold or end - start)
+        else:
+            log.hidden += not edit.hold
+        if edit.end is not None and picture.stamp >= edit.end:
             return
-        shown = False
-        for edit in edits:
-            start = max(picture.stamp, edit.start)
-            end = picture_end if edit.end is None or picture_end <= edit.end + edit.rounding else edit.end
-            if start < end:
-                yield type(picture)(picture.frame, picture.unit, start + edit.shift, edit.hold or end - start)
-                shown = True
-        log.hidden += not shown
 
 
 def _last_picture_end(picture: TimedPicture, edit: Edit) -> int:

@@ -20,8 +20,8 @@ from shards.media.clip import Rejected
 
 MP4_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"wide", b"free", b"skip")
 EBML, SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
-# Patterns of headers: of mp4 from its fifth byte on, but not of a picture; Matroska; AVI; FLV, with its length and no tag
-# before it; FLAC, with the length of its first block; the header object of ASF; the partition of MXF, of any status.
+# Patterns of headers: mp4 from its fifth byte on, but no picture; Matroska; AVI; FLV, with its length and a tag of 0;
+# FLAC, with the length of its first block; the header object of ASF; the partition of MXF, of any status.
 MP4 = rb"ftyp(?!avi[fs]|he|mif1|msf1)[ -~]{4}"
 MATROSKA = rb"\x1aE\xdf\xa3.{0,52}(matroska|webm)"
 AVI = rb"RIFF....AVI LIST"

@@ -18,7 +18,7 @@ from shards.media import jpeg, timeline
 from shards.media.clip import STILL_GRAY_LEVELS, Rejected
 from shards.media.container import SIZED_CONTAINERS, Declaration, File, check_picture_size, choose_stream
 from shards.media.decoding import SEEK_FROM_SECONDS, DecodeLog, decode_frames, decode_frames_from
-from shards.media.edits import Edit, apply_edits, forward_runs, parse_edits, stored_stamp
+from shards.media.edits import Edit, apply_edit, parse_edits
 from shards.media.flow import Flow
 from shards.media.scaling import Scaler, ScalerV1
 
@@ -168,18 +168,18 @@ def decode_pictures(
         yield from assign_stamps(sought_frames or decode_frames(file, container, "video", log))
         return
     unedited = replace(file, edit_lists=False)
-    for run, following in pairwise([*forward_runs(edits), None]):
-        assert run is not None
-        if since is not None and following and following[0].shown_at * unit <= since:
+    for edit, following in pairwise([*edits, None]):
+        assert edit is not None
+        if since is not None and following and following.shown_at * unit <= since:
             continue
-        first_stamp = run[0].start if since is None else stored_stamp(run, int(since / unit))
+        first_stamp = edit.start if since is None or edit.hold else max(edit.start, int(since / unit) - edit.shift)
         seek = since is not None or first_stamp * unit >= SEEK_FROM_SECONDS
         if seek and since is None:
             with unedited.open() as unedited_container:
                 entries = choose_stream(unedited_container, "video").index_entries
                 log.hidden += max(0, entries.search_timestamp(first_stamp))
         frames = decode_frames_from(unedited, "video", log, time=first_stamp * unit, seek=seek)
-        yield from apply_edits(assign_stamps(frames), run, log)
+        yield from apply_edit(assign_stamps(frames), edit, log)
 
 
 class PictureEncoder:

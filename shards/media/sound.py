@@ -197,7 +197,7 @@ def make_mixer(sound_format: timeline.SoundFormat, *, channels: int) -> Graph:
     By libswresample's matrix with weights that sum to one: the mean of two channels; of surround sound center, left,
     right and the surrounds with falling weights, without low-frequency channels and those without a weight. The mean of
     all channels where they have no names or there is no matrix: libswresample would guess the names by their number
-    and drop one as low-frequency.
+    and drop one as low-frequency. The first one of ambisonics, which has all sound.
 
     Done by libav, not numpy: PyAV reads past the end of its pointers where sound has eight planes or more.
     """
@@ -205,7 +205,8 @@ def make_mixer(sound_format: timeline.SoundFormat, *, channels: int) -> Graph:
     if sound_format.layout != f"{channels} channels":  # libav's name for unnamed channels
         with contextlib.suppress(FFmpegError):
             return _graph(sound_format, ("aresample", "rematrix_maxval=1.0"), mono)
-    mean = "mono|c0<" + "+".join(f"c{channel}" for channel in range(channels))
+    heard = 1 if sound_format.layout.startswith("ambisonic") else channels  # the others of it are directions
+    mean = "mono|c0<" + "+".join(f"c{channel}" for channel in range(heard))
     return _graph(sound_format, ("aformat", "sample_fmts=flt"), ("pan", mean), mono)  # pan keeps the sample format
 
 

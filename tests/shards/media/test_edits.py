@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -194,11 +195,13 @@ def test_a_file_read_piece_by_piece_lies_on_the_same_time_line(tmp_path: Path) -
     assert max(abs(delay_of_chirp(sound, event=time, rate=rate)) for time in due) < 0.002
 
 
-def with_speed(movie: bytes, speed: int, *, entry: int) -> bytes:
-    """The same movie where one entry of the lists of all tracks has another speed, in 1/65536."""
+def with_speed(movie: bytes, speed: int, *, entries: Sequence[int], tracks: int = 2) -> bytes:
+    """The same movie where some entries of the lists of its first tracks have another speed, in 1/65536."""
     changed, at = bytearray(movie), -1
-    while (at := movie.find(b"elst", at + 1)) >= 0:
-        struct.pack_into(">I", changed, at + 12 + 12 * entry + 8, speed)
+    for _ in range(tracks):
+        at = movie.index(b"elst", at + 1)
+        for entry in entries:
+            struct.pack_into(">I", changed, at + 12 + 12 * entry + 8, speed)
     return bytes(changed)
 
 
@@ -206,7 +209,7 @@ def test_a_picture_that_a_list_holds_is_shown_for_that_time_and_nothing_heard(tm
     shown = film(Fraction(25))
     mp4 = render(tmp_path / "film.mp4", shown).read_bytes()
     played = [(Fraction(1), Fraction(0)), (Fraction(6, 10), INSIDE), (Fraction(1), Fraction(145, 100))]
-    held = io.BytesIO(with_speed(with_edits(mp4, played), 0, entry=1))
+    held = io.BytesIO(with_speed(with_edits(mp4, played), 0, entries=[1]))
     for start, from_tick in ((0, 0), (1.2, 30)):
         clip = read(held, replace(SMALL, start_seconds=start))
         numbers = [seen_in(luma_of(picture))[0] for picture in clip.pictures]
@@ -217,9 +220,17 @@ def test_a_picture_that_a_list_holds_is_shown_for_that_time_and_nothing_heard(tm
         assert not sound[round((1.1 - min(start, 1)) * SAMPLE_RATE_HZ) : round((1.5 - start) * SAMPLE_RATE_HZ)].any()
 
 
+def test_a_list_that_holds_each_picture_for_seconds_is_obeyed(tmp_path: Path) -> None:
+    mp4 = render(tmp_path / "film.mp4", film(Fraction(25))).read_bytes()
+    slides = [(Fraction(3), Fraction(2 * number + 1, 50)) for number in range(0, 60, 20)]
+    clip = read(io.BytesIO(with_speed(with_edits(mp4, slides), 0, entries=range(3), tracks=1)), SMALL)
+    assert [seen_in(luma_of(picture))[0] for picture in clip.pictures] == [0] * 75 + [20] * 75 + [40] * 75
+    assert not clip.source["video"]["edit_list_ignored"]
+
+
 def test_a_part_of_another_speed_is_named(tmp_path: Path) -> None:
     mp4 = render(tmp_path / "film.mp4", film(Fraction(25))).read_bytes()
-    slow = with_speed(with_edits(mp4, [(Fraction(1), Fraction(0))]), 1 << 15, entry=0)
+    slow = with_speed(with_edits(mp4, [(Fraction(1), Fraction(0))]), 1 << 15, entries=[0])
     for reader in (lambda: read(io.BytesIO(slow), SMALL), lambda: list(stream_sound(io.BytesIO(slow)))):
         with pytest.raises(Rejected, match=r"its edit list plays a part at 0\.5 of its speed"):
             reader()

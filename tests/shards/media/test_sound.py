@@ -15,8 +15,9 @@ from avc.data.media import read_mono
 from shards.format import SAMPLE_RATE_HZ, PackSettings, Reason
 from shards.media import Rejected, read
 from shards.media.container import unname_channels
-from shards.media.sound import _resample
+from shards.media.sound import _resample, make_mixer
 from shards.media.streams import stream_sound
+from shards.media.timeline import SoundFormat
 from tests.shards.rendering import moving, write
 from workshop.decoders.flash_and_beep import delay_of_chirp, film, render, sound_with
 
@@ -177,6 +178,15 @@ def test_silence_that_channels_make_of_each_other_is_named_so(
                 reader()
     else:
         assert read(path, keeping).ticks == 30
+
+
+def test_of_ambisonics_the_channel_without_a_direction_is_heard() -> None:
+    sound = np.random.default_rng(0).normal(0, 0.1, (4, 1024)).astype(np.float32)
+    frame = av.AudioFrame.from_ndarray(sound.T.reshape(1, -1), format="flt", layout="ambisonic 1")
+    frame.sample_rate = 48_000
+    mixer = make_mixer(SoundFormat("flt", "ambisonic 1", 48_000), channels=4)
+    mixer.push(frame)
+    assert np.array_equal(mixer.pull().to_ndarray()[0], sound[0])
 
 
 def test_channels_in_an_order_of_their_own_lose_their_names() -> None:
