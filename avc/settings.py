@@ -153,6 +153,9 @@ class ModelSettings(Section):
 class TowerSettings(ModelSettings):
     stride: bool = True
     """First convolution with stride 2 (Objects that Sound, 4 times faster); false is L3-Net as of 2017."""
+    spectrogram_pool: int = Field(default=1, ge=1, le=8)
+    """Fresh trunks hear means of so many × so many cells of the spectrogram: 1, the papers', its 257 × 199; 2, ours,
+    halves a step of the demo's networks, with 87.7 % AVC instead of 88.6 of a ceiling of 91.4 (records/)."""
 
 
 class PairModel(TowerSettings):

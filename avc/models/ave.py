@@ -43,11 +43,11 @@ class AVENet(PairNetwork):
 
     def embed_image(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) normalized images → (N, 128) embeddings of length 1."""
-        return _unit(self.vision_head(super().embed_image(images)))
+        return F.normalize(self.vision_head(super().embed_image(images)).float(), dim=1)
 
     def embed_audio(self, spectrograms: Tensor) -> Tensor:
         """(N, 1, 257, 199) log-spectrograms → (N, 128) embeddings of length 1."""
-        return _unit(self.audio_head(super().embed_audio(spectrograms)))
+        return F.normalize(self.audio_head(super().embed_audio(spectrograms)).float(), dim=1)
 
     def compare(self, image: Tensor, audio: Tensor) -> Tensor:
         """Embeddings of P images and P seconds of audio, row by row → (P, 2) logits of "no" and "yes"."""
@@ -71,7 +71,3 @@ def linear_head(features: int) -> nn.Linear:
     nn.init.normal_(head.weight, std=0.1 * features**-0.5)
     nn.init.zeros_(head.bias)
     return head
-
-
-def _unit(x: Tensor) -> Tensor:
-    return F.normalize(x.float(), dim=1)

@@ -29,7 +29,7 @@ class AVEMFNet(AVENet):
 
     def _trunks(self, settings: TowerSettings) -> tuple[Trunk, Trunk]:
         shape: dict[str, Any] = {"width": settings.width, "stride": settings.stride}
-        return VGG(3, in_time=True, **shape), VGG(1, **shape)
+        return VGG(3, in_time=True, **shape), VGG(1, pool=settings.spectrogram_pool, **shape)
 
 
 class AVEOFNet(AVENet):
@@ -39,7 +39,7 @@ class AVEOFNet(AVENet):
 
     def _trunks(self, settings: TowerSettings) -> tuple[Trunk, Trunk]:
         shape: dict[str, Any] = {"width": settings.width, "stride": settings.stride}
-        return TwoStreams(3, 2 * FLOW_FRAMES, **shape), VGG(1, **shape)
+        return TwoStreams(3, 2 * FLOW_FRAMES, **shape), VGG(1, pool=settings.spectrogram_pool, **shape)
 
 
 class ContrastiveAVENet(AVENet):

@@ -67,8 +67,7 @@ class Correspondence:
 
     def validate(self, model: PairNetwork, world: World) -> Validation:
         """Accuracy on pairs of the validation split, what the other evaluators say of its positives, and examples."""
-        result: Validation = self._held_out.validate(model, world)
-        return result
+        return self._held_out.validate(model, world)  # type: ignore[no-any-return]
 
     @cached_property
     def _held_out(self) -> Any:

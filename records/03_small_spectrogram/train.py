@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
 
 from avc.config import parse_config
 from avc.models import to_channels_last
 from avc.models.ave import euclidean_distance
-from avc.models.ave_variants import ContrastiveAVENet
 from avc.models.pair import PairNetwork
 from avc.settings import PairConfig
 from avc.tasks import task_of
@@ -23,20 +20,12 @@ from shards.read import Shards
 STEPS, PAIRS, LR = 120, 64, 8e-3
 VIEWS, FITTED = PAIRS // 2, 8  # of a step; batches
 SETTINGS = {
-    "model": {"name": "ave_nce", "width": 0.25},
+    "model": {"name": "ave_nce", "width": 0.25, "spectrogram_pool": 2},
     "negatives": {"source": "shared", "block": 16},
     "data": {"image_size": 112, "num_workers": 0, "max_misalignment_ticks": 12},
     "optim": {"batch_pairs": PAIRS, "micro_batch_pairs": PAIRS},
     "training": {"precision": "bf16"},
 }
-
-
-class Network(ContrastiveAVENet):
-    """Hears 128 × 99 cells instead of 257 × 199."""
-
-    def embed_audio(self, spectrograms: Tensor) -> Tensor:
-        """As that of AVE-Net."""
-        return super().embed_audio(F.avg_pool2d(spectrograms, 2))
 
 
 def train(shards: Shards, seed: int, clock: Any) -> tuple[PairNetwork, PairConfig]:
@@ -46,7 +35,7 @@ def train(shards: Shards, seed: int, clock: Any) -> tuple[PairNetwork, PairConfi
     assert isinstance(config, PairConfig)
     task = task_of(config, shards)
     torch.manual_seed(seed)
-    network = Network(config.model).train()
+    network = task.network().train()
     to_channels_last(network)
     optimizer = Muon(network.parameters(), lr=LR, weight_decay=1e-5)
     for step in clock.steps(STEPS):

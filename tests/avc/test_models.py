@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from avc.config import dump_config, load_config, parse_config
 from avc.encoders.encoder import first_weights
 from avc.models import model_class, parameter_count
 from avc.models.ave import euclidean_distance
@@ -10,7 +12,7 @@ from avc.models.trunks import TRUNKS, build_trunk
 from avc.models.trunks.vgg import VGG
 from avc.networks import NETWORKS, resolve
 from avc.settings import PairConfig
-from tests.avc.networks import fresh
+from tests.avc.networks import encoders, fresh
 
 PAIR_NETWORKS = [name for name, row in NETWORKS.items() if issubclass(row.config, PairConfig)]
 
@@ -143,6 +145,39 @@ def test_networks_take_another_trunk(name) -> None:
     image, audio = model(torch.randn(2, 3, 64, 64), torch.rand(2, 1, 257, 199))
     assert model.compare(image, audio).shape == (2, 2)
     assert model.vision.stride == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "trunk"), [*((name, "vgg") for name in PAIR_NETWORKS), *((name, "resnet18") for name in ("ave", "avol"))]
+)
+def test_every_network_hears_the_means_of_the_spectrogram_that_its_settings_ask_for(name, trunk) -> None:
+    fields = {"width": 0.0625} | ({"trunk": trunk} if trunk != "vgg" else {})
+    whole, small = encoders(name, **fields), encoders(name, **fields, spectrogram_pool=3)
+    small.model.load_state_dict(whole.model.state_dict())  # the weights are the same ones
+    seconds = torch.randint(-9000, 9000, (2, 48_000), dtype=torch.int16)
+    spectrograms = whole.audio.frontend(seconds / 32768)
+    means = F.avg_pool2d(spectrograms, 3)
+    with torch.no_grad():
+        wanted = whole.model.embed_audio(means)
+        assert (wanted - whole.model.embed_audio(spectrograms)).abs().max() > 0.01
+        for given, expected in [
+            (small.model.embed_audio(spectrograms), wanted),
+            (small.embed_audio(seconds), wanted),
+            (small.audio.features(spectrograms, "trunk"), whole.audio.features(means, "trunk")),
+            (small.audio.maps(seconds / 32768, "trunk"), whole.model.audio(means)),
+        ]:
+            torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4)
+        images = pictures_for(name, 2)
+        assert torch.equal(small.model.embed_image(images), whole.model.embed_image(images))
+    assert small.model.audio.stride == 3 * whole.model.audio.stride
+
+
+def test_a_run_from_before_the_setting_hears_the_whole_spectrogram(tmp_path) -> None:
+    config = parse_config({"model": {"name": "ave"}})
+    lines = [line for line in dump_config(config).splitlines() if "spectrogram_pool" not in line]
+    assert len(lines) == len(dump_config(config).splitlines()) - 1
+    (tmp_path / "config.yaml").write_text("\n".join(lines))
+    assert load_config(tmp_path / "config.yaml") == config and config.model.spectrogram_pool == 1
 
 
 def test_the_resnet_has_the_weights_of_the_published_one() -> None:

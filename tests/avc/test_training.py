@@ -30,7 +30,8 @@ def losses(run) -> list[float]:
 def test_a_run_killed_at_a_random_step_ends_with_the_bits_of_the_uninterrupted_one(
     small_world, tmp_path, world_size
 ) -> None:
-    config = write_config(tmp_path, small_world, data={"num_workers": 1 if world_size == 1 else 0})
+    model, data = {"spectrogram_pool": 2 if world_size == 2 else 1}, {"num_workers": 1 if world_size == 1 else 0}
+    config = write_config(tmp_path, small_world, model=model, data=data)
     Training(config, tmp_path / "whole", world_size=world_size).finish()
     step = random.randrange(1, 8)
     killed = Training(config, tmp_path / "killed", world_size=world_size)

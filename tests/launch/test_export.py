@@ -41,7 +41,9 @@ def sounds(rate: int) -> np.ndarray:
     return (np.stack([*rows, noise[0] / 1000, np.zeros(rate)]) * 32767).astype(np.int16)
 
 
-def test_the_audio_tower_gives_the_same_embeddings_in_onnxruntime(network, tmp_path) -> None:
+@pytest.mark.parametrize("pool", [1, 2])
+def test_the_audio_tower_gives_the_same_embeddings_in_onnxruntime(tmp_path, pool) -> None:
+    network = saved(tmp_path / "ave", spectrogram_pool=pool)
     printed = export(network, "--onnx", tmp_path / "audio.onnx")
     assert "samples ['batch', 48000]" in printed and "differs from torch by at most" in printed
     seconds = sounds(48_000)

@@ -40,7 +40,7 @@ def page(run: Path, out: Path, *words: str, **common: Any) -> str:
 @pytest.fixture(scope="module")
 def run(small_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    config = write_config(folder, small_world, model={"name": "l3", "width": 0.0625})
+    config = write_config(folder, small_world, model={"name": "l3", "width": 0.0625, "spectrogram_pool": 2})
     train_here(config, folder / "run", "training.steps=2", "validation.every_steps=0")
     return folder / "run"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -79,6 +79,7 @@ class Measured:
 
 def train_and_measure(run: Run, *, material: Material, folder: Path, seed: int) -> Measured:
     """Train a row of the table, or go on with it, in `folder`; then measure it on held-out clips."""
+    run = replace(run, settings=("model.spectrogram_pool=1", *run.settings))  # the papers' spectrogram
     run.train(material.packed, folder, seed=seed)
     shards = Shards(material.packed)
     with progress(f"judging {run.name}", unit="pairs") as report:

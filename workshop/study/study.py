@@ -180,7 +180,7 @@ def _write_page(
         "the worlds": f"{world.clips} rendered videos of {world.kinds} kinds; and {world.clips // 2} more with the "
         "artifact, a faint click at every 0.04 s; a quarter of either held out",
         "seeds": ", ".join(map(str, seeds)),
-        "networks": "configs/demo.yaml: a quarter of the papers' width, images of 112 pixels, larger ones of 160",
+        "networks": "configs/demo.yaml, the papers' spectrogram: a quarter of the width, images of 112 pixels or 160",
     }
     existing = [figure for figure in shown if figure.png.exists()]
     write_page(folder / PAGE, findings=judged, retrieval=retrieval(measured), figures=existing, facts=facts)

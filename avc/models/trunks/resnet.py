@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from avc.models.trunks import Trunk
+from avc.models.trunks import Trunk, means
 
 CHANNELS = (64, 128, 256, 512)
 
@@ -14,12 +14,14 @@ class ResNet18(Trunk):
     """Stem, max pool, and four stages of two blocks (table 1); names of the weights are torchvision's.
 
     At full width a 224×224 image gives 512×7×7 and a 257×199 spectrogram 512×9×7. in_channels: 3 for images, 1 for
-    spectrograms. width: multiplies the channels. stride: the stem's is 2 as published, or 1.
+    spectrograms. width: multiplies the channels. stride: the stem's is 2 as published, or 1. pool: of a
+    spectrogram, means of so many × so many cells.
     """
 
-    def __init__(self, in_channels: int, *, width: float, stride: bool) -> None:
+    def __init__(self, in_channels: int, *, width: float, stride: bool, pool: int = 1) -> None:
         super().__init__()
         widths = [max(1, round(channels * width)) for channels in CHANNELS]
+        self.means = means(pool)
         self.conv1 = nn.Conv2d(in_channels, widths[0], kernel_size=7, stride=1 + stride, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
@@ -27,14 +29,14 @@ class ResNet18(Trunk):
         self.layer2 = _stage(widths[0], widths[1], stride=2)
         self.layer3 = _stage(widths[1], widths[2], stride=2)
         self.layer4 = _stage(widths[2], widths[3], stride=2)
-        self.out_channels, self.stride = widths[3], 32 if stride else 16
+        self.out_channels, self.stride = widths[3], pool * (32 if stride else 16)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def features(self, x: Tensor) -> Tensor:
         """As `Trunk.features`: what the last block adds up."""
-        x = self.maxpool(torch.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(torch.relu(self.bn1(self.conv1(self.means(x)))))
         *blocks, last = (*self.layer1, *self.layer2, *self.layer3, *self.layer4)
         for block in blocks:
             x = torch.relu(block(x))

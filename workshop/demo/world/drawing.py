@@ -101,8 +101,12 @@ class Canvas:
     def paint(self, shape: Plane, color: Color, *, opacity: float = 1.0) -> None:
         """Lay a color over the pixels inside the shape, in part over those that its edge cuts."""
         cover = np.clip(0.5 - shape / self.pixel, 0, 1)[..., None] * np.float32(opacity)
-        self.rgba *= 1 - cover
-        self.rgba += cover * np.array([*color, 1], np.float32)
+        inside = cover[..., 0] > 0
+        rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+        if rows.size:  # most shapes cover a small part
+            place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            self.rgba[place] *= 1 - cover[place]
+            self.rgba[place] += cover[place] * np.array([*color, 1], np.float32)
 
     def outlined(self, shape: Plane, color: Color, *, edge: Color, width: float = 0.07) -> None:
         """Paint the shape with a darker rim inside its edge."""
