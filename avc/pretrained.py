@@ -19,7 +19,7 @@ from torch import Tensor
 
 from avc.config import dump_config
 from avc.extras import require_package
-from avc.networks import network_of
+from avc.networks import NETWORKS, network_of
 from avc.runs.attempt import CONFIG, METRICS, WEIGHTS
 from avc.runs.weights import about, as_bytes
 from avc.settings import Config
@@ -79,8 +79,11 @@ def model_card(config: Config, metrics: Mapping[str, float], *, parameters: int)
 def write_pretrained(folder: Path, state: Mapping[str, Tensor], config: Config, *, origin: Path | None) -> None:
     """Write weights, settings without this machine's paths, and a card. origin: the weights' file, of a run or other.
 
-    Raises ValueError where the folder cannot be written, and for towers over other weights, which it would not hold.
+    Raises ValueError where the folder cannot be written, and for encoders of a program and towers over other weights,
+    which it would not hold.
     """
+    if config.model.name not in NETWORKS:
+        raise ValueError(f"{config.model.name} comes from a program, which a folder of weights would not hold")
     if (begins := getattr(config.model, "image", None)) is not None:
         raise ValueError(
             f"the towers begin with {begins} and {getattr(config.model, 'audio', None)}, without which nobody could "

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from avc.models.trunks import Trunk
-from shards.format import SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,11 @@ class Embeddings(NamedTuple):
 class PairNetwork(nn.Module):
     """Two towers, and a comparison of what they give.
 
-    vision, audio: the trunks. visual_input, sample_rate_hz: what the towers take. sees, hears: False where a network
-    from elsewhere lacks that tower. one_space: image and audio embeddings can be compared by their distance.
+    vision, audio: the trunks. visual_input: what the vision tower takes. one_space: image and audio embeddings can be
+    compared by their distance.
     """
 
     visual_input: ClassVar[VisualInput] = VisualInput()
-    sample_rate_hz: int = SAMPLE_RATE_HZ
-    sees: ClassVar[bool] = True
-    hears: ClassVar[bool] = True
     one_space: ClassVar[bool] = False
     vision: Trunk
     audio: Trunk

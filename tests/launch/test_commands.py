@@ -56,6 +56,7 @@ def test_eval_measures_a_run_and_writes_the_result_for_machines(trained, tmp_pat
         (["copy", "SHARDS", "http://127.0.0.1:9/x"], "over http a store is only read"),
         (["embed", "FILE", "--run", "RUN", "--out", "SHARDS"], "SHARDS holds packed videos: give another folder"),
         (["explore", "RUN", "--out", "SHARDS"], "SHARDS holds packed videos: give another folder"),
+        (["export", "mfcc", "--out", "x"], "MFCC comes from a program, which a folder of weights would not hold"),
         (["export", "RUN", "--out", "SHARDS"], "SHARDS holds packed videos: give another folder"),
         (["embed", "FILE", "--run", "RUN", "--out", "a.csv"], "embeddings go to a folder or to a .parquet"),
         (["embed", "FILE", "--run", "own.py"], "own.py is a program: name what in it .*, as in own.py:encoder"),
