@@ -40,7 +40,7 @@ class VGG(Trunk):
         convolution = nn.Conv3d if in_time else nn.Conv2d
         norm = nn.BatchNorm3d if in_time else nn.BatchNorm2d
         max_pool = nn.MaxPool3d if in_time else nn.MaxPool2d
-        layers: OrderedDict[str, nn.Module] = OrderedDict(means=means(pool))
+        layers: OrderedDict[str, nn.Module] = OrderedDict({"means": means(pool)} if pool > 1 else {})
         for block in blocks:
             out_channels = max(1, round(CHANNELS[block - 1] * width))
             for layer in (1, 2):
