@@ -27,7 +27,7 @@ record: venv
 # One thread for each process that computes: the processes fill the machine, and sums keep one order.
 test test-long: export OMP_NUM_THREADS = 1
 test test-long: export SOUND8 = $(abspath $(WEIGHTS))
-PYTEST = $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 20
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 20
 
 test: venv $(WEIGHTS)
 	$(BIN)/ruff check .
@@ -35,8 +35,7 @@ test: venv $(WEIGHTS)
 	$(BIN)/mypy
 	$(PYTEST) -m "not long"
 
-# The rest: real clusters, many kills, whole sites. Half of the processes wait for a cluster while the others compute.
-test-long: JOBS = 4
+# The rest: real clusters, many kills, whole sites.
 test-long: venv $(WEIGHTS)
 	$(PYTEST) -m long
 

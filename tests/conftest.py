@@ -3,7 +3,6 @@
 import shutil
 import signal
 from collections.abc import Iterator
-from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,12 @@ BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")  # driven by
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what long.txt names; put files with a cluster, which mostly wait, between files that compute."""
+    """Mark what long.txt names. The files with a cluster come first: they mostly wait, while others compute."""
     long = set(Path(__file__).with_name("long.txt").read_text().splitlines())
     for item in items:
         if item.nodeid in long or item.nodeid.partition("[")[0] in long:
             item.add_marker("long")
-    files = dict.fromkeys(item.path for item in items)
-    waiting = dict.fromkeys(item.path for item in items if "cluster" in getattr(item, "fixturenames", ()))
-    computing = [file for file in files if file not in waiting]
-    order = {file: place for place, file in enumerate(chain.from_iterable(zip_longest(waiting, computing)))}
-    items.sort(key=lambda item: order[item.path])
+    items.sort(key=lambda item: "cluster" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
