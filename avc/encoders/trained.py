@@ -25,6 +25,7 @@ from avc.data.windows import hop_in_samples, mono, resample, windows_of
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.encoders.towers import AudioTower, ImageTower
 from avc.encoders.waveform import Waveform
+from avc.models import to_channels_last
 from avc.models.pair import Localizer, PairNetwork
 from avc.models.waveform import WaveformNetwork
 from avc.networks import NETWORKS
@@ -234,6 +235,8 @@ def trained(
     device = device or torch.device("cpu")
     model = model.eval().to(device)
     name = name or config.model.name
+    if isinstance(model, PairNetwork | WaveformNetwork):
+        to_channels_last(model)  # as it is trained: a third less time on a CPU
     hears: AudioEncoder | None = None
     sees: ImageEncoder | None = None
     if isinstance(model, AudioEncoder):

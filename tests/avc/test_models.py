@@ -172,6 +172,25 @@ def test_every_network_hears_the_means_of_the_spectrogram_that_its_settings_ask_
     assert small.model.audio.stride == 3 * whole.model.audio.stride
 
 
+@pytest.mark.parametrize("pool", [1, 2])
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_a_network_in_use_runs_in_the_layout_that_it_is_trained_in(trunk, pool) -> None:
+    # The other layout takes half as long again on a CPU.
+    network = encoders("ave", trunk=trunk, spectrogram_pool=pool, width=0.125, data={"image_size": 32})
+    layouts = []
+
+    def look(module, inputs, output) -> None:
+        layouts.append(output.is_contiguous(memory_format=torch.channels_last))
+
+    for module in (*network.model.vision.modules(), *network.model.audio.modules()):
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(look)
+    network.embed_audio(torch.zeros(2, 48_000, dtype=torch.int16))
+    network.embed_image(torch.zeros(2, 40, 40, 3, dtype=torch.uint8))
+    assert len(layouts) >= 16
+    assert all(layouts)
+
+
 def test_a_run_from_before_the_setting_hears_the_whole_spectrogram(tmp_path) -> None:
     config = parse_config({"model": {"name": "ave"}})
     lines = [line for line in dump_config(config).splitlines() if "spectrogram_pool" not in line]
