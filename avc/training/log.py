@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+from avc.distributed.join import bf16_speedup
 from avc.distributed.world import World
 from avc.runs.attempt import METRICS, Attempt
 from avc.settings import Config
@@ -107,6 +108,11 @@ def opening(config: Config, world: World, attempt: Attempt, task: Task[Any], *, 
         f"{counted(config.optim.batch_pairs // (now.world_size * now.micro_batch_pairs), 'micro-batches')} a rank; "
         f"{task.summary}; {config.run.dir}: attempt {now.number}, from step {step}"
     ]
+    if config.training.precision == "bf16" and world.device.type == "cpu" and (speedup := bf16_speedup()) < 1:
+        lines.append(
+            f"training.precision is bf16, in which this processor takes {1 / speedup:.2g} times as long as in fp32: "
+            "take training.precision=fp32"
+        )
     spread = [(record.world_size, record.micro_batch_pairs) for record in (now, before or now)]
     if before is not None and spread[0] != spread[1] and step:
         over, was_over = (

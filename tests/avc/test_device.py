@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.torch_version import TorchVersion
 from avc.distributed.join import refuse_wrong_numbers, set_numerics, take_device
 from avc.models import build
 from avc.settings import PairModel, TrainingSettings
+from tests.avc.launching import train_here, write_config
 
 
 @pytest.fixture
@@ -86,3 +88,13 @@ def test_a_training_whose_convolutions_cudnn_would_compute_wrongly_is_refused(
         return
     with pytest.raises(ValueError, match=r"bf16, in which cuDNN 9\.\d+ under torch .* install torch 2\.10 or newer"):
         refuse_wrong_numbers(model, settings, cudnn=cudnn)
+
+
+def test_a_training_in_bf16_on_a_processor_without_instructions_for_it_says_what_to_take(small_world, tmp_path) -> None:
+    processor = Path("/proc/cpuinfo")
+    if not processor.exists():
+        pytest.skip("there is no /proc/cpuinfo, which names the processor's instructions")
+    config = write_config(tmp_path, small_world, training={"steps": 1})
+    for precision, slow in (("fp32", False), ("bf16", "bf16" not in processor.read_text())):
+        printed = train_here(config, tmp_path / precision, f"training.precision={precision}")
+        assert ("take training.precision=fp32" in printed) == slow, printed

@@ -20,6 +20,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from avc.config import load_config
+from avc.distributed.join import bf16_speedup
 from avc.evaluation.correspondence import judge_pairs
 from avc.runs.attempt import METRICS, place
 from avc.settings import PairConfig
@@ -55,6 +56,8 @@ class Run:
     def train(self, packed: Path, folder: Path, *, seed: int) -> None:
         """Train it on packed videos, or go on with it, in `folder`."""
         settings = [*run_settings(packed, folder), f"run.seed={seed}", *self.settings]
+        if bf16_speedup() > 1:
+            settings.append("training.precision=bf16")
         print(f"training {self.name}: {shlex.join(['avc', 'train', str(CONFIG), *settings])}", flush=True)
         train(str(CONFIG), settings)
 
