@@ -91,27 +91,27 @@ def list_sources(
     Raises ValueError when an input that the user named does not exist, and for a list in UTF-16; OSError where a store
     does not answer.
     """
-    found: dict[tuple[str, int | None], Source] = {}
+    unique: dict[tuple[str, int | None], Source] = {}
     left_out = _identity(without) if without is not None else None
     stored = _StoredNames()
-    for given in inputs:
-        url = as_url(given)
-        path = str(url) if url else stored.find(os.fspath(given), beside=os.getcwd())
+    for input_ in inputs:
+        url = as_url(input_)
+        path = str(url) if url else stored.find(os.fspath(input_), beside=os.getcwd())
         if not url and not os.path.lexists(path):
             raise ValueError(
-                f"{os.fspath(given)} does not exist: give folders, video files, .txt lists, .tar files, or URLs, which "
-                f"begin with {', '.join(f'{scheme}//' for scheme in SCHEMES)}"
+                f"{os.fspath(input_)} does not exist: give folders, video files, .txt lists, .tar files, or URLs, "
+                f"which begin with {', '.join(f'{scheme}//' for scheme in SCHEMES)}"
             )
         if path.lower().endswith(".txt") and (url or os.path.isfile(path)):
             sources = _from_list(path, stored, left_out, members)
         elif url:
             sources = _from_url(url, members)
         else:
-            _refuse_ours(given, {name for name in itertools.chain(*OURS) if os.path.exists(os.path.join(path, name))})
+            _refuse_ours(input_, {name for name in itertools.chain(*OURS) if os.path.exists(os.path.join(path, name))})
             sources = _from_path(path, left_out, members)
         for source in sources:
-            found.setdefault((source.name, source.offset), source)
-    return sorted(found.values(), key=lambda source: (os.fsencode(source.name), source.offset or 0))
+            unique.setdefault((source.name, source.offset), source)
+    return sorted(unique.values(), key=lambda source: (os.fsencode(source.name), source.offset or 0))
 
 
 def _refuse_ours(given: str | os.PathLike[str], names: Set[str]) -> None:
@@ -151,7 +151,7 @@ def _from_list(path: str, stored: _StoredNames, left_out: Identity | None, membe
     beside, listed = os.path.dirname(path), as_url(path)
     stores = lru_cache(Store)  # one client for all of a folder
 
-    def found(line: str) -> Iterable[Source]:
+    def sources_of(line: str) -> Iterable[Source]:
         name = line.strip()
         url = as_url(f"{beside}/{name}" if listed and not name.startswith(SCHEMES) else name)
         if not url:
@@ -171,7 +171,7 @@ def _from_list(path: str, stored: _StoredNames, left_out: Identity | None, membe
         lines = read_lines(path)
         while some := list(itertools.islice(lines, 16 * AT_ONCE)):
             of_store = listed or any(line.lstrip().startswith(SCHEMES) for line in some)
-            yield from itertools.chain.from_iterable((threads.map if of_store else map)(found, some))
+            yield from itertools.chain.from_iterable((threads.map if of_store else map)(sources_of, some))
 
 
 def _from_url(url: Url, members: frozenset[str], stores: Callable[[Url], Store] = Store) -> Iterator[Source]:
@@ -191,7 +191,7 @@ def _from_url(url: Url, members: frozenset[str], stores: Callable[[Url], Store] 
 def _below(url: Url, stores: Callable[[Url], Store]) -> dict[Url, tuple[int, int]]:
     fixed = next((number for number, part in enumerate(url.parts) if set(part) & set("*?[")), len(url.parts))
     base, pattern = Url(*url.parts[:fixed]), url.parts[fixed:]
-    found = {}
+    objects = {}
     listed = stores(base).listed() or {}
     _refuse_ours(url, listed.keys())
     folders = {name[:end] for name in listed for end in range(len(name)) if name[end] == "/"} | {""}
@@ -201,10 +201,10 @@ def _below(url: Url, stores: Callable[[Url], Store]) -> dict[Url, tuple[int, int
         if not facts[0] and name in folders:  # an empty object that some tools make of a folder
             continue
         if (named or not pattern) and not any(part.startswith(".") for part in parts):
-            found[base / name] = facts
-    if not found:
+            objects[base / name] = facts
+    if not objects:
         raise ValueError(f"{url} does not exist: there is no such object, and none below it. Over http none is listed")
-    return found
+    return objects
 
 
 class _StoredNames:
@@ -216,23 +216,23 @@ class _StoredNames:
     def find(self, path: str, *, beside: str) -> str:
         """The absolute path of what is there by this name, or would be; relative paths are in the folder `beside`."""
         for written in dict.fromkeys((path, path.strip(), unquoted(path), unquoted(path).replace("\\", "/"))):
-            found = os.path.abspath(os.path.join(beside, os.path.expanduser(written)))
-            if os.path.lexists(found):
-                return found
-        return found if found.isascii() else self._in_nfc(found)
+            candidate = os.path.abspath(os.path.join(beside, os.path.expanduser(written)))
+            if os.path.lexists(candidate):
+                return candidate
+        return candidate if candidate.isascii() else self._in_nfc(candidate)
 
     def _in_nfc(self, path: str) -> str:
-        found = "/"
+        parent = "/"
         for part in path.split("/")[1:]:
-            if not os.path.lexists(os.path.join(found, part)):
-                if found not in self._folders:
-                    self._folders[found] = {}
+            if not os.path.lexists(os.path.join(parent, part)):
+                if parent not in self._folders:
+                    self._folders[parent] = {}
                     with suppress(OSError):
-                        names = os.listdir(found)
-                        self._folders[found] = {unicodedata.normalize("NFC", name): name for name in names}
-                part = self._folders[found].get(unicodedata.normalize("NFC", part), part)
-            found = os.path.join(found, part)
-        return found
+                        names = os.listdir(parent)
+                        self._folders[parent] = {unicodedata.normalize("NFC", name): name for name in names}
+                part = self._folders[parent].get(unicodedata.normalize("NFC", part), part)
+            parent = os.path.join(parent, part)
+        return parent
 
 
 def _from_path(path: str, left_out: Identity | None, members: frozenset[str]) -> Iterator[Source]:
@@ -279,12 +279,12 @@ def _from_path(path: str, left_out: Identity | None, members: frozenset[str]) ->
 
 
 def _from_tar(path: str, file: Readable, size: int, mtime_ns: int, members: frozenset[str]) -> Iterator[Source]:
-    found = 0
+    count = 0
     problem = ""
     try:
         for member in read_members(file, end=size):
             if os.path.splitext(member.name)[1].lower() in members and not member.folder:
-                found += 1
+                count += 1
                 yield Source(
                     f"{path}::{member.name}",
                     path,
@@ -295,7 +295,7 @@ def _from_tar(path: str, file: Readable, size: int, mtime_ns: int, members: froz
                 )
     except (BadTar, OSError) as error:
         problem = f"the tar file cannot be read to its end: {error}"
-    if not found and not problem:
+    if not count and not problem:
         problem = "the tar file holds no member whose ending is that of a file that is read here"
     if problem:
         yield Source(path, path, None, size, mtime_ns, problem=problem)

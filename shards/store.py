@@ -149,11 +149,11 @@ class Store:
             nonlocal coming
             try:
                 if coming is None:
-                    found = obstore.get(store, name, options={"range": (start, stop)})
-                    now = _facts(found.meta)
+                    response = obstore.get(store, name, options={"range": (start, stop)})
+                    now = _facts(response.meta)
                     if listed is not None and (listed[0] not in (None, now[0]) or now[1] > listed[1] + 10**9):
                         raise ValueError("it was stored anew since it was listed")
-                    coming = iter(found.stream(min_chunk_size=PIECE_BYTES))
+                    coming = iter(response.stream(min_chunk_size=PIECE_BYTES))
                 piece = next(coming, b"")
                 if not 0 < len(piece) <= stop - start:
                     raise _Short(f"{len(piece):,} bytes came of {stop - start:,}")
@@ -172,11 +172,11 @@ class Store:
         obstore, store = self._client
 
         def once() -> bytes:
-            found = obstore.get(store, name)
-            size = int(found.meta["size"])
+            response = obstore.get(store, name)
+            size = int(response.meta["size"])
             if size > most:
                 raise ValueError(f"{self.url / name} has {size:,} bytes of at most {most:,}")
-            content = bytes(found.bytes())
+            content = bytes(response.bytes())
             if len(content) != size:
                 raise _Short(f"{len(content):,} bytes came of {size:,}")
             return content

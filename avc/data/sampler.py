@@ -179,8 +179,8 @@ class PairSampler:
                 order = self._order(int(e), value)
                 frame_of[here] = order[turn[here]]
                 # A cyclic shift of a random order pairs every clip with another one, each exactly once an epoch.
-                own = value == 1 and not self.shuffle_sound
-                shift = 0 if own else 1 + int(self._words(_SHIFT, 2 * int(e) + value, 1)[0] % np.uint64(count - 1))
+                paired = value == 1 and not self.shuffle_sound
+                shift = 0 if paired else 1 + int(self._words(_SHIFT, 2 * int(e) + value, 1)[0] % np.uint64(count - 1))
                 sound_of[here] = order[(turn[here] + shift) % count]
         frame_tick, own_center = self._view(frame_of, words[:, 0], words[:, 1])
         _, other_center = self._view(sound_of, words[:, 2], words[:, 3])
@@ -194,7 +194,7 @@ class PairSampler:
         clip = self._visited(row // self.rows_per_epoch, row % self.rows_per_epoch)
         tick, center = self._view(clip, words[:, 0], words[:, 1])
         here = np.arange(len(row))
-        own, other = [], []
+        positives, negatives = [], []
         for first in range(0, len(row), self.block):
             block = here[first : first + self.block]
             draws = self._words(_BLOCK, int(row[first]) // self.block, 2)
@@ -203,13 +203,13 @@ class PairSampler:
             shifts = apart + (draws % choices).astype(np.int64)
             partner = np.empty_like(block)
             partner[ring] = np.roll(ring, -int(shifts[0]))
-            other.append(block[partner])
+            negatives.append(block[partner])
             if self.shuffle_sound:
                 partner[ring] = np.roll(ring, -int(shifts[1]))
-                own.append(block[partner])
+                positives.append(block[partner])
             else:
-                own.append(block)
-        label, pair_audio = np.repeat([1, 0], len(row)), np.concatenate(own + other)
+                positives.append(block)
+        label, pair_audio = np.repeat([1, 0], len(row)), np.concatenate(positives + negatives)
         return self._finish(clip, tick, clip, center * SAMPLES_PER_TICK, words, pair_audio, label)
 
     def _sync(self, row: Integers, words: Words) -> PairRows:

@@ -87,9 +87,9 @@ class FetchAhead:
         for start, stop in self._sharding.row_ranges(step, step + steps) if left else ():
             rows = vars(self._sampler.rows(start, stop))
             for clips in (value for name, value in rows.items() if name.endswith("clip")):
-                found = [number for number in dict.fromkeys(of_clip[clips].tolist()) if number in left]
-                left.difference_update(found)
-                yield from found
+                needed = [number for number in dict.fromkeys(of_clip[clips].tolist()) if number in left]
+                left.difference_update(needed)
+                yield from needed
             if not left:
                 return
         yield from sorted(left)

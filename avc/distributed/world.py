@@ -104,10 +104,10 @@ def gather_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
     x: (N, ...) on every rank. A gradient of the result reaches the rank that each row came from, from all ranks.
     """
-    own = torch.arange(len(x), device=x.device)
+    positions = torch.arange(len(x), device=x.device)
     if not dist.is_initialized():
-        return x, own
-    own = own + dist.get_rank() * len(x)
+        return x, positions
+    positions = positions + dist.get_rank() * len(x)
     table = x.new_zeros(dist.get_world_size() * len(x), *x.shape[1:])
-    rows: Tensor = all_reduce(table.index_copy(0, own, x))  # type: ignore[no-untyped-call]
-    return rows, own
+    rows: Tensor = all_reduce(table.index_copy(0, positions, x))  # type: ignore[no-untyped-call]
+    return rows, positions

@@ -92,13 +92,13 @@ def first_weights(network: nn.Module) -> Tensor:
 
 def digest(model: nn.Module) -> str:
     """SHA-256 of a network's layers, of every weight and of the files that were run to make its encoders."""
-    found = hashlib.sha256(repr(model).encode())
+    sha256 = hashlib.sha256(repr(model).encode())
     for module in model.modules():
-        found.update(str(getattr(module, "program", "")).encode())
+        sha256.update(str(getattr(module, "program", "")).encode())
     for name, tensor in sorted(model.state_dict().items()):
-        found.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-        found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        sha256.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        sha256.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return sha256.hexdigest()
 
 
 class AudioEncoder(Encoder):

@@ -109,7 +109,7 @@ def kinds(request: Request, chosen: options.Kinds) -> Result:
     tree = Ontology(chosen.ontology) if chosen.ontology else None
     # Choosing C takes a clip of each kind in every fold.
     least = chosen.few or (FOLDS if chosen.strength is None else 1)
-    known = labeled_clips(data, chosen.labels, split=split, least=least, ontology=tree)
+    labeled_set = labeled_clips(data, chosen.labels, split=split, least=least, ontology=tree)
     every = [network for _, network, _ in candidates(request.sources, chosen.seed)]
     for each in every:
         for encoder in (each.hears, each.sees):
@@ -118,12 +118,12 @@ def kinds(request: Request, chosen: options.Kinds) -> Result:
     # An untrained network that several runs have in common stands once.
     distinct = list({each.key: each for each in every}.values())
     seeing = next((each for each in every if each.sees), None)
-    measured = [clip_features(request, chosen, each, seeing, data, known.clips) for each in distinct]
+    measured = [clip_features(request, chosen, each, seeing, data, labeled_set.clips) for each in distinct]
     classifier = svm(standardize=True)
     rows = []
     for features, _ in measured:
         for name, extraction in features.items():
-            of_clips = (extraction.features, known.label, known.fold)
+            of_clips = (extraction.features, labeled_set.label, labeled_set.fold)
             if chosen.few is None:
                 strengths = STRENGTHS if chosen.strength is None else (chosen.strength,)
                 with request.progress("classifying", unit="trainings") as report:
@@ -136,16 +136,16 @@ def kinds(request: Request, chosen: options.Kinds) -> Result:
                     *of_clips, per_class=chosen.few, draws=DRAWS, classifier=classifier, strength=strength
                 )
             rows.append(Row(name, result, extraction.unreadable, extraction.padded))
-    judged = np.flatnonzero(known.fold == 0)
+    judged = np.flatnonzero(labeled_set.fold == 0)
     structures = [
-        {"key": key_of(name), "classes": len(known.classes)}
-        | asdict(structure(name, features[name].features, known.label, judged, places=places))
+        {"key": key_of(name), "classes": len(labeled_set.classes)}
+        | asdict(structure(name, features[name].features, labeled_set.label, judged, places=places))
         for features, places_of in measured
         for name, places in places_of.items()
     ]
-    told = table(request, rows, known, what="clips", draws=chosen.few is not None)
-    told.content["notes"] += known.counts
-    return Result(told.content | {"structure": structures}, {"tsne": (measured[0][0], known)})
+    told = table(request, rows, labeled_set, what="clips", draws=chosen.few is not None)
+    told.content["notes"] += labeled_set.counts
+    return Result(told.content | {"structure": structures}, {"tsne": (measured[0][0], labeled_set)})
 
 
 def clip_features(
@@ -229,7 +229,7 @@ def structure(name: str, features: Features, labels: Integers, judged: Integers,
         cluster = KMeans(len(classes), n_init=1, random_state=start).fit_predict(means)
         nmi.append(normalized_mutual_info_score(label, cluster))
         by_lot.append(normalized_mutual_info_score(random.permutation(label), cluster))
-    found = detectors(np.maximum.reduceat(units, first, axis=0), label)
+    detected = detectors(np.maximum.reduceat(units, first, axis=0), label)
     by_class = [comb(int(members), TOP) / max(1, comb(len(label), TOP)) for members in per_class]
     return Structure(
         name,
@@ -237,8 +237,8 @@ def structure(name: str, features: Features, labels: Integers, judged: Integers,
         nmi_std=float(np.std(nmi)),
         nmi_by_lot=float(np.mean(by_lot)),
         units=units.shape[1],
-        detectors=len(found),
-        classes_detected=len(set(found.values())),
+        detectors=len(detected),
+        classes_detected=len(set(detected.values())),
         classes_by_lot=float(sum(1 - (1 - share) ** units.shape[1] for share in by_class)),
     )
 

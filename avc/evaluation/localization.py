@@ -150,14 +150,14 @@ def _frames(
     network: Trained, shards: Shards, clips: Integers, truths: Mapping[str, Truth], passes: int
 ) -> tuple[list[_Frame], int]:
     names = [name_forms(name)[-1] for name in names_of(shards, clips)]
-    known = [i for i, name in enumerate(names) if name in truths and any(truths[name].boxes)]
-    if len(known) < 2:
+    with_boxes = [i for i, name in enumerate(names) if name in truths and any(truths[name].boxes)]
+    if len(with_boxes) < 2:
         raise ValueError(
-            f"{len(known)} of the {len(names)} clips have boxes, and at least 2 are needed: one clip's sound meets the "
-            f"other's image. Boxes go by the video's file name{f', such as {names[0]}' if names else ''}; "
+            f"{len(with_boxes)} of the {len(names)} clips have boxes, and at least 2 are needed: one clip's sound meets "
+            f"the other's image. Boxes go by the video's file name{f', such as {names[0]}' if names else ''}; "
             f"there are boxes for {len(truths):,} names{f', such as {next(iter(truths))}' if truths else ''}"
         )
-    truth_of = {int(clips[i]): truths[names[i]] for i in known}
+    truth_of = {int(clips[i]): truths[names[i]] for i in with_boxes}
     views = drawn_views(network, shards, np.array(sorted(truth_of)), passes=passes)
     began = round(shards.manifest.settings.start_seconds * TICKS_PER_SECOND)  # boxes count from the video's beginning
     frames = {}
@@ -173,7 +173,7 @@ def _frames(
             )
         silent_boxes = truth.silent_boxes[at] if truth.silent_boxes else ()
         frames[clip, tick] = _Frame(clip, tick, truth.boxes[at], silent_boxes, truth)
-    return list(frames.values()), len(names) - len(known)
+    return list(frames.values()), len(names) - len(with_boxes)
 
 
 def _middle(shards: Shards, clip: int) -> int:

@@ -239,8 +239,8 @@ def universal_threshold(
         iou=iou,
         auc=auc,
         wrong=tuple(marked),
-        f=_harmonic(iou, float(np.mean([1 - one.share for one in marked]))),
-        f_auc=_harmonic(auc, float(np.mean([one.auc for one in marked]))),
+        f=_harmonic(iou, float(np.mean([1 - score.share for score in marked]))),
+        f_auc=_harmonic(auc, float(np.mean([score.auc for score in marked]))),
     )
 
 

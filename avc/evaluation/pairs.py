@@ -61,10 +61,10 @@ def own_above_other(score: Shares, among: NDArray[np.bool_]) -> Shares:
 
     score: of each clip's frames with each clip's sound; among: bool (N, N), which clips count as others.
     """
-    own = np.diag(score)
+    matching = np.diag(score)
     others = among & ~np.eye(len(score), dtype=bool)
     above = [
-        np.where(others, (own[:, None] > way) + 0.5 * (own[:, None] == way), 0.0).sum(axis=1)
+        np.where(others, (matching[:, None] > way) + 0.5 * (matching[:, None] == way), 0.0).sum(axis=1)
         for way in (score, score.T)
     ]
     count = others.sum(axis=1)
@@ -72,7 +72,7 @@ def own_above_other(score: Shares, among: NDArray[np.bool_]) -> Shares:
         return np.asarray((above[0] + above[1]) / 2 / count)
 
 
-def found(score: Shares, depth: int) -> Shares:
+def recall_at(score: Shares, depth: int) -> Shares:
     """Whether a clip's own is among the `depth` nearest, both ways in the mean, float64 (N,); ties by lot."""
     similarity = torch.from_numpy(score)
     ways = [among_nearest([depth], way, way.diagonal())[:, 0] for way in (similarity, similarity.T)]
@@ -111,7 +111,7 @@ def judge_clips(views: ClipEmbeddings, source: Integers, *, seed: int) -> tuple[
         order, other = rng.permutation(clips), np.empty(clips, np.int64)
         other[order] = np.roll(order, 1)  # no clip keeps its own
         deal = whole[:, other]
-        dealt.append((own_above_other(deal, every), found(deal, DEPTH)))
+        dealt.append((own_above_other(deal, every), recall_at(deal, DEPTH)))
     dealt_above, dealt_near = np.mean(dealt, axis=0)
     single = np.mean(
         [own_above_other(scores(each[0][:, k], each[1][:, k]), every) for k in range(each[0].shape[1])], axis=0
@@ -124,7 +124,7 @@ def judge_clips(views: ClipEmbeddings, source: Integers, *, seed: int) -> tuple[
         ("dealt", "sounds of other clips (control)", dealt_above),
     ]
     near = [
-        ("clips", "clips", found(whole, DEPTH)),
+        ("clips", "clips", recall_at(whole, DEPTH)),
         ("dealt", "control", dealt_near),
     ]
     rows = ([choice(key, name, x, source, rng) for key, name, x in part] for part in (above, near))
@@ -152,9 +152,9 @@ def pairs(request: Request, chosen: options.Pairs) -> Result:
     clips = data.clips(split)
     source, notes = np.arange(len(clips)), []
     if chosen.sources is not None:
-        known = read_labels(chosen.sources)
+        labels = read_labels(chosen.sources)
         names = names_of(data, clips)
-        called = [next((form for form in name_forms(name) if known.get(form)), "") for name in names]
+        called = [next((form for form in name_forms(name) if labels.get(form)), "") for name in names]
         if called and not any(called):
             raise ValueError(
                 f"{chosen.sources} has no source of any of the {len(names)} clips of the {split} split, which go by "
@@ -162,7 +162,7 @@ def pairs(request: Request, chosen: options.Pairs) -> Result:
             )
         if unknown := called.count(""):
             notes.append(f"{chosen.sources} has no source of {unknown:,} clips, each of which counts as one of its own")
-        whence = [known[name][0] if name else f"clip {number}" for number, name in enumerate(called)]
+        whence = [labels[name][0] if name else f"clip {number}" for number, name in enumerate(called)]
         source = np.unique(whence, return_inverse=True)[1]
     if has_features(network.config.model):
         views = embed_features(network, data, split, passes=chosen.passes)

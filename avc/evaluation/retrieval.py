@@ -154,14 +154,14 @@ class Scorer:
     def _best(self, leave_self_out: bool) -> NDArray[np.float64]:
         """DCG of the best order of the items for each query; time grows with the square of the number of sets."""
         discounts = self._discounts(leave_self_out)
-        wanted = len(discounts) + leave_self_out
+        length = len(discounts) + leave_self_out
         query_kinds, query_kind = np.unique(np.sort(self._sets, axis=1), axis=0, return_inverse=True)
         item_kinds, copies = np.unique(np.sort(self._items, axis=1), axis=0, return_counts=True)
         ideal = np.empty(len(query_kinds))
         for i, kind in enumerate(query_kinds):
             each = _pair_gains(kind[None], item_kinds[None], self._gains)[0]
-            order = np.argsort(-each, kind="stable")[:wanted]
-            best = np.repeat(each[order], np.minimum(copies[order], wanted))[:wanted]
+            order = np.argsort(-each, kind="stable")[:length]
+            best = np.repeat(each[order], np.minimum(copies[order], length))[:length]
             # What is left out is the query, to which nothing is more relevant than itself.
             ideal[i] = best[leave_self_out:] @ discounts
         return ideal[query_kind.reshape(-1)]
@@ -190,7 +190,7 @@ def summary(scores: NDArray[np.float64]) -> Score:
 def evaluate_retrieval(
     network: Trained,
     shards: Shards,
-    known: Labeled,
+    labeled_clips: Labeled,
     *,
     relevance: Relevance,
     gain: Gain,
@@ -212,19 +212,19 @@ def evaluate_retrieval(
         if not beside.image.embeds_pictures:
             raise ValueError(f"{beside.title} has no embedding of a single picture as a whole: give another network")
         beside = replace(beside, hears=None, config=network.config)  # whose seed draws the frames
-    scorer = Scorer(known.sets, relevance=relevance, gain=gain)
-    views = embed_clips(network, shards, known.clips, report=report)
+    scorer = Scorer(labeled_clips.sets, relevance=relevance, gain=gain)
+    views = embed_clips(network, shards, labeled_clips.clips, report=report)
     rng = np.random.default_rng(network.config.run.seed)
-    chance = rng.standard_normal((2, len(known.clips), RANDOM_DIMENSIONS), dtype=np.float32)
-    own = ("network", network.title, views.image, views.audio)
-    pairs = [own]
+    chance = rng.standard_normal((2, len(labeled_clips.clips), RANDOM_DIMENSIONS), dtype=np.float32)
+    network_row = ("network", network.title, views.image, views.audio)
+    pairs = [network_row]
     given: list[tuple[str, str, Floats, Floats]] = []
     if not network.one_space or beside is not None:
         fitting = fitting_views(network, shards, report)
         if not network.one_space:
-            pairs.append(_joined(own, fit_cca(fitting.image, fitting.audio)))
+            pairs.append(_joined(network_row, fit_cca(fitting.image, fitting.audio)))
         if beside is not None:
-            rows = embed_clips(beside, shards, known.clips, report=report).image
+            rows = embed_clips(beside, shards, labeled_clips.clips, report=report).image
             given.append(("given", beside.name, rows, views.audio[:, :0]))
             if views.audio.size:
                 cca = fit_cca(fitting_views(beside, shards, report).image, fitting.audio)
@@ -242,27 +242,32 @@ def retrieval(request: Request, chosen: options.Retrieval) -> Result:
     labels = read_labels(chosen.labels)
     if chosen.instruments and tree is not None:
         labels = tree.restrict(labels, INSTRUMENTS)
-    known = labeled(data, data.clips(split), labels)
+    labeled_clips = labeled(data, data.clips(split), labels)
     with request.progress("embedding", unit="views") as report:
         rows = evaluate_retrieval(
             network,
             data,
-            known,
-            relevance=tree.relevance(known.classes) if tree else flat_relevance(len(known.classes)),
+            labeled_clips,
+            relevance=tree.relevance(labeled_clips.classes) if tree else flat_relevance(len(labeled_clips.classes)),
             gain=chosen.gain,
             beside=load_any(chosen.features, device=request.device) if chosen.features is not None else None,
             report=report,
         )
-    notes = known.counts(chosen.labels, f"the {split} split")
-    clips = len(known.clips)
+    notes = labeled_clips.counts(chosen.labels, f"the {split} split")
+    clips = len(labeled_clips.clips)
     if alone := clips - min(score.queries for row in rows for score in (row.im_im, row.aud_aud) if score):
         notes.append(f"im-im and aud-aud leave out {alone:,} clips that share no class with another")
     about: dict[str, Any] = {"run": str(request.source), "split": split}
     about |= {"gain": chosen.gain, "instruments": chosen.instruments}
-    about |= request.judged(f"the {split} split") | {"classes": len(known.classes), "notes": notes}
+    about |= request.judged(f"the {split} split") | {"classes": len(labeled_clips.classes), "notes": notes}
     about |= {"ontology": str(chosen.ontology) if tree else None}
     about |= {"relevance": "the ontology" if tree else "shared labels"}
-    counts = {"clips": clips, "unlabeled": known.unlabeled, "names": known.names, "names_met": known.met}
+    counts = {
+        "clips": clips,
+        "unlabeled": labeled_clips.unlabeled,
+        "names": labeled_clips.names,
+        "names_met": labeled_clips.met,
+    }
     chance = [min(1, k / clips) for k in RECALL_DEPTHS]
     return Result(about | counts | {"rows": [asdict(row) for row in rows], "chance": chance})
 

@@ -50,7 +50,7 @@ def judged_by_convolution(
 
     Batches of 64, so N is at least that.
     """
-    wanted = torch.from_numpy(label).float()
+    target = torch.from_numpy(label).float()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         probe = SoundProbe()
@@ -60,7 +60,7 @@ def judged_by_convolution(
         for _ in range(_EPOCHS):
             for rows in torch.randperm(len(fitted))[: batches * _BATCH].reshape(batches, _BATCH):
                 optimizer.zero_grad()
-                loss = F.binary_cross_entropy_with_logits(probe(fitted[rows]), wanted[rows])
+                loss = F.binary_cross_entropy_with_logits(probe(fitted[rows]), target[rows])
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()

@@ -65,11 +65,11 @@ def agree(folder: Path, network: Trained, settings: Settings) -> None:
     if not path.is_file():
         _place_first(path, json.dumps(about, indent=2).encode() + b"\n")
     try:
-        known = json.loads(path.read_text())
+        noted = json.loads(path.read_text())
     except ValueError:
         raise ValueError(f"{path} is damaged: remove it, or give another folder") from None
-    if known != about:
-        other = [name for name in about if not isinstance(known, dict) or known.get(name) != about[name]]
+    if noted != about:
+        other = [name for name in about if not isinstance(noted, dict) or noted.get(name) != about[name]]
         raise ValueError(
             f"{folder} has embeddings by other settings ({', '.join(other)}, see {path}): give another --out"
         )
@@ -77,16 +77,16 @@ def agree(folder: Path, network: Trained, settings: Settings) -> None:
 
 def _place_first(path: Path, content: bytes) -> None:
     """Write a file, but where another process was faster: what that wrote stays."""
-    own = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    write_whole(own, content)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    write_whole(temporary, content)
     try:
-        os.link(own, path)
+        os.link(temporary, path)
         sync_folder(path.parent)
     except OSError:
         if not path.is_file():  # a file system without hard links, or a link that leads nowhere
-            os.replace(own, path)
+            os.replace(temporary, path)
     finally:
-        own.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def is_there(target: Path) -> bool:
@@ -113,7 +113,7 @@ def targets_in(
     end as films do, and as sounds or pictures do, whichever is the content. Raises ValueError where two
     would have one name, and for an input that does not exist.
     """
-    found: dict[tuple[str, int | None], tuple[Source, Path]] = {}
+    targets: dict[tuple[str, int | None], tuple[Source, Path]] = {}
     for given in inputs:
         path = str(as_url(given) or os.path.abspath(os.path.expanduser(given)))
         folder_of_many = as_url(path) and not path.lower().endswith((".txt", ".tar"))
@@ -125,8 +125,8 @@ def targets_in(
                 name = f"{name}/{source.inside}" if inside else source.basename
             # A member of a tar may bear any name; what is written stays in the folder.
             parts = [part for part in name.split("/") if part not in ("", ".", "..")]
-            found.setdefault((source.name, source.offset), (source, folder.joinpath(*parts[:-1], parts[-1] + ".npz")))
-    rows = sorted(found.values(), key=lambda row: (os.fsencode(row[0].name), row[0].offset or 0))
+            targets.setdefault((source.name, source.offset), (source, folder.joinpath(*parts[:-1], parts[-1] + ".npz")))
+    rows = sorted(targets.values(), key=lambda row: (os.fsencode(row[0].name), row[0].offset or 0))
     taken: dict[Path, Source] = {}
     for source, target in rows:
         if target in taken:

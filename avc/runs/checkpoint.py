@@ -142,8 +142,8 @@ def _on_host(state: Any, before: Any) -> Any:
             before = torch.empty_like(state, device="cpu", pin_memory=state.is_cuda)
         return before.copy_(state, non_blocking=True)
     if isinstance(state, dict):
-        known = before if isinstance(before, dict) else {}
-        return {key: _on_host(value, known.get(key)) for key, value in state.items()}
+        host = before if isinstance(before, dict) else {}
+        return {key: _on_host(value, host.get(key)) for key, value in state.items()}
     return state
 
 
@@ -175,8 +175,8 @@ def read(path: Path, *, mapped: bool = False) -> Checkpoint:
             return read(path)
         raise DamagedCheckpoint(f"{path} is no whole checkpoint: {_short(error)}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path} has checkpoint format {found!r:.60}; this version reads {FORMAT_VERSION}")
+        form = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path} has checkpoint format {form!r:.60}; this version reads {FORMAT_VERSION}")
     try:
         checkpoint = pydantic.TypeAdapter(Checkpoint).validate_python(content)
     except pydantic.ValidationError as error:

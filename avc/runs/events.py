@@ -42,13 +42,13 @@ def say(run: Path, job: int, restart: int, word: str, **details: Any) -> None:
 
 def starts(run: Path) -> list[Start]:
     """All starts that left word, the oldest first. Raises ValueError for words that nobody left in this way."""
-    found = []
+    starts = []
     for folder in (run / FOLDER).glob("*.*"):
         job, _, restart = folder.name.partition(".")
         if job.isdigit() and restart.isdigit():
             words = {path.stem: _read(path) for path in folder.glob("*.json")}
-            found.append(Start(int(job), int(restart), words))
-    return sorted(found, key=lambda start: (start.job, start.restart))
+            starts.append(Start(int(job), int(restart), words))
+    return sorted(starts, key=lambda start: (start.job, start.restart))
 
 
 def newest_step(run: Path) -> int:

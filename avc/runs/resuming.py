@@ -106,34 +106,34 @@ def resume(config: Config, inputs: dict[str, str]) -> Resumption:
 
 def set_aside(folder: Path, names: Iterable[str]) -> None:
     """Take their names from the damaged checkpoints in an attempt's folder, and leave the files."""
-    wanted = set(names)
+    expected = set(names)
     for path in checkpoints(folder):
-        if path.name in wanted:
+        if path.name in expected:
             path.rename(path.with_name(path.name + DAMAGED))
 
 
 def refuse_unfit(path: Path, checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Raise ValueError unless a checkpoint's tensors are those of the network and the optimizer, by name and shape."""
-    wanted: dict[str, object] = {f"the network's {name}": _form(part) for name, part in model.state_dict().items()}
-    found: dict[str, object] = {f"the network's {name}": _form(part) for name, part in checkpoint.model.items()}
+    expected: dict[str, object] = {f"the network's {name}": _form(part) for name, part in model.state_dict().items()}
+    stored: dict[str, object] = {f"the network's {name}": _form(part) for name, part in checkpoint.model.items()}
     groups, states = checkpoint.optimizer.get("param_groups"), checkpoint.optimizer.get("state")
-    wanted["the optimizer's settings"] = [_about(group) for group in optimizer.state_dict()["param_groups"]]
-    found["the optimizer's settings"] = [_about(group) for group in groups] if isinstance(groups, list) else groups
+    expected["the optimizer's settings"] = [_about(group) for group in optimizer.state_dict()["param_groups"]]
+    stored["the optimizer's settings"] = [_about(group) for group in groups] if isinstance(groups, list) else groups
     parameters = dict(enumerate((part, group) for group in optimizer.param_groups for part in group["params"]))
     for number, state in states.items() if isinstance(states, dict) else ():
         part, group = parameters.get(number, (None, {}))
         form = _form(part)
         place = f"the optimizer's state of parameter {number!r:.20}"
         adam = {"step": "float32 ()", "exp_avg": form, "exp_avg_sq": form}
-        wanted[place] = {"momentum_buffer": form} if "momentum" in group else adam
-        found[place] = {key: _form(part) for key, part in state.items()} if isinstance(state, dict) else state
+        expected[place] = {"momentum_buffer": form} if "momentum" in group else adam
+        stored[place] = {key: _form(part) for key, part in state.items()} if isinstance(state, dict) else state
     if checkpoint.step and not states:
-        wanted["the optimizer's state"] = "there"
-    for place in [*wanted, *found]:
-        if wanted.get(place) != found.get(place):
+        expected["the optimizer's state"] = "there"
+    for place in [*expected, *stored]:
+        if expected.get(place) != stored.get(place):
             raise ValueError(
-                f"{path} is of another network: {place} is {found.get(place, 'missing')!s:.99} there and "
-                f"{wanted.get(place, 'missing')!s:.99} in this run. Restore the file from a copy, or choose another "
+                f"{path} is of another network: {place} is {stored.get(place, 'missing')!s:.99} there and "
+                f"{expected.get(place, 'missing')!s:.99} in this run. Restore the file from a copy, or choose another "
                 "run.dir"
             )
 
@@ -190,13 +190,13 @@ def _refuse_other_inputs(checkpoint: Checkpoint, config: Config, inputs: dict[st
 
 
 def _refuse_fewer_steps(checkpoint: Checkpoint, config: Config) -> list[str]:
-    done, wanted = checkpoint.step, config.training.steps
-    if done > wanted:
+    done, expected = checkpoint.step, config.training.steps
+    if done > expected:
         raise ValueError(
-            f"{config.run.dir} holds a run that is at step {done:,} already, and training.steps is {wanted:,}: give "
+            f"{config.run.dir} holds a run that is at step {done:,} already, and training.steps is {expected:,}: give "
             "more steps to go on, or use the run as it is; its best weights are in model.safetensors"
         )
-    return [f"all {done:,} steps are done already; more training.steps go on from here"] if done == wanted else []
+    return [f"all {done:,} steps are done already; more training.steps go on from here"] if done == expected else []
 
 
 def _flat(sections: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -33,23 +33,23 @@ class Classification(Correspondence):
         assert isinstance(config, ClassifierConfig)
         if config.data.labels is None:
             raise ValueError("model.name: supervised learns from labels, and data.labels names no file of them")
-        known = labeled(shards, shards.clips("train"), read_labels(config.data.labels))
-        single = (known.sets == known.sets[:, :1]).all(axis=1)
-        if len(known.classes) != config.model.num_classes:
+        labels = labeled(shards, shards.clips("train"), read_labels(config.data.labels))
+        single = (labels.sets == labels.sets[:, :1]).all(axis=1)
+        if len(labels.classes) != config.model.num_classes:
             raise ValueError(
-                f"model.num_classes is {config.model.num_classes}, and {config.data.labels} has {len(known.classes)} "
-                f"classes for the training clips of {shards.folder}: set model.num_classes={len(known.classes)}"
+                f"model.num_classes is {config.model.num_classes}, and {config.data.labels} has {len(labels.classes)} "
+                f"classes for the training clips of {shards.folder}: set model.num_classes={len(labels.classes)}"
             )
-        reader = training_reader(config, shards, clips=known.clips[single])
+        reader = training_reader(config, shards, clips=labels.clips[single])
         warnings = unusual(config, reader)
-        if known.unlabeled or known.unread:
-            warnings += known.counts(config.data.labels, "the train split")
+        if labels.unlabeled or labels.unread:
+            warnings += labels.counts(config.data.labels, "the train split")
         if several := int((~single).sum()):
             warnings.append(f"{several:,} clips of the train split have several labels and are left out")
         task = cls(config, reader, warnings=warnings)
         task.inputs = {"labels": config.data.labels}
         class_of = np.full(len(shards), -1, dtype=np.int64)
-        class_of[known.clips] = known.sets[:, 0]
+        class_of[labels.clips] = labels.sets[:, 0]
         task._class_of = torch.from_numpy(class_of)
         return task
 

@@ -35,12 +35,12 @@ class Contrastive(Correspondence):
         positive = batch.pair_audio[: len(image)]  # of the frames in their order: the first half of the pairs
         views = (image, batch.frame_clip), (audio[positive], batch.audio_clip[positive])
         total = F.cross_entropy(compared, batch.label, reduction="sum")
-        found = total.new_zeros(())
+        retrieved = total.new_zeros(())
         for (queries, clip), (keys, key_clip) in (views, views[::-1]):
-            (keys, own), (key_clip, _) = gather_rows(keys), gather_rows(key_clip)
-            copies = (clip[:, None] == key_clip).scatter(1, own[:, None], False)
+            (keys, match), (key_clip, _) = gather_rows(keys), gather_rows(key_clip)
+            copies = (clip[:, None] == key_clip).scatter(1, match[:, None], False)
             logits = (network.scale * queries @ keys.T).masked_fill(copies, -torch.inf)
-            total = total + F.cross_entropy(logits, own, reduction="sum")
-            found = found + (logits.detach().argmax(dim=1) == own).sum()
+            total = total + F.cross_entropy(logits, match, reduction="sum")
+            retrieved = retrieved + (logits.detach().argmax(dim=1) == match).sum()
         right = (compared.detach().argmax(dim=1) == batch.label).sum()
-        return Losses(total, torch.stack([right, found]))
+        return Losses(total, torch.stack([right, retrieved]))

@@ -125,10 +125,10 @@ def teachers_of(config: SoundNetConfig, shards: Shards) -> SoftLabels:
     """What the teachers saw. Raises ValueError for other shards' soft labels, other teachers or other classes."""
     folder = config.data.teachers or shards.folder / "teachers"
     soft_labels = SoftLabels(folder, shards)
-    found = {teacher.name: teacher.classes for teacher in soft_labels.teachers}
-    if not config.model.teachers.items() <= found.items():
+    available = {teacher.name: teacher.classes for teacher in soft_labels.teachers}
+    if not config.model.teachers.items() <= available.items():
         raise ValueError(
-            f"{folder} has the teachers {_in_words(found)}, and {config.model.name} learns from "
+            f"{folder} has the teachers {_in_words(available)}, and {config.model.name} learns from "
             f"{_in_words(config.model.teachers)}; set model.objects and model.scenes (0 for a teacher that there is "
             "not), or name the teachers `avc teach --teacher objects=FILE --teacher scenes=FILE`"
         )
@@ -148,15 +148,15 @@ def divergences(network: nn.Module, batch: SegmentBatch, config: SoundNetConfig)
     waveform = to_waveform(batch.audio.to(torch.float32) / 32768)
     with autocast:
         outputs = network(waveform)
-    own = torch.arange(batch.objects.shape[1], device=batch.steps.device) < batch.steps[:, None]
+    valid = torch.arange(batch.objects.shape[1], device=batch.steps.device) < batch.steps[:, None]
     divergence, distance, agree = [], [], []
     for logits, seen in zip(outputs, _seen(batch, config), strict=True):
         student = logits.float()[..., : seen.shape[1]].transpose(1, 2).log_softmax(dim=2)
         teacher = seen.float()
         teacher = teacher / teacher.sum(dim=2, keepdim=True).clamp(min=1e-6)  # float16 does not add up to 1
-        divergence.append(F.kl_div(student, teacher, reduction="none").sum(dim=2) * own)
-        distance.append((student.exp() - teacher).square().sum(dim=2) * own)
-        agree.append((student.argmax(dim=2) == teacher.argmax(dim=2)) & own)
+        divergence.append(F.kl_div(student, teacher, reduction="none").sum(dim=2) * valid)
+        distance.append((student.exp() - teacher).square().sum(dim=2) * valid)
+        agree.append((student.argmax(dim=2) == teacher.argmax(dim=2)) & valid)
     return torch.stack(divergence), torch.stack(distance), torch.stack(agree)
 
 

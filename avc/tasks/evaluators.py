@@ -68,22 +68,22 @@ def evaluate_embeddings(
     clip, image, audio = views.of_all_ranks(world)
     vectors = {name: x for name, x in (("image", image), ("audio", audio)) if x.shape[1]}
     together = network.one_space and len(vectors) == 2
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     if "rankme" in settings.evaluators:
-        found |= {f"rankme_{name}": rank_me(x) for name, x in vectors.items()}
+        values |= {f"rankme_{name}": rank_me(x) for name, x in vectors.items()}
         if together:
-            found |= {f"uniformity_{name}": uniformity(x) for name, x in vectors.items()}
-            found["alignment"] = alignment(image, audio)
+            values |= {f"uniformity_{name}": uniformity(x) for name, x in vectors.items()}
+            values["alignment"] = alignment(image, audio)
     if "retrieval" in settings.evaluators and together:
         for k in (1, 10):
-            found[f"image_to_audio_recall_at_{k}"] = float(recalls([k], image, audio).mean())
-            found[f"audio_to_image_recall_at_{k}"] = float(recalls([k], audio, image).mean())
+            values[f"image_to_audio_recall_at_{k}"] = float(recalls([k], image, audio).mean())
+            values[f"audio_to_image_recall_at_{k}"] = float(recalls([k], audio, image).mean())
     if "probe" in settings.evaluators and settings.labels is not None:
         known = labeled(shards, clip.numpy(), read_labels(settings.labels))
         rows = np.flatnonzero(np.isin(clip.numpy(), known.clips))
         label = torch.from_numpy(known.sets[:, 0])
-        found |= {f"probe_{name}": ridge_accuracy(x[rows], label) for name, x in vectors.items()}
-    return found
+        values |= {f"probe_{name}": ridge_accuracy(x[rows], label) for name, x in vectors.items()}
+    return values
 
 
 def label_warnings(shards: Shards, settings: PairValidation) -> list[str]:
@@ -121,11 +121,11 @@ def recalls(ks: Sequence[int], queries: Tensor, items: Tensor) -> Tensor:
     Equally near items are put in order by lot, so embeddings that are all alike do not find what they look for. Memory
     grows with N.
     """
-    found = []
+    ranks = []
     for start in range(0, len(queries), RECALL_QUERIES):
         similarity = queries[start : start + RECALL_QUERIES] @ items.T
-        found.append(among_nearest(ks, similarity, similarity.diagonal(start)))
-    return torch.cat(found)
+        ranks.append(among_nearest(ks, similarity, similarity.diagonal(start)))
+    return torch.cat(ranks)
 
 
 def among_nearest(ks: Sequence[int], similarity: Tensor, partner: Tensor) -> Tensor:

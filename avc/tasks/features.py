@@ -87,12 +87,12 @@ class FeatureReader(PairReader):
             # By its number, since threads, which compute them, begin on the first GPU.
             device = torch.device("cuda", torch.cuda.current_device())
         report = _lines(f"features by {encoder.name}")
-        found = extract(encoder, "embedding", inputs, clips, devices=[device], cache=None, report=report)
-        for name, reason in found.unreadable:
+        extraction = extract(encoder, "embedding", inputs, clips, devices=[device], cache=None, report=report)
+        for name, reason in extraction.unreadable:
             raise ValueError(f"{name} cannot be read: {reason}")
-        views = f"features of {len(found.features.item):,} views of {len(clips):,} clips by {encoder.name}"
-        self.remarks.append(f"{views}: {found.origin}")
-        return found.file
+        views = f"features of {len(extraction.features.item):,} views of {len(clips):,} clips by {encoder.name}"
+        self.remarks.append(f"{views}: {extraction.origin}")
+        return extraction.file
 
     @cached_property
     def rows(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -107,8 +107,8 @@ class FeatureReader(PairReader):
 
     def read_into(self, buffers: PairBuffers, slot: int, rows: PairRows) -> None:
         """Fill a slot of `buffers` with the features of what the rows name."""
-        wanted = (rows.frame_clip, rows.frame_tick), (rows.audio_clip, rows.audio_center // SAMPLES_PER_TICK)
-        for into, part, (clip, tick) in zip((buffers.images, buffers.audio), self.rows, wanted, strict=True):
+        positions = (rows.frame_clip, rows.frame_tick), (rows.audio_clip, rows.audio_center // SAMPLES_PER_TICK)
+        for into, part, (clip, tick) in zip((buffers.images, buffers.audio), self.rows, positions, strict=True):
             into[slot, : len(clip)] = torch.from_numpy(part[self.nearest(clip, tick)])
 
     def nearest(self, clip: Integers, tick: Integers) -> Integers:
@@ -194,14 +194,14 @@ def _refuse_other_size(config: PairConfig, size: int) -> None:
 
 def files_of(settings: Any) -> dict[str, Path]:
     """The files that hold what the towers begin with, by the names of their settings, where there are files."""
-    found = {}
+    folders = {}
     for name in ("image", "audio"):
         source = getattr(settings, name)
         path = Path(source.partition(".py:")[0] + ".py" if ".py:" in source else source).expanduser()
         path = place(path, WEIGHTS) if path.is_dir() else path
         if path.is_file():
-            found[name] = path
-    return found
+            folders[name] = path
+    return folders
 
 
 @torch.no_grad()

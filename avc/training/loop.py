@@ -83,14 +83,14 @@ def train(
     inputs = digests(shards, task.inputs)
 
     def begin() -> tuple[Attempt, tuple[str, ...]]:  # on the main rank alone: it clears away what others see
-        found = resume(config, inputs)
-        if found.path is not None and found.checkpoint is not None:
-            refuse_unfit(found.path, found.checkpoint, model, optimizer)
+        resumption = resume(config, inputs)
+        if resumption.path is not None and resumption.checkpoint is not None:
+            refuse_unfit(resumption.path, resumption.checkpoint, model, optimizer)
         attempt = start_attempt(
             config.run.dir, world_size=world.world_size, micro_batch_pairs=rows * sampler.pairs_per_row
         )
-        set_aside(attempt.folder, found.damaged)
-        return attempt, found.remarks + attempt.remarks
+        set_aside(attempt.folder, resumption.damaged)
+        return attempt, resumption.remarks + attempt.remarks
 
     attempt, remarks = world.from_main(begin)
     step, best = 0, -1.0  # scores begin at 0

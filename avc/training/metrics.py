@@ -165,13 +165,13 @@ class IntervalMetrics:
         device_memory = torch.cuda.max_memory_allocated() / 1e9 if self._cuda else 0.0
         own_seconds = self._own_seconds + sum(began.elapsed_time(ready) for began, ready in self._own_events) / 1e3
         mine = [own_seconds / self._steps, self._data_seconds / self._steps, memory, device_memory]
-        own, waits, memories, device_memories = zip(*self._world.gather_objects(mine), strict=True)
+        seconds, waits, memories, device_memories = zip(*self._world.gather_objects(mine), strict=True)
         values: dict[str, float] = {
             "loss": self._loss_sum / pairs,
             **{name: total / pairs for name, total in zip(self.metrics, self._sums, strict=True)},
             "speed/pairs_per_second": pairs / self._seconds,
             "speed/step_seconds": self._seconds / self._steps,
-            **_of_ranks("speed/own_seconds", own),
+            **_of_ranks("speed/own_seconds", seconds),
             **_of_ranks("data/wait_seconds", waits),
             "data/first_row": (step - self._steps) * self._rows_per_step,
             "data/last_row": step * self._rows_per_step - 1,

@@ -49,16 +49,16 @@ def sync(
     from shards.workers import audit_sync
 
     with progress("reading", unit="videos") as report:
-        found, rejected = audit_sync(
+        syncs, rejected = audit_sync(
             videos,
             seconds=math.inf if seconds is None else seconds,
             workers=workers,
             time_limit_seconds=time_limit,
             progress=report,
         )
-    show_sync(found, rejected)
-    write_json(json, as_json(found, rejected))
-    if not found:
+    show_sync(syncs, rejected)
+    write_json(json, as_json(syncs, rejected))
+    if not syncs:
         raise typer.Exit(1)
 
 
@@ -161,11 +161,11 @@ def shortcut(
     for distribution in result.distributions:
         same = "same distribution for both labels" if distribution.same else "DISTRIBUTIONS DIFFER"
         print(f"exact:  {distribution.of}: {same} (total variation {distribution.difference:.4f})")
-    for found in result.probes:
-        low, high = found.interval_95
+    for outcome in result.probes:
+        low, high = outcome.interval_95
         print(
-            f"learned: {found.name} {found.accuracy:.1%} ({low:.1%} to {high:.1%}) on {found.pairs:,} pairs "
-            f"of {found.clips:,} held-out clips"
+            f"learned: {outcome.name} {outcome.accuracy:.1%} ({low:.1%} to {high:.1%}) on {outcome.pairs:,} pairs "
+            f"of {outcome.clips:,} held-out clips"
         )
     print(result.verdict)
     write_json(json, asdict(result) | {"shards": str(shards), "verdict": result.verdict})

@@ -62,9 +62,9 @@ def evaluate(
     fields = fields_of(row.options)
     if dashed := next((word for word in words if word.startswith("--")), None):
         name = dashed[2:].partition("=")[0].replace("-", "_")
-        known = [*fields, *(f"--{each}" for each in row.takes)]
-        takes = f"; it takes {', '.join(known)}"
-        unknown = no_such_setting(name, known, otherwise=takes)
+        names = [*fields, *(f"--{each}" for each in row.takes)]
+        takes = f"; it takes {', '.join(names)}"
+        unknown = no_such_setting(name, names, otherwise=takes)
         raise ValueError(f"eval {measure}: {f'{dashed} is written {name}=VALUE' if name in fields else unknown}")
     pairs = [word for word in words if re.match(r"[\w-]+=", word) and not Path(word).exists()]
     sources = tuple(Path(word).expanduser() for word in words if word not in pairs)

@@ -66,13 +66,13 @@ def explore(
         raise ValueError(
             f"{data.folder} has {len(rows)} clips in its {split} split, and at least 2 are needed: try --split all"
         )
-    known = read_labels(labels) if labels is not None else None
-    if labels is not None and known is not None:
-        print(*map(printable, labeled(data, rows, known).counts(labels, f"split: {split}")), sep="\n")
+    classes = read_labels(labels) if labels is not None else None
+    if labels is not None and classes is not None:
+        print(*map(printable, labeled(data, rows, classes).counts(labels, f"split: {split}")), sep="\n")
     embedders = [embedder(network, path, data) for network, path in zip(networks, paths, strict=True)]
     title = " and ".join(f"{each.title} ({each.run})" for each in embedders)
     about = f"{len(rows):,} clips of {data.folder.name}, split: {split}"
-    size = write_explorer(out, embedders, data, rows, labels=known, title=title, about=about)
+    size = write_explorer(out, embedders, data, rows, labels=classes, title=title, about=about)
     print(f"{out / 'index.html'}: {about}; {size / 1e6:,.1f} MB, {size / len(rows) / 1e3:,.1f} kB a clip")
     if serve:
         from launch.explore.serve import serve as serve_folder

@@ -46,10 +46,10 @@ def settings(
     if network not in NETWORKS and (CONFIGS / f"{network}.yaml").is_file():
         name = load_config(CONFIGS / f"{network}.yaml").model.name
         raise ValueError(f"{network} is a file of settings, of the network {name}: `avc settings {name}` lists them")
-    known = settings_of(network)
-    first = [name for name in SET_FIRST if name in known]
+    settings = settings_of(network)
+    first = [name for name in SET_FIRST if name in settings]
     print(f"Set first: {', '.join(first)}\n")
-    for name, field in {name: known[name] for name in [*first, *known]}.items():
+    for name, field in {name: settings[name] for name in [*first, *settings]}.items():
         default = network if name == "model.name" else shown(field.default)
         limits = f"  ({allowed(field)})" if allowed(field) else ""
         print(f"{name}={default}{limits}")

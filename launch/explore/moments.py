@@ -168,9 +168,9 @@ def _classes(
 ) -> tuple[tuple[str, ...], list[list[int]]]:
     if labels is None:
         return (), [[] for _ in clips]
-    known = labeled(shards, clips, labels)
-    sets = dict(zip(known.clips.tolist(), known.sets.tolist(), strict=True))
-    return known.classes, [sorted(set(sets.get(clip, ()))) for clip in clips.tolist()]
+    labeled_clips = labeled(shards, clips, labels)
+    sets = dict(zip(labeled_clips.clips.tolist(), labeled_clips.sets.tolist(), strict=True))
+    return labeled_clips.classes, [sorted(set(sets.get(clip, ()))) for clip in clips.tolist()]
 
 
 def _unit(features: Floats) -> Floats:

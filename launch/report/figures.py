@@ -42,7 +42,7 @@ def drawn(
             raise ValueError(f"{png} cannot be written: {error.strerror}") from None
 
 
-def draw_tsne(png: Path, features: Mapping[str, Extraction], known: LabeledClips) -> None:
+def draw_tsne(png: Path, features: Mapping[str, Extraction], clips: LabeledClips) -> None:
     """A panel for each kind of features: t-SNE of the clips' mean rows, colored by label.
 
     Raises ValueError where the figure cannot be written.
@@ -51,13 +51,13 @@ def draw_tsne(png: Path, features: Mapping[str, Extraction], known: LabeledClips
         colors = colormaps["tab20"]
         for panel, (name, extraction) in zip(panels, features.items(), strict=True):
             rows, item = extraction.features.rows, extraction.features.item
-            tested = np.intersect1d(item, np.flatnonzero(known.fold == 0))
+            tested = np.intersect1d(item, np.flatnonzero(clips.fold == 0))
             means = np.stack([rows[item == clip].mean(axis=0) for clip in tested])
             mean, scale = z_scores(Rows(means, np.arange(len(means))))
             perplexity = min(PERPLEXITY, len(tested) / 4)
             points: Any = TSNE(random_state=0, init="pca", perplexity=perplexity).fit_transform((means - mean) * scale)
-            for number, label in enumerate(known.classes):
-                x, y = points[known.label[tested] == number].T
+            for number, label in enumerate(clips.classes):
+                x, y = points[clips.label[tested] == number].T
                 color = colors(number % colors.N)
                 panel.scatter(x, y, s=12, color=color, label=printable(label))
             panel.set(title=printable(name), xticks=[], yticks=[])

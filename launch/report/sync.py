@@ -27,9 +27,9 @@ BAR = 20  # characters
 BINS = (5, 20, 40, 100, 500, float("inf"))
 
 
-def show_sync(found: Mapping[str, Sync], rejected: Sequence[Rejection]) -> None:
+def show_sync(syncs: Mapping[str, Sync], rejected: Sequence[Rejection]) -> None:
     """Print the files with the largest errors, the histogram of errors over all files, and what was rejected."""
-    files = sorted(found.items(), key=lambda item: -item[1].worst)
+    files = sorted(syncs.items(), key=lambda item: -item[1].worst)
     if files:
         header: list[str | Column] = [
             "file",
@@ -48,10 +48,10 @@ def show_sync(found: Mapping[str, Sync], rejected: Sequence[Rejection]) -> None:
     _show_rejected(rejected)
 
 
-def as_json(found: Mapping[str, Sync], rejected: Sequence[Rejection]) -> dict[str, Any]:
+def as_json(syncs: Mapping[str, Sync], rejected: Sequence[Rejection]) -> dict[str, Any]:
     """Everything, as plain values; times in seconds."""
     refused = [{"file": it.source.name, "reason": str(it.reason), "detail": it.detail} for it in rejected]
-    files = [{"file": name} | asdict(sync) for name, sync in found.items()]
+    files = [{"file": name} | asdict(sync) for name, sync in syncs.items()]
     return {"pipelines": PIPELINES, "files": files, "rejected": refused}
 
 

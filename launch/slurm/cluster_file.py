@@ -116,7 +116,7 @@ def read_section(
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        known = [*kind.model_fields, *names]
+        allowed = [*kind.model_fields, *names]
         raise refusal(
-            error, origin=str(path), unknown=lambda place: no_such_setting(place, known, otherwise=otherwise)
+            error, origin=str(path), unknown=lambda place: no_such_setting(place, allowed, otherwise=otherwise)
         ) from None

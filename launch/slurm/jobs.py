@@ -248,8 +248,8 @@ def last_words(run: Path, job: int) -> str | None:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
             text = file.read().decode(errors="replace")
-        if found := re.search(r"^rank \d+: .+", text.rpartition(STARTING)[2], re.MULTILINE):
-            return found[0]
+        if match := re.search(r"^rank \d+: .+", text.rpartition(STARTING)[2], re.MULTILINE):
+            return match[0]
     return None
 
 

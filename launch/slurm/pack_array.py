@@ -68,8 +68,8 @@ def submit_pack(
     out = out.expanduser().resolve()
     check_for_script(str(out), "--out")
     workers = cluster.ranks_per_node * cluster.cpus_per_rank
-    one = {"nodes": 1, "ranks_per_node": 1, "gpus": False}
-    node = cluster.model_copy(update=one | {"cpus_per_rank": workers})
+    single = {"nodes": 1, "ranks_per_node": 1, "gpus": False}
+    node = cluster.model_copy(update=single | {"cpus_per_rank": workers})
     everyone = [Task(number, tasks) for number in range(1, tasks + 1)]
     for task in everyone:
         make_folder(out, task)

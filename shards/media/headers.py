@@ -93,9 +93,9 @@ def _next_file(content: BinaryIO, start: int, *, first: int) -> int | None:
     """Offset of the next header of a file of any format at `start`, or of an mp4, Matroska or AVI after it."""
     if start > first + 1 and (has_signature(_read_at(content, start, 16)) or _is_transport_stream(content, start)):
         return start
-    found = (_find_pattern(content, pattern, start) for pattern in (MATROSKA, AVI))
+    matches = (_find_pattern(content, pattern, start) for pattern in (MATROSKA, AVI))
     mp4 = (offset - 4 for offset in _find_pattern(content, MP4, start + 4))
-    return min(filter(None, (next(offsets, None) for offsets in (mp4, *found))), default=None)
+    return min(filter(None, (next(offsets, None) for offsets in (mp4, *matches))), default=None)
 
 
 def has_signature(head: bytes) -> bool:
