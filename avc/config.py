@@ -64,10 +64,10 @@ def parse_config(
     name = model.get("name", "ave") if isinstance(model, dict) else "ave"
     try:
         if of_run:
-            known = settings_of(name)
+            settings = settings_of(name)
             for section, group in tree.items():
                 if isinstance(group, dict):
-                    tree[section] = {field: value for field, value in group.items() if f"{section}.{field}" in known}
+                    tree[section] = {field: value for field, value in group.items() if f"{section}.{field}" in settings}
         return network_of(name).config.model_validate(tree)
     except ValidationError as error:
         if all(".".join(map(str, problem["loc"][:2])) in given for problem in error.errors()):
@@ -94,13 +94,13 @@ def settings_of(name: str) -> dict[str, FieldInfo]:
 
 def _unknown(network: str, place: str) -> str:
     """What to say of a setting that a network does not have."""
-    own = settings_of(network)
+    settings = settings_of(network)
     section = place.partition(".")[0]
-    if any(known == place or known.startswith(f"{place}.") for other in NETWORKS for known in settings_of(other)):
-        names = [name for name in own if name.startswith(f"{section}.")]
+    if any(setting == place or setting.startswith(f"{place}.") for other in NETWORKS for setting in settings_of(other)):
+        names = [name for name in settings if name.startswith(f"{section}.")]
         there = f"its settings of `{section}` are {', '.join(names)}" if names else f"it has no section `{section}`"
         return f"`{place}` means nothing to {network}: {there} (`avc settings {network}` lists all)"
-    return no_such_setting(place, [*dict.fromkeys(name.partition(".")[0] for name in own), *own])
+    return no_such_setting(place, [*dict.fromkeys(name.partition(".")[0] for name in settings), *settings])
 
 
 def read_settings(path: Path, *, missing: str, example: str) -> dict[str, Any]:

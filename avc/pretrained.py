@@ -71,7 +71,11 @@ def model_card(config: Config, metrics: Mapping[str, float], *, parameters: int)
     template = Environment(keep_trailing_newline=True).from_string(files("avc").joinpath("model_card.md").read_text())
     return template.render(
         front=yaml.safe_dump(front, sort_keys=False),
-        **{"row": row, "name": name, "config": config, "metrics": metrics, "parameters": parameters},
+        row=row,
+        name=name,
+        config=config,
+        metrics=metrics,
+        parameters=parameters,
         paper=PAPERS.get(name),
     )
 

@@ -67,21 +67,21 @@ class Cache:
                 Path(self._needs.name).unlink(missing_ok=True)
                 fcntl.flock(self._needs, fcntl.LOCK_UN)
             name = f"needs-{uuid.uuid4().hex}"
-            own = _Needs(of or name, *at_most, {file.sha256: file.bytes for file in files})
-            needs = [*self._of_others(), own]
-            wanted = _bytes_of(needs)
-            if wanted > self._limit:
+            needs_here = _Needs(of or name, *at_most, {file.sha256: file.bytes for file in files})
+            needs = [*self._of_others(), needs_here]
+            needed = _bytes_of(needs)
+            if needed > self._limit:
                 raise ValueError(
                     f"the cache {self.folder} may hold {self._limit / 1e9:,.2f} GB (data.cache_gb), and "
-                    f"{wanted / 1e9:,.2f} GB are needed: {_bytes_of([own]) / 1e9:,.2f} GB by this process, the others "
-                    "by processes that share it. Raise it, take more nodes with data.partitions, or read by ranges, "
+                    f"{needed / 1e9:,.2f} GB are needed: {_bytes_of([needs_here]) / 1e9:,.2f} GB by this process, the "
+                    "others by processes that share it. Raise it, take more nodes with data.partitions, or read by ranges, "
                     "without data.cache"
                 )
             self._needs = open(self.folder / name, "w+b")  # noqa: SIM115
-            self._needs.write(json.dumps(own).encode())
+            self._needs.write(json.dumps(needs_here).encode())
             self._needs.flush()
             _lock(self._needs, self.folder)
-            self._clear({sha256 for each in needs for sha256 in each.files}, self._limit - wanted)
+            self._clear({sha256 for each in needs for sha256 in each.files}, self._limit - needed)
 
     def once(self, what: str, work: Callable[[], object]) -> None:
         """Do `work`, if no process of this machine, which is waited for, has just done it."""
@@ -141,13 +141,13 @@ class Cache:
                 except BlockingIOError:
                     yield _parse(path.name, needs.read())
 
-    def _clear(self, wanted: set[str], room: float) -> None:
-        found = [path for path in self.folder.iterdir() if re.fullmatch(f"[0-9a-f]{{64}}({PART})?", path.name)]
+    def _clear(self, needed: set[str], room: float) -> None:
+        files = [path for path in self.folder.iterdir() if re.fullmatch(f"[0-9a-f]{{64}}({PART})?", path.name)]
         unneeded = []
-        for path in found:
+        for path in files:
             with suppress(OSError):  # another user's
                 facts = os.stat(path)
-                if path.name.removesuffix(PART) not in wanted:
+                if path.name.removesuffix(PART) not in needed:
                     unneeded.append((facts.st_atime_ns, facts.st_size, path))
                 elif not path.name.endswith(PART):  # used now, as file systems may not tell
                     os.utime(path, ns=(time.time_ns(), facts.st_mtime_ns))

@@ -41,18 +41,18 @@ class MixedShards(Shards):
         row = file = 0
         for shards, weight in zip(folders, weights, strict=True):
             for name in ("side", "every", "flow"):  # what a picture is, and when there is one
-                one, other = (getattr(each.manifest.settings, name) for each in (first, shards))
-                if one != other:
+                first_value, value = (getattr(each.manifest.settings, name) for each in (first, shards))
+                if first_value != value:
                     raise ValueError(
-                        f"{first.folder} has {name} {one} and {shards.folder} {other}: pack one of them again"
+                        f"{first.folder} has {name} {first_value} and {shards.folder} {value}: pack one of them again"
                     )
-            if shards.digest in [known.shards.digest for known in self.sets]:
+            if shards.digest in [member.shards.digest for member in self.sets]:
                 raise ValueError(f"{shards.folder} is in data.shards twice, or a copy of it")
             rows, files = range(row, row + len(shards)), range(file, file + len(shards.manifest.shards))
             self.sets.append(WeightedSet(shards, weight // math.gcd(*weights), rows, files))
             row, file = rows.stop, files.stop
         self.folder = type(first.folder)(" and ".join(str(each.folder) for each in folders))
-        of_each = json.dumps([(one.weight, one.shards.digest) for one in self.sets])
+        of_each = json.dumps([(member.weight, member.shards.digest) for member in self.sets])
         self.digest = hashlib.sha256(of_each.encode()).hexdigest()
         self.cache, self.store = first.cache, next((each.store for each in folders if each.store is not None), None)
         files_of_all, tables = (sum((getattr(each, name) for each in manifests), ()) for name in ("shards", "tables"))
@@ -60,11 +60,11 @@ class MixedShards(Shards):
         self._open_shards()
         words = []
         for each in self.sets:
-            own = each.shards.clips("train")
-            drawn = int((self.index["split"][own + each.rows.start] == TRAIN).sum())
+            clips = each.shards.clips("train")
+            drawn = int((self.index["split"][clips + each.rows.start] == TRAIN).sum())
             if drawn < 2:
                 raise ValueError(f"{each.shards.folder} has {drawn} clips to train on that no set before it has")
-            more = f", without {len(own) - drawn:,} that are in a set before it" if drawn < len(own) else ""
+            more = f", without {len(clips) - drawn:,} that are in a set before it" if drawn < len(clips) else ""
             words.append(f"{each.shards.folder} with weight {each.weight} ({drawn:,} clips{more})")
         self.about = f"several sets: {'; '.join(words)}; held out is what {first.folder} holds out"
 
@@ -77,17 +77,21 @@ class MixedShards(Shards):
     @cached_property
     def index(self) -> np.ndarray:
         """All rows of the sets' indices; `shard` counts in the joined manifest."""
-        rows = np.concatenate([one.shards.index for one in self.sets])
-        for one in self.sets:
-            own, before = rows[one.rows.start : one.rows.stop], rows["key"][: one.rows.start]
-            own["shard"] += one.files.start
+        rows = np.concatenate([member.shards.index for member in self.sets])
+        for member in self.sets:
+            rows_of_set, before = rows[member.rows.start : member.rows.stop], rows["key"][: member.rows.start]
+            rows_of_set["shard"] += member.files.start
             if len(before):
-                own["split"][np.isin(own["key"], before) | (own["split"] != TRAIN)] = len(SPLITS)
+                rows_of_set["split"][np.isin(rows_of_set["key"], before) | (rows_of_set["split"] != TRAIN)] = len(
+                    SPLITS
+                )
         return rows
 
     def _its(self, name: str, clip: int, *place: Any, **more: Any) -> Any:
-        one = next(one for one in self.sets if int(clip) in one.rows)  # of numpy's numbers it would look at each
-        return getattr(one.shards, name)(int(clip) - one.rows.start, *place, **more)
+        member = next(
+            member for member in self.sets if int(clip) in member.rows
+        )  # of numpy's numbers it would look at each
+        return getattr(member.shards, name)(int(clip) - member.rows.start, *place, **more)
 
 
 for _name in ("row", "info", "frames", "film", "flow", "sound"):  # all else goes by these

@@ -110,8 +110,10 @@ class Store:
         endpoint = config.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "") if scheme == "s3" else str(self.url)
         stalled = min(STALLED_SECONDS, self._patience / 4)
         client = {
-            **{"connect_timeout": timedelta(seconds=stalled), "read_timeout": timedelta(seconds=stalled)},
-            **{"timeout": timedelta(seconds=ANSWER_SECONDS), "allow_http": endpoint.startswith("http://")},
+            "connect_timeout": timedelta(seconds=stalled),
+            "read_timeout": timedelta(seconds=stalled),
+            "timeout": timedelta(seconds=ANSWER_SECONDS),
+            "allow_http": endpoint.startswith("http://"),
         }
         backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2}
         retries = {"max_retries": 5, "backoff": backoff, "retry_timeout": timedelta(seconds=stalled / 2)}
@@ -282,8 +284,10 @@ class Object:
 
 
 _NUMBERS = {
-    **{"FileNotFoundError": errno.ENOENT, "AlreadyExistsError": errno.EEXIST},
-    **{"PermissionDeniedError": errno.EACCES, "UnauthenticatedError": errno.EACCES},
+    "FileNotFoundError": errno.ENOENT,
+    "AlreadyExistsError": errno.EEXIST,
+    "PermissionDeniedError": errno.EACCES,
+    "UnauthenticatedError": errno.EACCES,
 }
 NO_CONNECTION, NO_KEYS = "no connection", "no keys are given"  # what has not reached the store
 _AGAIN = ("408", "429", "BadDigest", "RequestTimeout", "XAmzContentSHA256Mismatch")  # of what is the client's fault

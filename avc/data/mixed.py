@@ -30,7 +30,7 @@ class MixedSampler(SeveralPlans):
     def rows(self, start: int, stop: int) -> PairRows:
         """Rows [start, stop) of the plan, set by set; both are multiples of `group_size`."""
         bounds = zip(self.sets, self._of_each(start), self._of_each(stop), strict=True)
-        return joined([one.rows(first, last) for one, first, last in bounds if first < last])
+        return joined([sampler.rows(first, last) for sampler, first, last in bounds if first < last])
 
     def _of_each(self, row: int) -> list[int]:
         """How many rows of each set are among the first `row`."""

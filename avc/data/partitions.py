@@ -99,9 +99,9 @@ class WindowedSampler(PairSampler):
         if window.number not in self._samplers:
             if len(self._samplers) >= 2:
                 self._samplers.clear()
-            own = np.flatnonzero(np.isin(self._shard_of, np.searchsorted(self.shards, window.shards)))
+            clips = np.flatnonzero(np.isin(self._shard_of, np.searchsorted(self.shards, window.shards)))
             partition = self.partition + self._partitions * (1 + window.number)
-            self._samplers[window.number] = self.over(own, partition=partition)
+            self._samplers[window.number] = self.over(clips, partition=partition)
         return self._samplers[window.number]
 
     def _in_groups(self, rows: int) -> int:
@@ -181,9 +181,9 @@ def partitioned(
     if sets:
         from avc.data.mixed import MixedSampler
 
-        own = [clips[(clips >= one.rows.start) & (clips < one.rows.stop)] for one in sets]
-        plans = [sampler(each, partition=number, partitions=len(sets)) for number, each in enumerate(own)]
-        return MixedSampler(plans, [one.weight for one in sets])
+        clips_of_sets = [clips[(clips >= member.rows.start) & (clips < member.rows.stop)] for member in sets]
+        plans = [sampler(each, partition=number, partitions=len(sets)) for number, each in enumerate(clips_of_sets)]
+        return MixedSampler(plans, [member.weight for member in sets])
     if partitions == 1:
         return sampler(clips, partition=0)
     shards, number = np.unique(index["shard"][clips], return_inverse=True)

@@ -71,8 +71,10 @@ class FetchAhead:
         fetching = Processes(operator.call, count=IN_FLIGHT)
         for number, file in files.items():
             if number not in self._asked:
-                owner: Any = next((one.shards for one in self._shards.sets if number in one.files), self._shards)
-                fetching.submit(partial(cache.fetch, owner.store, file, wait=False))
+                folder: Any = next(
+                    (member.shards for member in self._shards.sets if number in member.files), self._shards
+                )
+                fetching.submit(partial(cache.fetch, folder.store, file, wait=False))
         fetching.finish()
         self._now, self._asked = numbers, [*files]
 

@@ -259,8 +259,10 @@ def clip_identity(shards: Shards) -> Callable[[int], Identity]:
     """A clip is known by its key, which is its video's digest, and by how it was packed."""
 
     def identity(clip: int) -> Identity:
-        own = next((one.shards for one in shards.sets if int(clip) in one.rows), shards)
-        packing = repr(replace(own.manifest.settings, split=PackSettings.split))  # the same record in whichever split
+        folder = next((member.shards for member in shards.sets if int(clip) in member.rows), shards)
+        packing = repr(
+            replace(folder.manifest.settings, split=PackSettings.split)
+        )  # the same record in whichever split
         content = hashlib.sha256(f"{shards.key(clip)} {packing}".encode()).digest()
         return Identity(str(shards.info(clip)["name"]), content)
 

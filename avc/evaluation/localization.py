@@ -153,8 +153,8 @@ def _frames(
     with_boxes = [i for i, name in enumerate(names) if name in truths and any(truths[name].boxes)]
     if len(with_boxes) < 2:
         raise ValueError(
-            f"{len(with_boxes)} of the {len(names)} clips have boxes, and at least 2 are needed: one clip's sound meets "
-            f"the other's image. Boxes go by the video's file name{f', such as {names[0]}' if names else ''}; "
+            f"{len(with_boxes)} of the {len(names)} clips have boxes, and at least 2 are needed: one clip's sound "
+            f"meets the other's image. Boxes go by the video's file name{f', such as {names[0]}' if names else ''}; "
             f"there are boxes for {len(truths):,} names{f', such as {next(iter(truths))}' if truths else ''}"
         )
     truth_of = {int(clips[i]): truths[names[i]] for i in with_boxes}

@@ -17,8 +17,8 @@ Options = TypeVar("Options", bound=Section)
 
 def fields_of(options: type[Section]) -> dict[str, FieldInfo]:
     """The options of a measure by the names that people give, its own before those that it has in common."""
-    own = sorted(options.model_fields.items(), key=lambda item: item[0] not in options.__annotations__)
-    return {field.alias or name: field for name, field in own}
+    fields = sorted(options.model_fields.items(), key=lambda item: item[0] not in options.__annotations__)
+    return {field.alias or name: field for name, field in fields}
 
 
 def parsed(options: type[Options], words: Iterable[str], *, origin: str) -> Options:

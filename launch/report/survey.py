@@ -38,18 +38,26 @@ def as_json(result: Survey) -> dict[str, Any]:
     """Everything but the fingerprints, as plain values."""
     clips = [
         {
-            **{"file": one.name, "group": one.group, "digest": one.digest, "seconds": one.seconds},
-            **{"still_seconds": one.still, "silent_seconds": one.silent, "cuts": one.cuts},
-            **{"loudness_dbfs": max(one.loudness, -200.0), "clipped": one.clipped, "borders": one.borders},
-            **{"sample_rate_hz": one.rate_hz, "wall_hz": one.wall_hz},
-            "side_db": None if one.side_db is None else max(one.side_db, -200.0),
+            "file": look.name,
+            "group": look.group,
+            "digest": look.digest,
+            "seconds": look.seconds,
+            "still_seconds": look.still,
+            "silent_seconds": look.silent,
+            "cuts": look.cuts,
+            "loudness_dbfs": max(look.loudness, -200.0),
+            "clipped": look.clipped,
+            "borders": look.borders,
+            "sample_rate_hz": look.rate_hz,
+            "wall_hz": look.wall_hz,
+            "side_db": None if look.side_db is None else max(look.side_db, -200.0),
             "faults": [
                 {"kind": fault.kind, "detail": fault.detail, "drop": fault.drop, "rejected": fault.rejected}
                 for fault in result.faults
-                if fault.name == one.name
+                if fault.name == look.name
             ],
         }
-        for one in result.looks
+        for look in result.looks
     ]
     rejected = [{"file": it.source.name, "reason": str(it.reason), "detail": it.detail} for it in result.rejected]
     counts = {kind: count for kind, count, *_ in _totals(result)}
