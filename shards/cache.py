@@ -74,8 +74,8 @@ class Cache:
                 raise ValueError(
                     f"the cache {self.folder} may hold {self._limit / 1e9:,.2f} GB (data.cache_gb), and "
                     f"{needed / 1e9:,.2f} GB are needed: {_bytes_of([needs_here]) / 1e9:,.2f} GB by this process, the "
-                    "others by processes that share it. Raise it, take more nodes with data.partitions, or read by ranges, "
-                    "without data.cache"
+                    "others by processes that share it. Raise it, take more nodes with data.partitions, or read by "
+                    "ranges, without data.cache"
                 )
             self._needs = open(self.folder / name, "w+b")  # noqa: SIM115
             self._needs.write(json.dumps(needs_here).encode())
