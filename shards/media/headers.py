@@ -1,7 +1,7 @@
 """Finds the file headers inside files that were concatenated byte by byte; each part is then read as its own file.
 
-Program streams have no headers. The tables of a transport stream are found only by reading it to the end, so parts.py
-searches them only where timestamps are discontinuous.
+Program streams have no headers: behind another container they are found by their first pack. The tables of a transport
+stream are found only by reading it to the end, so parts.py searches them only where timestamps are discontinuous.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ FLV = rb"FLV\x01.\0\0\0\x09\0\0\0\0"
 FLAC = rb"fLaC\0\0\0\x22"
 ASF = re.escape(bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"))
 MXF = re.escape(bytes.fromhex("060e2b34020501010d0102010102"))
+# A pack of an MPEG program stream (MPEG-2, MPEG-1) and what follows it; the packet of a transport stream's first table.
+PACK = rb"\0\0\x01\xba(?:[\x44-\x7f].{8}\xf8|[\x21-\x2f].{7})\0\0\x01[\xbb-\xff]"
+TABLE = rb"\x47\x40\0"
 LONGEST_PATTERN = 64  # bytes
 OGG_FIRST_PAGE = b"OggS\0\x02"  # a page that begins a stream
 RIFF_FORMS = (b"AVI ", b"WAVE")
@@ -95,7 +98,22 @@ def _next_file(content: BinaryIO, start: int, *, first: int) -> int | None:
         return start
     matches = (_find_pattern(content, pattern, start) for pattern in (MATROSKA, AVI))
     mp4 = (offset - 4 for offset in _find_pattern(content, MP4, start + 4))
-    return min(filter(None, (next(offsets, None) for offsets in (mp4, *matches))), default=None)
+    streamed = _find_streamed(content, start, first=first)
+    return min(filter(None, (next(offsets, None) for offsets in (mp4, *matches, *streamed))), default=None)
+
+
+def _find_streamed(content: BinaryIO, start: int, *, first: int) -> Iterator[Iterator[int]]:
+    """Headers of containers without a length behind one of another kind that has none either."""
+    head = _read_at(content, first, LONGEST_PATTERN)
+    transport = _is_transport_stream(content, first)
+    if not transport and not any(re.match(pattern, head, re.DOTALL) for pattern in (FLV, ASF, PACK)):
+        return
+    for pattern in (FLV, ASF, PACK):
+        if not re.match(pattern, head, re.DOTALL):
+            yield _find_pattern(content, pattern, start)
+    if not transport:
+        tables = _find_pattern(content, TABLE, start)
+        yield (offset for offset in tables if _read_at(content, offset, 5 * 188 + 1)[::188] == b"\x47" * 6)
 
 
 def has_signature(head: bytes) -> bool:

@@ -8,19 +8,20 @@ from torch import Tensor, nn
 from avc.models.trunks import Trunk, means
 
 CHANNELS = (64, 128, 256, 512)
+FEWEST_CHANNELS = 8  # of a stage: training on fewer ends the process on a CPU with AVX2 alone (oneDNN of torch 2.13)
 
 
 class ResNet18(Trunk):
     """Stem, max pool, and four stages of two blocks (table 1); names of the weights are torchvision's.
 
     At full width a 224×224 image gives 512×7×7 and a 257×199 spectrogram 512×9×7. in_channels: 3 for images, 1 for
-    spectrograms. width: multiplies the channels. stride: the stem's is 2 as published, or 1. pool: of a
-    spectrogram, means of so many × so many cells.
+    spectrograms. width: multiplies the channels, down to FEWEST_CHANNELS. stride: the stem's is 2 as published, or
+    1. pool: of a spectrogram, means of so many × so many cells.
     """
 
     def __init__(self, in_channels: int, *, width: float, stride: bool, pool: int = 1) -> None:
         super().__init__()
-        widths = [max(1, round(channels * width)) for channels in CHANNELS]
+        widths = [max(FEWEST_CHANNELS, round(channels * width)) for channels in CHANNELS]
         self.means = means(pool)
         self.conv1 = nn.Conv2d(in_channels, widths[0], kernel_size=7, stride=1 + stride, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
