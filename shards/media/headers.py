@@ -88,7 +88,10 @@ def _headers_and_end(content: BinaryIO, start: int) -> tuple[Iterable[int], int]
     if head.startswith(b"ID3") or _is_mp3(head):
         return _mp3_headers(content, start), start + 1
     length = content.seek(0, os.SEEK_END)
-    all_packets = _is_transport_stream(content, start) and _is_transport_stream(content, max(0, length - 4 * 188))
+    on_grid = (length - start) % 188 == 0  # or other files lie between the first and the last packets
+    all_packets = (
+        on_grid and _is_transport_stream(content, start) and _is_transport_stream(content, max(0, length - 4 * 188))
+    )
     return (), length if all_packets else start + 1
 
 

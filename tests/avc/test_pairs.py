@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from avc.encoders.sources import ClipEmbeddings
-from avc.evaluation.pairs import DRAWS, choice, found, judge_clips, own_above_other, scores
+from avc.evaluation.pairs import DRAWS, choice, judge_clips, own_above_other, recall_at, scores
 from tests.avc.networks import saved
 from tests.command_line import avc
 
@@ -28,9 +28,9 @@ def test_own_above_other_is_the_share_of_the_others_that_are_farther_both_ways()
 
 
 def test_what_is_alike_is_found_by_lot() -> None:
-    assert found(np.ones((20, 20)), 10) == pytest.approx(np.full(20, 0.5))
-    assert found(np.eye(20), 1) == pytest.approx(np.ones(20))
-    assert not found(np.full((20, 20), np.nan), 10).any(), "a diverged network finds nothing"
+    assert recall_at(np.ones((20, 20)), 10) == pytest.approx(np.full(20, 0.5))
+    assert recall_at(np.eye(20), 1) == pytest.approx(np.ones(20))
+    assert not recall_at(np.full((20, 20), np.nan), 10).any(), "a diverged network finds nothing"
 
 
 def test_clips_that_agree_are_found_and_dealt_sounds_are_at_chance() -> None:

@@ -159,6 +159,8 @@ def test_the_step_runs_as_a_module_where_these_libraries_are_missing(tmp_path) -
             "workshop.bench",
             "step",
             *SMALL,
+            "--ways",
+            "fp32",
             "--seconds",
             "0.1",
             "--json",

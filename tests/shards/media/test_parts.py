@@ -96,7 +96,18 @@ def test_whole_movies_that_were_joined_are_read_one_after_the_other(tmp_path: Pa
 
 @pytest.mark.parametrize(
     "containers",
-    ["ts mp4", "mkv mp4", "mp4 webm mkv", "mp4 ts avi", "mpg mkv", "flv avi", "avi flv", "mkv mpg"]
+    [
+        "ts mp4",
+        "mkv mp4",
+        "mp4 webm mkv",
+        "mp4 ts avi",
+        "mpg mkv",
+        "flv avi",
+        "avi flv",
+        "mkv mpg",
+        "ts flv ts",
+        "ts mp4 ts",
+    ]
     + [f"{first} {second}" for first, second in permutations(["flv", "wmv", "mpg", "ts"], 2)],
 )
 def test_parts_of_different_containers_are_read_one_after_the_other(containers: str, tmp_path: Path) -> None:
