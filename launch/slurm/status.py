@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def status_lines(run: Path, *, queue: tuple[str | None, str] | None = None) -> l
     """How the run in a folder is doing: names, and what there is to say of each.
 
     queue: as of `queued`, which is asked where it is not given. Restarts are those of its jobs; of a run that was never
-    submitted, its attempts. Raises ValueError where the folder holds no run.
+    submitted, its attempts. A finished run that is started again trains nothing: that is no restart. Raises ValueError
+    where the folder holds no run.
     """
     run = _run_at(run)
     job, newest, jobs = submitted_job(run), _last_line(place(run, METRICS)), starts(run)
@@ -46,7 +48,7 @@ def status_lines(run: Path, *, queue: tuple[str | None, str] | None = None) -> l
         ("speed", f"{rate:,.0f} pairs/s" if rate else "not known yet"),
         ("loss", f"{loss:.4f}, accuracy {newest['accuracy']:.1%}" if loss is not None else "not known yet"),
         ("checkpoint", _checkpoint(run)),
-        ("restarts", str(max(len(jobs or attempts) - 1, 0))),
+        ("restarts", str(_restarts(jobs, attempts))),
         *map(_attempt, attempts if job is None else ()),
         *_jobs(jobs, running=state == "RUNNING"),
     ]
@@ -115,6 +117,14 @@ def _jobs(jobs: Sequence[Start], *, running: bool) -> list[tuple[str, str]]:
         name = f"job {start.job}" + (f", restart {start.restart}" if start.restart else "")
         lines.append((name, f"{where}; {why or ('running' if running else 'running, or killed')}"))
     return lines
+
+
+def _restarts(jobs: Sequence[Start], attempts: Sequence[AttemptRecord]) -> int:
+    if jobs:
+        finished = [start.words.get("finished", {}).get("step") for start in jobs]
+    else:
+        finished = [one.end.step if one.end and one.end.why == "finished" else None for one in attempts]
+    return sum(step is None or step != before for before, step in pairwise(finished))
 
 
 def _attempt(record: AttemptRecord) -> tuple[str, str]:

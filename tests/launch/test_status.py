@@ -105,6 +105,18 @@ def test_a_run_that_was_started_by_hand_is_told_from_its_own_records(tmp_path) -
     assert told["attempt 2"].endswith("finished at step 100")
 
 
+def test_a_finished_run_that_is_started_again_has_no_restart_more(run, small_world, tmp_path) -> None:
+    say(run, 12, 2, "finished", step=100)
+    say(run, 13, 0, "started", nodes=["n1"], ranks=4, step=100)
+    say(run, 13, 0, "finished", step=100)
+    assert dict(status_lines(run))["restarts"] == "2"
+    config = write_config(tmp_path, small_world, training={"steps": 2}, validation={"every_steps": 0})
+    by_hand = tmp_path / "by-hand"
+    for steps, restarts in ((2, "0"), (2, "0"), (3, "1")):
+        train_here(config, by_hand, f"training.steps={steps}")
+        assert dict(status_lines(by_hand))["restarts"] == restarts
+
+
 def test_a_run_that_ended_with_an_error_says_which_and_what_is_saved(small_world, tmp_path) -> None:
     damaged = shutil.copytree(small_world, tmp_path / "damaged")
     for shard in damaged.glob("*.tar"):
