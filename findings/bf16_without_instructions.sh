@@ -7,12 +7,12 @@
 # Guess before it was run: 1 to 1.3 times as long as float32, the cost of conversion.
 # Seen: time in bfloat16 as a multiple of float32's, one thread of an AMD EPYC with AVX2 alone; 5 is asked for here:
 #
-#   conv2d 45, conv1d 28, linear 10, bmm 70; a training step of a small VGG 9 times
+#   conv2d 45, conv1d 28, linear 10, bmm 70
 #
 # Where the processor has the instructions, oneDNN uses them. It is left out below, which is what the others get: there
 # its presence changes nothing.
 #
-# What it means: a configuration that was written on a server trains ten times as long on a laptop, in silence. Measure a
+# What it means: a configuration that was written on a server trains many times as long on a laptop, in silence. Measure a
 # convolution in both types before choosing; torch.backends.cpu.get_cpu_capability() says AVX2 or AVX512, not bfloat16.
 set -euo pipefail
 python=${PYTHON:-python3.11}

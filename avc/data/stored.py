@@ -71,10 +71,9 @@ class FetchAhead:
         fetching = Processes(operator.call, count=IN_FLIGHT)
         for number, file in files.items():
             if number not in self._asked:
-                folder: Any = next(
-                    (member.shards for member in self._shards.sets if number in member.files), self._shards
-                )
-                fetching.submit(partial(cache.fetch, folder.store, file, wait=False))
+                sets = self._shards.sets
+                owner: Any = next((member.shards for member in sets if number in member.files), self._shards)
+                fetching.submit(partial(cache.fetch, owner.store, file, wait=False))
         fetching.finish()
         self._now, self._asked = numbers, [*files]
 

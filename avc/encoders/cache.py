@@ -122,18 +122,16 @@ def extract(
     stored = cache / f"{digest.hexdigest()}.safetensors"
     cache.mkdir(parents=True, exist_ok=True)
     with open(stored.with_suffix(".lock"), "ab") as lock:
-        temporary = stored
+        target = stored
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # where several processes need them, one computes
         except OSError:  # a file system without locks: each computes, under a name of its own
-            temporary = stored.with_stem(f"{stored.stem}-{uuid.uuid4().hex}")
+            target = stored.with_stem(f"{stored.stem}-{uuid.uuid4().hex}")
         try:
-            return _extract(
-                encoder, layer, inputs, items, devices=devices, stored=stored, temporary=temporary, report=report
-            )
+            return _extract(encoder, layer, inputs, items, devices=devices, stored=stored, target=target, report=report)
         finally:
-            if temporary != stored:
-                for left in cache.glob(f"{temporary.stem}*"):
+            if target != stored:
+                for left in cache.glob(f"{target.stem}*"):
                     left.unlink()
 
 
@@ -145,7 +143,7 @@ def _extract(
     *,
     devices: Sequence[torch.device],
     stored: Path,
-    temporary: Path,
+    target: Path,
     report: Report | None,
 ) -> Extraction:
     cache = stored.parent
@@ -154,26 +152,26 @@ def _extract(
         return kept
     damaged = kept is None and stored.is_file() and stored.with_suffix(ROWS).is_file()
     names = [inputs.identify(item).name for item in items]
-    temporary.unlink(missing_ok=True)  # what tells that the rows are whole
-    with resume(temporary.with_suffix(ROWS)) as rows:
+    target.unlink(missing_ok=True)  # what tells that the rows are whole
+    with resume(target.with_suffix(ROWS)) as rows:
         before = len(rows.of_item)
         # More threads than devices: while a device computes, others decode what it will be given next.
         threads = len(devices) + len(os.sched_getaffinity(0))
         compute = _Computation(encoder, layer, inputs, devices)
         _write_rows(compute, items, threads=threads, into=rows, report=report)
         notes = rows.finished(names)
-        with written_aside(temporary) as file:  # before the rows are in their place: a kill then costs none of them
+        with written_aside(target) as file:  # before the rows are in their place: a kill then costs none of them
             file.write(notes)
     how = f"computed, {before:,} of them before a stop" if before else "computed"
-    extraction = _stored(temporary, "what was kept of them was damaged, computed anew" if damaged else how)
+    extraction = _stored(target, "what was kept of them was damaged, computed anew" if damaged else how)
     if extraction is None:
         raise ValueError(f"{cache} is on a file system that maps no files into memory: give another cache=FOLDER")
-    if temporary == stored:
+    if target == stored:
         return extraction
     placed = _stored(stored, extraction.origin) if kept is None else None  # by a process that was faster
     if placed is None:
         for suffix in (ROWS, stored.suffix):
-            os.replace(temporary.with_suffix(suffix), stored.with_suffix(suffix))
+            os.replace(target.with_suffix(suffix), stored.with_suffix(suffix))
         placed = replace(extraction, file=stored.with_suffix(ROWS))
     return placed
 

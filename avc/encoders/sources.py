@@ -259,10 +259,9 @@ def clip_identity(shards: Shards) -> Callable[[int], Identity]:
     """A clip is known by its key, which is its video's digest, and by how it was packed."""
 
     def identity(clip: int) -> Identity:
-        folder = next((member.shards for member in shards.sets if int(clip) in member.rows), shards)
-        packing = repr(
-            replace(folder.manifest.settings, split=PackSettings.split)
-        )  # the same record in whichever split
+        owner = next((member.shards for member in shards.sets if int(clip) in member.rows), shards)
+        # The same record in whichever split.
+        packing = repr(replace(owner.manifest.settings, split=PackSettings.split))
         content = hashlib.sha256(f"{shards.key(clip)} {packing}".encode()).digest()
         return Identity(str(shards.info(clip)["name"]), content)
 

@@ -190,13 +190,13 @@ def _refuse_other_inputs(checkpoint: Checkpoint, config: Config, inputs: dict[st
 
 
 def _refuse_fewer_steps(checkpoint: Checkpoint, config: Config) -> list[str]:
-    done, expected = checkpoint.step, config.training.steps
-    if done > expected:
+    done, steps = checkpoint.step, config.training.steps
+    if done > steps:
         raise ValueError(
-            f"{config.run.dir} holds a run that is at step {done:,} already, and training.steps is {expected:,}: give "
+            f"{config.run.dir} holds a run that is at step {done:,} already, and training.steps is {steps:,}: give "
             "more steps to go on, or use the run as it is; its best weights are in model.safetensors"
         )
-    return [f"all {done:,} steps are done already; more training.steps go on from here"] if done == expected else []
+    return [f"all {done:,} steps are done already; more training.steps go on from here"] if done == steps else []
 
 
 def _flat(sections: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -121,11 +121,11 @@ def recalls(ks: Sequence[int], queries: Tensor, items: Tensor) -> Tensor:
     Equally near items are put in order by lot, so embeddings that are all alike do not find what they look for. Memory
     grows with N.
     """
-    ranks = []
+    hits = []
     for start in range(0, len(queries), RECALL_QUERIES):
         similarity = queries[start : start + RECALL_QUERIES] @ items.T
-        ranks.append(among_nearest(ks, similarity, similarity.diagonal(start)))
-    return torch.cat(ranks)
+        hits.append(among_nearest(ks, similarity, similarity.diagonal(start)))
+    return torch.cat(hits)
 
 
 def among_nearest(ks: Sequence[int], similarity: Tensor, partner: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def opening(config: Config, world: World, attempt: Attempt, task: Task[Any], *, 
     if config.training.precision == "bf16" and world.device.type == "cpu" and (speedup := bf16_speedup()) < 1:
         lines.append(
             f"training.precision is bf16, in which this processor takes {1 / speedup:.2g} times as long as in fp32: "
-            "take training.precision=fp32"
+            "take training.precision=fp32 for a new run"
         )
     spread = [(record.world_size, record.micro_batch_pairs) for record in (now, before or now)]
     if before is not None and spread[0] != spread[1] and step:

@@ -123,7 +123,7 @@ def _restarts(jobs: Sequence[Start], attempts: Sequence[AttemptRecord]) -> int:
     if jobs:
         finished = [start.words.get("finished", {}).get("step") for start in jobs]
     else:
-        finished = [one.end.step if one.end and one.end.why == "finished" else None for one in attempts]
+        finished = [each.end.step if each.end and each.end.why == "finished" else None for each in attempts]
     return sum(step is None or step != before for before, step in pairwise(finished))
 
 
