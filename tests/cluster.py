@@ -20,6 +20,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from tests.object_store import free_ports
+
 PROGRAMS = ("sbatch", "slurmctld", "slurmd", "munged", "ip", "nsenter", "unshare")
 OWNER = "avc{process:x}x{tag}"  # begins the name of each namespace and link: whose they are. A link's has 15 letters
 NODES = ("n1", "n2", "n3", "n4")
@@ -217,7 +219,7 @@ class Cluster:
         conf = CONF.format(
             controller=socket.gethostname().partition(".")[0],
             address=self.address,
-            port=_free_port(),
+            port=free_ports(1)[0],  # controllers are not in a namespace
             folder=self.folder,
             nodes="\n".join(nodes),
         )
@@ -289,14 +291,6 @@ def _free_range() -> str:
         for found in (f"10.{64 + secrets.randbelow(64)}.{secrets.randbelow(256)}" for _ in range(1000))
         if f"{found}." not in taken
     )
-
-
-def _free_port() -> int:
-    """A port of this machine, outside of those that outgoing connections take: controllers are not in a namespace."""
-    while True:
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("", port := 20_000 + secrets.randbelow(12_000)))
-            return port
 
 
 def _inside(namespace: str) -> list[int]:

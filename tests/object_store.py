@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -31,11 +32,27 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "s3.json").write_text(CONFIG)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._take_ports()
+
+    def _take_ports(self) -> None:
         self._ports = free_ports(4)
         self.port, self.filer = self._ports[0], self._ports[1]
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start it, until a bucket can be made; at the first start on other ports where one was lost meanwhile."""
+        first = not (self.folder / "log").exists()
+        for _ in range(5 if first else 1):
+            self._launch()
+            while self.is_there():
+                if self._made_bucket():
+                    return
+                time.sleep(0.1)
+            if first:
+                self._take_ports()
+        raise AssertionError(self.said())
+
+    def _launch(self) -> None:
         assert WEED is not None
         s3, filer, master, volume = self._ports
         ports = [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
@@ -46,28 +63,28 @@ class Server:
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *("sh", "-c", '"$@" </dev/null & cat > /dev/null; kill -9 $!', "until the tests end"),
+                    *("setpriv", "--pdeathsig", "KILL"),  # ends with the thread that started it
                     *(WEED, "server", f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *ports),
                     *("-filer", "-s3", f"-s3.config={self.folder / 's3.json'}", "-s3.iam=false"),
                     *("-s3.port.iceberg=0", "-s3.port.lance=0"),
                     *(f"-filer.localSocket={self.folder}/filer.sock", f"-s3.localSocket={self.folder}/s3.sock"),
                     *("-master.telemetry=false", "-master.volumeSizeLimitMB=64"),
                 ],
-                stdin=subprocess.PIPE,  # which ends where the tests are killed
+                stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        while True:  # until a bucket can be made, as often as the process is there
-            assert self.is_there(), self.said()
-            with suppress(OSError):
-                make = urllib.request.Request(f"http://127.0.0.1:{filer}/buckets/{BUCKET}/", method="POST")
-                with suppress(urllib.error.HTTPError):  # it is there already
-                    urllib.request.urlopen(make, timeout=5).close()
-                with suppress(urllib.error.HTTPError):  # who asks without a key is refused
-                    urllib.request.urlopen(f"http://127.0.0.1:{s3}/{BUCKET}", timeout=5).close()
-                return
-            time.sleep(0.1)
+
+    def _made_bucket(self) -> bool:
+        with suppress(OSError):
+            make = urllib.request.Request(f"http://127.0.0.1:{self.filer}/buckets/{BUCKET}/", method="POST")
+            with suppress(urllib.error.HTTPError):  # it is there already
+                urllib.request.urlopen(make, timeout=5).close()
+            with suppress(urllib.error.HTTPError):  # who asks without a key is refused
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{BUCKET}", timeout=5).close()
+            return True
+        return False
 
     def is_there(self) -> bool:
         """Whether it runs: it may have lost a port to another process."""
@@ -183,8 +200,10 @@ class Proxy:
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports of this machine, outside of those that outgoing connections take."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port := 10_000 + secrets.randbelow(22_000)))
+            ports.add(port)
+    return list(ports)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -227,12 +228,10 @@ def test_a_server_that_is_killed_and_started_again_is_waited_for(
     store: Store, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.kill()
-    starting = threading.Thread(target=server.start)
-    starting.start()
-    try:
-        assert fetched(Store(store.url), tmp_path) == CONTENT
-    finally:
-        starting.join()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(fetched, Store(store.url), tmp_path)
+        server.start()
+        assert waiting.result() == CONTENT
 
 
 def test_profiles_are_read_and_keys_of_the_environment_come_first(
