@@ -106,13 +106,7 @@ def audio_to_input(sound: Tensor, draws: Tensor | None, settings: PairData) -> T
     x = sound.to(torch.float32) / 32768
     if draws is not None:
         x = x * (1 + settings.volume * (2 * draws - 1))
-    return spectrogram_input(x)
-
-
-def spectrogram_input(x: Tensor) -> Tensor:
-    """float32 (N, 48000) in [-1, 1] → (N, 1, 257, 199): `log_spectrogram`, channels last."""
-    # Strides that fit both layouts, as those of one channel may, are taken for channels first, which is slower.
-    return log_spectrogram(x).contiguous()[..., None].permute(0, 3, 1, 2)
+    return log_spectrogram(x)[:, None]
 
 
 def log_spectrogram(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avc.data.preprocessing import images_to_input, spectrogram_input
+from avc.data.preprocessing import images_to_input, log_spectrogram
 from avc.encoders.encoder import AudioEncoder, Encoder, ImageEncoder, first_weights
 from avc.models.pair import Localizer, PairNetwork
 from avc.settings import PairData
@@ -21,11 +21,11 @@ LAYERS = ("trunk", "embedding")
 
 
 class Spectrogram(nn.Module):
-    """float32 (N, 48000) → (N, 1, 257, 199): `avc.data.preprocessing.spectrogram_input`."""
+    """float32 (N, 48000) → (N, 1, 257, 199): `avc.data.preprocessing.log_spectrogram`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """As above."""
-        return spectrogram_input(x)
+        return log_spectrogram(x)[:, None]
 
 
 def _begun(network: PairNetwork, tower: str) -> Any:

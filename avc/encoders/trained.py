@@ -33,6 +33,7 @@ from avc.pretrained import write_pretrained
 from avc.settings import PairConfig
 
 ROWS_AT_ONCE = 64
+ROWS_ON_CPU = 16  # seconds of sound: what more of them need in between is given back to the system and taken anew
 Timed = tuple[NDArray[np.float32], NDArray[np.float64]]  # embeddings (T, D) and their times (T,), seconds
 
 
@@ -174,7 +175,9 @@ class Trained:
         kind = torch.float32 if windows.dtype == torch.float32 else torch.int16
         _expect(windows, kind, 2, f"sound must be int16 or float32 (N, {rate})", last=rate)
         x = windows.to(self.device, torch.float32)
-        return self.audio(x / 32768 if kind == torch.int16 else x, "embedding").float().cpu()
+        x = x / 32768 if kind == torch.int16 else x
+        some = torch.split(x, ROWS_ON_CPU) if self.device.type == "cpu" else [x]
+        return torch.cat([self.audio(rows, "embedding").float() for rows in some]).cpu()
 
     def embed_seconds(self, seconds: Tensor) -> Tensor:
         """int16 (N, 48000), as they are packed → float32 (N, D) on the CPU, at whatever rate the tower hears."""

@@ -7,6 +7,7 @@ import torch
 
 from avc.data.preprocessing import audio_to_input, images_to_input, log_spectrogram
 from avc.encoders.towers import Spectrogram
+from avc.models.trunks import Means
 from avc.settings import PairData
 
 SETTINGS = PairData(image_size=32)
@@ -37,12 +38,14 @@ def test_digital_silence_is_zero_and_every_value_is_finite() -> None:
     assert torch.isfinite(audio_to_input(loudest, None, SETTINGS)).all()
 
 
-def test_convolutions_of_spectrograms_run_channels_last_in_training_and_in_use() -> None:
-    sound, convolution = torch.zeros(2, 48_000, dtype=torch.int16), torch.nn.Conv2d(1, 4, kernel_size=3)
-    for x in (audio_to_input(sound, None, PairData()), Spectrogram()(sound / 32768)):
-        assert convolution(x).is_contiguous(memory_format=torch.channels_last)
-    either = log_spectrogram(sound / 32768)[:, None].contiguous()  # strides that fit both layouts
-    assert not convolution(either).is_contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize("pool", [1, 2, 3])
+def test_convolutions_of_spectrograms_run_channels_last_on_means_to_the_bit(pool: int) -> None:
+    x = Spectrogram()(torch.rand(2, 48_000) - 0.5)
+    means, convolution = Means(pool)(x), torch.nn.Conv2d(1, 4, kernel_size=3)
+    planes = torch.nn.functional.avg_pool2d(x.contiguous(), pool)  # in strides that fit both layouts
+    assert torch.equal(means, planes)
+    assert convolution(means).is_contiguous(memory_format=torch.channels_last)
+    assert not convolution(planes).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_volume_changes_by_up_to_its_bound_and_the_same_over_the_second() -> None:

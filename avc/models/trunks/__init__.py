@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, ClassVar, Self
 
 import torch
@@ -66,8 +67,21 @@ def build_trunk(name: str, in_channels: int, **settings: Any) -> Trunk:
     return resolve(TRUNKS[name])(in_channels, **settings)  # type: ignore[no-any-return]
 
 
-def means(pool: int) -> nn.Module:
-    """(N, 1, H, W) → (N, 1, H // pool, W // pool), means of squares of cells; of 1 what is given."""
-    # As planes: over the one channel of channels last torch takes three times as long, to the same bits.
-    planes = nn.Sequential(nn.Flatten(0, 1), nn.AvgPool2d(pool), nn.Unflatten(0, (-1, 1)))
-    return planes if pool > 1 else nn.Identity()
+class Means(nn.Module):
+    """(N, 1, H, W) in any strides → (N, 1, H // pool, W // pool), means of squares of `pool` × `pool` cells."""
+
+    def __init__(self, pool: int) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As above, in strides that are channels last alone.
+
+        Strides that fit both layouts, as those of one channel may, are taken for channels first, which is slower.
+        """
+        pool = self.pool
+        height, width = (side - side % pool for side in x.shape[2:])
+        cells = [x[:, 0, row:height:pool, column:width:pool] for row in range(pool) for column in range(pool)]
+        # Before the copy to other strides, which is then of fewer numbers; in `AvgPool2d`'s order, to the bit.
+        means = cells[0] if pool == 1 else functools.reduce(torch.add, cells) / pool**2
+        return means.contiguous()[..., None].permute(0, 3, 1, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from avc.models.trunks import Trunk, means
+from avc.models.trunks import Means, Trunk
 
 CHANNELS = (64, 128, 256, 512)
 FEWEST_CHANNELS = 8  # of a stage: training on fewer ends the process on a CPU with AVX2 alone (oneDNN of torch 2.13)
@@ -16,13 +16,13 @@ class ResNet18(Trunk):
 
     At full width a 224×224 image gives 512×7×7 and a 257×199 spectrogram 512×9×7. in_channels: 3 for images, 1 for
     spectrograms. width: multiplies the channels, down to FEWEST_CHANNELS. stride: the stem's is 2 as published, or
-    1. pool: of a spectrogram, means of so many × so many cells.
+    1. pool: of a spectrogram, means of so many × so many cells; 0 for images.
     """
 
-    def __init__(self, in_channels: int, *, width: float, stride: bool, pool: int = 1) -> None:
+    def __init__(self, in_channels: int, *, width: float, stride: bool, pool: int = 0) -> None:
         super().__init__()
         widths = [max(FEWEST_CHANNELS, round(channels * width)) for channels in CHANNELS]
-        self.means = means(pool)
+        self.means = Means(pool) if pool else nn.Identity()
         self.conv1 = nn.Conv2d(in_channels, widths[0], kernel_size=7, stride=1 + stride, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
@@ -30,7 +30,7 @@ class ResNet18(Trunk):
         self.layer2 = _stage(widths[0], widths[1], stride=2)
         self.layer3 = _stage(widths[1], widths[2], stride=2)
         self.layer4 = _stage(widths[2], widths[3], stride=2)
-        self.out_channels, self.stride = widths[3], pool * (32 if stride else 16)
+        self.out_channels, self.stride = widths[3], max(1, pool) * (32 if stride else 16)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from avc.models.trunks import Trunk, means
+from avc.models.trunks import Means, Trunk
 
 CHANNELS = (64, 128, 256, 512)
 
@@ -23,7 +23,7 @@ class VGG(Trunk):
     in_channels: 3 for images, 1 for spectrograms. width: multiplies the channels of every block. in_time: time is a
     third dimension of every convolution and pool, treated as the two others are except in pool3, which leaves it: of 25
     frames 3 (with stride, else 6) reach conv4. blocks: which of the four there are;
-    all but the fourth end in their pool. pool: of a spectrogram, means of so many × so many cells.
+    all but the fourth end in their pool. pool: of a spectrogram, means of so many × so many cells; 0 for images.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class VGG(Trunk):
         stride: bool,
         in_time: bool = False,
         blocks: Sequence[int] = (1, 2, 3, 4),
-        pool: int = 1,
+        pool: int = 0,
     ) -> None:
         super().__init__()
         convolution = nn.Conv3d if in_time else nn.Conv2d
         norm = nn.BatchNorm3d if in_time else nn.BatchNorm2d
         max_pool = nn.MaxPool3d if in_time else nn.MaxPool2d
-        layers: OrderedDict[str, nn.Module] = OrderedDict({"means": means(pool)} if pool > 1 else {})
+        layers: OrderedDict[str, nn.Module] = OrderedDict({"means": Means(pool)} if pool else {})
         for block in blocks:
             out_channels = max(1, round(CHANNELS[block - 1] * width))
             for layer in (1, 2):
@@ -57,7 +57,7 @@ class VGG(Trunk):
                 in_channels = out_channels
         self.layers = nn.Sequential(layers)
         self.out_channels = in_channels
-        self.stride = pool * 2 ** (min(len(blocks), 3) + stride)  # pools, and perhaps conv1_1
+        self.stride = max(1, pool) * 2 ** (min(len(blocks), 3) + stride)  # pools, and perhaps conv1_1
         for module in self.modules():
             if isinstance(module, convolution):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
