@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from avc.config import load_config
 from avc.distributed.join import set_numerics
 from avc.models import build, to_channels_last
+from avc.models.trunks import Means
 from avc.settings import PairConfig, TrainingSettings
 from tests.avc.launching import train_here, write_config
 from workshop.bench.synthetic import synthetic, task_on_noise
@@ -54,7 +55,9 @@ def test_weights_gradients_and_activations_all_have_their_channels_last(name) ->
                 wrong.append(f"{layer}: {tuple(x.shape)} {x.stride()}")
 
     for layer, module in network.named_modules():
-        if not list(module.children()):
+        if isinstance(module, Means):  # which lays a spectrogram out
+            module.register_forward_hook(lambda module, inputs, output, layer=layer: look(layer, output))
+        elif not list(module.children()):
             module.register_forward_hook(lambda _, inputs, output, layer=layer: look(layer, *inputs, output))
     task_on_noise(config).loss(network, batch).total.backward()
     for layer, parameter in network.named_parameters():
