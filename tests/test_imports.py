@@ -89,6 +89,7 @@ def test_these_start_without_torch(module: str) -> None:
 BOTTOM = (
     "extras",
     "intervals",
+    "memory",
     "settings",
     "sound_settings",
     "networks",

@@ -21,6 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from avc.distributed.heartbeat import Heartbeat, PeerLost
 from avc.distributed.world import World
+from avc.memory import keep_freed_memory
 from avc.settings import TrainingSettings
 
 START_SECONDS = 600  # that ranks may come one after the other
@@ -77,6 +78,7 @@ def take_device(settings: TrainingSettings, *, local_rank: int) -> torch.device:
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("training.device: cuda, but torch sees no CUDA device here; use auto or cpu")
     if settings.device == "cpu" or not torch.cuda.is_available():
+        keep_freed_memory()
         return torch.device("cpu")
     count = torch.cuda.device_count()
     if local_rank >= count > 1:

@@ -25,6 +25,7 @@ from avc.data.windows import hop_in_samples, mono, resample, windows_of
 from avc.encoders.encoder import AudioEncoder, ImageEncoder
 from avc.encoders.towers import AudioTower, ImageTower
 from avc.encoders.waveform import Waveform
+from avc.memory import keep_freed_memory
 from avc.models import to_channels_last
 from avc.models.pair import Localizer, PairNetwork
 from avc.models.waveform import WaveformNetwork
@@ -34,9 +35,6 @@ from avc.settings import PairConfig
 
 ROWS_AT_ONCE = 64
 ROWS_ON_CPU = 16  # seconds of sound: their spectrograms stay in the processor's caches
-LARGEST_BLOCK = 30 << 20
-"""Bytes. Once a block of this size was freed, glibc keeps twice as much for the next computation, which it would else
-give back to the system and take anew: a fifth of the time of a small network."""
 Timed = tuple[NDArray[np.float32], NDArray[np.float64]]  # embeddings (T, D) and their times (T,), seconds
 
 
@@ -244,7 +242,7 @@ def trained(
     if isinstance(model, PairNetwork | WaveformNetwork):
         to_channels_last(model)  # as it is trained: a third less time on a CPU
     if device.type == "cpu":
-        torch.empty(LARGEST_BLOCK, dtype=torch.uint8)
+        keep_freed_memory()
     hears: AudioEncoder | None = None
     sees: ImageEncoder | None = None
     if isinstance(model, AudioEncoder):

@@ -7,7 +7,7 @@ import torch
 
 from avc.data.preprocessing import audio_to_input, images_to_input, log_spectrogram
 from avc.encoders.towers import Spectrogram
-from avc.models.trunks import Means
+from avc.models.trunks.means import Means
 from avc.settings import PairData
 
 SETTINGS = PairData(image_size=32)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from avc.config import load_config
 from avc.distributed.join import set_numerics
 from avc.models import build, to_channels_last
-from avc.models.trunks import Means
+from avc.models.trunks.means import Means
 from avc.settings import PairConfig, TrainingSettings
 from tests.avc.launching import train_here, write_config
 from workshop.bench.synthetic import synthetic, task_on_noise

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from avc.models.trunks import Means, Trunk
+from avc.models.trunks import Trunk
+from avc.models.trunks.means import Means
 
 CHANNELS = (64, 128, 256, 512)
 FEWEST_CHANNELS = 8  # of a stage: training on fewer ends the process on a CPU with AVX2 alone (oneDNN of torch 2.13)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from avc.models.trunks import Means, Trunk
+from avc.models.trunks import Trunk
+from avc.models.trunks.means import Means
 
 CHANNELS = (64, 128, 256, 512)
 
