@@ -10,8 +10,8 @@ import os
 import queue
 import uuid
 import zlib
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -121,59 +121,51 @@ def extract(
     cache = (cache or user_cache() / "features").expanduser()
     stored = cache / f"{digest.hexdigest()}.safetensors"
     cache.mkdir(parents=True, exist_ok=True)
+    with _locked(stored) as target:
+        kept = _stored(stored, f"read from {cache}")
+        if kept is not None and not _mended(kept, inputs, items):
+            return kept
+        damaged = kept is None and stored.is_file() and stored.with_suffix(ROWS).is_file()
+        names = [inputs.identify(item).name for item in items]
+        target.unlink(missing_ok=True)  # what tells that the rows are whole
+        with resume(target.with_suffix(ROWS)) as rows:
+            before = len(rows.of_item)
+            _write_rows(_Computation(encoder, layer, inputs, devices), items, into=rows, report=report)
+            notes = rows.finished(names)
+            with written_aside(target) as file:  # before the rows are in their place: a kill then costs none of them
+                file.write(notes)
+        how = f"computed, {before:,} of them before a stop" if before else "computed"
+        extraction = _stored(target, "what was kept of them was damaged, computed anew" if damaged else how)
+        if extraction is None:
+            raise ValueError(f"{cache} is on a file system that maps no files into memory: give another cache=FOLDER")
+        if target == stored:
+            return extraction
+        placed = _stored(stored, extraction.origin) if kept is None else None  # by a process that was faster
+        if placed is None:
+            for suffix in (ROWS, stored.suffix):
+                os.replace(target.with_suffix(suffix), stored.with_suffix(suffix))
+            placed = replace(extraction, file=stored.with_suffix(ROWS))
+        return placed
+
+
+@contextmanager
+def _locked(stored: Path) -> Iterator[Path]:
+    """The file to write, `stored` where several processes need it and one computes.
+
+    On a file system without locks each computes, under a name of its own.
+    """
     with open(stored.with_suffix(".lock"), "ab") as lock:
         target = stored
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # where several processes need them, one computes
-        except OSError:  # a file system without locks: each computes, under a name of its own
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
             target = stored.with_stem(f"{stored.stem}-{uuid.uuid4().hex}")
         try:
-            return _extract(encoder, layer, inputs, items, devices=devices, stored=stored, target=target, report=report)
+            yield target
         finally:
             if target != stored:
-                for left in cache.glob(f"{target.stem}*"):
+                for left in stored.parent.glob(f"{target.stem}*"):
                     left.unlink()
-
-
-def _extract(
-    encoder: Encoder,
-    layer: str,
-    inputs: Inputs[Item],
-    items: Sequence[Item],
-    *,
-    devices: Sequence[torch.device],
-    stored: Path,
-    target: Path,
-    report: Report | None,
-) -> Extraction:
-    cache = stored.parent
-    kept = _stored(stored, f"read from {cache}")
-    if kept is not None and not _mended(kept, inputs, items):
-        return kept
-    damaged = kept is None and stored.is_file() and stored.with_suffix(ROWS).is_file()
-    names = [inputs.identify(item).name for item in items]
-    target.unlink(missing_ok=True)  # what tells that the rows are whole
-    with resume(target.with_suffix(ROWS)) as rows:
-        before = len(rows.of_item)
-        # More threads than devices: while a device computes, others decode what it will be given next.
-        threads = len(devices) + len(os.sched_getaffinity(0))
-        compute = _Computation(encoder, layer, inputs, devices)
-        _write_rows(compute, items, threads=threads, into=rows, report=report)
-        notes = rows.finished(names)
-        with written_aside(target) as file:  # before the rows are in their place: a kill then costs none of them
-            file.write(notes)
-    how = f"computed, {before:,} of them before a stop" if before else "computed"
-    extraction = _stored(target, "what was kept of them was damaged, computed anew" if damaged else how)
-    if extraction is None:
-        raise ValueError(f"{cache} is on a file system that maps no files into memory: give another cache=FOLDER")
-    if target == stored:
-        return extraction
-    placed = _stored(stored, extraction.origin) if kept is None else None  # by a process that was faster
-    if placed is None:
-        for suffix in (ROWS, stored.suffix):
-            os.replace(target.with_suffix(suffix), stored.with_suffix(suffix))
-        placed = replace(extraction, file=stored.with_suffix(ROWS))
-    return placed
 
 
 class _Computation(Generic[Item]):
@@ -181,6 +173,8 @@ class _Computation(Generic[Item]):
 
     def __init__(self, encoder: Encoder, layer: str, inputs: Inputs[Item], devices: Sequence[torch.device]) -> None:
         self.layer, self.inputs = layer, inputs
+        # More threads than devices: while a device computes, others decode what it will be given next.
+        self.threads = len(devices) + len(os.sched_getaffinity(0))
         self.idle: queue.SimpleQueue[tuple[Encoder, torch.device]] = queue.SimpleQueue()
         for device in devices:
             self.idle.put((copy.deepcopy(encoder).eval().to(device), device))
@@ -216,13 +210,11 @@ class _Computation(Generic[Item]):
         return torch.cat(rows)
 
 
-def _write_rows(
-    compute: _Computation[Item], items: Sequence[Item], *, threads: int, into: Rows, report: Report | None
-) -> None:
+def _write_rows(compute: _Computation[Item], items: Sequence[Item], *, into: Rows, report: Report | None) -> None:
     starts = range(len(into.of_item), len(items), ITEMS_AT_ONCE)
     if report is not None:
         report(starts.start, len(items), "")
-    with Threads(threads) as pool:
+    with Threads(compute.threads) as pool:
         for parts, padded in pool.map(lambda start: compute(items[start : start + ITEMS_AT_ONCE]), starts):
             into.add(parts, padded)
             if report is not None:
