@@ -192,31 +192,24 @@ class SegmentReader:
 
     def read_into(self, buffers: SegmentBuffers, slot: int, rows: Segments) -> None:
         """Read the rows into a slot of `buffers`. Raises shards.read.BadRecord where files are damaged."""
-        read_audio(self.shards, rows, buffers.audio[slot].numpy())
-        if self.soft_labels is None:
-            return
-        targets = buffers.objects[slot].numpy(), buffers.scenes[slot].numpy()
+        audio = buffers.audio[slot].numpy()
         columns = (rows.clip, rows.first_tick, rows.ticks, rows.length, rows.steps)
         for i, (clip, first, ticks, length, steps) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+            samples = length * STUDENT_SAMPLES_PER_TICK
+            audio[i, :samples] = np.resize(student_sound(self.shards, clip, first, ticks), samples)
+            audio[i, samples:] = 0
+            if self.soft_labels is None:
+                continue
             frames = self.soft_labels.ticks(clip)
             parts = split_repeated_frames(frames, first=first, ticks=ticks, length=length, steps=steps)
             for number, teacher in enumerate(self.soft_labels.teachers):
                 if teacher.name not in TEACHERS:
                     continue
-                target = targets[TEACHERS.index(teacher.name)]
+                target = getattr(buffers, teacher.name)[slot, i].numpy()
                 soft_labels = self.soft_labels.read(clip, number).astype(np.float32)
-                target[i, steps:] = 0
+                target[steps:] = 0
                 for step, frames in enumerate(parts):
-                    target[i, step] = soft_labels[frames].mean(axis=0)
-
-
-def read_audio(shards: Shards, rows: Segments, audio: NDArray[np.int16]) -> None:
-    """Read the rows' audio, each repeated to its length and zero-padded, into (R, S)."""
-    columns = (rows.clip, rows.first_tick, rows.ticks, rows.length)
-    for i, (clip, first, ticks, length) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
-        samples = length * STUDENT_SAMPLES_PER_TICK
-        audio[i, :samples] = np.resize(student_sound(shards, clip, first, ticks), samples)
-        audio[i, samples:] = 0
+                    target[step] = soft_labels[frames].mean(axis=0)
 
 
 def sound_ticks(rows: NDArray[np.void]) -> tuple[Integers, Integers]:
