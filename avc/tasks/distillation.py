@@ -197,8 +197,8 @@ class _AgreementTally:
 
     def __init__(self, classes: int, device: torch.device) -> None:
         self.classes = classes
-        # Steps, agreements, KL, the teacher's negative entropy; then per class: its mean, its choices, the student's.
-        self.scalars = torch.zeros(4, dtype=torch.float64, device=device)
+        # KL and the teacher's negative entropy; then per class: its mean, its choices, the student's.
+        self.scalars = torch.zeros(2, dtype=torch.float64, device=device)
         self.by_class = torch.zeros(3, classes, dtype=torch.float64, device=device)
         self.judged: list[tuple[int, Tensor]] = []  # a row's clip, and where both name the same class
 
@@ -207,11 +207,9 @@ class _AgreementTally:
         teacher = seen / seen.sum(dim=1, keepdim=True)
         log_student = logits.log_softmax(dim=1)
         chosen, choice = teacher.argmax(dim=1), logits.argmax(dim=1)
-        self.scalars[0] += len(chosen)
-        self.scalars[1] += (chosen == choice).sum()
         self.judged.append((clip, (chosen == choice).cpu()))
-        self.scalars[2] += F.kl_div(log_student, teacher, reduction="sum")
-        self.scalars[3] += torch.xlogy(teacher, teacher).sum()
+        self.scalars[0] += F.kl_div(log_student, teacher, reduction="sum")
+        self.scalars[1] += torch.xlogy(teacher, teacher).sum()
         self.by_class[0] += teacher.sum(dim=0)
         self.by_class[1] += F.one_hot(chosen, self.classes).sum(dim=0)
         self.by_class[2] += F.one_hot(choice, self.classes).sum(dim=0)
@@ -219,15 +217,16 @@ class _AgreementTally:
     def agreement(self, teacher: str, world: World) -> Agreement:
         sums = world.sum(torch.cat([self.scalars, self.by_class.flatten()]))
         judged = [row for of_rank in world.gather_objects(self.judged) for row in of_rank]
-        of_clip = np.repeat([clip for clip, _ in judged], [len(right) for _, right in judged])
-        steps, agreed, kl, negative_entropy = sums[:4]
-        mean, chosen, choice = (torch.tensor(sums[4:], dtype=torch.float64) / steps).view(3, self.classes)
+        of_clip = np.repeat([clip for clip, _ in judged], [len(agrees) for _, agrees in judged])
+        right = torch.cat([agrees for _, agrees in judged]).numpy()
+        steps, (kl, negative_entropy) = len(right), sums[:2]
+        mean, chosen, choice = (torch.tensor(sums[2:], dtype=torch.float64) / steps).view(3, self.classes)
         return Agreement(
             teacher=teacher,
             classes=self.classes,
-            steps=int(steps),
-            top1=agreed / steps,
-            interval_95=clustered_interval(torch.cat([right for _, right in judged]).numpy(), of_clip),
+            steps=steps,
+            top1=float(right.mean()),
+            interval_95=clustered_interval(right, of_clip),
             chance=1 / self.classes,
             constant=float(chosen.max()),
             unpaired=float((chosen * choice).sum()),

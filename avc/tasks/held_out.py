@@ -154,35 +154,35 @@ class HeldOutPairs:
 
 
 class _PairTally:
-    """Counts of the pairs of this rank that were judged, from which the accuracy over all ranks follows."""
+    """The pairs of this rank that were judged, from which the accuracy over all ranks follows."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        # Pairs, positives, those of both classes that were right, and the loss.
-        self._totals = torch.zeros(5, dtype=torch.float64, device=world.device)
-        self._judged: list[Tensor] = []  # of each pair, its clips, of frame and of audio, and 1 if it was right
+        self._loss = torch.zeros(1, dtype=torch.float64, device=world.device)
+        self._judged: list[
+            Tensor
+        ] = []  # of each pair its clips, of frame and of audio, its label, and 1 if it was right
 
     def add(self, batch: Batch, logits: Tensor) -> None:
         """Count the pairs of a batch: (P, 2) logits of "no" and "yes"."""
-        right, positive = logits.argmax(dim=1) == batch.label, batch.label == 1
         clips = batch.frame_clip[batch.pair_frame], batch.audio_clip[batch.pair_audio]
-        self._judged.append(torch.stack([*clips, right.long()], dim=1).cpu())
-        loss = F.cross_entropy(logits, batch.label, reduction="sum")
-        count = torch.full((), len(right), device=logits.device)
-        self._totals += torch.stack([count, positive.sum(), (right & positive).sum(), (right & ~positive).sum(), loss])
+        right = (logits.argmax(dim=1) == batch.label).long()
+        self._judged.append(torch.stack([*clips, batch.label, right], dim=1).cpu())
+        self._loss += F.cross_entropy(logits, batch.label, reduction="sum")
 
     def accuracy(self) -> PairAccuracy:
         """Over all ranks; every rank must call it."""
-        pairs, positives, right_positives, right_negatives, loss = self._world.sum(self._totals)
+        [loss] = self._world.sum(self._loss)
         of_ranks = self._world.gather_objects(self._judged)
-        clips = torch.cat([part for of_rank in of_ranks for part in of_rank]).numpy()
+        judged = torch.cat([part for of_rank in of_ranks for part in of_rank]).numpy()
+        positive, right = judged[:, 2] == 1, judged[:, 3] == 1
         return PairAccuracy(
-            pairs=int(pairs),
-            accuracy=(right_positives + right_negatives) / pairs,
-            positives_accuracy=right_positives / positives,
-            negatives_accuracy=right_negatives / (pairs - positives),
-            loss=loss / pairs,
-            interval_95=clustered_interval(clips[:, 2] == 1, clips[:, :2]),
+            pairs=len(right),
+            accuracy=float(right.mean()),
+            positives_accuracy=float(right[positive].mean()),
+            negatives_accuracy=float(right[~positive].mean()),
+            loss=loss / len(right),
+            interval_95=clustered_interval(right, judged[:, :2]),
         )
 
 
