@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from avc.data.sampler import Integers
 from avc.encoders.sources import ClipEmbeddings, Floats, embed_clips
 from avc.encoders.trained import Trained
 from shards import Report
@@ -70,17 +69,12 @@ def fit_cca(x: Floats, y: Floats, *, components: int = COMPONENTS) -> CCA:
     )
 
 
-def fitting_clips(shards: Shards) -> tuple[Integers, int]:
-    """The training clips, and how many views of each it is fitted on. Raises ValueError for fewer than two."""
+def fitting_views(network: Trained, shards: Shards, report: Report | None = None) -> ClipEmbeddings:
+    """Embed the training clips, several views of each where these are few. Raises ValueError for fewer than two."""
     clips = shards.clips("train")
     if len(clips) < 2:
         raise ValueError(f"{shards.folder} has {len(clips)} training clips, and CCA is fitted on these")
-    return clips, min(VIEWS_OF_A_CLIP, math.ceil(FITTED_VIEWS / len(clips)))
-
-
-def fitting_views(network: Trained, shards: Shards, report: Report | None = None) -> ClipEmbeddings:
-    """What a network makes of them."""
-    clips, passes = fitting_clips(shards)
+    passes = min(VIEWS_OF_A_CLIP, math.ceil(FITTED_VIEWS / len(clips)))
     return embed_clips(network, shards, clips, passes=passes, report=report)
 
 
