@@ -9,7 +9,6 @@ their gains. Beside it recall: is the other modality of the query's own clip amo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -167,13 +166,13 @@ class Scorer:
         return ideal[query_kind.reshape(-1)]
 
 
-def recall(queries: Floats, items: Floats, *, depths: Sequence[int] = RECALL_DEPTHS) -> tuple[Recall, ...]:
+def recall(queries: Floats, items: Floats) -> tuple[Recall, ...]:
     """How often the item of the same row is among the nearest; (N, D), normalized here. Chance is k / N."""
-    means = recalls(depths, _unit(queries), _unit(items)).mean(dim=0).tolist()
+    means = recalls(RECALL_DEPTHS, _unit(queries), _unit(items)).mean(dim=0).tolist()
     intervals = [wilson_interval(mean, len(queries)) for mean in means]
     return tuple(
         Recall(k, mean, low, high, (high - low) / 2)
-        for k, mean, (low, high) in zip(depths, means, intervals, strict=True)
+        for k, mean, (low, high) in zip(RECALL_DEPTHS, means, intervals, strict=True)
     )
 
 
