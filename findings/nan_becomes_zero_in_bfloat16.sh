@@ -16,8 +16,8 @@
 #   usearch bf16 -0.0     0.0      inf      nan
 #   usearch f16  nan      nan      nan      nan
 #
-# What it means: an embedding that is not a number is stored as a row of zeros, with a score of 0 among the answers, and a NaN
-# in an array that is compressed becomes a plausible value. Look for NaN before it is stored, not after.
+# What it means: an embedding that is not a number is stored as numbers, and a NaN in an array that is compressed becomes a
+# plausible value. Look for NaN before it is stored: afterwards there is none to find.
 set -euo pipefail
 python=${PYTHON:-python3.11}
 scratch=$(mktemp -d)

@@ -159,9 +159,7 @@ class _PairTally:
     def __init__(self, world: World) -> None:
         self._world = world
         self._loss = torch.zeros(1, dtype=torch.float64, device=world.device)
-        self._judged: list[
-            Tensor
-        ] = []  # of each pair its clips, of frame and of audio, its label, and 1 if it was right
+        self._judged: list[Tensor] = []  # of each pair: clips of frame and audio, label, and 1 if it was right
 
     def add(self, batch: Batch, logits: Tensor) -> None:
         """Count the pairs of a batch: (P, 2) logits of "no" and "yes"."""
